@@ -1,0 +1,95 @@
+"""Which study and which configuration a user means."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from optitune import best, study
+from optitune.best import BestConfig
+from optitune.errors import OptituneError, UsageError, unknown
+from optitune.search import best_config
+from optitune.settings import StudySettings, checked_study_name
+from optitune.storage import open_storage
+from optitune.study import Home
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration, the name that its results go by, and the study it belongs to."""
+
+    name: str
+    config: BestConfig
+    home: Home
+
+
+def study_names(studies_dir: Path) -> list[str]:
+    """The studies with an SQLite file of their own in `studies_dir`."""
+    return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
+
+
+def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Home:
+    """The study called `name`; without a name the default task's, or the only one.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    if name is not None:
+        checked_study_name(name)
+    if storage is not None:
+        return study.home(studies_dir, name or StudySettings().task, storage)
+    there = study_names(studies_dir)
+    default = StudySettings().task
+    if name is None:
+        if default not in there and len(there) == 1:
+            name = there[0]
+        elif default not in there and there:
+            raise UsageError(f"there are several studies in {studies_dir}: name one with --study ({', '.join(there)})")
+        else:
+            name = default
+    if name not in there:
+        raise unknown(
+            "study",
+            name,
+            there,
+            f"in {studies_dir} (make one with 'optitune search --study {name}', or name its place with --studies-dir)",
+        )
+    return study.home(studies_dir, name, None)
+
+
+def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) -> Chosen:
+    """The configuration that `best`, a trial's number or a file means.
+
+    Raises:
+        UsageError: there is no such study or trial, or the file is not a valid `best.toml` of that study's task.
+        OptituneError: the study has no best configuration, or the trial is not complete.
+    """
+    file = Path(what)
+    if what != "best" and not what.isdecimal():
+        if not file.suffix and not file.exists():
+            raise UsageError(
+                f"'{what}' is neither best, nor a trial's number, nor a file: see the trials with 'optitune show'"
+            )
+        config = best.load(file, "name a best.toml, best, or a trial's number")
+        home = study.home(studies_dir, checked_study_name(name or config.study), storage)
+        if name is not None and (home.folder / "study.db").exists():
+            settings = study.stored_settings(study.find(open_storage(home.url, create=False), home.name))
+            best.check_task(config, name, settings["task"], file)
+        return Chosen(checked_study_name(file.stem), config, home)
+    home = choose_study(name, studies_dir, storage)
+    opened = study.find(open_storage(home.url, create=False), home.name)
+    settings = study.stored_settings(opened)
+    if what == "best":
+        path = home.folder / "best.toml"
+        try:
+            config = best.load(path, "")
+        except UsageError:
+            raise
+        except OptituneError:
+            if path.exists():
+                raise
+            raise OptituneError(
+                f"study '{home.name}' has no {path} yet: "
+                f"'optitune search --study {home.name}' writes it with the first complete trial"
+            ) from None
+        best.check_task(config, home.name, settings["task"], path)
+        return Chosen("best", config, home)
+    return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)

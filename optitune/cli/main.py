@@ -1,0 +1,104 @@
+"""The group of commands, loaded by name so that `--help` needs nothing but click; and how errors leave the program."""
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from optitune.errors import OptituneError
+
+COMMANDS = {
+    "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
+    "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
+    "show": ("optitune.cli.show", "Show a study: settings, standings, best configuration."),
+    "studies": ("optitune.cli.show", "List the studies."),
+    "optimizers": ("optitune.cli.show", "List the optimizers that can compete, or show one."),
+    "tasks": ("optitune.cli.show", "List the built-in tasks."),
+    "export": ("optitune.cli.export", "Print a configuration as Python, TOML or JSON."),
+    "dashboard": ("optitune.cli.dashboard", "Open a study in optuna-dashboard."),
+}
+"""Commands by name: where they are, and their line in the help."""
+
+
+class Commands(click.Group):
+    """Imports a command's module when the command is called, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name not in COMMANDS and not name.startswith("-"):
+            from optitune.errors import unknown
+
+            raise unknown("command", name, COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="optitune", message="optitune %(version)s")
+def optitune() -> None:
+    """Which optimizer should I train this model with, with which settings, and how sure are we?"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 done, 1 could not, 2 wrong usage, 130 interrupted."""
+    typed = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(typed))
+
+
+def run(typed: list[str]) -> int:
+    """Run a command line; its exit code."""
+    as_json = "--json" in typed
+    try:
+        optitune.main(args=typed, prog_name="optitune", standalone_mode=False)
+    except OptituneError as error:
+        if os.environ.get("OPTITUNE_DEBUG"):
+            traceback.print_exc()
+        return _fail(str(error), error.exit_code, as_json)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130, as_json)
+    except BrokenPipeError:
+        # whoever read the output has gone; nothing more can be said to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("OPTITUNE_DEBUG"):
+            traceback.print_exc()
+        fault = f"a fault of optitune's own: {type(error).__name__}: {error}"
+        message = f"{fault} (set OPTITUNE_DEBUG=1 to see where, and please report it)"
+        return _fail(message, 1, as_json)
+    return 0
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps({"error": message}))
+    else:
+        click.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
+    return code
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one object of a `--json` run."""
+    click.echo(json.dumps(document))

@@ -1,0 +1,139 @@
+"""Options that several commands share, and the kinds of value they take."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[Any]):
+    """A time such as 90, 90s, 10m or 2h, in seconds."""
+
+    name = "time"
+    UNITS: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
+        if match is None or float(match[1]) == 0:
+            self.fail(f"'{value}' is not a time: write 90, 90s, 10m or 2h", param, ctx)
+        return float(match[1]) * self.UNITS[match[2]]
+
+
+class Names(click.ParamType[Any]):
+    """Names separated by commas."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        if not names:
+            self.fail(f"'{value}' names nothing: write names separated by commas", param, ctx)
+        return names
+
+
+class Count(click.ParamType[Any]):
+    """A whole number of at least 1, or `auto`, which is None."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "auto":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"'{value}' is not a number of at least 1, nor auto", param, ctx)
+        return number
+
+
+class AtLeast(click.ParamType[Any]):
+    """A whole number of at least `low`, with one plain message for everything else."""
+
+    name = "N"
+
+    def __init__(self, low: int) -> None:
+        self.low = low
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.low - 1
+        if number < self.low:
+            self.fail(f"'{value}' is not a whole number of at least {self.low}", param, ctx)
+        return number
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order in which the help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+study_places = together(
+    click.option(
+        "--studies-dir",
+        type=click.Path(path_type=Path, file_okay=True),
+        envvar="OPTITUNE_STUDIES_DIR",
+        default=Path("studies"),
+        show_default=True,
+        show_envvar=True,
+        help="Where studies lie.",
+    ),
+    click.option(
+        "--storage", metavar="URL", envvar="OPTITUNE_STORAGE", help="Database in place of the study's own SQLite file."
+    ),
+)
+
+data_place = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="OPTITUNE_DATA_DIR",
+    show_envvar=True,
+    help="Where torchvision's data lie, or are downloaded to.  [default: the user's cache folder]",
+)
+
+machine = together(
+    click.option(
+        "--workers", type=Count(), default="auto", show_default=True, help="Processes that train; auto: one per core."
+    ),
+    click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ..."),
+)
+
+output = together(
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."),
+    click.option("--quiet", "-q", is_flag=True, help="No progress, only the result."),
+)
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder named by the user, or the one in their cache."""
+    if given is not None:
+        return given
+    from platformdirs import user_cache_path
+
+    return user_cache_path("optitune", appauthor=False) / "data"
+
+
+def quiet_libraries() -> None:
+    """Keep third-party warnings off the terminal; they are not the user's to act on."""
+    import warnings
+
+    if not os.environ.get("OPTITUNE_DEBUG"):
+        warnings.simplefilter("ignore")

@@ -1,0 +1,86 @@
+"""`optitune retrain`."""
+
+from pathlib import Path
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import AtLeast, data_folder, data_place, machine, output, study_places
+
+
+@click.command()
+@click.argument("what", default="best", metavar="[best|TRIAL_NUMBER|FILE]")
+@click.option("--epochs", type=AtLeast(1), help="Length of the training.  [default: three times the search's]")
+@click.option(
+    "--keep-schedule",
+    is_flag=True,
+    help="Keep the schedule as it was searched. Otherwise it is stretched in proportion to the epochs: "
+    "with three times as many, the lr drops three times later.",
+)
+@click.option(
+    "--seeds", type=AtLeast(1), default=3, show_default=True, help="How many trainings, each from a fresh seed."
+)
+@click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
+@study_places
+@data_place
+@machine
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto: as in the search.",
+)
+@click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other trainings.")
+@output
+def retrain(
+    what: str,
+    epochs: int | None,
+    keep_schedule: bool,
+    seeds: int,
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    data_dir: Path | None,
+    workers: int | None,
+    device: str,
+    precision: str,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train a configuration in full and test it once on the sealed test set.
+
+    Trains on everything but the test set, from several fresh seeds, and writes studies/STUDY/retrain/NAME/ with
+    model.safetensors (the first seed's), metrics.json and curves.png. Stopped half-way, the same command goes on
+    from the last epoch.
+    """
+    from optitune.cli.choose import choose
+    from optitune.cli.live import retrain_view
+    from optitune.cli.standings import print_retrained
+    from optitune.retrain import Request
+    from optitune.retrain import retrain as run_retrain
+
+    chosen = choose(what, study, studies_dir, storage)
+    request = Request(
+        name=chosen.name,
+        config=chosen.config,
+        home=chosen.home,
+        epochs=epochs,
+        keep_schedule=keep_schedule,
+        seeds=seeds,
+        seed=seed,
+        data_dir=data_folder(data_dir),
+        workers=workers,
+        device=device,
+        precision=precision,
+    )
+    result = run_retrain(request, retrain_view(quiet=quiet or as_json))
+    if result.other_data:
+        click.echo(
+            "note: the data are not those that this configuration was found on (their checksums differ)", err=True
+        )
+    if as_json:
+        print_json(result.document())
+    else:
+        print_retrained(result)

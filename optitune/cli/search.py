@@ -1,0 +1,96 @@
+"""`optitune search`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import AtLeast, Duration, Names, data_folder, data_place, machine, output, study_places
+from optitune.settings import StudySettings
+
+DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
+
+
+def _default(key: str) -> str:
+    value = DEFAULTS[key]
+    return f"  [default: {','.join(value) if isinstance(value, tuple) else value}]"
+
+
+@click.command()
+@click.option(
+    "--trials", type=AtLeast(1), default=50, show_default=True, help="How many finished trials the study ends with."
+)
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
+@click.option("--task", metavar="NAME", help="What to train; see 'optitune tasks'." + _default("task"))
+@click.option("--optimizers", type=Names(), help="Who competes; 'all' for every one." + _default("optimizers"))
+@click.option("--schedules", type=Names(), help="Learning-rate schedules that compete." + _default("schedules"))
+@click.option("--epochs", type=AtLeast(1), help="Length of a trial." + _default("epochs"))
+@click.option("--batch-size", type=AtLeast(1), help="Images per step." + _default("batch_size"))
+@click.option("--train-images", type=AtLeast(1), help="Train on a fixed random subset.  [default: all]")
+@click.option("--study", metavar="NAME", help="The study's name.  [default: the task's]")
+@study_places
+@data_place
+@click.option(
+    "--sampler", metavar="NAME", help="optitune (ours), tpe, random, qmc, gp or nsgaii." + _default("sampler")
+)
+@click.option(
+    "--pruner",
+    metavar="NAME",
+    help="optitune (ours), none, median, percentile, successive-halving or hyperband." + _default("pruner"),
+)
+@machine
+@click.option("--precision", metavar="NAME", help="auto, fp32, or bf16; auto takes the faster." + _default("precision"))
+@click.option(
+    "--seed", type=AtLeast(0), help="With --workers 1, the same seed gives the same study." + _default("seed")
+)
+@output
+def search(
+    trials: int,
+    timeout: float | None,
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    data_dir: Path | None,
+    workers: int | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    """Search for the best optimizer and settings.
+
+    Trains short trials with pruning until the study has --trials finished ones, and saves the best
+    configuration in studies/STUDY/best.toml. The same command after a stop goes on where it was; two at
+    once share the work. What is not said by a flag comes from studies/STUDY.toml if there is one, then
+    from the study if it exists, then from the defaults.
+    """
+    from optitune import optimizers, tasks
+    from optitune.cli.live import search_view
+    from optitune.cli.standings import print_result
+    from optitune.search import Request
+    from optitune.search import search as run_search
+    from optitune.settings import checked_study_name
+    from optitune.study import home
+
+    said = {key: value for key, value in flags.items() if value is not None}
+    if said.get("optimizers") == ("all",):
+        said["optimizers"] = tuple(optimizers.OPTIMIZERS)
+    if "task" in said:
+        tasks.find(said["task"])
+    name = checked_study_name(study or said.get("task") or DEFAULTS["task"])
+    request = Request(
+        home=home(studies_dir, name, storage),
+        studies_dir=studies_dir,
+        said=said,
+        trials=trials,
+        timeout=timeout,
+        data_dir=data_folder(data_dir),
+        workers=workers,
+        device=device,
+    )
+    result = run_search(request, search_view(quiet=quiet or as_json))
+    if as_json:
+        print_json(result.document())
+    else:
+        print_result(result, studies_dir, storage, data_dir)

@@ -1,0 +1,186 @@
+"""Records as people read them: tables, numbers, durations, and the next commands to type."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from optitune.configuration import Configuration
+from optitune.overview import StudyRow
+from optitune.records import TrialRecord, best, counts, plain, standings
+from optitune.retrain import Result as Retrained
+from optitune.search import Result
+
+
+def number_format(value: float) -> str:
+    """A number in a few significant digits."""
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def setting_text(value: bool | int | float | list[float]) -> str:
+    """A setting as a person writes it."""
+    if isinstance(value, list):
+        return f"({', '.join(number_format(item) for item in value)})"
+    return str(value) if isinstance(value, bool | int) else number_format(value)
+
+
+def configuration_text(configuration: Configuration) -> str:
+    """Optimizer, schedule and their settings in a line."""
+    optimizer, schedule = configuration.optimizer, configuration.schedule
+    settings = ", ".join(f"{name} {setting_text(value)}" for name, value in optimizer.settings.items())
+    shape = ", ".join(f"{name} {setting_text(value)}" for name, value in schedule.settings.items())
+    return f"{optimizer.name}: {settings}; schedule {schedule.name}" + (f": {shape}" if shape else "")
+
+
+def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str]) -> Table:
+    """One row per optimizer, the best first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("optimizer")
+    for name in ("finished", "pruned", "diverged", "best accuracy", "lr", "trial"):
+        table.add_column(name, justify="right")
+    for row in standings(records, optimizers):
+        leader = row.best
+        accuracy = f"{leader.value:.4f}" if leader and leader.value is not None else "-"
+        lr = number_format(leader.configuration.lr) if leader and leader.configuration else "-"
+        trial = str(leader.number) if leader else "-"
+        table.add_row(row.optimizer, str(row.finished), str(row.pruned), str(row.diverged), accuracy, lr, trial)
+    return table
+
+
+def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path | None, study: str) -> str:
+    """A command with the options that lead it to the same study.
+
+    A storage URL may hold a password, so its place is only named.
+    """
+    words = ["optitune", *command.split(), "--study", study]
+    if studies_dir != Path("studies"):
+        words += ["--studies-dir", str(studies_dir)]
+    if data_dir is not None:
+        words += ["--data-dir", str(data_dir)]
+    return shlex.join(words) + (" --storage URL" if storage else "")
+
+
+def print_result(result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
+    """The end of a search: standings, the best configuration, and the next two commands."""
+    console = Console(highlight=False, soft_wrap=True)
+    number = counts(result.records)
+    if result.trained == 0:
+        console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
+    console.print(standings_table(result.records, result.settings.optimizers))
+    left = f", {number['failed']} failed" if number["failed"] else ""
+    console.print(
+        f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
+        f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
+    )
+    winner = result.best
+    if winner is None or winner.configuration is None or winner.value is None:
+        console.print(
+            "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
+        )
+        return
+    console.print(f"best: trial {winner.number}, validation accuracy {winner.value:.4f} (one run)")
+    console.print(f"  {configuration_text(winner.configuration)}")
+    console.print(f"  saved in {result.best_file}")
+    console.print("\nnext:")
+    console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
+    console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
+
+
+def print_retrained(result: Retrained) -> None:
+    """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not result.trained:
+        console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
+    accuracy, loss = result.test_accuracy, result.test_loss
+    seeds = len(accuracy.each)
+    if accuracy.low is None or accuracy.high is None or accuracy.sd is None:
+        console.print(f"test accuracy {100 * accuracy.mean:.2f} % (one seed: no interval), loss {loss.mean:.4f}")
+    else:
+        console.print(
+            f"test accuracy {100 * accuracy.mean:.2f} %, "
+            f"95 % interval {100 * accuracy.low:.2f} to {100 * accuracy.high:.2f} % (Student's t, {seeds} seeds, standard deviation {100 * accuracy.sd:.2f} pp); loss {loss.mean:.4f}"
+        )
+    console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs")
+    console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png")
+
+
+def study_document(
+    name: str, settings: dict[str, Any], data: dict[str, Any], versions: dict[str, str], records: Sequence[TrialRecord]
+) -> dict[str, Any]:
+    """A whole study as `--json` prints it."""
+    return {
+        "study": name,
+        "settings": settings,
+        "data": data,
+        "versions": versions,
+        "trials": [
+            {
+                "number": row.number,
+                "outcome": row.outcome,
+                "value": row.value,
+                "reason": row.reason,
+                "seconds": row.seconds,
+                "curve": [list(point) for point in row.curve],
+                **(plain(row.configuration) if row.configuration else {}),
+            }
+            for row in records
+        ],
+    }
+
+
+def print_study(name: str, settings: dict[str, Any], data: dict[str, Any], records: Sequence[TrialRecord]) -> None:
+    """Settings, standings, the best configuration, and why trials ended early."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{name}[/bold]")
+    for key, value in settings.items():
+        shown = "all" if value is None else ", ".join(value) if isinstance(value, list) else value
+        console.print(f"  {key} = {shown}", markup=False)
+    images = f"{data['train_images']} images to train on, {data['validation_images']} to judge on"
+    console.print(f"  data = {images}, {data['checksum'][:19]}...\n")
+    console.print(standings_table(records, settings["optimizers"]))
+    number = counts(records)
+    console.print("\n" + ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count))
+    leader = best(records)
+    if leader is not None and leader.configuration is not None:
+        console.print(f"best: trial {leader.number}, validation accuracy {leader.value:.4f} (one run)")
+        console.print(f"  {configuration_text(leader.configuration)}")
+    early = [row for row in records if row.reason]
+    if early:
+        console.print("\nended early:")
+        for row in early:
+            lr = f" lr {number_format(row.configuration.lr)}" if row.configuration else ""
+            console.print(f"  trial {row.number}, {row.optimizer}{lr}: {row.reason}", markup=False)
+
+
+def print_studies(rows: Sequence[StudyRow], place: str) -> None:
+    """A line per study, the latest first."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not rows:
+        console.print(f"no studies in {place}; make one with: optitune search --task digits")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("study", "task", "trials", "best accuracy", "changed"):
+        table.add_column(heading, justify="right" if heading == "best accuracy" else "left")
+    for row in rows:
+        number = ", ".join(
+            f"{count} {outcome}" for outcome, count in row.trials.items() if count and outcome != "finished"
+        )
+        ago = f"{duration((datetime.now() - row.changed).total_seconds())} ago" if row.changed else "-"
+        table.add_row(row.name, row.task, number or "none", f"{row.best:.4f}" if row.best is not None else "-", ago)
+    console.print(table)

@@ -1,0 +1,35 @@
+"""The few kinds of error a user meets; each message names the value, the cause and what to do next."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class OptituneError(Exception):
+    """Something could not be done. The message is printed as it stands, without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(OptituneError):
+    """What was asked for makes no sense as asked: an unknown name, a value out of range."""
+
+    exit_code = 2
+
+
+class Interrupted(OptituneError):
+    """The user stopped the work; what was finished is kept."""
+
+    exit_code = 130
+
+
+def unknown(kind: str, value: str, known: Iterable[str], hint: str = "") -> UsageError:
+    """An error for a name that is not among the `known` ones, with the nearest of them."""
+    names = sorted(known)
+    near = get_close_matches(value, names, n=2, cutoff=0.5)
+    if near:
+        advice = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?"
+    elif names:
+        advice = "there are: " + ", ".join(names)
+    else:
+        advice = "there is none yet"
+    return UsageError(f"unknown {kind} '{value}': {advice}" + (f" {hint}" if hint else ""))

@@ -1,0 +1,60 @@
+"""Records drawn with matplotlib, in one style, safe for the colour-blind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optitune.files import replacing
+from optitune.records import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe & Ito 2008, Color Universal Design."""
+
+
+def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: Path) -> None:
+    """Training loss, training accuracy and learning rate by epoch, a line per seed, as a PNG.
+
+    Args:
+        curves: the epochs of each seed.
+        title: what was trained.
+        path: of the PNG.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(1, 3))
+    for number, curve in enumerate(curves):
+        epochs = [row.epoch for row in curve]
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": "o",
+            "markersize": 3.5,
+            "linewidth": 1.6,
+        }
+        panels[0].plot(epochs, [row.train_loss for row in curve], label=f"seed {number + 1}", **style)
+        panels[1].plot(epochs, [100 * row.train_accuracy for row in curve], **style)
+    # the learning rate follows from the schedule: one line stands for every seed
+    epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]
+    panels[2].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
+    panels[0].set_yscale("log")
+    panels[2].set_yscale("log")
+    for panel, name in zip(
+        panels, ("training loss (cross-entropy)", "training accuracy (%)", "learning rate"), strict=True
+    ):
+        panel.set_title(name, loc="left", fontsize=11)
+        panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    if len(curves) > 1:
+        panels[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    with replacing(path) as scratch:
+        figure.savefig(scratch, dpi=150)

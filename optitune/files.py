@@ -1,0 +1,72 @@
+"""Files that are whole or not there: written beside their name, then renamed into place."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optitune.errors import OptituneError
+
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "the file would pass the size limit of this shell or disk; raise it and run the same command again",
+    errno.EROFS: "the file system is read-only; choose another folder with --studies-dir",
+    errno.EACCES: "permission denied; choose a folder of yours with --studies-dir",
+    errno.EPERM: "the operation is not permitted; choose a folder of yours with --studies-dir",
+    errno.ENOTDIR: "a part of that path is a file, not a folder; choose another with --studies-dir",
+}
+
+
+@contextmanager
+def explained(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn an `OSError` met while `doing` something to `path` into an `OptituneError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, f"{error.strerror or error}; check the path and try again")
+        raise OptituneError(f"cannot {doing} {path}: {remedy}") from error
+
+
+def make_folder(path: Path) -> Path:
+    """Create `path` and its parents.
+
+    Raises:
+        OptituneError: the folder cannot be made.
+    """
+    with explained(path, "create the folder"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a scratch file beside `path`; rename it to `path` if the block succeeds.
+
+    Raises:
+        OptituneError: the folder or the file cannot be written; `path` is then as it was.
+    """
+    make_folder(path.parent)
+    with explained(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        scratch = Path(name)
+        try:
+            yield scratch
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes private files; these are results, as readable as any other file of the user's
+            umask = os.umask(0)
+            os.umask(umask)
+            scratch.chmod(0o666 & ~umask)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, all of it or nothing."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")

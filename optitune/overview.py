@@ -1,0 +1,75 @@
+"""The studies that there are, one row each."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from optitune import records, study
+from optitune.errors import OptituneError
+from optitune.storage import open_storage, sqlite_url
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One study: its trials by outcome, its best value, and when a trial of it was last begun or finished."""
+
+    name: str
+    task: str
+    trials: dict[str, int]
+    best: float | None
+    changed: datetime | None
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        changed = self.changed.isoformat(timespec="seconds") if self.changed else None
+        return {"name": self.name, "task": self.task, "trials": self.trials, "best": self.best, "changed": changed}
+
+
+def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], list[str]]:
+    """The studies in a folder, or in a database where a URL is given, the latest first.
+
+    Returns:
+        (a row per study, a message per file that could not be read)
+
+    Raises:
+        OptituneError: the database cannot be opened.
+    """
+    urls = [storage] if storage else [sqlite_url(path) for path in sorted(studies_dir.glob("*/study.db"))]
+    rows, broken = [], []
+    for url in urls:
+        try:
+            opened = open_storage(url, create=False)
+            rows += [
+                row
+                for name in optuna.get_all_study_names(opened)
+                if (row := _row(study.find(opened, name))) is not None
+            ]
+        except OptituneError as error:
+            if storage:
+                raise
+            broken.append(str(error))
+    return sorted(rows, key=lambda row: row.changed or datetime.min, reverse=True), broken
+
+
+def _row(opened: optuna.Study) -> StudyRow | None:
+    settings = opened.user_attrs.get(study.SETTINGS)
+    if not isinstance(settings, dict):  # another program's study
+        return None
+    rows = study.records(opened)
+    leader = records.best(rows)
+    times = [
+        time
+        for trial in opened.get_trials(deepcopy=False)
+        for time in (trial.datetime_start, trial.datetime_complete)
+        if time
+    ]
+    return StudyRow(
+        opened.study_name,
+        settings["task"],
+        records.counts(rows),
+        leader.value if leader else None,
+        max(times, default=None),
+    )

@@ -1,0 +1,142 @@
+"""Plain rows about trials and trainings, free of Optuna: what reports and statistics read."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+from statistics import fmean, stdev
+from typing import Any, Literal, get_args
+
+from optitune.configuration import Configuration
+
+Outcome = Literal["complete", "pruned", "diverged", "failed", "running", "waiting"]
+FINISHED: tuple[Outcome, ...] = ("complete", "pruned", "diverged")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: as Optuna counts, from 0.
+        outcome: what became of it; "diverged" is a loss that was nan or infinite.
+        configuration: what was trained; None before it was drawn.
+        value: accuracy on all validation images after the last epoch; None unless complete.
+        reason: why it ended early, in words.
+        curve: (training step, validation accuracy) at each evaluation.
+        seconds: how long it trained; None where it has not ended.
+    """
+
+    number: int
+    outcome: Outcome
+    configuration: Configuration | None
+    value: float | None
+    reason: str
+    curve: tuple[tuple[int, float], ...]
+    seconds: float | None
+
+    @property
+    def optimizer(self) -> str | None:
+        return self.configuration.optimizer.name if self.configuration else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one optimizer stands: over how many trials, and its best complete one."""
+
+    optimizer: str
+    finished: int
+    pruned: int
+    diverged: int
+    best: TrialRecord | None
+
+
+def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
+    """Trials by outcome, with `finished` for all that need no more training."""
+    rows = list(records)
+    by_outcome = {outcome: sum(row.outcome == outcome for row in rows) for outcome in get_args(Outcome)}
+    return {"finished": sum(by_outcome[outcome] for outcome in FINISHED), **by_outcome}
+
+
+def best(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The complete trial of highest value, the earliest of equals."""
+    complete = [row for row in records if row.outcome == "complete" and row.value is not None]
+    return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
+
+
+def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list[Standing]:
+    """One row per optimizer, the best first, those without a complete trial last."""
+    rows = list(records)
+    table = []
+    for name in optimizers:
+        own = [row for row in rows if row.optimizer == name]
+        number = counts(own)
+        table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], best(own)))
+    return sorted(table, key=lambda row: -(row.best.value or 0.0) if row.best else 1.0)
+
+
+def plain(configuration: Configuration) -> dict[str, Any]:
+    """A configuration as `--json` shows it."""
+    return {
+        "optimizer": configuration.optimizer.name,
+        "settings": dict(configuration.optimizer.settings),
+        "schedule": {"name": configuration.schedule.name, **configuration.schedule.settings},
+    }
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a full training; loss and accuracy are means over its images, as they were met."""
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """One full training and its one evaluation on the test set.
+
+    Attributes:
+        seed: of the initial weights and the order of images.
+        seconds: of training.
+        confusion_matrix: counts; rows are the true classes, columns the answers.
+    """
+
+    seed: int
+    test_accuracy: float
+    test_loss: float
+    seconds: float
+    epochs: tuple[EpochRecord, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Runs of one thing: their mean, their standard deviation, and a 95 % interval for the mean.
+
+    `sd`, `low` and `high` are None for a single run, which says nothing of its own spread.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    each: tuple[float, ...]
+
+
+def summarise(values: Sequence[float], highest: float = inf) -> Summary:
+    """Mean, sample standard deviation and Student's t interval (Student 1908), cut at 0 and at the `highest` possible.
+
+    Args:
+        values: at least one, none below 0.
+        highest: what no value can pass, such as 1 for an accuracy.
+    """
+    mean = fmean(values)
+    if len(values) == 1:
+        return Summary(mean, None, None, None, tuple(values))
+    from scipy.stats import t
+
+    sd = stdev(values)
+    margin = float(t.ppf(0.975, len(values) - 1)) * sd / sqrt(len(values))
+    return Summary(mean, sd, max(0.0, mean - margin), min(highest, mean + margin), tuple(values))

@@ -1,0 +1,334 @@
+"""Full training of one configuration over fresh seeds, and the one evaluation of each on the sealed test set."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial as bound
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from optitune import best, checkpoint, study, tasks
+from optitune.configuration import Configuration
+from optitune.data import load_test, load_train
+from optitune.engine import Diverged, Plan, Training, evaluate, resolve_device, resolve_precision
+from optitune.errors import Interrupted, OptituneError
+from optitune.figures import training_curves
+from optitune.files import explained, make_folder, replacing, write_text
+from optitune.records import EpochRecord, SeedResult, Summary, summarise
+from optitune.settings import Precision
+from optitune.study import Home
+from optitune.validation import Strict
+from optitune.workers import Channel, Event, Pool, auto
+
+SEEDS_APART = 1_000_003
+"""Full trainings use seeds far from the search's, so that none of its luck is inherited."""
+
+
+class FullPlan(Strict):
+    """What a full training is; two of equal plan and seed give the same network."""
+
+    task: str
+    configuration: Configuration
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    precision: Precision
+    seeds: tuple[int, ...]
+    data_checksum: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of a full training.
+
+    Attributes:
+        name: of the folder that the results go to.
+        config: what to train.
+        home: of the study it belongs to.
+        epochs: None for three times the search's.
+        keep_schedule: do not stretch the schedule over the longer training.
+        seeds: how many trainings.
+        seed: another seed, other trainings.
+        precision: `auto` for the search's.
+    """
+
+    name: str
+    config: best.BestConfig
+    home: Home
+    epochs: int | None
+    keep_schedule: bool
+    seeds: int
+    seed: int
+    data_dir: Path
+    workers: int | None
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a full training left; `trained` is False where all of it was there already.
+
+    `other_data` says that the data differ from those the configuration was found on.
+    """
+
+    name: str
+    plan: FullPlan
+    test_accuracy: Summary
+    test_loss: Summary
+    folder: Path
+    seconds: float
+    trained: bool
+    other_data: bool
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "name": self.name,
+            "task": self.plan.task,
+            "epochs": self.plan.epochs,
+            "seeds": len(self.plan.seeds),
+            "test_accuracy": asdict(self.test_accuracy),
+            "test_loss": asdict(self.test_loss),
+            "folder": str(self.folder),
+            "seconds": self.seconds,
+        }
+
+
+class View(Protocol):
+    """Where a running full training shows itself."""
+
+    def begin(self, plan: FullPlan, workers: int) -> None:
+        """Training is about to begin."""
+
+    def show(self, event: Event) -> None:
+        """A worker told something."""
+
+    def tick(self) -> None:
+        """A moment passed."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+
+def make_plan(request: Request, device: torch.device, checksum: str) -> FullPlan:
+    """The plan that a request comes to."""
+    config = request.config
+    epochs = request.epochs or 3 * config.epochs
+    ratio = 1.0 if request.keep_schedule else epochs / config.epochs
+    wanted = config.precision if request.precision == "auto" else request.precision
+    return FullPlan(
+        task=config.task,
+        configuration=config.configuration.stretched(ratio),
+        epochs=epochs,
+        batch_size=config.batch_size,
+        precision=resolve_precision(wanted, device),
+        seeds=tuple(SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
+        data_checksum=checksum,
+    )
+
+
+def retrain(request: Request, view: View) -> Result:
+    """Train in full over fresh seeds, test each once, and write the folder of results.
+
+    Raises:
+        OptituneError: the data cannot be had, a training diverges, or the results cannot be written.
+        Interrupted: the user stopped it; the epochs done are kept and taken up by the same request.
+    """
+    began = time.monotonic()
+    device = resolve_device(request.device)
+    task = tasks.find(request.config.task)
+    checksum = load_train(task.dataset, request.data_dir).checksum()
+    plan = make_plan(request, device, checksum)
+    folder = request.home.folder / "retrain" / request.name
+    other_data = checksum != request.config.data_checksum
+
+    def result(seeds: list[SeedResult], trained: bool) -> Result:
+        accuracy, loss = _summaries(seeds)
+        return Result(
+            request.name, plan, accuracy, loss, folder, round(time.monotonic() - began, 3), trained, other_data
+        )
+
+    done = finished_seeds(folder / "metrics.json", plan)
+    if done is not None:
+        return result(done, trained=False)
+    _set_aside(folder)
+    partial = make_folder(folder / "partial")
+    missing = [number for number in range(len(plan.seeds)) if _seed_result(partial, plan, number) is None]
+    workers = auto(request.workers, device.type, len(missing))
+    jobs = (
+        [(plan, missing[worker::workers], partial, request.data_dir, str(device)) for worker in range(workers)]
+        if missing
+        else []
+    )
+    view.begin(plan, workers)
+    try:
+        Pool(work, jobs, view.show, view.tick).run()
+    except Interrupted:
+        raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
+    finally:
+        view.end()
+    seeds = [_seed_result(partial, plan, number) for number in range(len(plan.seeds))]
+    complete = [seed for seed in seeds if seed is not None]
+    if len(complete) < len(seeds):
+        raise OptituneError(
+            f"only {len(complete)} of {len(seeds)} trainings left a result in {partial}: run the same command again"
+        )
+    _write(folder, partial, request, plan, complete)
+    return result(complete, trained=True)
+
+
+def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
+    """The results in a `metrics.json`, if it is there and of this very plan."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if FullPlan.model_validate_json(json.dumps(metrics["plan"])) != plan:
+            return None
+        return [_result_from(row) for row in metrics["runs"]]
+    except (OSError, ValueError, ValidationError, KeyError, TypeError):
+        return None
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep finished results of another plan under a name of their own."""
+    if (folder / "metrics.json").exists():
+        number = 1
+        while (folder.parent / f"{folder.name}-before-{number}").exists():
+            number += 1
+        with explained(folder, "rename"):
+            folder.rename(folder.parent / f"{folder.name}-before-{number}")
+
+
+def _result_from(row: dict[str, Any]) -> SeedResult:
+    return SeedResult(
+        **{
+            **row,
+            "epochs": tuple(EpochRecord(**epoch) for epoch in row["epochs"]),
+            "confusion_matrix": tuple(tuple(counts) for counts in row["confusion_matrix"]),
+        }
+    )
+
+
+def _seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None:
+    results = finished_seeds(partial / f"seed-{number}.json", plan)
+    return results[0] if results else None
+
+
+def work(channel: Channel, plan: FullPlan, numbers: list[int], partial: Path, data_dir: Path, device_name: str) -> None:
+    """A worker process: train and test the seeds of these numbers, one after the other.
+
+    Raises:
+        OptituneError: the data cannot be had, or a training diverges.
+    """
+    torch.set_num_threads(1)
+    device = torch.device(device_name)
+    task = tasks.find(plan.task)
+    train = load_train(task.dataset, data_dir).to(device)
+    for number in numbers:
+        model = tasks.build(task, plan.seeds[number], device)
+        engine_plan = Plan(
+            plan.configuration, task.loss, plan.epochs, plan.batch_size, plan.seeds[number], plan.precision
+        )
+        training = Training(model, engine_plan, train)
+        tell = bound(_tell_epoch, channel, number)
+        epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
+        if epochs is None:
+            return
+        test = load_test(task.dataset, data_dir).to(device)
+        evaluation = evaluate(model, test, task.loss, plan.precision)
+        result = SeedResult(
+            seed=plan.seeds[number],
+            test_accuracy=evaluation.accuracy,
+            test_loss=evaluation.loss,
+            seconds=round(training.seconds, 3),
+            epochs=tuple(epochs),
+            confusion_matrix=_confusion(test.labels, evaluation.predicted, test.classes),
+        )
+        document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
+        write_text(partial / f"seed-{number}.json", json.dumps(document))
+        channel.send("finished", seed=number, test_accuracy=evaluation.accuracy)
+
+
+def _tell_epoch(channel: Channel, seed: int, row: EpochRecord) -> None:
+    channel.send("progress", seed=seed, **asdict(row))
+
+
+def _train(
+    training: Training,
+    plan: FullPlan,
+    path: Path,
+    on_epoch: Callable[[EpochRecord], None],
+    stopping: Callable[[], bool],
+) -> list[EpochRecord] | None:
+    """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
+    epochs: list[EpochRecord] = []
+    identity = plan.model_dump(mode="json")
+    if path.exists():
+        kept = checkpoint.load(path)
+        if kept["plan"] == identity:
+            training.load_state_dict(kept["training"])
+            epochs = [EpochRecord(*row) for row in kept["epochs"]]
+    for row in epochs:
+        on_epoch(row)
+    try:
+        for progress in training.run():
+            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_accuracy)
+            epochs.append(row)
+            state = {
+                "plan": identity,
+                "epochs": [list(asdict(row).values()) for row in epochs],
+                "training": training.state_dict(),
+            }
+            checkpoint.save(state, path)
+            on_epoch(row)
+            if stopping() and training.epoch < plan.epochs:
+                return None
+    except Diverged as diverged:
+        raise OptituneError(
+            f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
+            "try --keep-schedule, another trial number, or a lower lr in best.toml"
+        ) from None
+    return epochs
+
+
+def _confusion(labels: Tensor, answers: Tensor, classes: int) -> tuple[tuple[int, ...], ...]:
+    matrix = torch.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
+    return tuple(tuple(int(count) for count in row) for row in matrix)
+
+
+def _summaries(seeds: list[SeedResult]) -> tuple[Summary, Summary]:
+    """Test accuracy and test loss over the seeds."""
+    accuracy = summarise([seed.test_accuracy for seed in seeds], highest=1.0)
+    return accuracy, summarise([seed.test_loss for seed in seeds])
+
+
+def _write(folder: Path, partial: Path, request: Request, plan: FullPlan, seeds: list[SeedResult]) -> None:
+    """Weights, picture, and last the metrics, whose presence says that all is there."""
+    weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
+    about = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
+    with replacing(folder / "model.safetensors") as scratch:
+        save_file(weights, scratch, metadata=about)
+    optimizer = plan.configuration.optimizer.name
+    accuracy, loss = _summaries(seeds)
+    runs = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test accuracy {100 * accuracy.mean:.2f} %"
+    training_curves([seed.epochs for seed in seeds], title, folder / "curves.png")
+    metrics = {
+        "name": request.name,
+        "study": request.config.study,
+        "trial": request.config.trial,
+        "plan": plan.model_dump(mode="json"),
+        "test_accuracy": asdict(accuracy),
+        "test_loss": asdict(loss),
+        "interval": "95 %, Student's t over the runs; none for a single run",
+        "runs": [asdict(seed) for seed in seeds],
+        "versions": study.versions(),
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+    shutil.rmtree(partial, ignore_errors=True)

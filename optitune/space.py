@@ -1,0 +1,109 @@
+"""Ranges of hyperparameters as frozen data."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+Scale = Literal["linear", "log", "complement"]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Float:
+    """Real numbers from `low` to `high`, both included.
+
+    `scale` says along which axis equal steps matter equally: the value itself (`linear`), its
+    logarithm (`log`), or the logarithm of one minus the value (`complement`), on which momentum
+    0.9, 0.99 and 0.999 are equally far apart.
+
+    Raises:
+        ValueError: the range is empty, not finite, or impossible on its scale.
+    """
+
+    low: float
+    high: float
+    scale: Scale = "linear"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"low {self.low} must be below high {self.high}, both finite")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"low {self.low} must be above 0 on a log scale")
+        if self.scale == "complement" and self.high >= 1:
+            raise ValueError(f"high {self.high} must be below 1 on the scale of 1 - value")
+
+    def contains(self, value: Any) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
+
+    def ends(self) -> tuple[float, float]:
+        """The extreme values, for tests that try the corners of a space."""
+        return self.low, self.high
+
+    def __str__(self) -> str:
+        words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}
+        return f"{self.low:g} to {self.high:g}{words[self.scale]}"
+
+
+@dataclass(frozen=True)
+class Int:
+    """Whole numbers from `low` to `high`, both included.
+
+    Raises:
+        ValueError: `low` is above `high`.
+    """
+
+    low: int
+    high: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} must not be above high {self.high}")
+
+    def contains(self, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def ends(self) -> tuple[int, int]:
+        """The extreme values, for tests that try the corners of a space."""
+        return self.low, self.high
+
+    def __str__(self) -> str:
+        return f"{self.low} to {self.high}, whole"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values, without an order.
+
+    Raises:
+        ValueError: there is no option, or one stands twice.
+    """
+
+    options: tuple[bool | int | float | str, ...]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.options or len(set(self.options)) != len(self.options):
+            raise ValueError(f"options {self.options} must be some and all different")
+
+    def contains(self, value: Any) -> bool:
+        return any(type(value) is type(option) and value == option for option in self.options)
+
+    def ends(self) -> tuple[bool | int | float | str, ...]:
+        """Every option, for tests that try the corners of a space."""
+        return self.options
+
+    def __str__(self) -> str:
+        return " or ".join(str(option) for option in self.options)
+
+
+Range = Float | Int | Choice
+
+
+def around(value: float, factor: float, source: str = "") -> Float:
+    """A log range from `value` / `factor` to `value` * `factor`."""
+    return Float(value / factor, value * factor, "log", source)

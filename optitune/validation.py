@@ -1,0 +1,75 @@
+"""What every validated file and setting shares: strict models, and their errors in one plain sentence."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from optitune.errors import OptituneError, UsageError
+from optitune.files import explained
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys, wrong types, nan and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+def sentence(error: ValidationError) -> str:
+    """Each fault as `key = value: what is wrong`, in one line."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "missing":
+            faults.append(f"{key} is missing")
+        elif fault["type"] == "extra_forbidden":
+            faults.append(f"{key} is not a known key")
+        else:
+            cause = fault.get("ctx", {}).get("error") or fault["msg"][0].lower() + fault["msg"][1:]
+            value = fault["input"]
+            if isinstance(value, dict) and fault["type"] == "value_error":
+                # a whole table was refused: the message itself names the key within it
+                faults.append(f"{key}.{cause}" if key else str(cause))
+            else:
+                faults.append(f"{key} = {value!r}: {cause}")
+    return "; ".join(faults)
+
+
+def validated(model: type[Model], data: dict[str, Any], where: str) -> Model:
+    """Build `model` from `data` that was written at `where`.
+
+    Raises:
+        UsageError: some key is unknown, missing or has a value that is not allowed.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {sentence(error)}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The TOML file at `path`.
+
+    Raises:
+        OptituneError: the file cannot be read.
+        UsageError: it is not TOML.
+    """
+    try:
+        with explained(path, "read"):
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}; mend or remove it") from None
+
+
+def existing(path: Path, advice: str) -> Path:
+    """`path` itself.
+
+    Raises:
+        OptituneError: there is no such file; the message ends in `advice`.
+    """
+    if not path.is_file():
+        raise OptituneError(f"there is no {path}: {advice}")
+    return path
