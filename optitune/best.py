@@ -20,8 +20,8 @@ class BestConfig(Strict):
     task: str
     trial: Annotated[int, Field(ge=0)]
     value: Annotated[float, Field(ge=0, le=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
     train_images: Annotated[int, Field(ge=1)]
     validation_images: Annotated[int, Field(ge=1)]
     precision: Precision
@@ -34,6 +34,14 @@ class BestConfig(Strict):
     @classmethod
     def _name(cls, name: str) -> str:
         return study_name(name)
+
+    @field_validator("task")
+    @classmethod
+    def _one_line(cls, task: str) -> str:
+        # it goes into a comment of exported Python
+        if not task.isprintable() or not task:
+            raise ValueError("must be one line of printable characters")
+        return task
 
 
 def dumps(best: BestConfig) -> str:

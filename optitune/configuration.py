@@ -12,6 +12,9 @@ from optitune.validation import Strict
 Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
 Setting = bool | int | float | list[float]
 
+LARGEST = 1e30
+"""No setting is larger: beyond it, arithmetic on settings would overflow before any training does."""
+
 
 def _check(settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Limits, owner: str) -> None:
     """Hold `settings` against the names in `expected` and what `limits` allows of them.
@@ -25,15 +28,19 @@ def _check(settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Lim
                 raise unknown(f"setting of {owner}", name, expected)
             except UsageError as error:
                 raise ValueError(f"settings.{name} = {value!r}: {error}") from None
-        parts = optimizers.JOINED.get(name, (name,))
+        wanted = expected[name]
+        if isinstance(wanted, list):
+            kind, places, parts = f"{len(wanted)} numbers", wanted, optimizers.JOINED.get(name, (name,) * len(wanted))
+        else:
+            kind, places, parts = "true or false" if isinstance(wanted, bool) else "a number", [wanted], (name,)
         values = value if isinstance(value, list) else [value]
-        if len(values) != len(parts):
-            raise ValueError(f"settings.{name} = {value!r}: must be {len(parts)} numbers, not {len(values)}")
-        for part, number in zip(parts, values, strict=True):
-            wanted = expected[name]
-            if isinstance(wanted, bool) != isinstance(number, bool):
-                kind = "true or false" if isinstance(wanted, bool) else "a number"
+        if isinstance(value, list) != isinstance(wanted, list) or len(values) != len(places):
+            raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
+        for part, place, number in zip(parts, places, values, strict=True):
+            if isinstance(place, bool) != isinstance(number, bool):
                 raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
+            if abs(number) > LARGEST:
+                raise ValueError(f"settings.{name} = {value!r}: must be at most {LARGEST:g} in size")
             if part in limits and not limits[part][1](number):
                 raise ValueError(f"settings.{name} = {value!r}: {part} must be {limits[part][0]}")
     for name in expected:

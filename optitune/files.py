@@ -16,6 +16,7 @@ REMEDIES = {
     errno.EROFS: "the file system is read-only; choose another folder with --studies-dir",
     errno.EACCES: "permission denied; choose a folder of yours with --studies-dir",
     errno.EPERM: "the operation is not permitted; choose a folder of yours with --studies-dir",
+    errno.EEXIST: "a file of that name is in the way; move it, or choose another folder with --studies-dir",
     errno.ENOTDIR: "a part of that path is a file, not a folder; choose another with --studies-dir",
 }
 

@@ -17,7 +17,7 @@ from optitune.space import Choice, Float, Range, around
 
 JOINED: Mapping[str, tuple[str, ...]] = MappingProxyType({"betas": ("beta1", "beta2")})
 
-LR_FACTOR = 30.0
+LR_FACTOR = 10.0
 """How far below and above its known-good value a learning rate is looked for. One factor for all
 optimizers, so that what a search learns of "ten times the usual" with one serves every other."""
 

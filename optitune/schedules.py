@@ -5,6 +5,7 @@ Every schedule is stepped once an epoch. Adding a schedule is adding a row.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from sys import float_info
 from types import MappingProxyType
 from typing import Any
 
@@ -43,18 +44,23 @@ def _nothing(epochs: int) -> Settings:
     return {}
 
 
+def _to_a_tenth(epochs: int) -> float:
+    """The factor per epoch with which a learning rate falls to a tenth over the whole training."""
+    return round(max(0.1, 0.1 ** (1 / epochs)), 3)
+
+
 ROWS = (
     Schedule(
         name="step",
         path="torch.optim.lr_scheduler:StepLR",
-        known_good=lambda epochs: {"step_size": 1, "gamma": 0.7},
+        known_good=lambda epochs: {"step_size": 1, "gamma": _to_a_tenth(epochs)},
         ranges=lambda epochs: {
             "step_size": Int(1, max(1, epochs), "once an epoch to never within the training"),
             "gamma": Float(0.1, 1.0, "linear", "torch's default of 0.1 to 1, the constant schedule"),
         },
         fixed=_nothing,
         stretched=lambda settings, ratio: {**settings, "step_size": max(1, round(settings["step_size"] * ratio))},
-        source="torch documentation, StepLR; PyTorch's MNIST example (step_size 1, gamma 0.7)",
+        source="torch documentation, StepLR; PyTorch's MNIST example (step_size 1); gamma: to a tenth in all",
         note="lr * gamma after every step_size epochs; gamma 1 is a constant lr.",
     ),
     Schedule(
@@ -70,11 +76,15 @@ ROWS = (
     Schedule(
         name="exponential",
         path="torch.optim.lr_scheduler:ExponentialLR",
-        known_good=lambda epochs: {"gamma": 0.7},
-        ranges=lambda epochs: {"gamma": Float(0.3, 1.0, "linear", "a hundredth after four epochs, to constant")},
+        known_good=lambda epochs: {"gamma": _to_a_tenth(epochs)},
+        ranges=lambda epochs: {"gamma": Float(0.1, 1.0, "linear", "a tenth after one epoch, to constant")},
         fixed=_nothing,
-        stretched=lambda settings, ratio: {**settings, "gamma": settings["gamma"] ** (1 / ratio)},
-        source="torch documentation, ExponentialLR",
+        stretched=lambda settings, ratio: {
+            **settings,
+            # a long curve pressed into few epochs may fall below the smallest float, but gamma stays above 0
+            "gamma": max(float_info.min, settings["gamma"] ** (1 / ratio)),
+        },
+        source="torch documentation, ExponentialLR; gamma: to a tenth in all",
         note="lr * gamma after every epoch.",
     ),
     Schedule(

@@ -119,13 +119,16 @@ def resolve(
         wanted = wanted.model_copy(update={"precision": made.precision})
     differences = differing(wanted.model_dump(), made.model_dump())
     if differences:
-        keep = " ".join(f"{flag(key)} {_typed(value)}" for key, (_, value) in differences.items() if value is not None)
+        keep = [f"{flag(key)} {_typed(value)}" for key, (_, value) in differences.items() if value is not None]
+        unset = [key for key, (_, value) in differences.items() if value is None]
+        nothing = [flag(key) for key in unset if key in flags] + [f"{key} in its file" for key in unset if key in file]
+        ways = [" ".join(keep)] * bool(keep) + ["nothing of " + ", ".join(nothing)] * bool(nothing)
         listed = ", ".join(
             f"{key} {_typed(made_value)} (now {_typed(now)})" for key, (now, made_value) in differences.items()
         )
         raise UsageError(
             f"study '{study}' was made with other settings: {listed}. "
-            f"To go on with it, say {keep or 'nothing of ' + ', '.join(flag(key) for key in differences)}; "
+            f"To go on with it, say {' and '.join(ways)}; "
             f"to start another, add --study {study}-2"
         )
     return made

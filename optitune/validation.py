@@ -60,7 +60,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         with explained(path, "read"):
             return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # not only TOMLDecodeError: a number of thousands of digits is a plain ValueError
         raise UsageError(f"{path} is not a TOML file: {error}; mend or remove it") from None
 
 

@@ -114,7 +114,8 @@ def print_retrained(result: Retrained) -> None:
     else:
         console.print(
             f"test accuracy {100 * accuracy.mean:.2f} %, "
-            f"95 % interval {100 * accuracy.low:.2f} to {100 * accuracy.high:.2f} % (Student's t, {seeds} seeds, standard deviation {100 * accuracy.sd:.2f} pp); loss {loss.mean:.4f}"
+            f"95 % interval {100 * accuracy.low:.2f} to {100 * accuracy.high:.2f} % "
+            f"(Student's t, {seeds} seeds, standard deviation {100 * accuracy.sd:.2f} pp); loss {loss.mean:.4f}"
         )
     console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs")
     console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png")
