@@ -52,6 +52,9 @@ def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str | int):
+                raise TypeError(f"a key of type {type(key).__name__} cannot be kept in a checkpoint")
         return {"dict": [[key, _outline(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_outline(item, tensors) for item in value]}
@@ -68,5 +71,4 @@ def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[content]
     if kind == "dict":
         return {key: _filled(item, tensors) for key, item in content}
-    items = [_filled(item, tensors) for item in content]
-    return tuple(items) if kind == "tuple" else items
+    return {"list": list, "tuple": tuple}[kind](_filled(item, tensors) for item in content)

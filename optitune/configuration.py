@@ -1,16 +1,26 @@
 """What one training is told: an optimizer and a schedule, with the settings that torch is given."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import model_validator
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from optitune import optimizers, schedules
 from optitune.errors import UsageError, unknown
 from optitune.validation import Strict
 
 Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
-Setting = bool | int | float | list[float]
+
+
+def _one_cause(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """Validate one setting, with one complaint where pydantic would have one per possible type."""
+    try:
+        return handler(value)
+    except ValidationError:
+        raise ValueError("must be a finite number, true or false, or a list of finite numbers") from None
+
+
+Setting = Annotated[bool | int | float | list[float], WrapValidator(_one_cause)]
 
 LARGEST = 1e30
 """No setting is larger: beyond it, arithmetic on settings would overflow before any training does."""
@@ -66,7 +76,7 @@ class OptimizerSettings(Strict):
             # torch refuses the one without the other, so a configuration may leave it out
             if not settings.get(other) and name not in settings:
                 settings[name] = expected[name]
-            elif settings.get(name) and not settings.get(other):
+            elif settings.get(name) and other in settings and not settings[other]:
                 raise ValueError(f"settings.{name} = {settings[name]!r}: needs {other} above 0")
         _check(settings, expected, optimizers.LIMITS, self.name)
         return self

@@ -4,6 +4,7 @@ A search sees `load_train` alone. `load_test` is for the one evaluation after a 
 """
 
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _torchvision(name: str, data_dir: Path, part: Part) -> Images:
         kind = "train" if part == "train" else "t10k"
         sizes = ", ".join(f"{f} {(folder / f).stat().st_size:,} bytes" for f in IDX_FILES if f.startswith(kind))
         raise OptituneError(
-            f"the {name} files in {folder} are damaged ({str(error).strip() or type(error).__name__}; {sizes}): "
+            f"the {name} files in {folder} are damaged ({str(error).strip() or 'not in the IDX format'}; {sizes}): "
             "delete them and run the same command again to download them, or copy them anew"
         ) from error
     return Images(pixels.clone().unsqueeze(1), labels.clone())
@@ -177,7 +178,8 @@ def _download(dataset_class: type, data_dir: Path, folder: Path, missing: list[s
     try:
         dataset_class(str(data_dir), train=True, download=True)
     except (OSError, RuntimeError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
+        reasons = re.findall(r"urlopen error ([^>]*)>", str(error))
+        cause = reasons[-1] if reasons else " ".join(str(error).split()) or type(error).__name__
         name = dataset_class.__name__
         raise OptituneError(
             f"{', '.join(missing)} not found in {folder}, and downloading failed ({cause}): "

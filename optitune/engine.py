@@ -46,7 +46,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and share of correct answers over so many images; `correct` is a bool per image."""
+    """Mean loss and share of correct answers over so many images; `predicted` is the class answered for each."""
 
     loss: float
     accuracy: float
@@ -105,10 +105,8 @@ def resolve_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"--device {wanted}: torch cannot use it here ({str(error).splitlines()[0]}); use auto or cpu"
-        ) from None
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"--device {wanted}: torch finds no such device here; use auto or cpu") from None
     return device
 
 
@@ -283,11 +281,14 @@ def evaluate(model: nn.Module, images: Images, loss: Loss, precision: Precision)
 
 
 def guessing(labels: Tensor, images: int) -> float:
-    """The accuracy that guessing the commonest class may reach by luck: its share and three standard errors.
+    """The accuracy that guessing may reach: the share of the commonest class, and one standard error for luck.
+
+    A network that is stuck gives every image the same answer and never passes that share; a wider
+    margin would end slow learners on small data.
 
     Args:
         labels: int64, (n,), the labels that an accuracy is measured on.
         images: how many of them it is measured on.
     """
     share = float(torch.bincount(labels).max()) / len(labels)
-    return share + 3 * sqrt(share * (1 - share) / images)
+    return share + sqrt(share * (1 - share) / images)

@@ -26,7 +26,7 @@ def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: P
         OptituneError: the file cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     panels: list[Axes] = list(figure.subplots(1, 3))
@@ -43,8 +43,16 @@ def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: P
     # the learning rate follows from the schedule: one line stands for every seed
     epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]
     panels[2].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
-    panels[0].set_yscale("log")
-    panels[2].set_yscale("log")
+    losses = [row.train_loss for curve in curves for row in curve]
+    for panel, heights in ((panels[0], losses), (panels[2], lrs)):
+        if max(heights) <= 0:
+            # a loss of zero throughout: a log scale has no place for it
+            continue
+        panel.set_yscale("log")
+        low, high = panel.get_ylim()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
     for panel, name in zip(
         panels, ("training loss (cross-entropy)", "training accuracy (%)", "learning rate"), strict=True
     ):

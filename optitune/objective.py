@@ -18,6 +18,9 @@ from optitune.tasks import SearchData, Task, build
 
 EVALUATIONS_PER_EPOCH = 4
 
+FAIR_CHANCE_STEPS = 100
+"""How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""
+
 LR_FACTOR = "lr_factor"
 SCHEDULE = "schedule"
 
@@ -147,7 +150,8 @@ def run_trial(
             if stopping():
                 raise GivenBack
             limit = guessing(data.validation.labels, progress.validation.images)
-            if value <= limit and progress.epoch >= max(1.0, settings.epochs / 3):
+            fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
+            if value <= limit and fair:
                 reason = f"no progress: accuracy {value:.3f} after {progress.epoch:g} epochs is no better than guessing"
                 return Result("pruned", None, reason, seconds)
             if trial.should_prune():

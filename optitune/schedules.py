@@ -46,7 +46,7 @@ def _nothing(epochs: int) -> Settings:
 
 def _to_a_tenth(epochs: int) -> float:
     """The factor per epoch with which a learning rate falls to a tenth over the whole training."""
-    return round(max(0.1, 0.1 ** (1 / epochs)), 3)
+    return float(round(max(0.1, 0.1 ** (1 / epochs)), 6))
 
 
 ROWS = (

@@ -19,7 +19,7 @@ from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
 from optitune.sampler import build_sampler
 from optitune.settings import Precision, StudySettings, from_file, resolve
-from optitune.storage import explained_storage, is_file, open_storage, shown
+from optitune.storage import exists, explained_storage, is_file, open_storage, shown
 from optitune.study import Home
 from optitune.workers import Channel, Event, Pool, auto
 
@@ -113,7 +113,7 @@ class Job:
     settings: StudySettings
     precision: Precision
     device: str
-    data_dir: Path
+    data: Path
     target: int
     deadline: float | None
 
@@ -134,8 +134,11 @@ def settle(request: Request, device: torch.device) -> StudySettings:
     Raises:
         UsageError: a setting is not allowed, or differs from what the study was made with.
     """
-    storage = open_storage(request.home.url, create=True)
-    existing = study.load(storage, request.home.name)
+    existing = (
+        study.load(open_storage(request.home.url, create=False), request.home.name)
+        if exists(request.home.url)
+        else None
+    )
     stored = study.stored_settings(existing) if existing is not None and existing.user_attrs else None
     file = from_file(request.studies_dir / f"{request.home.name}.toml")
     settings = resolve(request.said, file, stored, request.home.name)
@@ -170,7 +173,11 @@ def search(request: Request, view: View) -> Result:
     if missing > 0:
         workers = auto(request.workers, device.type, missing)
         assert settings.precision != "auto"
-        job = Job(request.home, settings, settings.precision, str(device), request.data_dir, request.trials, deadline)
+        study.sweep(request.home.folder / "workers")
+        owner = study.Owner(request.home.folder / "workers")
+        shared = owner.path.with_suffix(".safetensors")
+        tasks.save(data, shared)
+        job = Job(request.home, settings, settings.precision, str(device), shared, request.trials, deadline)
         view.begin(request.home.name, settings, request.trials, keeper.records, workers)
 
         def heed(event: Event) -> None:
@@ -190,6 +197,7 @@ def search(request: Request, view: View) -> Result:
             ) from None
         finally:
             view.end()
+            owner.release()
     keeper.refresh()
     winner = best_record(keeper.records)
     return Result(
@@ -265,7 +273,7 @@ def work(channel: Channel, job: Job) -> None:
     torch.set_num_threads(1)
     device = torch.device(job.device)
     task = tasks.find(job.settings.task)
-    data = tasks.search_data(task, job.data_dir, job.settings.train_images)
+    data = tasks.load(job.data)
     data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
     owner = study.Owner(job.home.folder / "workers")
     try:

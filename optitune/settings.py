@@ -63,7 +63,7 @@ class StudySettings(Strict):
     train_images: Annotated[int, Field(ge=1)] | None = None
     sampler: Sampler = "optitune"
     pruner: Pruner = "optitune"
-    precision: Literal["auto"] | Precision = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
     @field_validator("optimizers", "schedules")

@@ -1,6 +1,7 @@
 """Where a study lives: its own SQLite file, or any database that SQLAlchemy reaches by URL."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,13 +11,16 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from optitune.errors import OptituneError, UsageError
 from optitune.files import make_folder
 
 LOCK_TIMEOUT_S = 60
 """How long a process waits for another one's write to an SQLite file."""
+
+OPENINGS = 50
+"""How often to open a database whose tables another process is making at the same moment; each time more are there."""
 
 POSTGRES_DRIVER = "postgresql+psycopg"
 
@@ -55,6 +59,12 @@ def is_file(url: str) -> bool:
     return parsed(url).get_backend_name() == "sqlite"
 
 
+def exists(url: str) -> bool:
+    """Whether there is something to open; a database server always counts as there."""
+    target = parsed(url)
+    return target.get_backend_name() != "sqlite" or Path(target.database or "").exists()
+
+
 def open_storage(url: str, create: bool) -> RDBStorage:
     """Open the storage at `url`.
 
@@ -75,7 +85,7 @@ def open_storage(url: str, create: bool) -> RDBStorage:
         _check_sqlite(path, create)
         options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
     try:
-        storage = RDBStorage(target.render_as_string(hide_password=False), engine_kwargs=options)
+        storage = _opened(target.render_as_string(hide_password=False), options)
     except ImportError:
         raise OptituneError(
             f"the driver for {target.drivername} is not installed: "
@@ -89,6 +99,19 @@ def open_storage(url: str, create: bool) -> RDBStorage:
     if target.get_backend_name() == "sqlite":
         _queue_writers(storage)
     return storage
+
+
+def _opened(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Open a database and make the tables it lacks, also while other processes do the same."""
+    for _ in range(OPENINGS - 1):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except SQLAlchemyError as error:
+            # Optuna looks whether a table is there, then makes it; in between another process may have
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.1)
+    return RDBStorage(url, engine_kwargs=options)
 
 
 @contextmanager

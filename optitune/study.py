@@ -84,7 +84,9 @@ def find(storage: RDBStorage, name: str) -> optuna.Study:
     """
     study = load(storage, name)
     if study is None:
-        raise unknown("study", name, optuna.get_all_study_names(storage))
+        raise unknown(
+            "study", name, optuna.get_all_study_names(storage), f"(make it with 'optitune search --study {name}')"
+        )
     return study
 
 
@@ -160,15 +162,19 @@ class Owner:
         return {"host": socket.gethostname(), "pid": os.getpid(), "lock": str(self.path.resolve())}
 
     def release(self) -> None:
+        """Let go of the lock and remove it, with the files of the same stem."""
         self._lock.release()
-        self.path.unlink(missing_ok=True)
+        for left in self.path.parent.glob(f"{self.path.stem}.*"):
+            left.unlink(missing_ok=True)
 
 
 def _is_alive(owner: Mapping[str, Any]) -> bool:
     """Whether the process that wrote this name still lives; yes, as far as can be told, on another machine."""
-    if owner.get("host") != socket.gethostname():
-        return True
-    path = Path(str(owner.get("lock")))
+    return owner.get("host") != socket.gethostname() or _is_held(Path(str(owner.get("lock"))))
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`."""
     if not path.exists():
         return False
     lock = FileLock(path)
@@ -177,8 +183,15 @@ def _is_alive(owner: Mapping[str, Any]) -> bool:
     except Timeout:
         return True
     lock.release()
-    path.unlink(missing_ok=True)
     return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left in `folder`: their lock files, and files of the same stem."""
+    for path in folder.glob("*.lock"):
+        if not _is_held(path):
+            for left in folder.glob(f"{path.stem}.*"):
+                left.unlink(missing_ok=True)
 
 
 Taken = tuple[Trial, FrozenTrial]

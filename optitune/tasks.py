@@ -6,12 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from optitune import models
 from optitune.data import DATASETS, Images, load_train, split
 from optitune.errors import UsageError, unknown
+from optitune.files import replacing
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -78,6 +81,9 @@ class SearchData:
     checksum: str
 
 
+PARTS = ("train", "validation")
+
+
 def search_data(task: Task, data_dir: Path, train_images: int | None) -> SearchData:
     """Load a task's data and split it once, stratified, always the same way.
 
@@ -104,6 +110,29 @@ def search_data(task: Task, data_dir: Path, train_images: int | None) -> SearchD
         )
     chosen = train[:train_images]
     return SearchData(everything.take(chosen), everything.take(validation), everything.checksum())
+
+
+def save(data: SearchData, path: Path) -> None:
+    """Write `data` where worker processes find it.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    tensors = {f"{part}.{name}": getattr(getattr(data, part), name) for part in PARTS for name in ("pixels", "labels")}
+    about = {"checksum": data.checksum, "white": repr(data.train.white)}
+    with replacing(path) as scratch:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch, metadata=about)
+
+
+def load(path: Path) -> SearchData:
+    """What `save` wrote, mapped into memory, so that all processes share one copy."""
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+        train, validation = (
+            Images(file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"), float(about["white"]))
+            for part in PARTS
+        )
+    return SearchData(train, validation, about["checksum"])
 
 
 def described(task: Task) -> str:

@@ -1,7 +1,9 @@
 """Worker processes: started, listened to, replaced when they die, stopped when the user says so.
 
 Every worker is a process of its own with one torch thread: on a CPU the fastest and the steadiest way
-to use the cores, and a crash takes nothing else with it.
+to use the cores, and a crash takes nothing else with it. Where the system can, workers are forked from
+a server process that has imported everything once and done nothing else: they start at once and share
+that memory.
 """
 
 import multiprocessing
@@ -16,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from optitune.errors import Interrupted, OptituneError
+from optitune.errors import Interrupted, OptituneError, UsageError
 
 DEATHS_IN_A_ROW = 3
 """How often workers may die without anything finished in between."""
@@ -77,9 +79,9 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
         target(channel, *arguments)
         channel.send("done")
     except OptituneError as error:
-        channel.send("error", message=str(error), bug="")
+        channel.send("error", message=str(error), usage=isinstance(error, UsageError), bug="")
     except Exception as error:
-        channel.send("error", message=f"{type(error).__name__}: {error}", bug=traceback.format_exc())
+        channel.send("error", message=f"{type(error).__name__}: {error}", usage=False, bug=traceback.format_exc())
 
 
 def _leave_with_parent() -> None:
@@ -88,6 +90,22 @@ def _leave_with_parent() -> None:
         wait([parent.sentinel])
         # whatever this worker holds is left to the next run, as after a kill
         os._exit(1)
+
+
+def _context() -> Any:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return multiprocessing.get_context(method)
+
+
+def warm_up(*modules: str) -> None:
+    """Begin to import what workers will need, in the background; the earlier, the sooner they train."""
+    context = _context()
+    if context.get_start_method() == "forkserver":
+        from multiprocessing.forkserver import ensure_running
+
+        context.set_forkserver_preload(list(modules))
+        with _ctrl_c_ignored():
+            ensure_running()
 
 
 class Pool:
@@ -107,7 +125,7 @@ class Pool:
         on_event: Callable[[Event], None],
         on_tick: Callable[[], None],
     ) -> None:
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context()
         self._target = target
         self._jobs = jobs
         self._on_event = on_event
@@ -178,7 +196,8 @@ class Pool:
         elif event.kind == "error":
             self._done.add(event.worker)
             if self._error is None:
-                self._error = OptituneError(event.body["message"])
+                kind = UsageError if event.body["usage"] else OptituneError
+                self._error = kind(event.body["message"])
                 self._error.add_note(event.body["bug"])
             self.stop()
         else:

@@ -50,7 +50,7 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             "study",
             name,
             there,
-            f"in {studies_dir} (make one with 'optitune search --study {name}', or name its place with --studies-dir)",
+            f"in {studies_dir} (make it with 'optitune search --study {name}', or name its place with --studies-dir)",
         )
     return study.home(studies_dir, name, None)
 

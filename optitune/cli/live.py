@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from optitune.cli.standings import duration, number_format, standings_table
 from optitune.records import TrialRecord, best, counts
@@ -31,13 +32,18 @@ class _Screen:
     """A block of the terminal that is drawn anew a few times a second."""
 
     def __init__(self, console: Console, draw: Callable[[], RenderableType]) -> None:
-        self._live = Live(console=console, get_renderable=draw, refresh_per_second=4, transient=True)
+        self._console = console
+        self._draw = draw
+        self._live: Live | None = None
 
     def begin(self) -> None:
+        # made here, since it draws at once
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
         self._live.start()
 
     def end(self) -> None:
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
 
 
 def _bar(console: Console, what: str) -> Progress:
@@ -52,7 +58,6 @@ class LiveSearch:
         self._console = console
         self._screen = _Screen(console, self._draw)
         self._doing: dict[int, str] = {}
-        self._records: list[TrialRecord] = []
 
     def begin(self, name: str, settings: StudySettings, target: int, records: list[TrialRecord], workers: int) -> None:
         self._settings, self._target, self._records = settings, target, records
@@ -89,7 +94,7 @@ class LiveSearch:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        doing = [f"[dim]{text}[/dim]" for _, text in sorted(self._doing.items())] or ["[dim]starting workers ...[/dim]"]
+        doing = _dim([text for _, text in sorted(self._doing.items())])
         return Group(standings_table(self._records, self._settings.optimizers), *doing, self._progress)
 
 
@@ -173,8 +178,7 @@ class LiveRetrain:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        lines = [text for _, text in sorted(self._seeds.items())] or ["[dim]starting workers ...[/dim]"]
-        return Group(*lines, self._progress)
+        return Group(*_dim([text for _, text in sorted(self._seeds.items())]), self._progress)
 
 
 class LinesRetrain:
@@ -217,6 +221,11 @@ def _about_plan(plan: FullPlan, workers: int) -> str:
         f"training {plan.task} with {optimizer.name} (lr {number_format(plan.configuration.lr)}) in full: "
         f"{len(plan.seeds)} seeds of {plan.epochs} epochs, {plan.precision}, {_workers(workers)}"
     )
+
+
+def _dim(lines: list[str]) -> list[Text]:
+    """What the workers do now, a line each."""
+    return [Text(line, style="dim") for line in lines or ["starting workers ..."]]
 
 
 def _workers(number: int) -> str:

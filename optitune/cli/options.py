@@ -122,6 +122,10 @@ output = together(
 )
 
 
+WORKER_MODULES = ("optitune.search", "optitune.retrain", "torch._dynamo")
+"""What worker processes need; torch's optimizers import torch's compiler at their first step."""
+
+
 def data_folder(given: Path | None) -> Path:
     """The folder named by the user, or the one in their cache."""
     if given is not None:

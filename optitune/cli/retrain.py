@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import AtLeast, data_folder, data_place, machine, output, study_places
+from optitune.cli.options import WORKER_MODULES, AtLeast, data_folder, data_place, machine, output, study_places
 
 
 @click.command()
@@ -55,6 +55,9 @@ def retrain(
     model.safetensors (the first seed's), metrics.json and curves.png. Stopped half-way, the same command goes on
     from the last epoch.
     """
+    from optitune.workers import warm_up
+
+    warm_up(*WORKER_MODULES)
     from optitune.cli.choose import choose
     from optitune.cli.live import retrain_view
     from optitune.cli.standings import print_retrained

@@ -6,7 +6,17 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import AtLeast, Duration, Names, data_folder, data_place, machine, output, study_places
+from optitune.cli.options import (
+    WORKER_MODULES,
+    AtLeast,
+    Duration,
+    Names,
+    data_folder,
+    data_place,
+    machine,
+    output,
+    study_places,
+)
 from optitune.settings import StudySettings
 
 DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
@@ -65,6 +75,9 @@ def search(
     once share the work. What is not said by a flag comes from studies/STUDY.toml if there is one, then
     from the study if it exists, then from the defaults.
     """
+    from optitune.workers import warm_up
+
+    warm_up(*WORKER_MODULES)
     from optitune import optimizers, tasks
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_result

@@ -46,12 +46,13 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     """List the studies: name, task, trials by state, best value, age."""
     from optitune.cli import standings
     from optitune.overview import overview
+    from optitune.storage import shown
 
     rows, broken = overview(studies_dir, storage)
     if as_json:
         print_json({"studies": [row.document() for row in rows], "unreadable": broken})
         return
-    standings.print_studies(rows, storage or str(studies_dir))
+    standings.print_studies(rows, shown(storage) if storage else str(studies_dir))
     for message in broken:
         click.echo(f"note: {message}", err=True)
 

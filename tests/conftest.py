@@ -1,0 +1,116 @@
+"""Small data, networks and settings that several test files share."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import nn
+from torch.nn import functional
+
+from optitune import optimizers, schedules
+from optitune.best import BestConfig
+from optitune.configuration import Configuration
+from optitune.data import Images
+from optitune.models import Cnn
+
+# the same examples in every run, no clock, and nothing left on the disk
+settings.register_profile(
+    "optitune", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("optitune")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Sums in another order are other sums: what is bit-equal is so for one number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """90 images of 4x4 pixels in three classes, told apart by which row is bright."""
+    noise = torch.Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    pixels = torch.randint(0, 100, (90, 1, 4, 4), generator=noise, dtype=torch.uint8)
+    pixels[torch.arange(90), 0, labels] += 150
+    return Images(pixels, labels)
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[[int], nn.Module]:
+    """Seed -> a tiny convolutional network for `images`, laid out as tasks lay theirs out."""
+
+    def build(seed: int = 0) -> nn.Module:
+        torch.manual_seed(seed)
+        return Cnn(size=4, channels=(4, 8), hidden=16, classes=3).to(memory_format=torch.channels_last)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[..., Configuration]:
+    """Names -> a known-good configuration, with other settings in place of some."""
+
+    def build(
+        optimizer: str = "adam", schedule: str = "constant", epochs: int = 3, variant: int = 0, **other: Any
+    ) -> Configuration:
+        row, curve = optimizers.find(optimizer), schedules.find(schedule)
+        arguments = row.arguments({**row.known_good[variant], **other})
+        return Configuration.model_validate(
+            {
+                "optimizer": {"name": optimizer, "settings": arguments},
+                "schedule": {"name": schedule, "settings": {**curve.fixed(epochs), **curve.known_good(epochs)}},
+            }
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def best_config() -> Callable[[Configuration], BestConfig]:
+    """Configuration -> a `BestConfig` around it."""
+
+    def build(configuration: Configuration) -> BestConfig:
+        return BestConfig(
+            study="digits",
+            task="digits",
+            trial=7,
+            value=0.9721,
+            epochs=3,
+            batch_size=16,
+            train_images=1150,
+            validation_images=287,
+            precision="fp32",
+            seed=0,
+            data_checksum="sha256:" + "0" * 64,
+            configuration=configuration,
+            versions={"torch": "2.9.0"},
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def plain_training() -> Callable[..., Iterator[float]]:
+    """A training loop as anyone would write it: yields each epoch's mean loss."""
+
+    def train(
+        model: nn.Module, optimizer: Any, scheduler: Any, images: Images, epochs: int, batch_size: int, seed: int
+    ) -> Iterator[float]:
+        pixels, total = images.pixels.float() / 127.5 - 1, len(images)
+        for epoch in range(epochs):
+            torch.manual_seed((seed << 20) + epoch + 1)
+            summed = 0.0
+            for batch in torch.randperm(total).split(batch_size):
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(model(pixels[batch]), images.labels[batch])
+                loss.backward()
+                optimizer.step()
+                summed += loss.item() * len(batch)
+            if scheduler is not None:
+                scheduler.step()
+            yield summed / total
+
+    return train

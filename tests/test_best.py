@@ -1,0 +1,249 @@
+"""`best.toml`: what goes in comes out, and what a person broke is named."""
+
+import copy
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optitune import best
+from optitune.best import BestConfig
+from optitune.configuration import Configuration
+from optitune.errors import OptituneError, UsageError
+from optitune.optimizers import ROWS as OPTIMIZERS
+from optitune.schedules import ROWS as SCHEDULES
+from optitune.space import Choice, Int, Range
+
+WAY_OUT = "make one first"
+
+
+def values_in(space: Range) -> st.SearchStrategy[Any]:
+    if isinstance(space, Choice):
+        return st.sampled_from(space.options)
+    return st.integers(space.low, space.high) if isinstance(space, Int) else st.floats(space.low, space.high)
+
+
+@st.composite
+def best_configs(draw: st.DrawFn) -> BestConfig:
+    """Any optimizer and schedule, with settings drawn from all of their ranges."""
+    optimizer, schedule = draw(st.sampled_from(OPTIMIZERS)), draw(st.sampled_from(SCHEDULES))
+    epochs = draw(st.integers(1, 10_000))
+    values = {name: draw(values_in(space)) for name, space in optimizer.ranges.items()}
+    curve = {name: draw(values_in(space)) for name, space in schedule.ranges(epochs).items()}
+    return BestConfig.model_validate(
+        {
+            "study": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)),
+            "task": draw(st.sampled_from(["digits", "mnist-cnn", "my_module:task"])),
+            "trial": draw(st.integers(0, 2**40)),
+            "value": draw(st.floats(0, 1)),
+            "epochs": epochs,
+            "batch_size": draw(st.integers(1, 65_536)),
+            "train_images": draw(st.integers(1, 10**6)),
+            "validation_images": draw(st.integers(1, 10**6)),
+            "precision": draw(st.sampled_from(["fp32", "bf16"])),
+            "seed": draw(st.integers(0, 2**31 - 1)),
+            "data_checksum": "sha256:" + draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
+            "configuration": {
+                "optimizer": {"name": optimizer.name, "settings": optimizer.arguments(values)},
+                "schedule": {"name": schedule.name, "settings": {**schedule.fixed(epochs), **curve}},
+            },
+            "versions": draw(st.dictionaries(st.text(min_size=1), st.text(), max_size=3)),
+        }
+    )
+
+
+DOCUMENT: dict[str, Any] = {
+    "study": "digits",
+    "task": "digits",
+    "trial": 7,
+    "value": 0.97,
+    "epochs": 3,
+    "batch_size": 64,
+    "train_images": 1150,
+    "validation_images": 287,
+    "precision": "fp32",
+    "seed": 0,
+    "data_checksum": "sha256:" + "0" * 64,
+    "configuration": {
+        "optimizer": {
+            "name": "sgd",
+            "settings": {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+        },
+        "schedule": {"name": "step", "settings": {"step_size": 1, "gamma": 0.7}},
+    },
+    "versions": {"torch": "2.9.0"},
+}
+
+
+def places(document: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every key, tables included; not those of `versions`, which may be any."""
+    for key, value in document.items():
+        yield (*above, key)
+        if isinstance(value, dict) and key != "versions":
+            yield from places(value, (*above, key))
+
+
+PLACES = sorted(places(DOCUMENT))
+TABLES = [place for place in [(), *PLACES] if place in {other[:-1] for other in PLACES}]
+toml_values = st.recursive(
+    st.one_of(
+        st.booleans(), st.integers(), st.floats(), st.text(), st.datetimes(), st.dates(), st.sampled_from([10**400, -1])
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def changed(place: tuple[str, ...], change: Callable[[dict[str, Any], str], None]) -> str:
+    """The document as TOML, after `change` of the table and key at `place`."""
+    document = copy.deepcopy(DOCUMENT)
+    table = document
+    for key in place[:-1]:
+        table = table[key]
+    change(table, place[-1])
+    return tomli_w.dumps(document)
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study") / "best.toml"
+
+
+def refused(text: str, path: Path) -> str:
+    """The message with which `text` is refused."""
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        best.load(path, WAY_OUT)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value)
+
+
+@given(config=best_configs())
+def test_what_is_saved_is_loaded(config: BestConfig, path: Path) -> None:
+    best.save(config, path)
+    assert best.load(path, WAY_OUT) == config
+    assert path.read_text(encoding="utf-8") == best.dumps(config)
+
+
+def test_the_document_that_the_tests_below_change_is_valid(path: Path) -> None:
+    path.write_text(tomli_w.dumps(DOCUMENT))
+    assert best.load(path, WAY_OUT).model_dump() == DOCUMENT
+
+
+def test_a_file_begins_with_what_it_is_and_the_next_command(
+    best_config: Callable[[Configuration], BestConfig], configured: Callable[..., Configuration]
+) -> None:
+    lines = best.dumps(best_config(configured("adam"))).splitlines()
+    assert lines[0] == "# The best of study 'digits': trial 7, validation accuracy 0.9721 (one run, 287 images)."
+    assert lines[1].endswith("optitune retrain best --study digits")
+    assert tomllib.loads("\n".join(lines))["trial"] == 7
+
+
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_a_missing_key_is_named(place: tuple[str, ...], path: Path) -> None:
+    message = refused(changed(place, lambda table, key: table.pop(key)), path)
+    assert message == f"{path}: {'.'.join(place)} is missing"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: ".".join(table) or "top")
+def test_an_unknown_key_is_named(table: tuple[str, ...], path: Path) -> None:
+    message = refused(changed((*table, "nonsense"), lambda inner, key: inner.update({key: 1})), path)
+    assert ".".join((*table, "nonsense")) in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("study", "../elsewhere"),
+        ("task", "two\nlines"),
+        ("task", ""),
+        ("trial", -1),
+        ("value", 1.01),
+        ("value", -0.01),
+        ("epochs", 0),
+        ("epochs", 10_001),
+        ("batch_size", 0),
+        ("train_images", 0),
+        ("validation_images", 0),
+        ("precision", "fp16"),
+        ("seed", -1),
+        ("data_checksum", "sha256:0"),
+        ("data_checksum", "md5:" + "0" * 64),
+        ("configuration.optimizer.name", "sgdd"),
+        ("configuration.optimizer.settings.lr", 0.0),
+        ("configuration.optimizer.settings.lr", float("nan")),
+        ("configuration.optimizer.settings.lr", float("inf")),
+        ("configuration.optimizer.settings.lr", 10**400),
+        ("configuration.optimizer.settings.lr", "0.05"),
+        ("configuration.optimizer.settings.lr", [0.05]),
+        ("configuration.optimizer.settings.momentum", 1.0),
+        ("configuration.optimizer.settings.nesterov", 0.5),
+        ("configuration.optimizer.settings.weight_decay", -1e-4),
+        ("configuration.schedule.name", "stepp"),
+        ("configuration.schedule.settings.step_size", 0),
+        ("configuration.schedule.settings.step_size", 1.0),
+        ("configuration.schedule.settings.gamma", 0.0),
+        ("configuration.schedule.settings.gamma", 1.5),
+        ("versions", ["torch"]),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(place: str, value: object, path: Path) -> None:
+    message = refused(changed(tuple(place.split(".")), lambda table, key: table.update({key: value})), path)
+    assert message.startswith(f"{path}: {place} = ")
+
+
+@settings(max_examples=300)
+@given(place=st.sampled_from(PLACES), value=toml_values)
+def test_any_value_in_any_place_is_taken_or_refused_by_name(place: tuple[str, ...], value: object, path: Path) -> None:
+    path.write_text(changed(place, lambda table, key: table.update({key: value})), encoding="utf-8")
+    config, message = None, ""
+    try:
+        config = best.load(path, WAY_OUT)
+    except UsageError as error:
+        message = str(error)
+    if config is None:
+        assert message.startswith(str(path))
+        assert place[-1] in message
+    else:
+        best.save(config, path)
+        assert best.load(path, WAY_OUT) == config
+        assert config.configuration.stretched(3.0).lr == config.configuration.lr
+
+
+@given(data=st.one_of(st.text().map(str.encode), st.binary()))
+def test_any_other_file_is_refused(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=r"best\.toml"):
+        best.load(path, WAY_OUT)
+
+
+@given(cut=st.integers(0, 10_000))
+def test_a_cut_file_is_refused(cut: int, path: Path) -> None:
+    whole = tomli_w.dumps({**DOCUMENT, "versions": {}}).rstrip()
+    path.write_text(whole[: cut % (len(whole) - len("[versions]"))])
+    with pytest.raises(UsageError, match=r"best\.toml"):
+        best.load(path, WAY_OUT)
+
+
+@pytest.mark.parametrize("text", ["trial = " + "9" * 5000, "a = " + "[" * 100_000, "a = 2026-02-31"])
+def test_what_the_toml_parser_stumbles_over_is_refused(text: str, path: Path) -> None:
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"best.toml is not a TOML file: .*; mend or remove it"):
+        best.load(path, WAY_OUT)
+
+
+def test_a_missing_file_is_an_error_that_ends_in_the_advice(tmp_path: Path) -> None:
+    with pytest.raises(OptituneError, match=f"there is no {tmp_path / 'best.toml'}: {WAY_OUT}$"):
+        best.load(tmp_path / "best.toml", WAY_OUT)
+
+
+def test_a_configuration_of_another_task_is_refused(path: Path) -> None:
+    config = BestConfig.model_validate(DOCUMENT)
+    best.check_task(config, "mine", "digits", path)
+    with pytest.raises(UsageError, match=r"task = 'digits', but study 'mine' trains 'mnist-cnn'; .*--study"):
+        best.check_task(config, "mine", "mnist-cnn", path)

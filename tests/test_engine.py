@@ -1,0 +1,442 @@
+"""Training and evaluation: the numbers of a plain loop, the same ones every time, and where they end."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf, isnan, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from optitune import checkpoint, engine
+from optitune.configuration import Configuration
+from optitune.data import Images
+from optitune.engine import (
+    Diverged,
+    Plan,
+    Progress,
+    Training,
+    build_optimizer,
+    build_schedule,
+    evaluate,
+    guessing,
+    resolve_device,
+    resolve_precision,
+)
+from optitune.errors import UsageError
+from optitune.optimizers import OPTIMIZERS
+from optitune.schedules import SCHEDULES
+from optitune.settings import Precision
+
+Configured = Callable[..., Configuration]
+Network = Callable[[int], nn.Module]
+Planned = Callable[..., Plan]
+
+both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+
+
+@pytest.fixture(scope="session")
+def planned(configured: Configured) -> Planned:
+    """A plan of 3 epochs of 6 steps on `images`, with other values in place of some."""
+
+    def build(configuration: Configuration | None = None, **other: Any) -> Plan:
+        plan = Plan(configuration or configured("adam"), functional.cross_entropy, 3, 16, seed=5, precision="fp32")
+        return replace(plan, **other)
+
+    return build
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def told(progress: list[Progress]) -> list[tuple[object, ...]]:
+    """Everything of it but the clock."""
+    return [
+        (row.step, row.epoch, row.lr, row.train_loss, row.train_accuracy, row.validation and row.validation.loss)
+        for row in progress
+    ]
+
+
+def dropping() -> nn.Module:
+    """A network whose training draws random numbers."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3))
+
+
+def loss_that_turns(value: float, at: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy, but `value` when it is called for the `at`-th time."""
+    calls = iter(range(1, 10**6))
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels) * (value if next(calls) == at else 1.0)
+
+    return loss
+
+
+@both_precisions
+def test_the_same_seed_gives_the_same_weights_to_the_last_bit(
+    precision: Precision, planned: Planned, network: Network, images: Images
+) -> None:
+    ended = []
+    for _ in range(2):
+        model = network(0)
+        progress = list(Training(model, planned(precision=precision), images, images).run())
+        ended.append((weights(model), told(progress)))
+    assert torch.equal(ended[0][0], ended[1][0])
+    assert ended[0][1] == ended[1][1]
+
+
+@both_precisions
+def test_another_seed_gives_other_weights(
+    precision: Precision, planned: Planned, network: Network, images: Images
+) -> None:
+    ended = []
+    for seed in (0, 1):
+        model = network(0)
+        list(Training(model, planned(precision=precision, seed=seed), images).run())
+        ended.append(weights(model))
+    assert not torch.equal(ended[0], ended[1])
+
+
+def test_nothing_random_outside_has_a_say(planned: Planned, network: Network, images: Images) -> None:
+    ended = []
+    for outside in (1, 2):
+        model = network(0)
+        torch.manual_seed(outside)
+        for _ in Training(model, planned(), images).run():
+            torch.rand(outside)
+        ended.append(weights(model))
+    assert torch.equal(ended[0], ended[1])
+
+
+def straight_and_resumed(
+    plan: Plan, build: Callable[[], nn.Module], images: Images, path: Path
+) -> Iterator[tuple[Tensor, list[Progress]]]:
+    """Weights and progress of a training, then of one that was taken up from a file after the first epoch."""
+    straight = Training(build(), plan, images, images)
+    progress = list(straight.run())
+    yield weights(straight.model), progress[plan.evaluations :]
+    first = Training(build(), plan, images, images)
+    for row in first.run():
+        if row.epoch == 1:
+            checkpoint.save(first.state_dict(), path)
+            break
+    second = Training(build(), plan, images, images)
+    second.load_state_dict(checkpoint.load(path))
+    progress = list(second.run())
+    yield weights(second.model), progress
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_taken_up_again_goes_on_to_the_last_bit(
+    optimizer: str,
+    schedule: str,
+    planned: Planned,
+    configured: Configured,
+    network: Network,
+    images: Images,
+    tmp_path: Path,
+) -> None:
+    plan = planned(configured(optimizer, schedule))
+    straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert told(straight[1]) == told(resumed[1])
+    assert len(resumed[1]) == 2
+
+
+@both_precisions
+def test_a_training_with_dropout_is_taken_up_again_to_the_last_bit(
+    precision: Precision, planned: Planned, images: Images, tmp_path: Path
+) -> None:
+    plan = planned(precision=precision, evaluations=2)
+    straight, resumed = straight_and_resumed(plan, dropping, images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert told(straight[1]) == told(resumed[1])
+
+
+def test_the_clock_goes_on_where_a_training_is_taken_up(planned: Planned, network: Network, images: Images) -> None:
+    training = Training(network(0), planned(), images)
+    training.load_state_dict({**training.state_dict(), "epoch": 2, "seconds": 1000.0})
+    (last,) = training.run()
+    assert last.seconds > 1000
+    assert training.seconds == last.seconds
+
+
+def test_the_losses_are_those_of_a_plain_loop(
+    planned: Planned, configured: Configured, network: Network, images: Images, plain_training: Callable[..., Any]
+) -> None:
+    for name in ("sgd", "adam"):
+        plan, model = planned(configured(name, "step")), network(0)
+        engines = [row.train_loss for row in Training(network(0), plan, images).run()]
+        optimizer = build_optimizer(plan.configuration.optimizer, list(model.parameters()))
+        scheduler = build_schedule(plan.configuration.schedule, optimizer)
+        plain = list(plain_training(model, optimizer, scheduler, images, epochs=3, batch_size=16, seed=5))
+        assert engines == pytest.approx(plain, rel=1e-5)
+
+
+def test_an_evaluation_is_that_of_a_plain_loop(
+    network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "EVALUATION_BATCH", 7)
+    model = network(0)
+    result = evaluate(model, images, functional.cross_entropy, "fp32")
+    with torch.no_grad():
+        logits = model(images.pixels.float() / 127.5 - 1)
+    assert result.loss == pytest.approx(functional.cross_entropy(logits, images.labels).item(), rel=1e-6)
+    assert torch.equal(result.predicted, logits.argmax(1))
+    assert result.accuracy == (logits.argmax(1) == images.labels).double().mean().item()
+    assert result.images == 90
+
+
+def test_an_evaluation_uses_no_dropout_and_a_training_does(planned: Planned, images: Images) -> None:
+    model = dropping()
+    model.train()
+    once, again = (evaluate(model, images, functional.cross_entropy, "fp32").loss for _ in range(2))
+    assert once == again
+    (row,) = Training(model, planned(epochs=1, batch_size=90), images).run()
+    assert row.train_loss != pytest.approx(once, rel=1e-3)
+
+
+def test_the_first_loss_and_accuracy_are_those_of_the_initial_weights(
+    planned: Planned, network: Network, images: Images
+) -> None:
+    before = evaluate(network(0), images, functional.cross_entropy, "fp32")
+    (row,) = Training(network(0), planned(epochs=1, batch_size=90), images).run()
+    assert row.train_loss == pytest.approx(before.loss, rel=1e-5)
+    assert row.train_accuracy == pytest.approx(before.accuracy)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "steps"),
+    [(1, [6, 12, 18]), (2, [3, 6, 9, 12, 15, 18]), (4, [2, 3, 4, 6, 8, 9, 10, 12, 14, 15, 16, 18])],
+)
+def test_an_epoch_is_interrupted_as_often_as_asked(
+    evaluations: int, steps: list[int], planned: Planned, network: Network, images: Images
+) -> None:
+    progress = list(Training(network(0), planned(evaluations=evaluations), images, images).run())
+    assert [row.step for row in progress] == steps
+    assert [row.epoch for row in progress] == pytest.approx([step / 6 for step in steps])
+    assert all(row.validation is not None for row in progress)
+    seconds = [row.seconds for row in progress]
+    assert seconds == sorted(seconds)
+
+
+def test_an_epoch_is_not_interrupted_more_often_than_it_has_steps(
+    planned: Planned, network: Network, images: Images
+) -> None:
+    progress = list(Training(network(0), planned(evaluations=50, epochs=1), images).run())
+    assert [row.step for row in progress] == [1, 2, 3, 4, 5, 6]
+
+
+def test_looking_more_often_changes_neither_weights_nor_means(
+    planned: Planned, network: Network, images: Images
+) -> None:
+    one, other = network(0), network(0)
+    (whole,) = Training(one, planned(epochs=1), images, images).run()
+    first, second = Training(other, planned(epochs=1, evaluations=2), images, images).run()
+    assert torch.equal(weights(one), weights(other))
+    # 6 batches: 3 of 16 images, then 16, 16 and the remaining 10
+    assert (48 * first.train_loss + 42 * second.train_loss) / 90 == pytest.approx(whole.train_loss)
+    assert (48 * first.train_accuracy + 42 * second.train_accuracy) / 90 == pytest.approx(whole.train_accuracy)
+
+
+def test_progress_tells_the_learning_rate_of_the_steps_just_taken(
+    planned: Planned, configured: Configured, network: Network, images: Images
+) -> None:
+    configuration = configured("adam", "cosine", epochs=3, lr=0.01)
+    progress = list(Training(network(0), planned(configuration, evaluations=2), images).run())
+    assert [row.lr for row in progress] == pytest.approx([0.01, 0.01, 0.0075, 0.0075, 0.0025, 0.0025])
+
+
+def test_the_last_evaluation_alone_uses_all_validation_images(
+    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "QUICK_IMAGES", 20)
+    model = network(0)
+    progress = list(Training(model, planned(evaluations=2), images, images).run())
+    assert [row.validation.images for row in progress if row.validation] == [20, 20, 20, 20, 20, 90]
+    last = progress[-1].validation
+    assert last is not None
+    assert last.loss == evaluate(model, images, functional.cross_entropy, "fp32").loss
+
+
+def test_a_quick_evaluation_uses_the_first_validation_images(
+    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "QUICK_IMAGES", 20)
+    model = network(0)
+    row = next(Training(model, planned(), images, images).run())
+    assert row.validation is not None
+    quick = evaluate(model, images.take(slice(0, 20)), functional.cross_entropy, "fp32")
+    assert (row.validation.loss, row.validation.accuracy) == (quick.loss, quick.accuracy)
+
+
+def test_without_validation_images_there_is_no_evaluation(planned: Planned, network: Network, images: Images) -> None:
+    assert [row.validation for row in Training(network(0), planned(), images).run()] == [None] * 3
+
+
+def test_an_absurd_learning_rate_diverges_at_the_step_after_the_first(
+    planned: Planned, configured: Configured, network: Network, images: Images
+) -> None:
+    training = Training(network(0), planned(configured("sgd", lr=1e25)), images, images)
+    with pytest.raises(Diverged, match=r"diverged at step 2: loss (nan|inf)") as caught:
+        list(training.run())
+    assert caught.value.step == 2
+
+
+@pytest.mark.parametrize("evaluations", [1, 2])
+@pytest.mark.parametrize("value", [nan, inf])
+@pytest.mark.parametrize("step", [1, 6, 7, 18])
+def test_divergence_is_told_with_its_step(
+    step: int, value: float, evaluations: int, planned: Planned, network: Network, images: Images
+) -> None:
+    plan = planned(loss=loss_that_turns(value, at=step), evaluations=evaluations)
+    with pytest.raises(Diverged) as caught:
+        list(Training(network(0), plan, images).run())
+    assert caught.value.step == step
+
+
+def test_a_training_goes_on_for_no_more_than_the_guards_steps_after_diverging(
+    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "GUARD_STEPS", 4)
+    calls = []
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        calls.append(len(labels))
+        return functional.cross_entropy(logits, labels) * (nan if len(calls) == 6 else 1.0)
+
+    with pytest.raises(Diverged) as caught:
+        list(Training(network(0), planned(loss=loss, batch_size=5), images).run())
+    assert (caught.value.step, len(calls)) == (6, 8)
+
+
+def test_bfloat16_agrees_with_float32_within_its_precision(planned: Planned, network: Network, images: Images) -> None:
+    ended = []
+    for precision in ("fp32", "bf16"):
+        *_, last = Training(network(0), planned(precision=precision), images, images).run()
+        assert last.validation is not None
+        ended.append((last.train_loss, last.validation.loss))
+    for single, half in zip(*ended, strict=True):
+        assert single != half
+        assert single == pytest.approx(half, rel=0.02)
+
+
+def test_the_weights_stay_in_float32_in_both_precisions(planned: Planned, network: Network, images: Images) -> None:
+    model = network(0)
+    list(Training(model, planned(precision="bf16"), images).run())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_training_may_be_dropped_half_way_and_gone_on_with(
+    planned: Planned, network: Network, images: Images
+) -> None:
+    straight, dropped = network(0), network(0)
+    list(Training(straight, planned(), images).run())
+    training = Training(dropped, planned(), images)
+    run = training.run()
+    next(run)
+    del run
+    assert training.epoch == 1
+    assert [row.epoch for row in training.run()] == [2, 3]
+    assert torch.equal(weights(straight), weights(dropped))
+
+
+def test_a_training_that_nobody_asks_of_does_nothing(planned: Planned, network: Network, images: Images) -> None:
+    model = network(0)
+    before = weights(model)
+    training = Training(model, planned(), images)
+    training.run()
+    assert torch.equal(weights(model), before)
+    assert training.epoch == 0
+
+
+def test_trainings_may_be_interleaved(planned: Planned, network: Network, images: Images) -> None:
+    alone = network(0)
+    list(Training(alone, planned(), images).run())
+    models = [network(0), network(0)]
+    for _ in zip(*(Training(model, planned(), images).run() for model in models), strict=True):
+        torch.rand(3)
+    assert torch.equal(weights(models[0]), weights(alone))
+    assert torch.equal(weights(models[1]), weights(alone))
+
+
+def test_a_finished_training_has_nothing_left(planned: Planned, network: Network, images: Images) -> None:
+    training = Training(network(0), planned(), images)
+    list(training.run())
+    assert list(training.run()) == []
+
+
+def test_training_leaves_its_images_as_they_were(planned: Planned, network: Network, images: Images) -> None:
+    before = images.checksum()
+    list(Training(network(0), planned(), images, images).run())
+    assert images.checksum() == before
+
+
+def test_a_loss_that_is_not_a_number_is_evaluated_as_such(network: Network, images: Images) -> None:
+    model = network(0)
+    with torch.no_grad():
+        next(model.parameters()).fill_(nan)
+    assert isnan(evaluate(model, images, functional.cross_entropy, "fp32").loss)
+
+
+def test_guessing_is_the_commonest_share_and_one_standard_error() -> None:
+    assert guessing(torch.tensor([0, 1] * 50), 100) == pytest.approx(0.5 + 0.05)
+    assert guessing(torch.tensor([0, 1, 1, 1]), 10_000) == pytest.approx(0.75 + (0.75 * 0.25) ** 0.5 / 100)
+    assert guessing(torch.tensor([1, 1]), 10) == 1.0
+
+
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+
+
+def test_a_device_that_is_named_and_there_is_taken() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cuda:x"])
+def test_a_device_that_is_not_there_is_refused_with_a_way_out(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--device {name}: .* here.*; use auto or cpu"):
+        resolve_device(name)
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object, **__: object) -> Tensor:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "empty", without)
+    with pytest.raises(UsageError, match=r"--device cuda: .*; use auto or cpu"):
+        resolve_device("cuda")
+
+
+@both_precisions
+def test_a_precision_that_is_named_is_taken(precision: Precision) -> None:
+    assert resolve_precision(precision, torch.device("cpu")) == precision
+    assert resolve_precision(precision, torch.device("cuda")) == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({}, "fp32"), ({"avx2": True, "avx512_bf16": False}, "fp32"), ({"amx_bf16": True}, "bf16")],
+)
+def test_auto_precision_is_bfloat16_where_the_cpu_is_fast_at_it(
+    capabilities: dict[str, bool], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_on_a_gpu_is_what_it_supports(
+    supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert resolve_precision("auto", torch.device("cuda")) == expected

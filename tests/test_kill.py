@@ -1,0 +1,125 @@
+"""A search and a full training that are killed or stopped on the way, on digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from optitune import study
+from optitune.cli.main import run
+from optitune.storage import open_storage, sqlite_url
+
+TRIALS = 8
+SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
+
+
+def begin(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "optitune", *words, "--studies-dir", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    limit = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
+def trials(folder: Path) -> list:
+    try:
+        storage = open_storage(sqlite_url(folder / "digits" / "study.db"), create=False)
+        return study.find(storage, "digits").get_trials(deepcopy=False)
+    except Exception:
+        return []  # not made yet
+
+
+def training(folder: Path, reports: int = 3) -> Callable[[], bool]:
+    """Whether some trial is under way and has reported."""
+
+    def holds() -> bool:
+        return any(t.state == TrialState.RUNNING and len(t.intermediate_values) >= reports for t in trials(folder))
+
+    return holds
+
+
+def test_a_search_killed_on_the_way_ends_with_all_its_trials_once_each(tmp_path: Path) -> None:
+    process = begin(SEARCH, tmp_path)
+    wait_until(training(tmp_path), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    left = trials(tmp_path)
+    assert any(trial.state == TrialState.RUNNING for trial in left)
+    assert run([*SEARCH, "--studies-dir", str(tmp_path), "--quiet"]) == 0
+    ended = trials(tmp_path)
+    assert [trial.number for trial in ended] == list(range(TRIALS))
+    assert {trial.state for trial in ended} == {TrialState.COMPLETE}
+    for before in left:
+        assert before.params.items() <= ended[before.number].params.items()
+        assert before.intermediate_values.items() <= ended[before.number].intermediate_values.items()
+
+
+def test_ctrl_c_gives_the_trials_back_and_says_how_to_go_on(tmp_path: Path) -> None:
+    process = begin(SEARCH, tmp_path)
+    wait_until(training(tmp_path), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing lost; run the same command again to go on" in err
+    assert "Traceback" not in err
+    assert TrialState.RUNNING not in {trial.state for trial in trials(tmp_path)}
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    process = begin(SEARCH, tmp_path)
+    wait_until(training(tmp_path, reports=1), process)
+    process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_full_training_stopped_half_way_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    assert (
+        run(["search", "--task", "digits", "--epochs", "1", "--trials", "1", "--studies-dir", str(tmp_path), "-q"]) == 0
+    )
+    words = ["retrain", "best", "--study", "digits", "--epochs", "60", "--seeds", "1", "--json"]
+    process = begin(words, tmp_path)
+    partial = tmp_path / "digits" / "retrain" / "best" / "partial"
+    wait_until(lambda: (partial / "seed-0.safetensors").exists(), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert (partial / "seed-0.safetensors").exists()
+    assert not (partial / "seed-0.json").exists()
+    metrics = []
+    for fresh in (False, True):
+        assert run([*words, "--studies-dir", str(tmp_path)]) == 0
+        metrics.append(json.loads((tmp_path / "digits" / "retrain" / "best" / "metrics.json").read_text()))
+        if not fresh:
+            (tmp_path / "digits" / "retrain" / "best").rename(tmp_path / "set-aside")
+    assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
+    assert metrics[0]["runs"][0]["epochs"] == metrics[1]["runs"][0]["epochs"]
+    assert len(metrics[0]["runs"][0]["epochs"]) == 60

@@ -1,0 +1,138 @@
+import re
+from collections.abc import Callable
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from optitune import optimizers, schedules
+from optitune.configuration import Configuration
+from optitune.data import Images
+from optitune.models import Cnn
+from optitune.objective import GivenBack, Result, first_parameters, run_trial, suggest
+from optitune.sampler import build_sampler
+from optitune.settings import StudySettings
+from optitune.tasks import SearchData, Task
+
+EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
+
+
+@pytest.fixture
+def data(images: Images) -> SearchData:
+    return SearchData(images.take(slice(0, 60)), images.take(slice(60, 90)), "sha256:" + "0" * 64)
+
+
+TASK = Task("tiny", "digits", lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), "a tiny network")
+
+
+def trained(
+    data: SearchData, settings: StudySettings, params: dict, study: optuna.Study | None = None, **kwargs: object
+) -> tuple[Result, optuna.Trial]:
+    study = study or optuna.create_study(direction="maximize")
+    study.enqueue_trial(params)
+    trial = study.ask()
+    given = {"reported": (), "on_progress": lambda *_: None, "stopping": lambda: False, **kwargs}
+    result = run_trial(trial, settings, TASK, data, torch.device("cpu"), "fp32", **given)
+    return result, trial
+
+
+SGD = {"optimizer": "sgd", "lr_factor": 2.0, "1-momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
+STEP = {"step_size": 1, "gamma": 1.0}
+SHORT = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5)
+
+
+def test_every_draw_is_a_configuration_within_the_ranges() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(150):
+        configuration = suggest(study.ask(), EVERYTHING)
+        row = optimizers.find(configuration.optimizer.name)
+        assert row.ranges["lr"].contains(configuration.lr)
+        momentum = configuration.optimizer.settings.get("momentum")
+        assert momentum is None or row.ranges["momentum"].contains(momentum)
+        seen.add((row.name, configuration.schedule.name))
+    assert {name for name, _ in seen} == set(EVERYTHING.optimizers)
+    assert {name for _, name in seen} == set(EVERYTHING.schedules)
+
+
+def test_optimizers_share_the_names_of_their_parameters() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(60):
+        suggest(study.ask(), EVERYTHING)
+    assert all({"optimizer", "lr_factor"} <= set(trial.params) for trial in study.trials)
+    assert len({name for trial in study.trials for name in trial.params}) < 25
+
+
+def test_known_good_parameters_come_out_as_the_known_good_settings_exactly() -> None:
+    study = optuna.create_study(sampler=build_sampler("optitune", 0, first_parameters(EVERYTHING)))
+    configurations = [suggest(study.ask(), EVERYTHING) for _ in first_parameters(EVERYTHING)]
+    rows = list(optimizers.OPTIMIZERS.values())
+    wanted = [row.arguments(row.known_good[0]) for row in rows]
+    wanted += [row.arguments(values) for row in rows for values in row.known_good[1:]]
+    assert [dict(configuration.optimizer.settings) for configuration in configurations] == wanted
+
+
+def test_a_good_configuration_completes_and_reports_four_times_an_epoch(data: SearchData) -> None:
+    seen: list[float | None] = []
+
+    def on_progress(configuration: Configuration, progress: object) -> None:
+        seen.append(progress.epoch if progress else None)  # type: ignore[attr-defined]
+
+    result, trial = trained(data, SHORT, SGD | STEP, on_progress=on_progress)
+    frozen = trial.study.trials[0]
+    assert result.outcome == "complete"
+    assert result.value == frozen.intermediate_values[120] > 0.6
+    assert list(frozen.intermediate_values) == list(range(3, 121, 3))
+    assert seen[0] is None
+    assert seen[-1] == 10
+    assert frozen.user_attrs["lr"] == 0.1
+    assert frozen.user_attrs["configuration"]["optimizer"]["settings"]["momentum"] == 0.9
+
+
+def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: SearchData) -> None:
+    images = Images(data.train.pixels, data.train.labels, white=1e-30)
+    result, trial = trained(SearchData(images, data.validation, data.checksum), SHORT, SGD | STEP)
+    assert result.outcome == "diverged"
+    step = re.fullmatch(r"diverged at step ([1-3]): loss (nan|inf)", result.reason)
+    assert step is not None
+    assert trial.study.trials[0].intermediate_values == {int(step[1]): 0.0}
+
+
+def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> None:
+    # images without any content, so that guessing is all there is
+    blank = Images(torch.zeros_like(data.train.pixels), data.train.labels)
+    void = Images(torch.zeros_like(data.validation.pixels), data.validation.labels)
+    result, _ = trained(SearchData(blank, void, data.checksum), SHORT, SGD | STEP)
+    assert result.outcome == "pruned"
+    assert result.reason.startswith("no progress: accuracy 0.3")
+    assert "after 8.5 epochs" in result.reason
+
+
+def test_a_hopeless_trial_is_pruned_with_its_reason(data: SearchData) -> None:
+    class Always(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return True
+
+    study = optuna.create_study(direction="maximize", pruner=Always())
+    result, _ = trained(data, SHORT, SGD | STEP, study)
+    assert (result.outcome, result.value) == ("pruned", None)
+    assert result.reason.startswith("pruned at epoch 0.")
+
+
+def test_a_stopped_trial_is_given_back_untold(data: SearchData) -> None:
+    study = optuna.create_study(direction="maximize")
+    with pytest.raises(GivenBack):
+        trained(data, SHORT, SGD | STEP, study, stopping=lambda: True)
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_a_repeated_trial_reports_only_what_it_had_not(data: SearchData) -> None:
+    result, trial = trained(data, SHORT, SGD | STEP, reported={3: 0.1, 6: 0.1})
+    assert result.outcome == "complete"
+    assert min(trial.study.trials[0].intermediate_values) == 9
+
+
+def test_the_same_trial_gives_the_same_curve(data: SearchData, configured: Callable[..., Configuration]) -> None:
+    curves = [trained(data, SHORT, SGD | STEP)[1].study.trials[0].intermediate_values for _ in range(2)]
+    assert curves[0] == curves[1]

@@ -1,0 +1,162 @@
+"""`optitune retrain` through the command line, on digits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from optitune import data, retrain
+from optitune.cli.main import run
+from optitune.records import summarise
+from optitune.tasks import TASKS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A studies folder with a small study, trained in full as `best`."""
+    place = tmp_path_factory.mktemp("made") / "studies"
+    words = [
+        "search",
+        "--task",
+        "digits",
+        "--epochs",
+        "2",
+        "--trials",
+        "3",
+        "--optimizers",
+        "sgd,adam,adadelta",
+        "--quiet",
+        "--studies-dir",
+    ]
+    assert run([*words, str(place)]) == 0
+    assert run(["retrain", "best", "--seeds", "2", "--studies-dir", str(place), "--quiet"]) == 0
+    return place
+
+
+@pytest.fixture
+def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run([*words, "--studies-dir", str(folder)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+def metrics(folder: Path, name: str = "best") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "digits" / "retrain" / name / "metrics.json").read_text())
+    return document
+
+
+def test_metrics_hold_all_that_is_needed_to_repeat_them(folder: Path) -> None:
+    document = metrics(folder)
+    plan = document["plan"]
+    assert plan["epochs"] == 6  # three times the search's
+    assert plan["configuration"]["schedule"]["settings"]["step_size"] == 3  # stretched with it
+    assert len(set(plan["seeds"])) == 2
+    assert plan["data_checksum"] == data.load_train("digits", Path()).checksum()
+    assert {"torch", "optitune"} <= set(document["versions"])
+    for row in document["runs"]:
+        counts = torch.tensor(row["confusion_matrix"])
+        assert counts.sum() == 360
+        assert counts.diagonal().sum() / 360 == pytest.approx(row["test_accuracy"])
+        assert [epoch["epoch"] for epoch in row["epochs"]] == [1, 2, 3, 4, 5, 6]
+    each = [row["test_accuracy"] for row in document["runs"]]
+    assert document["test_accuracy"] == json.loads(json.dumps(summarise(each, highest=1.0).__dict__))
+
+
+def test_the_weights_are_the_first_seeds_and_give_its_test_accuracy(folder: Path) -> None:
+    model = TASKS["digits"].model()
+    model.load_state_dict(load_file(folder / "digits" / "retrain" / "best" / "model.safetensors"))
+    test = data.load_test("digits", Path())
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, metrics(folder)["plan"]["precision"] == "bf16"):
+        pixels, labels = test.batch(slice(None))
+        accuracy = (model(pixels).argmax(1) == labels).double().mean().item()
+    assert accuracy == pytest.approx(metrics(folder)["runs"][0]["test_accuracy"], abs=0.003)
+
+
+def test_the_folder_holds_the_results_and_nothing_half_done(folder: Path) -> None:
+    names = sorted(path.name for path in (folder / "digits" / "retrain" / "best").iterdir())
+    assert names == ["curves.png", "metrics.json", "model.safetensors"]
+    assert (folder / "digits" / "retrain" / "best" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> None:
+    before = (folder / "digits" / "retrain" / "best" / "metrics.json").stat().st_mtime_ns
+    code, out, err = command("retrain", "best", "--seeds", "2", "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(document) == {"name", "task", "epochs", "seeds", "test_accuracy", "test_loss", "folder", "seconds"}
+    assert document["test_accuracy"]["each"] == metrics(folder)["test_accuracy"]["each"]
+    assert (folder / "digits" / "retrain" / "best" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_another_plan_keeps_the_earlier_results_aside(command: Any, folder: Path) -> None:
+    assert command("retrain", "1", "--epochs", "2", "--seeds", "1", "--keep-schedule")[0] == 0
+    first = metrics(folder, "trial-1")
+    assert first["plan"]["configuration"]["schedule"]["settings"]["step_size"] == 1
+    assert first["test_accuracy"]["low"] is None
+    code, out, err = command("retrain", "1", "--epochs", "3", "--seeds", "1")
+    assert code == 0
+    assert "one seed: no interval" in out
+    assert "seed 1, epoch 3 of 3" in err
+    assert metrics(folder, "trial-1-before-1") == first
+    assert metrics(folder, "trial-1")["plan"]["epochs"] == 3
+
+
+def test_an_edited_file_is_trained_under_its_own_name(command: Any, folder: Path, tmp_path: Path) -> None:
+    text = (folder / "digits" / "best.toml").read_text().replace("epochs = 2", "epochs = 1")
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert command("retrain", str(path), "--seeds", "1", "--epochs", "1")[0] == 0
+    assert metrics(folder, "mine")["plan"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs = 2", "epoch = 2", "epoch is not a known key"),
+        ("epochs = 2", "epochs = 0", "epochs = 0: input should be greater than or equal to 1"),
+        ("lr = ", "lr = -", "configuration.optimizer.settings.lr = -"),
+        ("lr = ", "learning_rate = ", "configuration.optimizer.settings.learning_rate"),
+        ('task = "digits"', 'task = "mnist-cnn"', "task = 'mnist-cnn', but study 'digits' trains 'digits'"),
+        ("epochs = 2", "epochs = = 2", "is not a TOML file"),
+    ],
+)
+def test_an_edited_best_is_refused_naming_its_key(command: Any, folder: Path, old: str, new: str, message: str) -> None:
+    path = folder / "digits" / "best.toml"
+    whole = path.read_text()
+    assert old in whole
+    path.write_text(whole.replace(old, new, 1))
+    try:
+        code, out, err = command("retrain", "best")
+    finally:
+        path.write_text(whole)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_diverging_training_says_so_and_leaves_no_results(command: Any, folder: Path, tmp_path: Path) -> None:
+    text = (folder / "digits" / "best.toml").read_text()
+    start = text.index("lr = ")
+    path = tmp_path / "wild.toml"
+    path.write_text(text[:start] + "lr = 1e30" + text[text.index("\n", start) :])
+    code, _, err = command("retrain", str(path), "--seeds", "1", "--quiet")
+    assert code == 1
+    assert "diverged at step" in err
+    assert "a lower lr" in err
+    assert not (folder / "digits" / "retrain" / "wild" / "metrics.json").exists()
+
+
+def test_only_retrain_reads_the_test_set() -> None:
+    package = Path(data.__file__).parent
+    readers = {path.name for path in package.rglob("*.py") if "load_test" in path.read_text()}
+    assert readers == {"data.py", "retrain.py"}
+
+
+def test_full_trainings_never_share_a_seed_with_the_search() -> None:
+    assert min(retrain.SEEDS_APART + 1000 * seed for seed in range(3)) > 1_000_000

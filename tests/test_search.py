@@ -1,0 +1,203 @@
+"""`optitune search` and what shows its result, through the command line, on digits."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optitune import best, study
+from optitune.cli.main import run
+from optitune.storage import open_storage, sqlite_url
+
+QUICK = ("--task", "digits", "--epochs", "1", "--optimizers", "sgd,adam")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run a command in a studies folder of its own: exit code, stdout, stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        places = [] if words[0] in ("optimizers", "tasks") else ["--studies-dir", str(tmp_path / "studies")]
+        code = run([*words, *places])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study of eight trials, to be looked at and not changed."""
+    folder = tmp_path_factory.mktemp("made") / "studies"
+    assert run(["search", *QUICK, "--trials", "8", "--studies-dir", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def rows(folder: Path, name: str = "digits") -> list[Any]:
+    return study.records(study.find(open_storage(sqlite_url(folder / name / "study.db"), create=False), name))
+
+
+def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path: Path) -> None:
+    code, out, err = command("search", *QUICK, "--trials", "3", "--json")
+    document = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(document) == {"study", "task", "storage", "trials", "best", "best_file", "seconds"}
+    assert document["study"] == document["task"] == "digits"
+    assert document["trials"]["finished"] == 3 == sum(document["trials"][k] for k in ("complete", "pruned", "diverged"))
+    assert set(document["best"]) == {"number", "value", "optimizer", "settings", "schedule"}
+    assert document["storage"] == f"sqlite:///{tmp_path}/studies/digits/study.db"
+    config = best.load(Path(document["best_file"]), "")
+    assert (config.trial, config.value) == (document["best"]["number"], document["best"]["value"])
+    assert dict(config.configuration.optimizer.settings) == document["best"]["settings"]
+    assert config.data_checksum.startswith("sha256:")
+
+
+def test_a_complete_study_trains_nothing_and_a_higher_target_completes_it(command: Any, tmp_path: Path) -> None:
+    assert command("search", *QUICK, "--trials", "2")[0] == 0
+    before = rows(tmp_path / "studies")
+    code, out, _ = command("search", *QUICK, "--trials", "2")
+    assert code == 0
+    assert "has 2 finished trials already; nothing was trained" in out
+    assert rows(tmp_path / "studies") == before
+    code, _, err = command("search", *QUICK, "--trials", "4")
+    assert code == 0
+    assert "going on after 2 finished trials" in err
+    after = rows(tmp_path / "studies")
+    assert after[:2] == before
+    assert len(after) == 4
+
+
+def test_the_same_seed_and_one_worker_give_the_same_study_also_when_stopped_between(
+    command: Any, tmp_path: Path
+) -> None:
+    base = ("search", *QUICK, "--seed", "5", "--workers", "1", "--quiet")
+    assert command(*base, "--study", "whole", "--trials", "7")[0] == 0
+    assert command(*base, "--study", "parts", "--trials", "5")[0] == 0
+    assert command(*base, "--study", "parts", "--trials", "7")[0] == 0
+    told = [[(r.configuration, r.value, r.curve) for r in rows(tmp_path / "studies", n)] for n in ("whole", "parts")]
+    assert told[0] == told[1]
+    assert len({str(configuration) for configuration, _, _ in told[0]}) == 7
+
+
+def test_lines_tell_each_trial_and_the_end_names_the_next_commands(command: Any, tmp_path: Path) -> None:
+    code, out, err = command("search", *QUICK, "--trials", "2")
+    assert code == 0
+    assert sum(line.startswith("[") for line in err.splitlines()) == 2
+    assert "[2/2] trial" in err
+    assert f"optitune retrain best --study digits --studies-dir {tmp_path}/studies" in out
+    assert f"optitune dashboard --study digits --studies-dir {tmp_path}/studies" in out
+
+
+def test_other_settings_are_refused_with_both_ways_out(command: Any) -> None:
+    assert command("search", *QUICK, "--trials", "1")[0] == 0
+    code, out, err = command("search", "--task", "digits", "--epochs", "2", "--trials", "1")
+    assert (code, out) == (2, "")
+    assert "made with other settings: epochs 1 (now 2)" in err
+    assert "say --epochs 1" in err
+    assert "add --study digits-2" in err
+
+
+def test_what_is_not_said_again_is_as_the_study_was_made(command: Any, tmp_path: Path) -> None:
+    assert command("search", *QUICK, "--trials", "1", "--study", "mine")[0] == 0
+    assert command("search", "--study", "mine", "--trials", "2")[0] == 0
+    assert len(rows(tmp_path / "studies", "mine")) == 2
+
+
+def test_a_studys_file_says_what_the_flags_do_not(command: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    (folder / "mine.toml").write_text('task = "digits"\nepochs = 1\noptimizers = ["adam"]\n')
+    assert command("search", "--study", "mine", "--trials", "1")[0] == 0
+    assert [row.optimizer for row in rows(folder, "mine")] == ["adam"]
+    (folder / "mine.toml").write_text('task = "digits"\nepoch = 1\n')
+    code, _, err = command("search", "--study", "mine", "--trials", "1")
+    assert code == 2
+    assert "mine.toml: epoch is not a known key" in err
+
+
+def test_no_trial_is_begun_after_the_timeout(command: Any, tmp_path: Path) -> None:
+    code, out, _ = command("search", *QUICK, "--trials", "500", "--timeout", "4s", "--workers", "1")
+    assert code == 0
+    assert len(rows(tmp_path / "studies")) < 500
+    assert all(row.outcome in ("complete", "pruned", "diverged") for row in rows(tmp_path / "studies"))
+    assert "best" in out
+
+
+def test_two_searches_at_once_share_the_work(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "optitune", "search", *QUICK, "--trials", "10", "--workers", "1", "--json"]
+    both = [
+        subprocess.Popen(
+            [*words, "--studies-dir", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert json.loads(out)["trials"]["finished"] == 10
+    assert [row.number for row in rows(tmp_path)] == list(range(10))
+    assert {row.outcome for row in rows(tmp_path)} <= {"complete", "pruned", "diverged"}
+
+
+def test_show_tells_settings_standings_and_the_best(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", "digits", "--studies-dir", str(made)]) == 0
+    out = capsys.readouterr().out
+    assert "epochs = 1" in out
+    assert "1150 images to train on, 287 to judge on" in out
+    assert "best: trial" in out
+    assert run(["show", "--studies-dir", str(made), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["trials"]) == 8
+    assert document["settings"]["optimizers"] == ["sgd", "adam"]
+    assert document["trials"][0]["curve"]
+
+
+def test_studies_lists_what_there_is_and_names_what_cannot_be_read(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "broken").mkdir()
+    (made / "broken" / "study.db").write_bytes(b"x" * 5000)
+    assert run(["studies", "--studies-dir", str(made)]) == 0
+    out, err = capsys.readouterr()
+    assert "digits" in out
+    assert "broken/study.db is damaged" in err
+    assert run(["studies", "--studies-dir", str(made), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in document["studies"]] == ["digits"]
+    assert document["studies"][0]["trials"]["finished"] == 8
+    assert len(document["unreadable"]) == 1
+
+
+def test_export_prints_python_that_runs(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "--study", "digits", "--studies-dir", str(made)]) == 0
+    import torch
+
+    names: dict[str, Any] = {"model": torch.nn.Linear(2, 2)}
+    exec(capsys.readouterr().out, names)  # noqa: S102
+    assert isinstance(names["optimizer"], torch.optim.Optimizer)
+    assert isinstance(names["scheduler"], torch.optim.lr_scheduler.StepLR)
+
+
+def test_export_prints_toml_and_json_of_any_complete_trial(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete = next(row for row in rows(made) if row.outcome == "complete")
+    assert (
+        run(["export", str(complete.number), "--format", "toml", "--study", "digits", "--studies-dir", str(made)]) == 0
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text(capsys.readouterr().out)
+    assert best.load(path, "").trial == complete.number
+    assert run(["export", str(path), "--format", "json", "--studies-dir", str(made)]) == 0
+    assert json.loads(capsys.readouterr().out)["trial"] == complete.number
+
+
+def test_optimizers_and_tasks_are_listed(command: Any) -> None:
+    assert "adadelta *" in command("optimizers")[1]
+    assert "torch.optim.SGD" in command("optimizers", "sgd")[1]
+    assert "784-300-200-10" in " ".join(command("tasks")[1].split())
+    assert len(json.loads(command("optimizers", "--json")[1])["optimizers"]) >= 11
+    assert "digits" in [row["name"] for row in json.loads(command("tasks", "--json")[1])["tasks"]]
