@@ -41,7 +41,7 @@ class Result:
 
 def _parameter(name: str, value_range: Range) -> str:
     """A hyperparameter's name in Optuna, shared by all optimizers that have it, so that the dashboard's plots fill."""
-    return f"1-{name}" if isinstance(value_range, Float) and value_range.scale == "complement" else name
+    return f"one_minus_{name}" if isinstance(value_range, Float) and value_range.scale == "complement" else name
 
 
 def _suggest(trial: optuna.Trial, name: str, value_range: Range) -> Any:
@@ -96,7 +96,7 @@ def _encoded(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> dict[str
     for name, value in values.items():
         if name != "lr":
             parameter = _parameter(name, ranges[name])
-            encoded[parameter] = value if parameter == name else 1 - value
+            encoded[parameter] = value if parameter == name else round(1 - value, 12)
     return encoded
 
 

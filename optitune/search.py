@@ -134,11 +134,9 @@ def settle(request: Request, device: torch.device) -> StudySettings:
     Raises:
         UsageError: a setting is not allowed, or differs from what the study was made with.
     """
-    existing = (
-        study.load(open_storage(request.home.url, create=False), request.home.name)
-        if exists(request.home.url)
-        else None
-    )
+    url = request.home.url
+    # an SQLite file is not made before everything else is known to be right
+    existing = study.load(open_storage(url, create=not is_file(url)), request.home.name) if exists(url) else None
     stored = study.stored_settings(existing) if existing is not None and existing.user_attrs else None
     file = from_file(request.studies_dir / f"{request.home.name}.toml")
     settings = resolve(request.said, file, stored, request.home.name)

@@ -11,7 +11,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
 from optitune.errors import OptituneError, UsageError
 from optitune.files import make_folder
@@ -85,7 +85,13 @@ def open_storage(url: str, create: bool) -> RDBStorage:
         _check_sqlite(path, create)
         options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
     try:
-        storage = _opened(target.render_as_string(hide_password=False), options)
+        storage = _opened(target.render_as_string(hide_password=False), create, options)
+    except ProgrammingError as error:
+        if create:
+            raise OptituneError(f"cannot make tables in the storage {shown(url)}: {_cause(error)}") from error
+        raise OptituneError(
+            f"the storage {shown(url)} holds no studies yet: run 'optitune search' on it first"
+        ) from None
     except ImportError:
         raise OptituneError(
             f"the driver for {target.drivername} is not installed: "
@@ -101,17 +107,17 @@ def open_storage(url: str, create: bool) -> RDBStorage:
     return storage
 
 
-def _opened(url: str, options: dict[str, Any]) -> RDBStorage:
-    """Open a database and make the tables it lacks, also while other processes do the same."""
+def _opened(url: str, create: bool, options: dict[str, Any]) -> RDBStorage:
+    """Open a database and perhaps make the tables it lacks, also while other processes do the same."""
     for _ in range(OPENINGS - 1):
         try:
-            return RDBStorage(url, engine_kwargs=options)
+            return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
         except SQLAlchemyError as error:
             # Optuna looks whether a table is there, then makes it; in between another process may have
             if not isinstance(error, IntegrityError) and "already exists" not in str(error):
                 raise
             time.sleep(0.1)
-    return RDBStorage(url, engine_kwargs=options)
+    return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     for number in _signals[1:]:
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    if not os.environ.get("OPTITUNE_DEBUG"):
+        warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
     try:
         target(channel, *arguments)

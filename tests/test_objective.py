@@ -37,7 +37,7 @@ def trained(
     return result, trial
 
 
-SGD = {"optimizer": "sgd", "lr_factor": 2.0, "1-momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
+SGD = {"optimizer": "sgd", "lr_factor": 2.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
 STEP = {"step_size": 1, "gamma": 1.0}
 SHORT = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5)
 

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
+
 from optitune import best, study
 from optitune.best import BestConfig
 from optitune.errors import OptituneError, UsageError, unknown
+from optitune.records import best as best_record
 from optitune.search import best_config
 from optitune.settings import StudySettings, checked_study_name
-from optitune.storage import open_storage
+from optitune.storage import open_storage, shown
 from optitune.study import Home
 
 
@@ -21,8 +24,10 @@ class Chosen:
     home: Home
 
 
-def study_names(studies_dir: Path) -> list[str]:
-    """The studies with an SQLite file of their own in `studies_dir`."""
+def study_names(studies_dir: Path, storage: str | None) -> list[str]:
+    """The studies with an SQLite file of their own in `studies_dir`, or those in a database where a URL is given."""
+    if storage is not None:
+        return sorted(optuna.get_all_study_names(open_storage(storage, create=False)))
     return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
 
 
@@ -34,15 +39,14 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
     """
     if name is not None:
         checked_study_name(name)
-    if storage is not None:
-        return study.home(studies_dir, name or StudySettings().task, storage)
-    there = study_names(studies_dir)
+    there = study_names(studies_dir, storage)
+    place = str(studies_dir) if storage is None else shown(storage)
     default = StudySettings().task
     if name is None:
         if default not in there and len(there) == 1:
             name = there[0]
         elif default not in there and there:
-            raise UsageError(f"there are several studies in {studies_dir}: name one with --study ({', '.join(there)})")
+            raise UsageError(f"there are several studies in {place}: name one with --study ({', '.join(there)})")
         else:
             name = default
     if name not in there:
@@ -50,9 +54,9 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             "study",
             name,
             there,
-            f"in {studies_dir} (make it with 'optitune search --study {name}', or name its place with --studies-dir)",
+            f"in {place} (make it with 'optitune search --study {name}', or name its place with --studies-dir)",
         )
-    return study.home(studies_dir, name, None)
+    return study.home(studies_dir, name, storage)
 
 
 def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) -> Chosen:
@@ -79,17 +83,17 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
     settings = study.stored_settings(opened)
     if what == "best":
         path = home.folder / "best.toml"
-        try:
-            config = best.load(path, "")
-        except UsageError:
-            raise
-        except OptituneError:
-            if path.exists():
-                raise
-            raise OptituneError(
-                f"study '{home.name}' has no {path} yet: "
-                f"'optitune search --study {home.name}' writes it with the first complete trial"
-            ) from None
+        config = best.load(path, "") if path.exists() else _best_of(home, opened)
         best.check_task(config, home.name, settings["task"], path)
         return Chosen("best", config, home)
     return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)
+
+
+def _best_of(home: Home, opened: optuna.Study) -> BestConfig:
+    """The best of a study that was searched elsewhere, so that its `best.toml` is not here."""
+    winner = best_record(study.records(opened))
+    if winner is None:
+        raise OptituneError(
+            f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
+        )
+    return best_config(home, opened, winner)

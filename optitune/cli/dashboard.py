@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from optitune.cli.options import AtLeast, quiet_libraries, study_places
+from optitune.cli.options import AtLeast, study_places
 
 
 @click.command()
@@ -31,5 +31,4 @@ def dashboard(study: str | None, port: int, studies_dir: Path, storage: str | No
         click.echo(f"the same without optitune: {plain_command(home.url)}")
         click.echo("Ctrl-C ends it")
 
-    quiet_libraries()
     serve(home.url, port, say)

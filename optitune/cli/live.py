@@ -210,7 +210,7 @@ class LinesRetrain:
 def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
     return (
-        f"{target} trials of {settings.epochs} epochs on {settings.task}, {settings.precision}, {_workers(workers)}; "
+        f"{_many(target, 'trial')} of {_many(settings.epochs, 'epoch')} on {settings.task}, {settings.precision}, {_many(workers, 'worker')}; "
         f"competing: {', '.join(settings.optimizers)}"
     )
 
@@ -219,7 +219,7 @@ def _about_plan(plan: FullPlan, workers: int) -> str:
     optimizer = plan.configuration.optimizer
     return (
         f"training {plan.task} with {optimizer.name} (lr {number_format(plan.configuration.lr)}) in full: "
-        f"{len(plan.seeds)} seeds of {plan.epochs} epochs, {plan.precision}, {_workers(workers)}"
+        f"{_many(len(plan.seeds), 'seed')} of {_many(plan.epochs, 'epoch')}, {plan.precision}, {_many(workers, 'worker')}"
     )
 
 
@@ -228,8 +228,8 @@ def _dim(lines: list[str]) -> list[Text]:
     return [Text(line, style="dim") for line in lines or ["starting workers ..."]]
 
 
-def _workers(number: int) -> str:
-    return f"{number} worker{'s' * (number > 1)}"
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _epoch_line(body: dict[str, Any], epochs: int) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -59,6 +60,9 @@ def optitune() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 1 could not, 2 wrong usage, 130 interrupted."""
+    if not os.environ.get("OPTITUNE_DEBUG"):
+        # what libraries warn of is not the user's to act on
+        warnings.simplefilter("ignore")
     typed = sys.argv[1:] if arguments is None else arguments
     sys.exit(run(typed))
 

@@ -1,6 +1,5 @@
 """Options that several commands share, and the kinds of value they take."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -133,11 +132,3 @@ def data_folder(given: Path | None) -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("optitune", appauthor=False) / "data"
-
-
-def quiet_libraries() -> None:
-    """Keep third-party warnings off the terminal; they are not the user's to act on."""
-    import warnings
-
-    if not os.environ.get("OPTITUNE_DEBUG"):
-        warnings.simplefilter("ignore")

@@ -1,0 +1,102 @@
+"""The main job on real MNIST, through the real command, killed on the way."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from optitune import study
+from optitune.storage import open_storage, sqlite_url
+
+pytestmark = pytest.mark.slow
+
+SEARCH = ["search", "--trials", "20", "--epochs", "2", "--train-images", "10000", "--json"]
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def mnist() -> dict[str, str]:
+    """Where MNIST lies, for the command's environment; without it the command downloads it."""
+    return {key: os.environ[key] for key in ("OPTITUNE_DATA_DIR",) if key in os.environ}
+
+
+def trials(folder: Path) -> list[Any]:
+    path = folder / "mnist-cnn" / "study.db"
+    if not path.exists():
+        return []
+    found = study.load(open_storage(sqlite_url(path), create=False), "mnist-cnn")
+    return found.get_trials(deepcopy=False) if found else []
+
+
+@pytest.fixture(scope="module")
+def searched(start: Any, run: Any, mnist: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A search killed with -9 three times and then let through: its folder, what it printed, what each kill left."""
+    folder = tmp_path_factory.mktemp("mnist")
+    left = []
+    for kill in range(KILLS):
+        with start(*SEARCH, "--studies-dir", folder, environment=mnist) as process:
+            limit = time.monotonic() + 300
+            # a few trials further each time, and in the midst of training
+            while not (
+                sum(trial.state.is_finished() for trial in trials(folder)) >= 4 * (kill + 1)
+                and any(trial.state == TrialState.RUNNING and trial.intermediate_values for trial in trials(folder))
+            ):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < limit
+                time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        left.append(trials(folder))
+    ended = run(*SEARCH, "--studies-dir", folder, environment=mnist)
+    assert ended.returncode == 0, ended.stderr
+    return folder, json.loads(ended.stdout), left
+
+
+def test_a_search_killed_three_times_ends_with_exactly_its_trials(searched: Any) -> None:
+    folder, document, left = searched
+    assert document["trials"]["finished"] == 20
+    ended = trials(folder)
+    assert [trial.number for trial in ended] == list(range(20))
+    assert {trial.state for trial in ended} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for before in left:
+        for trial in before:
+            after = ended[trial.number]
+            assert trial.params.items() <= after.params.items()
+            if trial.state.is_finished():
+                # not run again: told once, at the same moment
+                assert (trial.datetime_complete, trial.values) == (after.datetime_complete, after.values)
+            else:
+                # repeated with the same draws, it met the same numbers
+                assert trial.intermediate_values.items() <= after.intermediate_values.items()
+
+
+def test_the_search_finds_a_good_configuration(searched: Any) -> None:
+    _, document, _ = searched
+    assert document["best"]["value"] >= 0.975
+    assert document["trials"]["complete"] >= 7  # the known-good settings of every competitor come through
+
+
+def test_a_full_training_of_the_best_reaches_its_accuracy(searched: Any, run: Any, mnist: dict[str, str]) -> None:
+    folder, _, _ = searched
+    words = ["retrain", "best", "--epochs", "6", "--seeds", "2", "--json", "--studies-dir", folder]
+    ended = run(*words, environment=mnist)
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    assert document["test_accuracy"]["mean"] >= 0.989
+    assert len(document["test_accuracy"]["each"]) == 2
+    metrics = json.loads((folder / "mnist-cnn" / "retrain" / "best" / "metrics.json").read_text())
+    assert all(sum(map(sum, row["confusion_matrix"])) == 10_000 for row in metrics["runs"])
+
+
+# the ReLU at the end of mnist-mlp silences classes that start below zero
+@pytest.mark.parametrize(("task", "accuracy"), [("mnist-mlp", 0.6), ("mnist-net", 0.88)])
+def test_the_perceptrons_learn(task: str, accuracy: float, run: Any, mnist: dict[str, str], tmp_path: Path) -> None:
+    words = f"search --task {task} --trials 2 --epochs 2 --train-images 5000 --optimizers adam,adadelta --json"
+    ended = run(*words.split(), "--studies-dir", tmp_path, environment=mnist)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["best"]["value"] > accuracy
