@@ -86,18 +86,15 @@ def open_storage(url: str, create: bool) -> RDBStorage:
         options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
     try:
         storage = _opened(target.render_as_string(hide_password=False), create, options)
-    except ProgrammingError as error:
-        if create:
-            raise OptituneError(f"cannot make tables in the storage {shown(url)}: {_cause(error)}") from error
-        raise OptituneError(
-            f"the storage {shown(url)} holds no studies yet: run 'optitune search' on it first"
-        ) from None
     except ImportError:
         raise OptituneError(
             f"the driver for {target.drivername} is not installed: "
             "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
         ) from None
-    except (SQLAlchemyError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
+        if not create and any(isinstance(cause, ProgrammingError) for cause in _chain(error)):
+            message = f"the storage {shown(url)} holds no studies yet: run 'optitune search' first"
+            raise OptituneError(message) from None
         raise OptituneError(
             f"cannot open the storage {shown(url)}: {_cause(error)}; "
             "check the URL, and that the database is running and yours to write"
@@ -135,10 +132,16 @@ def explained_storage(url: str) -> Iterator[None]:
         ) from error
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it, the root last."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
 def _cause(error: BaseException) -> str:
     """The database's own words, without the statement that met them."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    *_, error = _chain(error)
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
 

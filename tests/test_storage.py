@@ -84,3 +84,21 @@ def test_waiting_trials_are_taken_once_each_by_many_at_once(tmp_path: Path) -> N
     with ThreadPoolExecutor(3) as threads:
         taken = [number for numbers in threads.map(take, range(3)) for number in numbers]
     assert sorted(taken) == list(range(30))
+
+
+def test_a_new_file_opened_by_many_processes_at_once_is_made_once(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "study.db")
+
+    def open_and_list(_: int) -> list[str]:
+        return optuna.get_all_study_names(open_storage(url, create=True))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(open_and_list, range(4))) == [[]] * 4
+
+
+def test_a_database_without_tables_is_left_so_by_those_who_only_read(tmp_path: Path) -> None:
+    path = tmp_path / "empty.db"
+    path.touch()
+    with pytest.raises(OptituneError):
+        open_storage(sqlite_url(path), create=False)
+    assert path.read_bytes() == b""

@@ -209,18 +209,16 @@ class LinesRetrain:
 
 def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
-    return (
-        f"{_many(target, 'trial')} of {_many(settings.epochs, 'epoch')} on {settings.task}, {settings.precision}, {_many(workers, 'worker')}; "
-        f"competing: {', '.join(settings.optimizers)}"
-    )
+    length = f"{_many(target, 'trial')} of {_many(settings.epochs, 'epoch')}"
+    how = f"{settings.precision}, {_many(workers, 'worker')}"
+    return f"{length} on {settings.task}, {how}; competing: {', '.join(settings.optimizers)}"
 
 
 def _about_plan(plan: FullPlan, workers: int) -> str:
-    optimizer = plan.configuration.optimizer
-    return (
-        f"training {plan.task} with {optimizer.name} (lr {number_format(plan.configuration.lr)}) in full: "
-        f"{_many(len(plan.seeds), 'seed')} of {_many(plan.epochs, 'epoch')}, {plan.precision}, {_many(workers, 'worker')}"
-    )
+    """What a full training is about to do, in a line."""
+    what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
+    length = f"{_many(len(plan.seeds), 'seed')} of {_many(plan.epochs, 'epoch')}"
+    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {_many(workers, 'worker')}"
 
 
 def _dim(lines: list[str]) -> list[Text]:
