@@ -12,7 +12,7 @@ from optitune.configuration import Configuration, OptimizerSettings, ScheduleSet
 from optitune.engine import Diverged, Plan, Progress, Training, guessing
 from optitune.pruner import OPTIMIZER
 from optitune.records import Outcome
-from optitune.settings import Precision, StudySettings
+from optitune.settings import StudySettings
 from optitune.space import Choice, Float, Range
 from optitune.tasks import SearchData, Task, build
 
@@ -106,7 +106,6 @@ def run_trial(
     task: Task,
     data: SearchData,
     device: torch.device,
-    precision: Precision,
     reported: Container[int],
     on_progress: Callable[[Configuration, Progress | None], None],
     stopping: Callable[[], bool],
@@ -123,7 +122,10 @@ def run_trial(
     Raises:
         GivenBack: `stopping` said so; the trial is as before, with its parameters drawn.
     """
+    if settings.precision == "auto":
+        raise ValueError("the precision of a study is settled before its first trial")
     configuration = suggest(trial, settings)
+    trial.set_user_attr("device", str(device))
     trial.set_user_attr("lr", configuration.lr)
     trial.set_user_attr("configuration", configuration.model_dump())
     on_progress(configuration, None)
@@ -133,7 +135,7 @@ def run_trial(
         settings.epochs,
         settings.batch_size,
         settings.seed,
-        precision,
+        settings.precision,
         evaluations=EVALUATIONS_PER_EPOCH,
     )
     training = Training(build(task, settings.seed, device), plan, data.train, data.validation)

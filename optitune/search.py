@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,23 +10,15 @@ import optuna
 import torch
 
 from optitune import best, study, tasks
-from optitune.configuration import Configuration
-from optitune.engine import Progress, resolve_device, resolve_precision
+from optitune.engine import resolve_device, resolve_precision
 from optitune.errors import Interrupted, OptituneError
-from optitune.objective import GivenBack, first_parameters, run_trial
-from optitune.pruner import build_pruner
 from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
-from optitune.sampler import build_sampler
-from optitune.settings import Precision, StudySettings, from_file, resolve
+from optitune.search_worker import Job, work
+from optitune.settings import StudySettings, from_file, resolve
 from optitune.storage import exists, explained_storage, is_file, open_storage, shown
 from optitune.study import Home
-from optitune.workers import Channel, Event, Pool, auto
-
-FAILURES_IN_A_ROW = 3
-"""How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
-
-IDLE_S = 0.3
+from optitune.workers import Event, Pool, auto
 
 
 @dataclass(frozen=True)
@@ -105,29 +97,6 @@ class View(Protocol):
         """No more will come."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a worker process needs to know."""
-
-    home: Home
-    settings: StudySettings
-    precision: Precision
-    device: str
-    data: Path
-    target: int
-    deadline: float | None
-
-
-def open_study(home: Home, settings: StudySettings, create: bool = False) -> optuna.Study:
-    """The study at `home` with its sampler and pruner, sized for its own trials."""
-    opened = study.find(open_storage(home.url, create), home.name)
-    opened.sampler = build_sampler(settings.sampler, settings.seed, first_parameters(settings))
-    images = opened.user_attrs[study.DATA]["train_images"]
-    epoch = -(-images // settings.batch_size)
-    opened.pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch)
-    return opened
-
-
 def settle(request: Request, device: torch.device) -> StudySettings:
     """The settings of the study, from what was typed, its file, and what it was made with.
 
@@ -166,36 +135,10 @@ def search(request: Request, view: View) -> Result:
     }
     opened = study.create_or_resume(open_storage(request.home.url, create=True), request.home.name, settings, facts)
     before = study.finished(opened)
-    missing = request.trials - before
     keeper = Keeper(opened, request.home)
-    if missing > 0:
-        workers = auto(request.workers, device.type, missing)
-        assert settings.precision != "auto"
-        study.sweep(request.home.folder / "workers")
-        owner = study.Owner(request.home.folder / "workers")
-        shared = owner.path.with_suffix(".safetensors")
-        tasks.save(data, shared)
-        job = Job(request.home, settings, settings.precision, str(device), shared, request.trials, deadline)
-        view.begin(request.home.name, settings, request.trials, keeper.records, workers)
-
-        def heed(event: Event) -> None:
-            if event.kind == "finished":
-                keeper.refresh()
-            view.show(event, keeper.records)
-
-        try:
-            Pool(work, [(job,)] * workers, heed, view.tick).run()
-        except Interrupted:
-            view.end()
-            keeper.refresh()
-            left = request.trials - study.finished(opened)
-            raise Interrupted(
-                f"stopped with {request.trials - left} of {request.trials} trials finished, nothing lost; "
-                "run the same command again to go on"
-            ) from None
-        finally:
-            view.end()
-            owner.release()
+    if before < request.trials:
+        with explained_storage(request.home.url):
+            _train_missing(request, settings, data, device, keeper, view, deadline)
     keeper.refresh()
     winner = best_record(keeper.records)
     return Result(
@@ -205,9 +148,52 @@ def search(request: Request, view: View) -> Result:
         records=keeper.records,
         best=winner,
         best_file=keeper.path if winner is not None else None,
-        trained=study.finished(opened) - before,
+        trained=counts(keeper.records)["finished"] - before,
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def _train_missing(
+    request: Request,
+    settings: StudySettings,
+    data: tasks.SearchData,
+    device: torch.device,
+    keeper: "Keeper",
+    view: View,
+    deadline: float | None,
+) -> None:
+    """Let workers train the trials that the study lacks.
+
+    Raises:
+        Interrupted: the user stopped it.
+        OptituneError: training keeps failing.
+    """
+    name, folder = request.home.name, request.home.folder / "workers"
+    workers = auto(request.workers, device.type, request.trials - counts(keeper.records)["finished"])
+    study.sweep(folder)
+    owner = study.Owner(folder)
+    try:
+        shared = owner.path.with_suffix(".safetensors")
+        tasks.save(data, shared)
+        job = Job(request.home, settings, str(device), shared, request.trials, deadline)
+        view.begin(name, settings, request.trials, keeper.records, workers)
+
+        def heed(event: Event) -> None:
+            if event.kind == "finished":
+                keeper.refresh()
+            view.show(event, keeper.records)
+
+        Pool(work, [(job,)] * workers, heed, view.tick).run()
+    except Interrupted:
+        keeper.refresh()
+        done = counts(keeper.records)["finished"]
+        raise Interrupted(
+            f"stopped with {done} of {request.trials} trials finished, nothing lost; "
+            "run the same command again to go on"
+        ) from None
+    finally:
+        view.end()
+        owner.release()
 
 
 def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
@@ -241,13 +227,13 @@ def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.B
 
 
 class Keeper:
-    """Keeps `best.toml` true while trials finish."""
+    """Keeps `best.toml` true while trials finish; one that a person edited stays as long as its trial is the best."""
 
     def __init__(self, opened: optuna.Study, home: Home) -> None:
         self._study = opened
         self._home = home
-        self._saved: best.BestConfig | None = None
         self.path = home.folder / "best.toml"
+        self._saved = self._trial_in_file()
         self.records: list[TrialRecord] = []
         self.refresh()
 
@@ -255,95 +241,12 @@ class Keeper:
         """Read the study again and write its best configuration if that has changed."""
         self.records = study.records(self._study)
         winner = best_record(self.records)
-        if winner is not None:
-            config = best_config(self._home, self._study, winner)
-            if config != self._saved or not self.path.exists():
-                best.save(config, self.path)
-                self._saved = config
+        if winner is not None and (winner.number != self._saved or not self.path.exists()):
+            best.save(best_config(self._home, self._study, winner), self.path)
+            self._saved = winner.number
 
-
-def work(channel: Channel, job: Job) -> None:
-    """A worker process: take trials and train them until the study has enough.
-
-    Raises:
-        OptituneError: trial after trial fails.
-    """
-    torch.set_num_threads(1)
-    device = torch.device(job.device)
-    task = tasks.find(job.settings.task)
-    data = tasks.load(job.data)
-    data = replace(data, train=data.train.to(device), validation=data.validation.to(device))
-    owner = study.Owner(job.home.folder / "workers")
-    try:
-        with explained_storage(job.home.url):
-            desk = study.Desk(
-                open_study(job.home, job.settings), job.target, owner, job.home.folder, is_file(job.home.url)
-            )
-            _take_trials(channel, desk, job, task, data, device)
-    finally:
-        owner.release()
-
-
-def _take_trials(
-    channel: Channel, desk: study.Desk, job: Job, task: tasks.Task, data: tasks.SearchData, device: torch.device
-) -> None:
-    failures = 0
-    while (
-        not channel.stopping() and (job.deadline is None or time.time() < job.deadline) and desk.finished() < job.target
-    ):
-        taken = desk.take()
-        if taken is None:
-            time.sleep(IDLE_S)
-            continue
-        outcome = _train(channel, desk, taken, job, task, data, device)
-        failures = failures + 1 if outcome == "failed" else 0
-        if failures == FAILURES_IN_A_ROW:
-            raise OptituneError(
-                f"{failures} trials in a row failed; see their reasons with: optitune show {job.home.name}"
-            )
-
-
-def _train(
-    channel: Channel,
-    desk: study.Desk,
-    taken: study.Taken,
-    job: Job,
-    task: tasks.Task,
-    data: tasks.SearchData,
-    device: torch.device,
-) -> str:
-    """Train one trial and tell how it ended; the outcome, or "given back"."""
-    trial, frozen = taken
-    number = frozen.number
-
-    def on_progress(configuration: Configuration, progress: Progress | None) -> None:
-        about: dict[str, Any] = {"number": number, "optimizer": configuration.optimizer.name, "lr": configuration.lr}
-        if progress is None:
-            channel.send("started", **about)
-        else:
-            accuracy = progress.validation.accuracy if progress.validation else None
-            channel.send("progress", **about, epoch=progress.epoch, accuracy=accuracy)
-
-    try:
-        result = run_trial(
-            trial,
-            job.settings,
-            task,
-            data,
-            device,
-            job.precision,
-            frozen.intermediate_values,
-            on_progress,
-            channel.stopping,
-        )
-    except GivenBack:
-        desk.give_back(trial)
-        return "given back"
-    except (RuntimeError, ValueError, MemoryError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        desk.tell(trial, "failed", None, reason, 0.0)
-        channel.send("failed", number=number, reason=reason)
-        return "failed"
-    desk.tell(trial, result.outcome, result.value, result.reason, result.seconds)
-    channel.send("finished", number=number)
-    return result.outcome
+    def _trial_in_file(self) -> int | None:
+        try:
+            return best.load(self.path, "").trial
+        except OptituneError:
+            return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class Home:
     url: str
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of everything that decides a result."""
     return {
@@ -246,7 +248,10 @@ class Desk:
     def tell(self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float) -> None:
         """Write down how a trial ended."""
         trial.set_user_attr(OUTCOME, outcome)
-        trial.set_user_attr(REASON, reason)
+        if reason:
+            trial.set_user_attr(REASON, reason)
+        if versions() != self.study.user_attrs.get(VERSIONS):
+            trial.set_user_attr(VERSIONS, versions())
         trial.set_user_attr(SECONDS, round(seconds, 3))
         state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(outcome, TrialState.PRUNED)
         self.study.tell(trial, value if state == TrialState.COMPLETE else None, state)

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "objective",
         "study",
         "workers",
+        "search_worker",
         "search",
         "dashboard",
         "overview",

@@ -33,13 +33,13 @@ def trained(
     study.enqueue_trial(params)
     trial = study.ask()
     given = {"reported": (), "on_progress": lambda *_: None, "stopping": lambda: False, **kwargs}
-    result = run_trial(trial, settings, TASK, data, torch.device("cpu"), "fp32", **given)
+    result = run_trial(trial, settings, TASK, data, torch.device("cpu"), **given)
     return result, trial
 
 
 SGD = {"optimizer": "sgd", "lr_factor": 2.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
 STEP = {"step_size": 1, "gamma": 1.0}
-SHORT = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5)
+SHORT = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5, precision="fp32")
 
 
 def test_every_draw_is_a_configuration_within_the_ranges() -> None:

@@ -91,6 +91,18 @@ def test_lines_tell_each_trial_and_the_end_names_the_next_commands(command: Any,
     assert f"optitune dashboard --study digits --studies-dir {tmp_path}/studies" in out
 
 
+def test_an_edited_best_stays_as_long_as_its_trial_is_the_best(command: Any, tmp_path: Path) -> None:
+    assert command("search", *QUICK, "--trials", "2")[0] == 0
+    path = tmp_path / "studies" / "digits" / "best.toml"
+    edited = path.read_text() + "\n# mine\n"
+    path.write_text(edited)
+    assert command("search", *QUICK, "--trials", "2")[0] == 0
+    assert path.read_text() == edited
+    path.write_text("not ours")
+    assert command("search", *QUICK, "--trials", "2")[0] == 0
+    assert best.load(path, "").study == "digits"
+
+
 def test_other_settings_are_refused_with_both_ways_out(command: Any) -> None:
     assert command("search", *QUICK, "--trials", "1")[0] == 0
     code, out, err = command("search", "--task", "digits", "--epochs", "2", "--trials", "1")

@@ -1,0 +1,144 @@
+"""What a worker process of a search does: take trials one by one, train them, tell how they ended."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from optitune import study, tasks
+from optitune.configuration import Configuration
+from optitune.engine import Progress
+from optitune.errors import OptituneError
+from optitune.objective import GivenBack, first_parameters, run_trial
+from optitune.pruner import build_pruner
+from optitune.sampler import build_sampler
+from optitune.settings import StudySettings
+from optitune.storage import explained_storage, is_file, open_storage
+from optitune.study import Home
+from optitune.workers import Channel
+
+FAILURES_IN_A_ROW = 3
+"""How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
+
+IDLE_S = 0.3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker process needs to know.
+
+    Attributes:
+        home: where the study lives.
+        settings: with every `auto` resolved.
+        device: as torch names it.
+        data: the file that `tasks.save` wrote.
+        target: how many finished trials the study is to have.
+        deadline: when no further trial is begun, as `time.time` counts; None for never.
+    """
+
+    home: Home
+    settings: StudySettings
+    device: str
+    data: Path
+    target: int
+    deadline: float | None
+
+
+def open_study(home: Home, settings: StudySettings) -> optuna.Study:
+    """The study at `home` with its sampler and pruner, sized for its own trials."""
+    opened = study.find(open_storage(home.url, create=False), home.name)
+    opened.sampler = build_sampler(settings.sampler, settings.seed, first_parameters(settings))
+    images = opened.user_attrs[study.DATA]["train_images"]
+    epoch = -(-images // settings.batch_size)
+    opened.pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch)
+    return opened
+
+
+def work(channel: Channel, job: Job) -> None:
+    """Train trials until the study has enough.
+
+    Raises:
+        OptituneError: trial after trial fails, or the storage does.
+    """
+    torch.set_num_threads(1)
+    owner = study.Owner(job.home.folder / "workers")
+    try:
+        with explained_storage(job.home.url):
+            Worker(channel, job, owner).run()
+    finally:
+        owner.release()
+
+
+class Worker:
+    """One worker at its desk."""
+
+    def __init__(self, channel: Channel, job: Job, owner: study.Owner) -> None:
+        self._channel = channel
+        self._job = job
+        self._device = torch.device(job.device)
+        self._task = tasks.find(job.settings.task)
+        data = tasks.load(job.data)
+        self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
+        opened = open_study(job.home, job.settings)
+        self._desk = study.Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+
+    def run(self) -> None:
+        """Take trials while there are any to take and nobody says to stop."""
+        failures = 0
+        while not self._over():
+            taken = self._desk.take()
+            if taken is None:
+                # others train the last ones; if they die, somebody must take over
+                time.sleep(IDLE_S)
+                continue
+            outcome = self._train(*taken)
+            failures = failures + 1 if outcome == "failed" else 0
+            if failures == FAILURES_IN_A_ROW:
+                name = self._job.home.name
+                raise OptituneError(f"{failures} trials in a row failed; see their reasons with: optitune show {name}")
+
+    def _over(self) -> bool:
+        late = self._job.deadline is not None and time.time() >= self._job.deadline
+        return self._channel.stopping() or late or self._desk.finished() >= self._job.target
+
+    def _train(self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial) -> str:
+        """Train one trial and tell how it ended; the outcome, or "given back"."""
+        job, number = self._job, frozen.number
+
+        def on_progress(configuration: Configuration, progress: Progress | None) -> None:
+            about: dict[str, Any] = {
+                "number": number,
+                "optimizer": configuration.optimizer.name,
+                "lr": configuration.lr,
+            }
+            if progress is None:
+                self._channel.send("started", **about)
+            else:
+                accuracy = progress.validation.accuracy if progress.validation else None
+                self._channel.send("progress", **about, epoch=progress.epoch, accuracy=accuracy)
+
+        try:
+            result = run_trial(
+                trial,
+                job.settings,
+                self._task,
+                self._data,
+                self._device,
+                frozen.intermediate_values,
+                on_progress,
+                self._channel.stopping,
+            )
+        except GivenBack:
+            self._desk.give_back(trial)
+            return "given back"
+        except (RuntimeError, ValueError, MemoryError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._desk.tell(trial, "failed", None, reason, 0.0)
+            self._channel.send("failed", number=number, reason=reason)
+            return "failed"
+        self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds)
+        self._channel.send("finished", number=number)
+        return result.outcome
