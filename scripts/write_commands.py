@@ -7,19 +7,18 @@ import click
 
 from optitune.cli.main import COMMANDS, optitune
 
+WIDTH = 100
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 
 
 def page() -> str:
     """The whole page."""
     parts = ["# Commands\n\nAs `optitune COMMAND --help` prints them; written by `scripts/write_commands.py`.\n"]
-    group = click.Context(optitune, info_name="optitune", terminal_width=100)
+    group = optitune.make_context("optitune", [], resilient_parsing=True, terminal_width=WIDTH)
     parts.append(f"```text\n{optitune.get_help(group)}\n```\n")
     for name, (module, _) in COMMANDS.items():
         command: click.Command = getattr(import_module(module), name)
-        context = click.Context(
-            command, info_name=name, parent=group, terminal_width=100, help_option_names=["-h", "--help"]
-        )
+        context = command.make_context(name, [], parent=group, resilient_parsing=True)
         parts.append(f"## optitune {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 

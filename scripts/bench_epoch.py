@@ -1,0 +1,178 @@
+"""How many images a second this machine trains on: all workers at once against the loop most people write.
+
+The yardstick is the usual tutorial loop on the MNIST CNN: a DataLoader with per-image transforms, `.item()` at
+every step, torch's default number of threads. Against it: as many of our workers as there are cores, each with
+one thread, all training at the same time. The two alternate, and medians are compared.
+
+    python scripts/bench_epoch.py --data-dir DIR [--rounds 3] [--steps 150] [--accuracy-seeds 0]
+
+With --accuracy-seeds N both train 3 epochs on the same 10,000 images over N seeds, to show that nothing was
+traded away. Prints a table and one line of JSON.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from optitune import tasks
+from optitune.configuration import Configuration
+from optitune.data import load_train, split
+from optitune.engine import Plan, Training, evaluate
+from optitune.workers import auto
+
+ADAM = {
+    "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},
+    "schedule": {"name": "constant", "settings": {}},
+}
+BATCH = 64
+EPOCHS = 3
+IMAGES = 10_000
+
+
+class TutorialCnn(nn.Module):
+    """The MNIST CNN as tutorials write it: ReLU before pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.fc1 = nn.Linear(3136, 128)
+        self.fc2 = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(functional.relu(self.conv1(x)))
+        x = self.pool(functional.relu(self.conv2(x)))
+        logits: torch.Tensor = self.fc2(functional.relu(self.fc1(x.flatten(1))))
+        return logits
+
+
+def tutorial_loader(data_dir: Path, indices: torch.Tensor) -> Any:
+    """A DataLoader over torchvision's MNIST with transforms on every image."""
+    from torchvision import datasets, transforms
+
+    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+    part = torch.utils.data.Subset(datasets.MNIST(str(data_dir), train=True, transform=steps), indices.tolist())
+    return torch.utils.data.DataLoader(part, batch_size=BATCH, shuffle=True)
+
+
+def tutorial(loader: Any, steps: int | None, epochs: int = 1, seed: int = 0) -> tuple[nn.Module, float]:
+    """Train the usual way; the network and the images a second, without the first ten steps."""
+    torch.manual_seed(seed)
+    model = TutorialCnn()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    began, images, loss_sum = 0.0, 0, 0.0
+    for _ in range(epochs):
+        for number, (pixels, labels) in enumerate(loader):
+            if number == steps:
+                break
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(pixels), labels)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.item()
+            if number == 9 and not began:
+                began = time.perf_counter()
+            elif began:
+                images += len(labels)
+    return model, images / (time.perf_counter() - began)
+
+
+def training(data: tasks.SearchData, precision: str, epochs: int, seed: int) -> Training:
+    """Ours, on the same images."""
+    task = tasks.find("mnist-cnn")
+    plan = Plan(Configuration.model_validate(ADAM), task.loss, epochs, BATCH, seed, precision)  # type: ignore[arg-type]
+    return Training(tasks.build(task, seed, torch.device("cpu")), plan, data.train)
+
+
+def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:
+    """A worker: warm up, wait for the others, train, say how fast."""
+    torch.set_num_threads(1)
+    data = tasks.load(path)
+    warm = tasks.SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
+    for _ in training(warm, precision, 1, 0).run():
+        pass
+    timed = training(tasks.SearchData(data.train.take(slice(0, steps * BATCH)), data.validation, ""), precision, 1, 0)
+    barrier.wait()
+    began = time.perf_counter()
+    for _ in timed.run():
+        pass
+    results.put(steps * BATCH / (time.perf_counter() - began))
+
+
+def ours(path: Path, precision: str, steps: int, workers: int) -> float:
+    """Images a second of all workers together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(workers), context.Queue()
+    arguments = (path, precision, steps, barrier, results)
+    processes = [context.Process(target=one_of_ours, args=arguments) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    speeds = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return sum(speeds)
+
+
+def accuracies(data: tasks.SearchData, loader: Any, seeds: int) -> dict[str, list[float]]:
+    """Validation accuracy after the same epochs on the same images, by seed."""
+    found: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
+    for seed in range(seeds):
+        model, _ = tutorial(loader, None, EPOCHS, seed)
+        found["tutorial"].append(evaluate(model, data.validation, functional.cross_entropy, "fp32").accuracy)
+        for precision in ("fp32", "bf16"):
+            run = training(data, precision, EPOCHS, seed)
+            for _ in run.run():
+                pass
+            found[precision].append(
+                evaluate(run.model, data.validation, functional.cross_entropy, precision).accuracy  # type: ignore[arg-type]
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--accuracy-seeds", type=int, default=0)
+    options = parser.parse_args()
+
+    data = tasks.search_data(tasks.find("mnist-cnn"), options.data_dir, IMAGES)
+    train, _ = split(load_train("mnist", options.data_dir).labels, tasks.find("mnist-cnn").validation)
+    loader = tutorial_loader(options.data_dir, train[:IMAGES])
+    workers = auto(None, "cpu", 1_000)
+    path = Path("bench-epoch.safetensors")
+    speeds: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
+    try:
+        tasks.save(data, path)
+        for _ in range(options.rounds):
+            speeds["tutorial"].append(tutorial(loader, options.steps)[1])
+            for precision in ("fp32", "bf16"):
+                speeds[precision].append(ours(path, precision, options.steps, workers))
+    finally:
+        path.unlink(missing_ok=True)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    print(f"{'':10} images/s  against the tutorial loop   ({workers} workers, median of {options.rounds})")
+    for name, value in medians.items():
+        print(f"{name:10} {value:8.0f}  {value / medians['tutorial']:.2f}x")
+    found = accuracies(data, loader, options.accuracy_seeds) if options.accuracy_seeds else {}
+    for name, values in found.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name:10} accuracy {statistics.mean(values):.4f}, spread {spread:.4f} ({len(values)} seeds)")
+    machine = {"cpu": torch.cpu.get_capabilities()["cpu_name"], "python": platform.python_version()}
+    document = {"images_per_second": speeds, "accuracy": found, "workers": workers, "torch": torch.__version__}
+    print(json.dumps({**document, **machine}))
+
+
+if __name__ == "__main__":
+    main()
