@@ -17,7 +17,7 @@ from torch import Tensor
 from optitune import best, checkpoint, study, tasks
 from optitune.configuration import Configuration
 from optitune.data import load_test, load_train
-from optitune.engine import Diverged, Plan, Training, evaluate, resolve_device, resolve_precision
+from optitune.engine import Diverged, Plan, Training, evaluate, own_the_process, resolve_device, resolve_precision
 from optitune.errors import Interrupted, OptituneError
 from optitune.figures import training_curves
 from optitune.files import explained, make_folder, replacing, write_text
@@ -226,7 +226,7 @@ def work(channel: Channel, plan: FullPlan, numbers: list[int], partial: Path, da
     Raises:
         OptituneError: the data cannot be had, or a training diverges.
     """
-    torch.set_num_threads(1)
+    own_the_process()
     device = torch.device(device_name)
     task = tasks.find(plan.task)
     train = load_train(task.dataset, data_dir).to(device)

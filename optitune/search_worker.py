@@ -10,7 +10,7 @@ import torch
 
 from optitune import study, tasks
 from optitune.configuration import Configuration
-from optitune.engine import Progress
+from optitune.engine import Progress, own_the_process
 from optitune.errors import OptituneError
 from optitune.objective import GivenBack, first_parameters, run_trial
 from optitune.pruner import build_pruner
@@ -63,7 +63,7 @@ def work(channel: Channel, job: Job) -> None:
     Raises:
         OptituneError: trial after trial fails, or the storage does.
     """
-    torch.set_num_threads(1)
+    own_the_process()
     owner = study.Owner(job.home.folder / "workers")
     try:
         with explained_storage(job.home.url):

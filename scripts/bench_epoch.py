@@ -26,7 +26,7 @@ from torch.nn import functional
 from optitune import tasks
 from optitune.configuration import Configuration
 from optitune.data import load_train, split
-from optitune.engine import Plan, Training, evaluate
+from optitune.engine import Plan, Training, evaluate, own_the_process
 from optitune.workers import auto
 
 ADAM = {
@@ -96,7 +96,7 @@ def training(data: tasks.SearchData, precision: str, epochs: int, seed: int) -> 
 
 def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:
     """A worker: warm up, wait for the others, train, say how fast."""
-    torch.set_num_threads(1)
+    own_the_process()
     data = tasks.load(path)
     warm = tasks.SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
     for _ in training(warm, precision, 1, 0).run():
