@@ -16,6 +16,10 @@ class UsageError(OptituneError):
     exit_code = 2
 
 
+class NoStudies(OptituneError):
+    """A database without a single study, which is no fault where studies are only listed."""
+
+
 class Interrupted(OptituneError):
     """The user stopped the work; what was finished is kept."""
 

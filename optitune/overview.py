@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 
 from optitune import records, study
-from optitune.errors import OptituneError
+from optitune.errors import NoStudies, OptituneError
 from optitune.storage import open_storage, sqlite_url
 
 
@@ -47,6 +47,8 @@ def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], li
                 for name in optuna.get_all_study_names(opened)
                 if (row := _row(study.find(opened, name))) is not None
             ]
+        except NoStudies:
+            continue
         except OptituneError as error:
             if storage:
                 raise

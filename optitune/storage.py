@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
-from optitune.errors import OptituneError, UsageError
+from optitune.errors import NoStudies, OptituneError, UsageError
 from optitune.files import make_folder
 
 LOCK_TIMEOUT_S = 60
@@ -74,6 +74,7 @@ def open_storage(url: str, create: bool) -> RDBStorage:
 
     Raises:
         UsageError: the URL is not one.
+        NoStudies: the database is there, but without Optuna's tables, and `create` is not set.
         OptituneError: the database is missing, damaged, another program's, or cannot be reached.
     """
     target = parsed(url)
@@ -94,7 +95,7 @@ def open_storage(url: str, create: bool) -> RDBStorage:
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
         if not create and any(isinstance(cause, ProgrammingError) for cause in _chain(error)):
             message = f"the storage {shown(url)} holds no studies yet: run 'optitune search' first"
-            raise OptituneError(message) from None
+            raise NoStudies(message) from None
         raise OptituneError(
             f"cannot open the storage {shown(url)}: {_cause(error)}; "
             "check the URL, and that the database is running and yours to write"

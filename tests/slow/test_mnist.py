@@ -94,7 +94,7 @@ def test_a_full_training_of_the_best_reaches_its_accuracy(searched: Any, run: An
 
 
 # the ReLU at the end of mnist-mlp silences classes that start below zero
-@pytest.mark.parametrize(("task", "accuracy"), [("mnist-mlp", 0.6), ("mnist-net", 0.88)])
+@pytest.mark.parametrize(("task", "accuracy"), [("mnist-mlp", 0.6), ("mnist-net", 0.8)])
 def test_the_perceptrons_learn(task: str, accuracy: float, run: Any, mnist: dict[str, str], tmp_path: Path) -> None:
     words = f"search --task {task} --trials 2 --epochs 2 --train-images 5000 --optimizers adam,adadelta --json"
     ended = run(*words.split(), "--studies-dir", tmp_path, environment=mnist)

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import pytest
 
+from optitune.storage import open_storage
+
 pytestmark = pytest.mark.slow
 
 PLACES = {"--storage": 12, "OPTITUNE_STORAGE": 4}
@@ -185,7 +187,7 @@ def test_new_database_can_be_opened_by_several_processes_at_once(postgresql: Any
 
 def test_two_searches_at_once_train_every_trial_once(postgresql: Any, run: Command, start: Any, tmp_path: Path) -> None:
     url, trials = postgresql.create("shared"), 14
-    assert run("studies", "--storage", url).returncode == 0  # makes the tables
+    open_storage(url, create=True)
     with postgresql.connect("shared") as connection:
         connection.execute(AUDIT)
     # a folder each, as on two machines: nothing but the database tells the one of the other
