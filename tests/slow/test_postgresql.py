@@ -160,8 +160,6 @@ def test_database_without_studies_is_said_to_be_empty(postgresql: Any, run: Comm
 
 
 def _open_new(url: str, barrier: Any, answers: Any) -> None:
-    from optitune.storage import open_storage
-
     barrier.wait()
     try:
         open_storage(url, create=True)
@@ -187,7 +185,9 @@ def test_new_database_can_be_opened_by_several_processes_at_once(postgresql: Any
 
 def test_two_searches_at_once_train_every_trial_once(postgresql: Any, run: Command, start: Any, tmp_path: Path) -> None:
     url, trials = postgresql.create("shared"), 14
-    open_storage(url, create=True)
+    storage = open_storage(url, create=True)
+    storage.remove_session()
+    storage.engine.dispose()
     with postgresql.connect("shared") as connection:
         connection.execute(AUDIT)
     # a folder each, as on two machines: nothing but the database tells the one of the other
