@@ -42,6 +42,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def aside(path: Path) -> Path:
+    """Rename a file or folder to the first name of the form `STEM-before-N` that is free; the new path.
+
+    Raises:
+        OptituneError: it cannot be renamed.
+    """
+    number = 1
+    while (target := path.with_name(f"{path.stem}-before-{number}{path.suffix}")).exists():
+        number += 1
+    with explained(path, "rename"):
+        return path.rename(target)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a scratch file beside `path`; rename it to `path` if the block succeeds.

@@ -156,7 +156,8 @@ def run_trial(
             if value <= limit and fair:
                 reason = f"no progress: accuracy {value:.3f} after {progress.epoch:g} epochs is no better than guessing"
                 return Result("pruned", None, reason, seconds)
-            if trial.should_prune():
+            # what an earlier attempt reported later than this would be judged now
+            if progress.step not in reported and trial.should_prune():
                 reason = f"pruned at epoch {progress.epoch:g}: accuracy {value:.4f} is behind what this pruner keeps"
                 return Result("pruned", None, reason, seconds)
     except Diverged as diverged:

@@ -1,15 +1,18 @@
 """Full training of one configuration over fresh seeds, and the one evaluation of each on the sealed test set."""
 
+import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial as bound
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,7 +23,7 @@ from optitune.data import load_test, load_train
 from optitune.engine import Diverged, Plan, Training, evaluate, own_the_process, resolve_device, resolve_precision
 from optitune.errors import Interrupted, OptituneError
 from optitune.figures import training_curves
-from optitune.files import explained, make_folder, replacing, write_text
+from optitune.files import aside, explained, make_folder, replacing, write_text
 from optitune.records import EpochRecord, SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.study import Home
@@ -155,33 +158,68 @@ def retrain(request: Request, view: View) -> Result:
             request.name, plan, accuracy, loss, folder, round(time.monotonic() - began, 3), trained, other_data
         )
 
-    done = finished_seeds(folder / "metrics.json", plan)
-    if done is not None:
-        return result(done, trained=False)
-    _set_aside(folder)
-    partial = make_folder(folder / "partial")
-    missing = [number for number in range(len(plan.seeds)) if _seed_result(partial, plan, number) is None]
-    workers = auto(request.workers, device.type, len(missing))
-    jobs = (
-        [(plan, missing[worker::workers], partial, request.data_dir, str(device)) for worker in range(workers)]
-        if missing
-        else []
-    )
-    view.begin(plan, workers)
+    with _alone(folder):
+        done = finished_seeds(folder / "metrics.json", plan)
+        if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
+            return result(done, trained=False)
+        seeds = _train_seeds(request, plan, device, view)
+        if (folder / "metrics.json").exists():
+            aside(folder)
+        _write(folder, _partial(folder, plan), request, plan, seeds)
+    return result(seeds, trained=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time work on the results in `folder`.
+
+    Raises:
+        OptituneError: another one does.
+    """
+    path = make_folder(folder.parent / "partial") / f"{folder.name}.lock"
+    lock = FileLock(path)
+    with explained(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OptituneError(f"another process is at work on {folder}: wait for it, or stop it first") from None
     try:
-        Pool(work, jobs, view.show, view.tick).run()
-    except Interrupted:
-        raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
+        yield
     finally:
-        view.end()
-    seeds = [_seed_result(partial, plan, number) for number in range(len(plan.seeds))]
-    complete = [seed for seed in seeds if seed is not None]
-    if len(complete) < len(seeds):
-        raise OptituneError(
-            f"only {len(complete)} of {len(seeds)} trainings left a result in {partial}: run the same command again"
-        )
-    _write(folder, partial, request, plan, complete)
-    return result(complete, trained=True)
+        lock.release()
+
+
+def _partial(folder: Path, plan: FullPlan) -> Path:
+    """Where the unfinished trainings of this plan lie; another plan has another place."""
+    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:12]
+    return folder.parent / "partial" / f"{folder.name}-{digest}"
+
+
+def _train_seeds(request: Request, plan: FullPlan, device: torch.device, view: View) -> list[SeedResult]:
+    """Train and test the seeds that are not done yet; the results of all.
+
+    Raises:
+        Interrupted: the user stopped it.
+        OptituneError: a training diverges, or its worker dies again and again.
+    """
+    partial = make_folder(_partial(request.home.folder / "retrain" / request.name, plan))
+    missing = [number for number in range(len(plan.seeds)) if _seed_result(partial, plan, number) is None]
+    if missing:
+        workers = auto(request.workers, device.type, len(missing))
+        jobs = [(plan, missing[worker::workers], partial, request.data_dir, str(device)) for worker in range(workers)]
+        view.begin(plan, workers)
+        try:
+            Pool(work, jobs, view.show, view.tick).run()
+        except Interrupted:
+            if any(_seed_result(partial, plan, number) is None for number in missing):
+                raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
+        finally:
+            view.end()
+    results = [_seed_result(partial, plan, number) for number in range(len(plan.seeds))]
+    complete = [result for result in results if result is not None]
+    if len(complete) < len(results):
+        raise OptituneError(f"only {len(complete)} of {len(results)} trainings ended: run the same command again")
+    return complete
 
 
 def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
@@ -193,16 +231,6 @@ def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
         return [_result_from(row) for row in metrics["runs"]]
     except (OSError, ValueError, ValidationError, KeyError, TypeError):
         return None
-
-
-def _set_aside(folder: Path) -> None:
-    """Keep finished results of another plan under a name of their own."""
-    if (folder / "metrics.json").exists():
-        number = 1
-        while (folder.parent / f"{folder.name}-before-{number}").exists():
-            number += 1
-        with explained(folder, "rename"):
-            folder.rename(folder.parent / f"{folder.name}-before-{number}")
 
 
 def _result_from(row: dict[str, Any]) -> SeedResult:

@@ -12,11 +12,12 @@ import torch
 from optitune import best, study, tasks
 from optitune.engine import resolve_device, resolve_precision
 from optitune.errors import Interrupted, OptituneError
+from optitune.files import aside
 from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
 from optitune.search_worker import Job, work
 from optitune.settings import StudySettings, from_file, resolve
-from optitune.storage import exists, explained_storage, is_file, open_storage, shown
+from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
 from optitune.workers import Event, Pool, auto
 
@@ -52,6 +53,7 @@ class Result:
 
     Attributes:
         trained: how many trials this run finished, of all that the study has.
+        set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
     """
 
@@ -63,6 +65,7 @@ class Result:
     best_file: Path | None
     trained: int
     seconds: float
+    set_aside: Path | None
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -104,9 +107,9 @@ def settle(request: Request, device: torch.device) -> StudySettings:
         UsageError: a setting is not allowed, or differs from what the study was made with.
     """
     url = request.home.url
-    # an SQLite file is not made before everything else is known to be right
-    existing = study.load(open_storage(url, create=not is_file(url)), request.home.name) if exists(url) else None
-    stored = study.stored_settings(existing) if existing is not None and existing.user_attrs else None
+    # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
+    existing = study.load(open_storage(url, create=True), request.home.name) if exists(url) else None
+    stored = None if existing is None or study.is_blank(existing) else study.stored_settings(existing)
     file = from_file(request.studies_dir / f"{request.home.name}.toml")
     settings = resolve(request.said, file, stored, request.home.name)
     tasks.find(settings.task)
@@ -150,6 +153,7 @@ def search(request: Request, view: View) -> Result:
         best_file=keeper.path if winner is not None else None,
         trained=counts(keeper.records)["finished"] - before,
         seconds=round(time.monotonic() - began, 3),
+        set_aside=keeper.set_aside,
     )
 
 
@@ -187,6 +191,8 @@ def _train_missing(
     except Interrupted:
         keeper.refresh()
         done = counts(keeper.records)["finished"]
+        if done >= request.trials:
+            return
         raise Interrupted(
             f"stopped with {done} of {request.trials} trials finished, nothing lost; "
             "run the same command again to go on"
@@ -227,13 +233,17 @@ def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.B
 
 
 class Keeper:
-    """Keeps `best.toml` true while trials finish; one that a person edited stays as long as its trial is the best."""
+    """Keeps `best.toml` true while trials finish.
+
+    A `best.toml` that was edited, or that another study left, is set aside once, never overwritten.
+    """
 
     def __init__(self, opened: optuna.Study, home: Home) -> None:
         self._study = opened
         self._home = home
+        self._saved: int | None = None
         self.path = home.folder / "best.toml"
-        self._saved = self._trial_in_file()
+        self.set_aside: Path | None = None
         self.records: list[TrialRecord] = []
         self.refresh()
 
@@ -242,11 +252,16 @@ class Keeper:
         self.records = study.records(self._study)
         winner = best_record(self.records)
         if winner is not None and (winner.number != self._saved or not self.path.exists()):
+            if self._saved is None and self.path.exists() and not self._is_ours():
+                self.set_aside = aside(self.path)
             best.save(best_config(self._home, self._study, winner), self.path)
             self._saved = winner.number
 
-    def _trial_in_file(self) -> int | None:
+    def _is_ours(self) -> bool:
+        """Whether the file is just what a search of this study wrote for one of its trials."""
         try:
-            return best.load(self.path, "").trial
-        except OptituneError:
-            return None
+            written = best.load(self.path, "")
+            row = next(row for row in self.records if row.number == written.trial)
+            return written == best_config(self._home, self._study, row)
+        except (OptituneError, StopIteration):
+            return False

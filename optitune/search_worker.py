@@ -50,7 +50,9 @@ class Job:
 def open_study(home: Home, settings: StudySettings) -> optuna.Study:
     """The study at `home` with its sampler and pruner, sized for its own trials."""
     opened = study.find(open_storage(home.url, create=False), home.name)
-    opened.sampler = build_sampler(settings.sampler, settings.seed, first_parameters(settings))
+    # a sampler of Optuna's by name is that and nothing else
+    known_good = first_parameters(settings) if settings.sampler == "optitune" else []
+    opened.sampler = build_sampler(settings.sampler, settings.seed, known_good)
     images = opened.user_attrs[study.DATA]["train_images"]
     epoch = -(-images // settings.batch_size)
     opened.pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch)

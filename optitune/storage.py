@@ -93,7 +93,9 @@ def open_storage(url: str, create: bool) -> RDBStorage:
             "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
         ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        if not create and any(isinstance(cause, ProgrammingError) for cause in _chain(error)):
+        # SQLite and the servers have different words for a table that is not there
+        absent = any(isinstance(each, ProgrammingError) or "no such table" in str(each) for each in _chain(error))
+        if absent and not create:
             message = f"the storage {shown(url)} holds no studies yet: run 'optitune search' first"
             raise NoStudies(message) from None
         raise OptituneError(

@@ -19,6 +19,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optitune import optimizers, schedules
@@ -104,6 +105,11 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     return settings
 
 
+def is_blank(study: optuna.Study) -> bool:
+    """Whether the making of the study was interrupted before anything was written into it."""
+    return not study.user_attrs and study.direction == StudyDirection.MAXIMIZE and not study.get_trials(deepcopy=False)
+
+
 def create_or_resume(storage: RDBStorage, name: str, settings: StudySettings, data: Mapping[str, Any]) -> optuna.Study:
     """The study called `name`, made if it is not there.
 
@@ -123,6 +129,8 @@ def create_or_resume(storage: RDBStorage, name: str, settings: StudySettings, da
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
         except DuplicatedStudyError:  # another process was faster
             study = find(storage, name)
+    if not is_blank(study):
+        stored_settings(study)
     for key, value in {**made_from, VERSIONS: versions()}.items():
         # one by one, so that a study whose making was interrupted is completed
         if key not in study.user_attrs:
@@ -266,7 +274,8 @@ class Desk:
     def _left_behind(self, frozen: FrozenTrial) -> bool:
         owner = frozen.user_attrs.get(OWNER)
         if owner is not None:
-            return not _is_alive(owner)
+            # the file of an SQLite storage is this machine's, whatever name the machine had then
+            return not (_is_held(Path(str(owner.get("lock")))) if self.local else _is_alive(owner))
         # taken, but killed before it could be signed; on other machines it may be about to be
         started = frozen.datetime_start or datetime.min
         return self.local or datetime.now() - started > OWNERLESS_GRACE
@@ -274,10 +283,13 @@ class Desk:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         path = self.folder / "turn.lock"
+        lock = FileLock(path)
         with explained(path):
-            lock = FileLock(path)
-            with lock:
-                yield
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def finished(study: optuna.Study) -> int:

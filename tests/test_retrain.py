@@ -1,6 +1,7 @@
 """`optitune retrain` through the command line, on digits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from optitune import data, retrain
+from optitune import best, data, retrain, study
 from optitune.cli.main import run
 from optitune.records import summarise
 from optitune.tasks import TASKS
@@ -160,3 +161,22 @@ def test_only_retrain_reads_the_test_set() -> None:
 
 def test_full_trainings_never_share_a_seed_with_the_search() -> None:
     assert min(retrain.SEEDS_APART + 1000 * seed for seed in range(3)) > 1_000_000
+
+
+def test_only_one_process_at_a_time_works_on_a_result(command: Any, folder: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(folder / "digits" / "retrain" / "partial" / "best.lock"):
+        code, _, err = command("retrain", "best", "--seeds", "1")
+    assert code == 1
+    assert "another process is at work on" in err
+
+
+def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path) -> None:
+    config = best.load(folder / "digits" / "best.toml", "")
+    home = study.home(folder, "digits", None)
+    request = retrain.Request("best", config, home, 4, False, 2, 0, Path(), 1, "cpu", "auto")
+    requests = [replace(request, epochs=epochs) for epochs in (4, 5)]
+    plans = [retrain.make_plan(each, torch.device("cpu"), config.data_checksum) for each in requests]
+    places = {retrain._partial(folder / "digits" / "retrain" / "best", plan) for plan in plans}
+    assert len(places) == 2

@@ -91,16 +91,47 @@ def test_lines_tell_each_trial_and_the_end_names_the_next_commands(command: Any,
     assert f"optitune dashboard --study digits --studies-dir {tmp_path}/studies" in out
 
 
-def test_an_edited_best_stays_as_long_as_its_trial_is_the_best(command: Any, tmp_path: Path) -> None:
+def test_a_best_that_is_not_the_searchs_own_is_set_aside_never_overwritten(command: Any, tmp_path: Path) -> None:
     assert command("search", *QUICK, "--trials", "2")[0] == 0
     path = tmp_path / "studies" / "digits" / "best.toml"
-    edited = path.read_text() + "\n# mine\n"
-    path.write_text(edited)
-    assert command("search", *QUICK, "--trials", "2")[0] == 0
-    assert path.read_text() == edited
-    path.write_text("not ours")
-    assert command("search", *QUICK, "--trials", "2")[0] == 0
-    assert best.load(path, "").study == "digits"
+    own = path.read_text()
+    assert "is kept as" not in command("search", *QUICK, "--trials", "2")[1]
+    for number, edited in enumerate((own.replace("batch_size = 64", "batch_size = 65"), "not ours"), start=1):
+        path.write_text(edited)
+        assert f"best-before-{number}.toml" in command("search", *QUICK, "--trials", "2")[1]
+        assert path.read_text() == own
+        assert path.with_name(f"best-before-{number}.toml").read_text() == edited
+
+
+def test_a_study_whose_file_was_left_empty_by_a_kill_is_made(command: Any, tmp_path: Path) -> None:
+    path = tmp_path / "studies" / "digits" / "study.db"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    code, _, err = command("show", "digits")
+    assert code == 1
+    assert "holds no studies yet" in err
+    assert command("search", *QUICK, "--trials", "1")[0] == 0
+
+
+def test_another_programs_study_is_left_as_it_is(command: Any, tmp_path: Path) -> None:
+    import optuna
+
+    url = f"sqlite:///{tmp_path}/theirs.db"
+    theirs = optuna.create_study(study_name="digits", storage=url, direction="minimize")
+    code, _, err = command("search", *QUICK, "--trials", "1", "--storage", url)
+    assert code == 2
+    assert "was not made by optitune" in err
+    assert theirs.user_attrs == {}
+
+
+def test_an_edited_best_is_exported_with_a_note(command: Any, tmp_path: Path) -> None:
+    assert command("search", *QUICK, "--trials", "1", "--optimizers", "sgd")[0] == 0
+    assert command("export", "best", "--study", "digits")[2] == ""
+    path = tmp_path / "studies" / "digits" / "best.toml"
+    path.write_text(path.read_text().replace("lr = 0.05", "lr = 0.04"))
+    _, out, err = command("export", "best", "--study", "digits")
+    assert "lr=0.04" in out
+    assert "was edited" in err
 
 
 def test_other_settings_are_refused_with_both_ways_out(command: Any) -> None:

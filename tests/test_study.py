@@ -113,6 +113,8 @@ def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk
     dead, own = desk(1), desk(1)
     taken = dead.take()
     assert taken is not None
+    # a container has another name each time; the file of the study is this machine's all the same
+    taken[0].set_user_attr("owner", dead.owner.name() | {"host": "elsewhere"})
     drawn = taken[0].suggest_float("x", 0, 1)
     taken[0].report(0.5, 7)
     dead.owner._lock.release()  # what the system does when a process is killed
@@ -164,11 +166,11 @@ def test_another_machines_trial_is_never_taken(
     desk: Callable[..., study.Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
-    far = desk(1)
+    far = desk(1, local=False)
     assert far.take() is not None
     far.owner.release()
     monkeypatch.undo()
-    assert desk(1).take() is None
+    assert desk(1, local=False).take() is None
 
 
 def test_many_at_once_finish_exactly_the_target(desk: Callable[..., study.Desk]) -> None:

@@ -1,5 +1,6 @@
 """Which study and which configuration a user means."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from optitune.study import Home
 
 @dataclass(frozen=True)
 class Chosen:
-    """A configuration, the name that its results go by, and the study it belongs to."""
+    """A configuration, the name that its results go by, and the study it belongs to.
+
+    `edited` says that its trial in the study had other settings, so that its value is not theirs.
+    """
 
     name: str
     config: BestConfig
     home: Home
+    edited: bool = False
 
 
 def study_names(studies_dir: Path, storage: str | None) -> list[str]:
@@ -77,7 +82,8 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         if name is not None and (home.folder / "study.db").exists():
             settings = study.stored_settings(study.find(open_storage(home.url, create=False), home.name))
             best.check_task(config, name, settings["task"], file)
-        return Chosen(checked_study_name(file.stem), config, home)
+        own = file.resolve() == (home.folder / "best.toml").resolve()
+        return Chosen("best" if own else _folder_name(file), config, home)
     home = choose_study(name, studies_dir, storage)
     opened = study.find(open_storage(home.url, create=False), home.name)
     settings = study.stored_settings(opened)
@@ -85,8 +91,15 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         path = home.folder / "best.toml"
         config = best.load(path, "") if path.exists() else _best_of(home, opened)
         best.check_task(config, home.name, settings["task"], path)
-        return Chosen("best", config, home)
+        found = next((row.configuration for row in study.records(opened) if row.number == config.trial), None)
+        return Chosen("best", config, home, edited=found != config.configuration)
     return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)
+
+
+def _folder_name(file: Path) -> str:
+    """What the results of a file's configuration go by: its name, but never that of a study's own best or trial."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:80] or "file"
+    return f"{name}-file" if name == "best" or name.startswith("trial-") else name
 
 
 def _best_of(home: Home, opened: optuna.Study) -> BestConfig:

@@ -27,4 +27,7 @@ def export(what: str, form: str, study: str | None, studies_dir: Path, storage: 
     from optitune.cli.choose import choose
     from optitune.export import export as exported
 
-    click.echo(exported(choose(what, study, studies_dir, storage).config, form))
+    chosen = choose(what, study, studies_dir, storage)
+    if chosen.edited:
+        click.echo("note: best.toml was edited; the accuracy it tells is that of its trial before", err=True)
+    click.echo(exported(chosen.config, form))

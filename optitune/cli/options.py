@@ -56,6 +56,9 @@ class Count(click.ParamType[Any]):
         return number
 
 
+LARGEST = 2**31 - 1
+
+
 class AtLeast(click.ParamType[Any]):
     """A whole number of at least `low`, with one plain message for everything else."""
 
@@ -71,6 +74,8 @@ class AtLeast(click.ParamType[Any]):
             number = self.low - 1
         if number < self.low:
             self.fail(f"'{value}' is not a whole number of at least {self.low}", param, ctx)
+        if number > LARGEST:
+            self.fail(f"'{value}' is more than {LARGEST}", param, ctx)
         return number
 
 

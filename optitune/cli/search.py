@@ -42,7 +42,9 @@ def _default(key: str) -> str:
 @study_places
 @data_place
 @click.option(
-    "--sampler", metavar="NAME", help="optitune (ours), tpe, random, qmc, gp or nsgaii." + _default("sampler")
+    "--sampler",
+    metavar="NAME",
+    help="optitune (known-good settings, then TPE), or Optuna's tpe, random, qmc, gp, nsgaii." + _default("sampler"),
 )
 @click.option(
     "--pruner",

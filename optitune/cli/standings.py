@@ -97,6 +97,8 @@ def print_result(result: Result, studies_dir: Path, storage: str | None, data_di
     console.print(f"best: trial {winner.number}, validation accuracy {winner.value:.4f} (one run)")
     console.print(f"  {configuration_text(winner.configuration)}")
     console.print(f"  saved in {result.best_file}")
+    if result.set_aside is not None:
+        console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
     console.print("\nnext:")
     console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
     console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
