@@ -25,7 +25,7 @@ class BestConfig(Strict):
     train_images: Annotated[int, Field(ge=1)]
     validation_images: Annotated[int, Field(ge=1)]
     precision: Precision
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     data_checksum: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
     configuration: Configuration
     versions: dict[str, str]

@@ -7,8 +7,6 @@ Same seed, same precision, same number of threads: the same numbers to the last 
 training is taken up again at the end of an epoch.
 """
 
-import ctypes
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +22,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from optitune import optimizers, schedules
 from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings
 from optitune.data import Images
-from optitune.errors import UsageError
 from optitune.settings import Precision
 from optitune.tasks import Loss
 
@@ -36,9 +33,6 @@ QUICK_IMAGES = 1_000
 """How many images an evaluation before the last one judges on: enough to see what is hopeless."""
 
 EVALUATION_BATCH = 1_000
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-"""Parameters of mallopt(3), as malloc.h numbers them."""
 
 
 class Diverged(Exception):
@@ -97,47 +91,6 @@ class Plan:
     seed: int
     precision: Precision
     evaluations: int = 1
-
-
-def own_the_process() -> None:
-    """Set this process up for training and nothing else: one thread, and freed memory kept for the next step.
-
-    Every step allocates the same few megabytes anew. As glibc is set, it hands them back to the system
-    each time and pays a page fault for every 4 KiB of them in the next step, which is up to half of a step.
-    The three settings of mallopt(3) make it keep them; other C libraries are left as they are.
-    """
-    torch.set_num_threads(1)
-    if platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, megabytes in ((M_TRIM_THRESHOLD, 1024), (M_TOP_PAD, 64), (M_MMAP_THRESHOLD, 32)):
-            mallopt(parameter, megabytes * 2**20)
-
-
-def resolve_device(wanted: str) -> torch.device:
-    """The device to train on; `auto` takes a GPU where there is one.
-
-    Raises:
-        UsageError: there is no such device here.
-    """
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"--device {wanted}: torch finds no such device here; use auto or cpu") from None
-    return device
-
-
-def resolve_precision(wanted: str, device: torch.device) -> Precision:
-    """The precision to train in; `auto` takes bfloat16 where the hardware multiplies it faster than float32."""
-    if wanted != "auto":
-        return "fp32" if wanted == "fp32" else "bf16"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capabilities = torch.cpu.get_capabilities()
-    fast = device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    return "bf16" if fast else "fp32"
 
 
 def _class(path: str) -> Any:

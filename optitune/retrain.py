@@ -20,10 +20,11 @@ from torch import Tensor
 from optitune import best, checkpoint, study, tasks
 from optitune.configuration import Configuration
 from optitune.data import load_test, load_train
-from optitune.engine import Diverged, Plan, Training, evaluate, own_the_process, resolve_device, resolve_precision
+from optitune.engine import Diverged, Plan, Training, evaluate
 from optitune.errors import Interrupted, OptituneError
 from optitune.figures import training_curves
 from optitune.files import aside, explained, make_folder, replacing, write_text
+from optitune.machine import own_the_process, resolve_device, resolve_precision
 from optitune.records import EpochRecord, SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.study import Home
@@ -132,7 +133,7 @@ def make_plan(request: Request, device: torch.device, checksum: str) -> FullPlan
         epochs=epochs,
         batch_size=config.batch_size,
         precision=resolve_precision(wanted, device),
-        seeds=tuple(SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
+        seeds=tuple(config.seed + SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
         data_checksum=checksum,
     )
 

@@ -10,9 +10,9 @@ import optuna
 import torch
 
 from optitune import best, study, tasks
-from optitune.engine import resolve_device, resolve_precision
 from optitune.errors import Interrupted, OptituneError
 from optitune.files import aside
+from optitune.machine import resolve_device, resolve_precision
 from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
 from optitune.search_worker import Job, work
@@ -235,7 +235,7 @@ def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.B
 class Keeper:
     """Keeps `best.toml` true while trials finish.
 
-    A `best.toml` that was edited, or that another study left, is set aside once, never overwritten.
+    A `best.toml` that was edited, or that another study left, is set aside, never overwritten.
     """
 
     def __init__(self, opened: optuna.Study, home: Home) -> None:
@@ -252,7 +252,7 @@ class Keeper:
         self.records = study.records(self._study)
         winner = best_record(self.records)
         if winner is not None and (winner.number != self._saved or not self.path.exists()):
-            if self._saved is None and self.path.exists() and not self._is_ours():
+            if self.path.exists() and not self._is_ours():
                 self.set_aside = aside(self.path)
             best.save(best_config(self._home, self._study, winner), self.path)
             self._saved = winner.number
@@ -261,7 +261,7 @@ class Keeper:
         """Whether the file is just what a search of this study wrote for one of its trials."""
         try:
             written = best.load(self.path, "")
-            row = next(row for row in self.records if row.number == written.trial)
-            return written == best_config(self._home, self._study, row)
-        except (OptituneError, StopIteration):
+            # read after the file: another search may have written it for a trial that ended just now
+            return written == best_config(self._home, self._study, study.record(self._study, written.trial))
+        except OptituneError:
             return False

@@ -10,8 +10,9 @@ import torch
 
 from optitune import study, tasks
 from optitune.configuration import Configuration
-from optitune.engine import Progress, own_the_process
+from optitune.engine import Progress
 from optitune.errors import OptituneError
+from optitune.machine import own_the_process
 from optitune.objective import GivenBack, first_parameters, run_trial
 from optitune.pruner import build_pruner
 from optitune.sampler import build_sampler

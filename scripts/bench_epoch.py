@@ -26,7 +26,8 @@ from torch.nn import functional
 from optitune import tasks
 from optitune.configuration import Configuration
 from optitune.data import load_train, split
-from optitune.engine import Plan, Training, evaluate, own_the_process
+from optitune.engine import Plan, Training, evaluate
+from optitune.machine import own_the_process
 from optitune.workers import auto
 
 ADAM = {

@@ -159,8 +159,13 @@ def test_only_retrain_reads_the_test_set() -> None:
     assert readers == {"data.py", "retrain.py"}
 
 
-def test_full_trainings_never_share_a_seed_with_the_search() -> None:
-    assert min(retrain.SEEDS_APART + 1000 * seed for seed in range(3)) > 1_000_000
+@pytest.mark.parametrize("seed", [0, retrain.SEEDS_APART, 2**31 - 1])
+def test_full_trainings_never_have_the_seed_of_their_search(folder: Path, seed: int) -> None:
+    config = best.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
+    request = retrain.Request(
+        "best", config, study.home(folder, "digits", None), 1, False, 3, 0, Path(), 1, "cpu", "auto"
+    )
+    assert seed not in retrain.make_plan(request, torch.device("cpu"), config.data_checksum).seeds
 
 
 def test_only_one_process_at_a_time_works_on_a_result(command: Any, folder: Path) -> None:

@@ -1,0 +1,53 @@
+"""What a training makes of the machine it runs on: device, precision, and the process itself."""
+
+import ctypes
+import platform
+
+import torch
+
+from optitune.errors import UsageError
+from optitune.settings import Precision
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of mallopt(3), as malloc.h numbers them."""
+
+
+def own_the_process() -> None:
+    """Set this process up for training and nothing else: one thread, and freed memory kept for the next step.
+
+    Every step allocates the same few megabytes anew. As glibc is set, it hands them back to the system
+    each time and pays a page fault for every 4 KiB of them in the next step, a large part of a small network's step.
+    The three settings of mallopt(3) make it keep them; other C libraries are left as they are.
+    """
+    torch.set_num_threads(1)
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, megabytes in ((M_TRIM_THRESHOLD, 1024), (M_TOP_PAD, 64), (M_MMAP_THRESHOLD, 32)):
+            mallopt(parameter, megabytes * 2**20)
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """The device to train on; `auto` takes a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"--device {wanted}: torch finds no such device here; use auto or cpu") from None
+    return device
+
+
+def resolve_precision(wanted: str, device: torch.device) -> Precision:
+    """The precision to train in; `auto` takes bfloat16 where the hardware multiplies it faster than float32."""
+    if wanted != "auto":
+        return "fp32" if wanted == "fp32" else "bf16"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    fast = device.type == "cpu" and any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return "bf16" if fast else "fp32"
