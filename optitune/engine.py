@@ -32,7 +32,8 @@ waiting for the device, so it is not done at every step."""
 QUICK_IMAGES = 1_000
 """How many images an evaluation before the last one judges on: enough to see what is hopeless."""
 
-EVALUATION_BATCH = 1_000
+EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
+"""Images evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""
 
 
 class Diverged(Exception):
@@ -241,8 +242,9 @@ def evaluate(model: nn.Module, images: Images, loss: Loss, precision: Precision)
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=images.labels.device)
     predicted = []
-    for start in range(0, len(images), EVALUATION_BATCH):
-        pixels, labels = images.batch(slice(start, start + EVALUATION_BATCH))
+    batch = EVALUATION_BATCH.get(images.labels.device.type, 1_000)
+    for start in range(0, len(images), batch):
+        pixels, labels = images.batch(slice(start, start + batch))
         with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(pixels)
         total += loss(logits.float(), labels).double() * len(labels)

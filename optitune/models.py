@@ -10,6 +10,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
+from optitune.convolution import GreyConv2d
+from optitune.pooling import max_pool2d_relu
+
 
 class Cnn(nn.Module):
     """Two 3x3 convolutions, each halved by max-pooling, and two linear layers, with ReLU between them.
@@ -26,15 +29,14 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         first, second = channels
-        self.conv1 = nn.Conv2d(1, first, kernel_size=3, padding=1)
+        self.conv1 = GreyConv2d(first, kernel_size=3)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
         self.fc1 = nn.Linear(second * (size // 4) ** 2, hidden)
         self.fc2 = nn.Linear(hidden, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        # ReLU after pooling is the same function as before it, on a quarter of the values
-        out = functional.relu(functional.max_pool2d(self.conv1(images), 2))
-        out = functional.relu(functional.max_pool2d(self.conv2(out), 2))
+        out = max_pool2d_relu(self.conv1(images))
+        out = max_pool2d_relu(self.conv2(out))
         out = functional.relu(self.fc1(out.flatten(1)))
         logits: Tensor = self.fc2(out)
         return logits

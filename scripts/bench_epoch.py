@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
+from yardstick import BATCH, VALIDATION_BATCH, tutorial, tutorial_accuracy, tutorial_loader
 
 from optitune import tasks
 from optitune.configuration import Configuration
@@ -34,58 +34,8 @@ ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},
     "schedule": {"name": "constant", "settings": {}},
 }
-BATCH = 64
 EPOCHS = 3
 IMAGES = 10_000
-
-
-class TutorialCnn(nn.Module):
-    """The MNIST CNN as tutorials write it: ReLU before pooling."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.pool = nn.MaxPool2d(2)
-        self.fc1 = nn.Linear(3136, 128)
-        self.fc2 = nn.Linear(128, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(functional.relu(self.conv1(x)))
-        x = self.pool(functional.relu(self.conv2(x)))
-        logits: torch.Tensor = self.fc2(functional.relu(self.fc1(x.flatten(1))))
-        return logits
-
-
-def tutorial_loader(data_dir: Path, indices: torch.Tensor) -> Any:
-    """A DataLoader over torchvision's MNIST with transforms on every image."""
-    from torchvision import datasets, transforms
-
-    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-    part = torch.utils.data.Subset(datasets.MNIST(str(data_dir), train=True, transform=steps), indices.tolist())
-    return torch.utils.data.DataLoader(part, batch_size=BATCH, shuffle=True)
-
-
-def tutorial(loader: Any, steps: int | None, epochs: int = 1, seed: int = 0) -> tuple[nn.Module, float]:
-    """Train the usual way; the network and the images a second, without the first ten steps."""
-    torch.manual_seed(seed)
-    model = TutorialCnn()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    began, images, loss_sum = 0.0, 0, 0.0
-    for _ in range(epochs):
-        for number, (pixels, labels) in enumerate(loader):
-            if number == steps:
-                break
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(pixels), labels)
-            loss.backward()
-            optimizer.step()
-            loss_sum += loss.item()
-            if number == 9 and not began:
-                began = time.perf_counter()
-            elif began:
-                images += len(labels)
-    return model, images / (time.perf_counter() - began)
 
 
 def training(data: tasks.SearchData, precision: str, epochs: int, seed: int) -> Training:
@@ -124,12 +74,12 @@ def ours(path: Path, precision: str, steps: int, workers: int) -> float:
     return sum(speeds)
 
 
-def accuracies(data: tasks.SearchData, loader: Any, seeds: int) -> dict[str, list[float]]:
+def accuracies(data: tasks.SearchData, loader: Any, judge: Any, seeds: int) -> dict[str, list[float]]:
     """Validation accuracy after the same epochs on the same images, by seed."""
     found: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
     for seed in range(seeds):
         model, _ = tutorial(loader, None, EPOCHS, seed)
-        found["tutorial"].append(evaluate(model, data.validation, functional.cross_entropy, "fp32").accuracy)
+        found["tutorial"].append(tutorial_accuracy(model, judge))
         for precision in ("fp32", "bf16"):
             run = training(data, precision, EPOCHS, seed)
             for _ in run.run():
@@ -149,8 +99,9 @@ def main() -> None:
     options = parser.parse_args()
 
     data = tasks.search_data(tasks.find("mnist-cnn"), options.data_dir, IMAGES)
-    train, _ = split(load_train("mnist", options.data_dir).labels, tasks.find("mnist-cnn").validation)
+    train, held_out = split(load_train("mnist", options.data_dir).labels, tasks.find("mnist-cnn").validation)
     loader = tutorial_loader(options.data_dir, train[:IMAGES])
+    judge = tutorial_loader(options.data_dir, held_out, batch=VALIDATION_BATCH, shuffle=False)
     workers = auto(None, "cpu", 1_000)
     path = Path("bench-epoch.safetensors")
     speeds: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
@@ -166,7 +117,7 @@ def main() -> None:
     print(f"{'':10} images/s  against the tutorial loop   ({workers} workers, median of {options.rounds})")
     for name, value in medians.items():
         print(f"{name:10} {value:8.0f}  {value / medians['tutorial']:.2f}x")
-    found = accuracies(data, loader, options.accuracy_seeds) if options.accuracy_seeds else {}
+    found = accuracies(data, loader, judge, options.accuracy_seeds) if options.accuracy_seeds else {}
     for name, values in found.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name:10} accuracy {statistics.mean(values):.4f}, spread {spread:.4f} ({len(values)} seeds)")

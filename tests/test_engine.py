@@ -170,7 +170,7 @@ def test_the_losses_are_those_of_a_plain_loop(
 def test_an_evaluation_is_that_of_a_plain_loop(
     network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "EVALUATION_BATCH", 7)
+    monkeypatch.setitem(engine.EVALUATION_BATCH, "cpu", 7)
     model = network(0)
     result = evaluate(model, images, functional.cross_entropy, "fp32")
     with torch.no_grad():

@@ -16,7 +16,7 @@ ROOT = Path(optitune.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "space"),
     ("validation", "optimizers", "schedules", "configuration", "settings", "records", "best"),
-    ("models", "data", "tasks", "machine", "engine", "checkpoint"),
+    ("pooling_kernels", "pooling", "convolution", "models", "data", "tasks", "machine", "engine", "checkpoint"),
     (
         "storage",
         "sampler",

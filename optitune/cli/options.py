@@ -126,7 +126,7 @@ output = together(
 )
 
 
-WORKER_MODULES = ("optitune.search_worker", "optitune.retrain", "torch._dynamo")
+WORKER_MODULES = ("optitune.search_worker", "optitune.retrain", "optitune.pooling_kernels", "torch._dynamo")
 """What worker processes need; torch's optimizers import torch's compiler at their first step."""
 
 
