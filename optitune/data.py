@@ -14,9 +14,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from optitune.errors import OptituneError
+from optitune.files import replacing
 
 Part = Literal["train", "test"]
 
@@ -47,16 +50,19 @@ class Images:
 
     def take(self, indices: Tensor | slice) -> "Images":
         """The images at these places, in that order."""
-        return Images(self.pixels[indices], self.labels[indices], self.white)
+        if isinstance(indices, slice):
+            return Images(self.pixels[indices], self.labels[indices], self.white)
+        # copies whole images, where indexing with brackets goes byte by byte
+        return Images(self.pixels.index_select(0, indices), self.labels.index_select(0, indices), self.white)
 
     def to(self, device: torch.device) -> "Images":
         return Images(self.pixels.to(device), self.labels.to(device), self.white)
 
     def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Images as float in -1 to 1, channels last in memory, and their labels."""
-        half = self.white / 2
-        pixels = self.pixels[indices].to(torch.float32).sub_(half).div_(half)
-        return pixels.contiguous(memory_format=torch.channels_last), self.labels[indices]
+        chosen, half = self.take(indices), self.white / 2
+        pixels = chosen.pixels.to(torch.float32).sub_(half).div_(half)
+        return pixels.contiguous(memory_format=torch.channels_last), chosen.labels
 
     def checksum(self) -> str:
         """SHA-256 over pixels and labels: two data sets with one checksum are the same."""
@@ -126,6 +132,35 @@ def split(labels: Tensor, validation: int, seed: int = SPLIT_SEED) -> tuple[Tens
         np.arange(len(labels)), test_size=validation, random_state=seed, stratify=labels.numpy()
     )
     return torch.from_numpy(train), torch.from_numpy(held_out)
+
+
+def share(parts: Mapping[str, Images], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write images, by the name of their part, where worker processes find them.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    kept = dict(about)
+    for part, images in parts.items():
+        tensors |= {f"{part}.pixels": images.pixels.contiguous(), f"{part}.labels": images.labels.contiguous()}
+        kept[f"{part}.white"] = repr(images.white)
+    with replacing(path) as scratch:
+        save_file(tensors, scratch, metadata=kept)
+
+
+def shared(path: Path) -> tuple[dict[str, Images], dict[str, str]]:
+    """What `share` wrote, mapped into memory, so that all processes have one copy."""
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata()
+        parts = [key.removesuffix(".white") for key in about if key.endswith(".white")]
+        images = {
+            part: Images(
+                file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"), float(about[f"{part}.white"])
+            )
+            for part in parts
+        }
+    return images, about
 
 
 def _load(dataset: str, data_dir: Path, part: Part) -> Images:

@@ -22,12 +22,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from optitune import optimizers, schedules
 from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings
 from optitune.data import Images
+from optitune.graphs import Replayed
 from optitune.settings import Precision
 from optitune.tasks import Loss
 
-GUARD_STEPS = 50
-"""How many steps at most a training goes on after its loss became nan or infinite. Looking means
-waiting for the device, so it is not done at every step."""
+GUARD_STEPS = {"cpu": 50}
+"""How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
+waiting for the device, so it is done at evaluations alone."""
 
 QUICK_IMAGES = 1_000
 """How many images an evaluation before the last one judges on: enough to see what is hopeless."""
@@ -142,6 +143,7 @@ class Training:
         self.epoch = 0
         self.seconds = 0.0
         self.steps_per_epoch = -(-len(train) // plan.batch_size)
+        self._step = Replayed(self._forward_backward, self.parameters, plan.batch_size)
 
     def run(self) -> Iterator[Progress]:
         """Train what is left of the plan.
@@ -184,25 +186,31 @@ class Training:
         plan, total = self.plan, 0.0
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.model.train()
-        for guard in range(start, stop, GUARD_STEPS):
+        stride = GUARD_STEPS.get(self.device.type, stop - start)
+        for guard in range(start, stop, stride):
             losses, sizes = [], []
-            for number in range(guard, min(guard + GUARD_STEPS, stop)):
-                images, labels = self.train.batch(order[number * plan.batch_size : (number + 1) * plan.batch_size])
-                self.optimizer.zero_grad(set_to_none=True)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-                    logits = self.model(images)
-                loss = plan.loss(logits.float(), labels)
-                loss.backward()  # type: ignore[no-untyped-call]
+            for number in range(guard, min(guard + stride, stop)):
+                places = order[number * plan.batch_size : (number + 1) * plan.batch_size]
+                loss, right = self._step(places)
                 self.optimizer.step()
-                losses.append(loss.detach())
-                sizes.append(len(labels))
-                correct += (logits.detach().argmax(1) == labels).sum()
+                losses.append(loss)
+                sizes.append(len(places))
+                correct += right
             for offset, value in enumerate(torch.stack(losses).tolist()):
                 if not isfinite(value):
                     raise Diverged(self.epoch * self.steps_per_epoch + guard + offset + 1, value)
                 total += value * sizes[offset]
         images_met = min(stop * plan.batch_size, len(order)) - start * plan.batch_size
         return total / images_met, int(correct) / images_met
+
+    def _forward_backward(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and correct answers of a batch; its gradients are left in the parameters."""
+        images, labels = self.train.batch(places)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+            logits = self.model(images)
+        loss = self.plan.loss(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _validate(self, done: float) -> Evaluation | None:
         if self.validation is None:

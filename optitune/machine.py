@@ -42,6 +42,13 @@ def resolve_device(wanted: str) -> torch.device:
     return device
 
 
+def devices(chosen: torch.device) -> list[torch.device]:
+    """The devices that workers are spread over: all GPUs where one was meant without a number."""
+    if chosen.type != "cuda" or chosen.index is not None:
+        return [chosen]
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+
+
 def resolve_precision(wanted: str, device: torch.device) -> Precision:
     """The precision to train in; `auto` takes bfloat16 where the hardware multiplies it faster than float32."""
     if wanted != "auto":

@@ -6,10 +6,11 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.trial import FrozenTrial, TrialState
 
-from optitune import optimizers, schedules
+from optitune import optimizers, schedules, study
 from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, known_good
-from optitune.engine import Diverged, Plan, Progress, Training, guessing
+from optitune.engine import QUICK_IMAGES, Diverged, Plan, Progress, Training, guessing
 from optitune.pruner import OPTIMIZER
 from optitune.records import Outcome
 from optitune.settings import StudySettings
@@ -17,6 +18,11 @@ from optitune.space import Choice, Float, Range
 from optitune.tasks import SearchData, Task, build
 
 EVALUATIONS_PER_EPOCH = 4
+"""How often an epoch is interrupted to evaluate, at most."""
+
+EVALUATION_SHARE = 0.05
+"""What share of the training's time evaluations within it may take, an image judged counting as a third of one
+trained on: it goes forward only."""
 
 FAIR_CHANCE_STEPS = 100
 """How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""
@@ -100,6 +106,24 @@ def _encoded(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> dict[str
     return encoded
 
 
+def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Container[int]) -> Result:
+    """Give a trial the curve and the end of another one, whose training would be repeated to the last bit."""
+    trial.set_user_attr(study.SAME_AS, before.number)
+    for step, accuracy in sorted(before.intermediate_values.items()):
+        if step not in reported:
+            trial.report(accuracy, step)
+    own = before.user_attrs.get(study.REASON)
+    reason = f"same configuration as trial {before.number}" + (f": {own}" if own else "")
+    value = before.value if before.state == TrialState.COMPLETE else None
+    return Result(before.user_attrs[study.OUTCOME], value, reason, 0.0)
+
+
+def evaluations_per_epoch(train_images: int, validation_images: int) -> int:
+    """How often to evaluate in an epoch: less often on few images, so that it takes little of the time."""
+    judged = min(QUICK_IMAGES, validation_images)
+    return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_images / judged)))
+
+
 def run_trial(
     trial: optuna.Trial,
     settings: StudySettings,
@@ -110,7 +134,7 @@ def run_trial(
     on_progress: Callable[[Configuration, Progress | None], None],
     stopping: Callable[[], bool],
 ) -> Result:
-    """Train a trial's configuration and report to its study.
+    """Train a trial's configuration and report to its study; one that was trained before is given the same result.
 
     Args:
         trial: asked, not yet told.
@@ -125,10 +149,13 @@ def run_trial(
     if settings.precision == "auto":
         raise ValueError("the precision of a study is settled before its first trial")
     configuration = suggest(trial, settings)
-    trial.set_user_attr("device", str(device))
+    trial.set_user_attr(study.DEVICE, str(device))
     trial.set_user_attr("lr", configuration.lr)
-    trial.set_user_attr("configuration", configuration.model_dump())
+    trial.set_user_attr(study.CONFIGURATION, configuration.model_dump())
     on_progress(configuration, None)
+    before = study.trained_before(trial.study, configuration.model_dump(), str(device))
+    if before is not None:
+        return _given_result(trial, before, reported)
     plan = Plan(
         configuration,
         task.loss,
@@ -136,10 +163,10 @@ def run_trial(
         settings.batch_size,
         settings.seed,
         settings.precision,
-        evaluations=EVALUATIONS_PER_EPOCH,
+        evaluations=evaluations_per_epoch(len(data.train), len(data.validation)),
     )
     training = Training(build(task, settings.seed, device), plan, data.train, data.validation)
-    seconds, value = 0.0, 0.0
+    seconds = value = 0.0
     try:
         for progress in training.run():
             assert progress.validation is not None

@@ -1,5 +1,6 @@
 """Plain rows about trials and trainings, free of Optuna: what reports and statistics read."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
@@ -21,9 +22,10 @@ class TrialRecord:
         outcome: what became of it; "diverged" is a loss that was nan or infinite.
         configuration: what was trained; None before it was drawn.
         value: accuracy on all validation images after the last epoch; None unless complete.
-        reason: why it ended early, in words.
+        reason: why it ended early or was not trained, in words.
         curve: (training step, validation accuracy) at each evaluation.
         seconds: how long it trained; None where it has not ended.
+        same_as: the trial of the same configuration whose result this one was given; None where it was trained.
     """
 
     number: int
@@ -33,6 +35,7 @@ class TrialRecord:
     reason: str
     curve: tuple[tuple[int, float], ...]
     seconds: float | None
+    same_as: int | None = None
 
     @property
     def optimizer(self) -> str | None:
@@ -52,23 +55,25 @@ class Standing:
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
     """Trials by outcome, with `finished` for all that need no more training."""
-    rows = list(records)
-    by_outcome = {outcome: sum(row.outcome == outcome for row in rows) for outcome in get_args(Outcome)}
+    found = Counter(row.outcome for row in records)
+    by_outcome = {outcome: found[outcome] for outcome in get_args(Outcome)}
     return {"finished": sum(by_outcome[outcome] for outcome in FINISHED), **by_outcome}
 
 
 def best(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial of highest value, the earliest of equals."""
+    """The complete trial of highest value; of equals the earliest, and one that was trained before its repetitions."""
     complete = [row for row in records if row.outcome == "complete" and row.value is not None]
-    return max(complete, key=lambda row: (row.value or 0.0, -row.number), default=None)
+    return max(complete, key=lambda row: (row.value or 0.0, row.same_as is None, -row.number), default=None)
 
 
 def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list[Standing]:
     """One row per optimizer, the best first, those without a complete trial last."""
-    rows = list(records)
+    by_optimizer: defaultdict[str | None, list[TrialRecord]] = defaultdict(list)
+    for row in records:
+        by_optimizer[row.optimizer].append(row)
     table = []
     for name in optimizers:
-        own = [row for row in rows if row.optimizer == name]
+        own = by_optimizer[name]
         number = counts(own)
         table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], best(own)))
     return sorted(table, key=lambda row: -(row.best.value or 0.0) if row.best else 1.0)

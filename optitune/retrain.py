@@ -19,12 +19,12 @@ from torch import Tensor
 
 from optitune import best, checkpoint, study, tasks
 from optitune.configuration import Configuration
-from optitune.data import load_test, load_train
+from optitune.data import Images, load_test, load_train, share, shared
 from optitune.engine import Diverged, Plan, Training, evaluate
 from optitune.errors import Interrupted, OptituneError
 from optitune.figures import training_curves
 from optitune.files import aside, explained, make_folder, replacing, write_text
-from optitune.machine import own_the_process, resolve_device, resolve_precision
+from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
 from optitune.records import EpochRecord, SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.study import Home
@@ -33,6 +33,10 @@ from optitune.workers import Channel, Event, Pool, auto
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
+
+
+TRAIN = "train.safetensors"
+"""What is trained on, within the folder of unfinished trainings, where all workers find it."""
 
 
 class FullPlan(Strict):
@@ -148,7 +152,8 @@ def retrain(request: Request, view: View) -> Result:
     began = time.monotonic()
     device = resolve_device(request.device)
     task = tasks.find(request.config.task)
-    checksum = load_train(task.dataset, request.data_dir).checksum()
+    train = load_train(task.dataset, request.data_dir)
+    checksum = train.checksum()
     plan = make_plan(request, device, checksum)
     folder = request.home.folder / "retrain" / request.name
     other_data = checksum != request.config.data_checksum
@@ -163,7 +168,7 @@ def retrain(request: Request, view: View) -> Result:
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
-        seeds = _train_seeds(request, plan, device, view)
+        seeds = _train_seeds(request, plan, train, device, view)
         if (folder / "metrics.json").exists():
             aside(folder)
         _write(folder, _partial(folder, plan), request, plan, seeds)
@@ -196,7 +201,7 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
     return folder.parent / "partial" / f"{folder.name}-{digest}"
 
 
-def _train_seeds(request: Request, plan: FullPlan, device: torch.device, view: View) -> list[SeedResult]:
+def _train_seeds(request: Request, plan: FullPlan, train: Images, device: torch.device, view: View) -> list[SeedResult]:
     """Train and test the seeds that are not done yet; the results of all.
 
     Raises:
@@ -206,8 +211,13 @@ def _train_seeds(request: Request, plan: FullPlan, device: torch.device, view: V
     partial = make_folder(_partial(request.home.folder / "retrain" / request.name, plan))
     missing = [number for number in range(len(plan.seeds)) if _seed_result(partial, plan, number) is None]
     if missing:
-        workers = auto(request.workers, device.type, len(missing))
-        jobs = [(plan, missing[worker::workers], partial, request.data_dir, str(device)) for worker in range(workers)]
+        spread = devices(device)
+        workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
+        share({"train": train}, partial / TRAIN)
+        jobs = [
+            (plan, missing[worker::workers], partial, request.data_dir, str(spread[worker % len(spread)]))
+            for worker in range(workers)
+        ]
         view.begin(plan, workers)
         try:
             Pool(work, jobs, view.show, view.tick).run()
@@ -258,7 +268,7 @@ def work(channel: Channel, plan: FullPlan, numbers: list[int], partial: Path, da
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(plan.task)
-    train = load_train(task.dataset, data_dir).to(device)
+    train = shared(partial / TRAIN)[0]["train"].to(device)
     for number in numbers:
         model = tasks.build(task, plan.seeds[number], device)
         engine_plan = Plan(

@@ -1,18 +1,84 @@
 """How the next configuration is drawn: known-good settings first, then a sampler of Optuna's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from heapq import nlargest
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+MOST = 1_000
+"""How many finished trials our sampler learns from; the cost of TPE grows with every one more."""
+
+LEADERS = 25
+"""How many of them are the best of all, the others the latest: TPE calls no more than 25 good."""
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def forgotten(trials: Sequence[FrozenTrial], direction: StudyDirection) -> set[int]:
+    """The numbers of those ended trials, of more than `MOST`, that are neither among the best nor the latest."""
+    ended = [trial for trial in trials if trial.state in ENDED]
+    if len(ended) <= MOST:
+        return set()
+    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+    complete = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    leaders = {trial.number for trial in nlargest(LEADERS, complete, key=lambda trial: sign * trial.values[0])}
+    return {trial.number for trial in ended[: LEADERS - MOST]} - leaders
+
+
+class _Partly:
+    """A study without some of its trials, as a sampler sees it."""
+
+    def __init__(self, study: optuna.Study, without: Set[int]) -> None:
+        self._study = study
+        self._without = without
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        trials = self._study._get_trials(*args, **kwargs)
+        return [trial for trial in trials if trial.number not in self._without] if self._without else trials
+
+
+class WindowedTPE(TPESampler):
+    """TPE that costs the same however long the study: beyond `MOST` trials it forgets old ones that are not the best.
+
+    Optuna's own weights fade the old ones out likewise. Up to `MOST` trials it draws just what TPE draws.
+    """
+
+    _number = -1
+    _forgotten: Set[int] = frozenset()
+
+    def _partly(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        if trial.number != self._number:
+            trials = study._get_trials(deepcopy=False, states=ENDED, use_cache=True)
+            self._number, self._forgotten = trial.number, forgotten(trials, study.direction)
+        return cast(optuna.Study, _Partly(study, self._forgotten))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return super().infer_relative_search_space(self._partly(study, trial), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return super().sample_relative(self._partly(study, trial), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return super().sample_independent(self._partly(study, trial), trial, param_name, param_distribution)
+
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
-        "optitune": lambda seed: TPESampler(seed=seed),
+        "optitune": lambda seed: WindowedTPE(seed=seed),
         "tpe": lambda seed: TPESampler(seed=seed),
         "random": lambda seed: RandomSampler(seed=seed),
         "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False),

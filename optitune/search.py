@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import torch
 from optitune import best, study, tasks
 from optitune.errors import Interrupted, OptituneError
 from optitune.files import aside
-from optitune.machine import resolve_device, resolve_precision
+from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
 from optitune.search_worker import Job, work
@@ -173,13 +173,16 @@ def _train_missing(
         OptituneError: training keeps failing.
     """
     name, folder = request.home.name, request.home.folder / "workers"
-    workers = auto(request.workers, device.type, request.trials - counts(keeper.records)["finished"])
+    spread = devices(device)
+    gpus = len(spread) * (device.type != "cpu")
+    workers = auto(request.workers, gpus, request.trials - counts(keeper.records)["finished"])
     study.sweep(folder)
     owner = study.Owner(folder)
     try:
         shared = owner.path.with_suffix(".safetensors")
         tasks.save(data, shared)
         job = Job(request.home, settings, str(device), shared, request.trials, deadline)
+        jobs = [(replace(job, device=str(spread[worker % len(spread)])),) for worker in range(workers)]
         view.begin(name, settings, request.trials, keeper.records, workers)
 
         def heed(event: Event) -> None:
@@ -187,7 +190,7 @@ def _train_missing(
                 keeper.refresh()
             view.show(event, keeper.records)
 
-        Pool(work, [(job,)] * workers, heed, view.tick).run()
+        Pool(work, jobs, heed, view.tick).run()
     except Interrupted:
         keeper.refresh()
         done = counts(keeper.records)["finished"]
@@ -240,6 +243,7 @@ class Keeper:
 
     def __init__(self, opened: optuna.Study, home: Home) -> None:
         self._study = opened
+        self._ledger = study.Ledger(opened)
         self._home = home
         self._saved: int | None = None
         self.path = home.folder / "best.toml"
@@ -249,7 +253,7 @@ class Keeper:
 
     def refresh(self) -> None:
         """Read the study again and write its best configuration if that has changed."""
-        self.records = study.records(self._study)
+        self.records = self._ledger.read()
         winner = best_record(self.records)
         if winner is not None and (winner.number != self._saved or not self.path.exists()):
             if self.path.exists() and not self._is_ours():

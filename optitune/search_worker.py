@@ -1,5 +1,6 @@
 """What a worker process of a search does: take trials one by one, train them, tell how they ended."""
 
+import gc
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,6 +68,8 @@ def work(channel: Channel, job: Job) -> None:
         OptituneError: trial after trial fails, or the storage does.
     """
     own_the_process()
+    # what was imported is never garbage; to look at it would copy the memory that workers share
+    gc.freeze()
     owner = study.Owner(job.home.folder / "workers")
     try:
         with explained_storage(job.home.url):

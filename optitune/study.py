@@ -35,10 +35,14 @@ OUTCOME = "outcome"
 REASON = "reason"
 SECONDS = "seconds"
 CONFIGURATION = "configuration"
+DEVICE = "device"
+SAME_AS = "same_as"
 SETTINGS = "settings"
 DATA = "data"
 RANGES = "ranges"
 VERSIONS = "versions"
+
+NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
 
 OWNERLESS_GRACE = timedelta(minutes=1)
 """How long a running trial of a shared database may lack its owner's name before it counts as left behind."""
@@ -294,13 +298,51 @@ class Desk:
 
 def finished(study: optuna.Study) -> int:
     """How many trials of the study need no more training."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return len(study.get_trials(deepcopy=False, states=states))
+    return len(study.get_trials(deepcopy=False, states=NO_MORE_TRAINING))
+
+
+def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device: str) -> FrozenTrial | None:
+    """A finished trial of this study whose training, repeated, would give the same numbers; a complete one if possible.
+
+    Args:
+        study: all its trials have one task, precision, seed and length.
+        configuration: as a trial stores it.
+        device: as a trial stores it.
+    """
+    equal = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=NO_MORE_TRAINING)
+        if trial.user_attrs.get(CONFIGURATION) == configuration
+        and trial.user_attrs.get(DEVICE) == device
+        and OUTCOME in trial.user_attrs
+        and SAME_AS not in trial.user_attrs
+    ]
+    if equal:
+        made_with = study.user_attrs.get(VERSIONS)
+        equal = [trial for trial in equal if trial.user_attrs.get(VERSIONS, made_with) == versions()]
+    return min(equal, key=lambda trial: (trial.state != TrialState.COMPLETE, trial.number), default=None)
+
+
+class Ledger:
+    """A study's trials as plain rows, for those who read them again and again: an ended trial is made a row once."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._ended: dict[int, TrialRecord] = {}
+
+    def read(self) -> list[TrialRecord]:
+        rows = []
+        for trial in self._study.get_trials(deepcopy=False):
+            row = self._ended.get(trial.number) or _record(trial)
+            if trial.state.is_finished():
+                self._ended[trial.number] = row
+            rows.append(row)
+        return rows
 
 
 def records(study: optuna.Study) -> list[TrialRecord]:
     """The study's trials as plain rows."""
-    return [_record(trial) for trial in study.get_trials(deepcopy=False)]
+    return Ledger(study).read()
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
@@ -317,6 +359,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         reason=attrs.get(REASON, ""),
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=attrs.get(SECONDS),
+        same_as=attrs.get(SAME_AS),
     )
 
 
@@ -326,11 +369,11 @@ def record(study: optuna.Study, number: int) -> TrialRecord:
     Raises:
         UsageError: there is none.
     """
-    rows = records(study)
-    for row in rows:
-        if row.number == number:
-            return row
-    held = f"it has trials 0 to {len(rows) - 1}" if rows else "it has no trials yet"
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.number == number:
+            return _record(trial)
+    held = f"it has trials 0 to {len(trials) - 1}" if trials else "it has no trials yet"
     raise UsageError(f"study '{study.study_name}' has no trial {number}: {held}")
 
 

@@ -6,15 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from optitune import models
-from optitune.data import DATASETS, Images, load_train, split
+from optitune.data import DATASETS, Images, load_train, share, shared, split
 from optitune.errors import UsageError, unknown
-from optitune.files import replacing
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,9 +78,6 @@ class SearchData:
     checksum: str
 
 
-PARTS = ("train", "validation")
-
-
 def search_data(task: Task, data_dir: Path, train_images: int | None) -> SearchData:
     """Load a task's data and split it once, stratified, always the same way.
 
@@ -118,21 +112,13 @@ def save(data: SearchData, path: Path) -> None:
     Raises:
         OptituneError: the file cannot be written.
     """
-    tensors = {f"{part}.{name}": getattr(getattr(data, part), name) for part in PARTS for name in ("pixels", "labels")}
-    about = {"checksum": data.checksum, "white": repr(data.train.white)}
-    with replacing(path) as scratch:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch, metadata=about)
+    share({"train": data.train, "validation": data.validation}, path, {"checksum": data.checksum})
 
 
 def load(path: Path) -> SearchData:
-    """What `save` wrote, mapped into memory, so that all processes share one copy."""
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        train, validation = (
-            Images(file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"), float(about["white"]))
-            for part in PARTS
-        )
-    return SearchData(train, validation, about["checksum"])
+    """What `save` wrote, shared by all processes."""
+    parts, about = shared(path)
+    return SearchData(**parts, checksum=about["checksum"])
 
 
 def described(task: Task) -> str:

@@ -27,6 +27,9 @@ DEATHS_IN_A_ROW = 3
 MOST_WORKERS = 16
 """How many workers `auto` starts at most; each holds a few hundred megabytes."""
 
+WORKERS_PER_GPU = 4
+"""A small network leaves most of a GPU idle; several processes fill it. Not measured yet."""
+
 TICK_S = 0.25
 
 _signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -61,10 +64,10 @@ class Channel:
 Target = Callable[..., None]
 
 
-def auto(wanted: int | None, device: str, jobs: int) -> int:
-    """How many workers to start: as `wanted`, or one per core (one on a GPU), never more than `jobs`."""
+def auto(wanted: int | None, gpus: int, jobs: int) -> int:
+    """How many workers to start: as `wanted`, or one per core, or a few per GPU; never more than `jobs`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    sensible = 1 if device != "cpu" else min(cores, MOST_WORKERS)
+    sensible = min(cores, WORKERS_PER_GPU * gpus if gpus else MOST_WORKERS)
     return max(1, min(wanted or sensible, jobs))
 
 

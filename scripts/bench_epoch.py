@@ -6,6 +6,9 @@ one thread, all training at the same time. The two alternate, and medians are co
 
     python scripts/bench_epoch.py --data-dir DIR [--rounds 3] [--steps 150] [--accuracy-seeds 0]
 
+Then the roofline: what the arithmetic and the memory traffic of the same training would take alone, at the
+highest rates that torch reaches on this machine with all workers at once.
+
 With --accuracy-seeds N both train 3 epochs on the same 10,000 images over N seeds, to show that nothing was
 traded away. Prints a table and one line of JSON.
 """
@@ -16,12 +19,14 @@ import multiprocessing
 import platform
 import statistics
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
-from yardstick import BATCH, VALIDATION_BATCH, tutorial, tutorial_accuracy, tutorial_loader
+from torch.utils.flop_counter import FlopCounterMode
+from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
 from optitune import tasks
 from optitune.configuration import Configuration
@@ -60,18 +65,70 @@ def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: A
     results.put(steps * BATCH / (time.perf_counter() - began))
 
 
-def ours(path: Path, precision: str, steps: int, workers: int) -> float:
-    """Images a second of all workers together."""
+def together(target: Any, workers: int, *arguments: Any) -> float:
+    """The sum of what `target` gives in processes that run at the same time."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(workers), context.Queue()
-    arguments = (path, precision, steps, barrier, results)
-    processes = [context.Process(target=one_of_ours, args=arguments) for _ in range(workers)]
+    processes = [context.Process(target=target, args=(*arguments, barrier, results)) for _ in range(workers)]
     for process in processes:
         process.start()
-    speeds = [results.get() for _ in processes]
+    found = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return sum(speeds)
+    return sum(found)
+
+
+def rate(work: float, once: Any) -> float:
+    """The highest rate of 20 calls of `once`, each doing so much work."""
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        once()
+        seconds.append(time.perf_counter() - began)
+    return work / min(seconds)
+
+
+def arithmetic(precision: str, barrier: Any, results: Any) -> None:
+    """A worker: the highest FLOP/s of a large matrix product and of the network's largest convolution."""
+    own_the_process()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    square = torch.randn(1024, 1024).to(dtype)
+    images = torch.randn(BATCH, 32, 14, 14).to(dtype).contiguous(memory_format=torch.channels_last)
+    layer = torch.nn.Conv2d(32, 64, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    barrier.wait()
+    with torch.no_grad():
+        product = rate(2 * 1024**3, lambda: square @ square)
+        convolution = rate(2 * BATCH * 14 * 14 * 64 * 32 * 9, lambda: layer(images))
+    results.put(max(product, convolution))
+
+
+def copying(barrier: Any, results: Any) -> None:
+    """A worker: the highest bytes/s of reading and writing memory beyond the caches."""
+    own_the_process()
+    source, target = torch.zeros(2**26), torch.zeros(2**26)
+    barrier.wait()
+    results.put(rate(2 * 4 * 2**26, lambda: target.copy_(source)))
+
+
+def demand(precision: str) -> tuple[float, float]:
+    """FLOP and bytes of training on one image, forward and backward.
+
+    Bytes as if every layer read and wrote each of its tensors just once: input and output forward, both and
+    their gradients backward; and Adam seven numbers for every weight.
+    """
+    model = TutorialCnn()
+    batch, size, traffic = torch.zeros(BATCH, 1, 28, 28), 2 if precision == "bf16" else 4, 0
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        nonlocal traffic
+        traffic += 3 * size * (inputs[0].numel() + out.numel())
+
+    for layer in model.children():
+        layer.register_forward_hook(count)
+    with FlopCounterMode(display=False) as counter:
+        model(batch).sum().backward()
+    traffic += 7 * 4 * sum(weight.numel() for weight in model.parameters())
+    return counter.get_total_flops() / BATCH, traffic / BATCH
 
 
 def accuracies(data: tasks.SearchData, loader: Any, judge: Any, seeds: int) -> dict[str, list[float]]:
@@ -102,7 +159,7 @@ def main() -> None:
     train, held_out = split(load_train("mnist", options.data_dir).labels, tasks.find("mnist-cnn").validation)
     loader = tutorial_loader(options.data_dir, train[:IMAGES])
     judge = tutorial_loader(options.data_dir, held_out, batch=VALIDATION_BATCH, shuffle=False)
-    workers = auto(None, "cpu", 1_000)
+    workers = auto(None, 0, 1_000)
     path = Path("bench-epoch.safetensors")
     speeds: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
     try:
@@ -110,19 +167,37 @@ def main() -> None:
         for _ in range(options.rounds):
             speeds["tutorial"].append(tutorial(loader, options.steps)[1])
             for precision in ("fp32", "bf16"):
-                speeds[precision].append(ours(path, precision, options.steps, workers))
+                speeds[precision].append(together(one_of_ours, workers, path, precision, options.steps))
     finally:
         path.unlink(missing_ok=True)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     print(f"{'':10} images/s  against the tutorial loop   ({workers} workers, median of {options.rounds})")
     for name, value in medians.items():
         print(f"{name:10} {value:8.0f}  {value / medians['tutorial']:.2f}x")
+    roofline: dict[str, dict[str, float]] = {}
+    bandwidth = together(copying, workers)
+    for precision in ("fp32", "bf16"):
+        ceiling, (flop, traffic) = together(arithmetic, workers, precision), demand(precision)
+        bound = 1 / (flop / ceiling + traffic / bandwidth)
+        roofline[precision] = {"flops": ceiling, "bytes_per_second": bandwidth, "flop": flop, "bytes": traffic}
+        print(
+            f"roofline {precision}: {flop / 1e6:.1f} MFLOP an image at {ceiling / 1e9:.0f} GFLOP/s, "
+            f"{traffic / 1e6:.2f} MB at {bandwidth / 1e9:.0f} GB/s: {bound:.0f} images/s, "
+            f"of which we reach {medians[precision] / bound:.0%}"
+        )
     found = accuracies(data, loader, judge, options.accuracy_seeds) if options.accuracy_seeds else {}
     for name, values in found.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name:10} accuracy {statistics.mean(values):.4f}, spread {spread:.4f} ({len(values)} seeds)")
     machine = {"cpu": torch.cpu.get_capabilities()["cpu_name"], "python": platform.python_version()}
-    document = {"images_per_second": speeds, "accuracy": found, "workers": workers, "torch": torch.__version__}
+    machine["date"] = datetime.now(UTC).date().isoformat()
+    document = {
+        "images_per_second": speeds,
+        "roofline": roofline,
+        "accuracy": found,
+        "workers": workers,
+        "torch": torch.__version__,
+    }
     print(json.dumps({**document, **machine}))
 
 

@@ -292,7 +292,7 @@ def test_divergence_is_told_with_its_step(
 def test_a_training_goes_on_for_no_more_than_the_guards_steps_after_diverging(
     planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "GUARD_STEPS", 4)
+    monkeypatch.setitem(engine.GUARD_STEPS, "cpu", 4)
     calls = []
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:

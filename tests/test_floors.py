@@ -16,7 +16,18 @@ ROOT = Path(optitune.__file__).parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "space"),
     ("validation", "optimizers", "schedules", "configuration", "settings", "records", "best"),
-    ("pooling_kernels", "pooling", "convolution", "models", "data", "tasks", "machine", "engine", "checkpoint"),
+    (
+        "pooling_kernels",
+        "pooling",
+        "convolution",
+        "graphs",
+        "models",
+        "data",
+        "tasks",
+        "machine",
+        "engine",
+        "checkpoint",
+    ),
     (
         "storage",
         "sampler",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optitune.errors import UsageError
-from optitune.machine import resolve_device, resolve_precision
+from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.settings import Precision
 
 
@@ -36,6 +36,13 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", without)
     with pytest.raises(UsageError, match=r"--device cuda: .*; use auto or cpu"):
         resolve_device("cuda")
+
+
+def test_workers_are_spread_over_all_gpus_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert [str(device) for device in devices(torch.device("cuda"))] == ["cuda:0", "cuda:1", "cuda:2"]
+    assert [str(device) for device in devices(torch.device("cuda:1"))] == ["cuda:1"]
+    assert [str(device) for device in devices(torch.device("cpu"))] == ["cpu"]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

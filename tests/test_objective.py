@@ -6,22 +6,32 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
-from optitune import optimizers, schedules
+from optitune import objective, optimizers, schedules
 from optitune.configuration import Configuration
 from optitune.data import Images
+from optitune.engine import Training
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, first_parameters, run_trial, suggest
 from optitune.sampler import build_sampler
 from optitune.settings import StudySettings
+from optitune.study import versions
 from optitune.tasks import SearchData, Task
 
 EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On so few images an epoch would be evaluated once, at its end."""
+    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
 
 
 @pytest.fixture
 def data(images: Images) -> SearchData:
     return SearchData(images.take(slice(0, 60)), images.take(slice(60, 90)), "sha256:" + "0" * 64)
 
+
+Once = Callable[..., tuple[optuna.Study, Result]]
 
 TASK = Task("tiny", "digits", lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), "a tiny network")
 
@@ -90,6 +100,17 @@ def test_a_good_configuration_completes_and_reports_four_times_an_epoch(data: Se
     assert frozen.user_attrs["configuration"]["optimizer"]["settings"]["momentum"] == 0.9
 
 
+@pytest.mark.parametrize(
+    ("train_images", "validation_images", "times"),
+    [(55_000, 5_000, 4), (12_000, 5_000, 2), (5_000, 5_000, 1), (500, 5_000, 1), (1_150, 287, 1), (55_000, 300, 4)],
+)
+def test_evaluations_take_little_of_the_time(
+    train_images: int, validation_images: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert objective.evaluations_per_epoch(train_images, validation_images) == times
+
+
 def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: SearchData) -> None:
     images = Images(data.train.pixels, data.train.labels, white=1e-30)
     result, trial = trained(SearchData(images, data.validation, data.checksum), SHORT, SGD | STEP)
@@ -136,3 +157,84 @@ def test_a_repeated_trial_reports_only_what_it_had_not(data: SearchData) -> None
 def test_the_same_trial_gives_the_same_curve(data: SearchData, configured: Callable[..., Configuration]) -> None:
     curves = [trained(data, SHORT, SGD | STEP)[1].study.trials[0].intermediate_values for _ in range(2)]
     assert curves[0] == curves[1]
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> Once:
+    """Data -> a study with one trial and that trial's result; from then on nothing can be trained."""
+
+    def make(data: SearchData, pruner: optuna.pruners.BasePruner | None = None) -> tuple[optuna.Study, Result]:
+        monkeypatch.setattr(objective, "Training", Training)
+        made = optuna.create_study(direction="maximize", pruner=pruner)
+        made.set_user_attr("versions", versions())
+        result, trial = trained(data, SHORT, SGD | STEP, made)
+        tell(trial, result)
+        monkeypatch.setattr(objective, "Training", None)
+        return made, result
+
+    return make
+
+
+def tell(trial: optuna.Trial, result: Result) -> None:
+    trial.set_user_attr("outcome", result.outcome)
+    if result.reason:
+        trial.set_user_attr("reason", result.reason)
+    trial.study.tell(trial, result.value, TrialState.COMPLETE if result.outcome == "complete" else TrialState.PRUNED)
+
+
+def test_an_equal_configuration_is_given_the_result_and_not_trained(data: SearchData, once: Once) -> None:
+    study, first = once(data)
+    for number in (1, 2):
+        result, trial = trained(data, SHORT, SGD | STEP, study)
+        tell(trial, result)
+        assert (result.outcome, result.value, result.seconds) == ("complete", first.value, 0.0)
+        assert result.reason == "same configuration as trial 0"
+        one, again = study.trials[0], study.trials[number]
+        assert again.intermediate_values == one.intermediate_values
+        assert again.user_attrs["same_as"] == 0
+        assert {key: again.user_attrs[key] for key in ("configuration", "device", "lr")} == {
+            key: one.user_attrs[key] for key in ("configuration", "device", "lr")
+        }
+    with pytest.raises(TypeError):  # another one would be trained
+        trained(data, SHORT, SGD | STEP | {"lr_factor": 2.5}, study)
+
+
+def test_a_diverged_or_pruned_configuration_ends_as_it_did(data: SearchData, once: Once) -> None:
+    class Always(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return True
+
+    broken = SearchData(Images(data.train.pixels, data.train.labels, white=1e-30), data.validation, data.checksum)
+    diverged, first = once(broken)
+    pruned, second = once(data, pruner=Always())
+    for study, before, outcome in ((diverged, first, "diverged"), (pruned, second, "pruned")):
+        result, trial = trained(data, SHORT, SGD | STEP, study)
+        tell(trial, result)
+        assert (result.outcome, result.value) == (outcome, None)
+        assert result.reason == f"same configuration as trial 0: {before.reason}"
+        one, again = study.trials
+        assert again.intermediate_values == one.intermediate_values
+        assert (again.state, again.value) == (one.state, one.value)
+
+
+def test_a_trial_taken_up_again_reports_what_it_had_not_of_an_equal_ones_curve(data: SearchData, once: Once) -> None:
+    study, first = once(data)
+    curve = study.trials[0].intermediate_values
+    study.enqueue_trial(SGD | STEP)
+    killed = study.ask()
+    suggest(killed, SHORT)
+    for step in (3, 6):
+        killed.report(curve[step], step)
+    again = optuna.trial.Trial(study, killed._trial_id)
+    result = objective.run_trial(
+        again, SHORT, TASK, data, torch.device("cpu"), {3: 0, 6: 0}, lambda *_: None, lambda: False
+    )
+    assert result.value == first.value
+    assert study.trials[1].intermediate_values == curve
+
+
+def test_an_equal_configuration_of_another_device_is_trained(data: SearchData, once: Once) -> None:
+    study, _ = once(data)
+    study.enqueue_trial(SGD | STEP)
+    with pytest.raises(TypeError):
+        objective.run_trial(study.ask(), SHORT, TASK, data, torch.device("meta"), (), lambda *_: None, lambda: False)

@@ -1,5 +1,9 @@
+from statistics import median
+
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -95,3 +99,34 @@ def test_every_pruner_answers_through_a_whole_study(name: str) -> None:
         else:
             study.tell(trial, 0.9)
     assert (pruned == 0) == (name == "none")
+
+
+def test_trials_that_end_between_two_looks_count_too() -> None:
+    pruner, study = MedianOfSameOptimizer(), study_of(*GOOD[:2])
+    assert not pruner.prune(study, running("sgd", {10: 0.5}))
+    study.add_trial(study_of(GOOD[0]).trials[0])
+    assert pruner.prune(study, running("sgd", {10: 0.5}))
+    assert not pruner.prune(study_of(*GOOD[:2]), running("sgd", {10: 0.5}))
+
+
+CURVES = st.lists(
+    st.tuples(
+        st.sampled_from(("sgd", "adam")),
+        st.dictionaries(st.sampled_from((10, 20, 30, 40)), st.floats(0, 1), min_size=1),
+        st.sampled_from((TrialState.COMPLETE, TrialState.PRUNED)),
+    ),
+    min_size=3,
+    max_size=12,
+)
+
+
+@given(CURVES, st.dictionaries(st.sampled_from((10, 20, 30)), st.floats(0, 1), min_size=1))
+def test_the_median_is_over_the_best_so_far_of_all_that_came_as_far(curves: list, own: dict[int, float]) -> None:
+    pruner, step = MedianOfSameOptimizer(), max(own)
+    study = study_of(*curves[:2])
+    pruner.prune(study, running("sgd", own))
+    for trial in study_of(*curves[2:]).trials:
+        study.add_trial(trial)
+    reached = [curve for optimizer, curve, _ in curves if optimizer == "sgd" and step in curve]
+    best = [max(value for at, value in curve.items() if at <= step) for curve in reached]
+    assert pruner.prune(study, running("sgd", own)) == (len(best) >= 3 and max(own.values()) < median(best))

@@ -1,6 +1,7 @@
 """Rows about trials, and what is summed up from them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import sqrt
 from statistics import mean, stdev
 from typing import get_args
@@ -42,6 +43,11 @@ def test_counts_has_every_outcome_and_what_is_finished(row: Row) -> None:
 def test_counts_of_nothing_are_zero() -> None:
     assert counts([]) == {"finished": 0, **dict.fromkeys(get_args(Outcome), 0)}
     assert set(FINISHED) < set(get_args(Outcome))
+
+
+def test_a_repetition_is_never_the_best_instead_of_what_was_trained(row: Row) -> None:
+    rows = [replace(row(0, value=0.9), same_as=1), row(1, value=0.9), row(2, value=0.9)]
+    assert best(rows) is rows[1]
 
 
 def test_the_best_is_the_complete_trial_of_highest_value(row: Row) -> None:

@@ -1,9 +1,13 @@
 import optuna
 import pytest
-from optuna.samplers import RandomSampler
+from optuna.distributions import FloatDistribution
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from optitune import sampler as samplers
 from optitune.objective import first_parameters, suggest
-from optitune.sampler import SAMPLERS, KnownGoodFirst, build_sampler
+from optitune.sampler import SAMPLERS, KnownGoodFirst, WindowedTPE, build_sampler, forgotten
 from optitune.settings import StudySettings
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))
@@ -47,3 +51,58 @@ def test_trials_and_seeds_draw_differently() -> None:
 def test_every_sampler_draws_what_torch_can_take(name: str) -> None:
     drawn = draws(build_sampler(name, 0, first_parameters(SETTINGS)), 16)
     assert len({str(params) for params in drawn}) == 16
+
+
+def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
+    trial = create_trial(
+        params={"lr_factor": 1.0},
+        distributions={"lr_factor": FloatDistribution(0.1, 10)},
+        value=value if state == TrialState.COMPLETE else None,
+        state=state,
+    )
+    trial.number = number
+    return trial
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplers, "MOST", 12)
+    monkeypatch.setattr(samplers, "LEADERS", 4)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_best_and_the_latest_are_not_forgotten() -> None:
+    trials = [ended(number, (number * 7) % 20) for number in range(20)]
+    trials[1] = ended(1, 0.0, TrialState.PRUNED)
+    trials.append(ended(20, 0.0, TrialState.RUNNING))
+    best = {number for number in range(20) if (number * 7) % 20 >= 16}
+    assert forgotten(trials, StudyDirection.MAXIMIZE) == set(range(12)) - best
+    worst = {number for number in range(20) if (number * 7) % 20 < 4}
+    assert forgotten(trials, StudyDirection.MINIMIZE) == set(range(12)) - worst
+    assert forgotten(trials[:12], StudyDirection.MAXIMIZE) == set()
+
+
+@pytest.mark.usefixtures("few")
+def test_our_sampler_draws_as_tpe_does_until_it_forgets() -> None:
+    ours = draws(KnownGoodFirst(lambda seed: WindowedTPE(seed=seed), 0), 16)
+    plain = draws(KnownGoodFirst(lambda seed: TPESampler(seed=seed), 0), 16)
+    assert ours[:13] == plain[:13]
+    assert ours != plain
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_forgotten_has_no_part_in_a_draw() -> None:
+    drawn = []
+    for early in (0.0, 0.1):
+        study = optuna.create_study(direction="maximize", sampler=WindowedTPE(seed=0))
+        for number in range(30):
+            trial = ended(number, early if number < 10 else 0.5 + number / 100)
+            trial.params = {"lr_factor": 0.2 + early if number < 10 else 1 + number / 10}
+            study.add_trial(trial)
+        drawn.append(study.ask().suggest_float("lr_factor", 0.1, 10))
+    assert drawn[0] == drawn[1]
+
+
+def test_optunas_own_sampler_is_left_as_it_is() -> None:
+    assert type(SAMPLERS["tpe"](0)) is TPESampler
+    assert type(SAMPLERS["optitune"](0)) is WindowedTPE

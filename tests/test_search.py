@@ -10,6 +10,7 @@ import pytest
 
 from optitune import best, study
 from optitune.cli.main import run
+from optitune.records import best as best_record
 from optitune.storage import open_storage, sqlite_url
 
 QUICK = ("--task", "digits", "--epochs", "1", "--optimizers", "sgd,adam")
@@ -141,6 +142,31 @@ def test_other_settings_are_refused_with_both_ways_out(command: Any) -> None:
     assert "made with other settings: epochs 1 (now 2)" in err
     assert "say --epochs 1" in err
     assert "add --study digits-2" in err
+
+
+def test_a_configuration_that_is_drawn_again_counts_and_is_shown_but_is_not_trained(
+    command: Any, tmp_path: Path
+) -> None:
+    base = ("search", *QUICK, "--workers", "1")
+    assert command(*base, "--trials", "2")[0] == 0
+    folder = tmp_path / "studies"
+    before = rows(folder)
+    winner = best_record(before)
+    assert winner is not None
+    opened = study.find(open_storage(sqlite_url(folder / "digits" / "study.db"), create=False), "digits")
+    opened.enqueue_trial(opened.trials[winner.number].params)
+    code, out, err = command(*base, "--trials", "3")
+    assert code == 0
+    again = rows(folder)[2]
+    assert (again.outcome, again.value, again.curve, again.seconds) == ("complete", winner.value, winner.curve, 0.0)
+    assert again.configuration == winner.configuration
+    assert f"[3/3] trial 2: {winner.optimizer}" in err
+    assert f"same configuration as trial {winner.number}" in err
+    assert f"best: trial {winner.number}, " in out
+    assert best.load(folder / "digits" / "best.toml", "").trial == winner.number
+    shown = command("show", "digits")[1]
+    assert "not trained again:\n  trial 2, " in shown
+    assert "ended early" not in shown
 
 
 def test_what_is_not_said_again_is_as_the_study_was_made(command: Any, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import gc
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import exists, is_file, open_storage, parsed, shown, sqlite_url
@@ -102,3 +104,31 @@ def test_a_database_without_tables_is_left_so_by_those_who_only_read(tmp_path: P
     with pytest.raises(OptituneError):
         open_storage(sqlite_url(path), create=False)
     assert path.read_bytes() == b""
+
+
+def test_reading_all_trials_waits_for_no_writer_and_is_not_waited_for(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "study.db")
+    study = optuna.create_study(storage=open_storage(url, create=True), study_name="busy")
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    with sqlite3.connect(tmp_path / "study.db", isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert [trial.value for trial in study.get_trials()] == [0.5]
+        writer.execute("ROLLBACK")
+    statements = []
+    storage = open_storage(url, create=False)
+    sqlalchemy.event.listen(storage.engine, "before_cursor_execute", lambda *row: statements.append(row[2]))
+    storage.get_all_trials(study._study_id)
+    storage.set_study_user_attr(study._study_id, "x", 1)
+    assert [line for line in statements if line.startswith("BEGIN")] == ["BEGIN", "BEGIN IMMEDIATE"]
+
+
+def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=open_storage(sqlite_url(tmp_path / "study.db"), create=True))
+    study.get_trials()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        study.get_trials()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

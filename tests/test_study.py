@@ -244,3 +244,69 @@ def test_a_released_owner_leaves_no_file(tmp_path: Path) -> None:
     owner.release()
     assert list((tmp_path / "workers").iterdir()) == []
     assert owner.name()["host"] == socket.gethostname()
+
+
+def test_a_ledger_makes_a_row_of_an_ended_trial_once(
+    desk: Callable[..., study.Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = desk(3)
+    ledger = study.Ledger(own.study)
+    taken = own.take()
+    assert taken is not None
+    assert [row.outcome for row in ledger.read()] == ["running"]
+    finish(own, taken)
+    first = ledger.read()
+    assert [row.outcome for row in first] == ["complete"]
+    own.take()
+    again = ledger.read()
+    assert again[0] is first[0]
+    assert [row.outcome for row in again] == ["complete", "running"]
+    assert study.records(own.study) == again
+
+
+ONE, OTHER = {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "adam"}}
+
+
+def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Callable[..., study.Desk]) -> None:
+    own = desk(9)
+
+    def end(outcome: str, configuration: dict[str, Any], device: str = "cpu", **attrs: Any) -> None:
+        taken = own.take()
+        assert taken is not None
+        for key, value in {"configuration": configuration, "device": device, **attrs}.items():
+            taken[0].set_user_attr(key, value)
+        own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 0.1)
+
+    def found(configuration: dict[str, Any], device: str = "cpu") -> int | None:
+        trial = study.trained_before(own.study, configuration, device)
+        return None if trial is None else trial.number
+
+    end("failed", ONE)
+    taken = own.take()
+    assert taken is not None
+    taken[0].set_user_attr("configuration", ONE)
+    taken[0].set_user_attr("device", "cpu")
+    assert found(ONE) is None  # neither one that failed nor one that is still running
+    end("pruned", ONE)
+    assert found(ONE) == 2
+    end("complete", ONE, same_as=2)
+    end("complete", ONE)
+    assert found(ONE) == 4  # no repetition, and rather a complete one
+    end("complete", ONE)
+    assert found(ONE) == 4
+    assert found(OTHER) is None
+    assert found(ONE, "cuda") is None
+
+
+def test_what_another_version_trained_is_trained_again(
+    desk: Callable[..., study.Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = desk(9)
+    taken = own.take()
+    assert taken is not None
+    taken[0].set_user_attr("configuration", ONE)
+    taken[0].set_user_attr("device", "cpu")
+    finish(own, taken)
+    assert study.trained_before(own.study, ONE, "cpu") is not None
+    monkeypatch.setattr(study, "versions", lambda: {"torch": "another"})
+    assert study.trained_before(own.study, ONE, "cpu") is None

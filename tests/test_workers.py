@@ -114,11 +114,18 @@ def test_the_second_signal_ends_workers_at_once() -> None:
 
 def test_auto_starts_a_worker_per_core_and_none_without_a_job() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert auto(None, "cpu", 100) == min(cores, 16)
-    assert auto(None, "cuda", 100) == 1
-    assert auto(None, "cpu", 1) == 1
-    assert auto(5, "cpu", 100) == 5
-    assert auto(5, "cpu", 3) == 3
+    assert auto(None, 0, 100) == min(cores, 16)
+    assert auto(None, 0, 1) == 1
+    assert auto(5, 0, 100) == 5
+    assert auto(5, 0, 3) == 3
+
+
+def test_auto_starts_several_workers_per_gpu_as_far_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    assert auto(None, 1, 100) == 4
+    assert auto(None, 2, 100) == 6
+    assert auto(None, 2, 3) == 3
+    assert auto(9, 1, 100) == 9
 
 
 def usage(channel: Channel) -> None:

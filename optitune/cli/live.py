@@ -60,7 +60,8 @@ class LiveSearch:
         self._doing: dict[int, str] = {}
 
     def begin(self, name: str, settings: StudySettings, target: int, records: list[TrialRecord], workers: int) -> None:
-        self._settings, self._target, self._records = settings, target, records
+        self._settings, self._target = settings, target
+        self._standings = standings_table(records, settings.optimizers)
         self._before = counts(records)["finished"]
         self._began = time.monotonic()
         self._console.print(f"[bold]{name}[/bold]: {_about(settings, target, workers)}", highlight=False)
@@ -69,7 +70,6 @@ class LiveSearch:
         self._screen.begin()
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
-        self._records = records
         body = event.body
         if event.kind in ("started", "progress"):
             doing = f"trial {body['number']}: {body['optimizer']} lr {number_format(body['lr'])}"
@@ -81,6 +81,8 @@ class LiveSearch:
                 f"trial {body['number']} failed: {body['reason']}", style="red", highlight=False, markup=False
             )
         elif event.kind == "finished":
+            # made here and not at each draw, which would count thousands of trials four times a second
+            self._standings = standings_table(records, self._settings.optimizers)
             done = counts(records)["finished"]
             passed = (time.monotonic() - self._began) / max(1, done - self._before)
             self._progress.update(
@@ -95,7 +97,7 @@ class LiveSearch:
 
     def _draw(self) -> RenderableType:
         doing = _dim([text for _, text in sorted(self._doing.items())])
-        return Group(standings_table(self._records, self._settings.optimizers), *doing, self._progress)
+        return Group(self._standings, *doing, self._progress)
 
 
 class LinesSearch:
@@ -122,7 +124,8 @@ class LinesSearch:
             if row.outcome in ("complete", "pruned", "diverged") and row.number not in self._seen:
                 self._seen.add(row.number)
                 lr = number_format(row.configuration.lr) if row.configuration else "?"
-                ending = f"accuracy {row.value:.4f}" if row.value is not None else row.reason
+                accuracy = f"accuracy {row.value:.4f}" if row.value is not None else ""
+                ending = ", ".join(text for text in (accuracy, row.reason) if text)
                 lead = (
                     f"; best {leader.value:.4f} ({leader.optimizer}, trial {leader.number})"
                     if leader and leader.value

@@ -1,5 +1,6 @@
 """The group of commands, loaded by name so that `--help` needs nothing but click; and how errors leave the program."""
 
+import atexit
 import json
 import os
 import sys
@@ -64,7 +65,15 @@ def main(arguments: list[str] | None = None) -> None:
         # what libraries warn of is not the user's to act on
         warnings.simplefilter("ignore")
     typed = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(typed))
+    code = run(typed)
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
+    # to take all modules of torch apart would keep a user waiting for a second, and changes nothing
+    os._exit(code)
 
 
 def run(typed: list[str]) -> int:

@@ -115,7 +115,11 @@ data_place = click.option(
 
 machine = together(
     click.option(
-        "--workers", type=Count(), default="auto", show_default=True, help="Processes that train; auto: one per core."
+        "--workers",
+        type=Count(),
+        default="auto",
+        show_default=True,
+        help="Processes that train; auto: one per core, four per GPU.",
     ),
     click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ..."),
 )

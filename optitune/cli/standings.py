@@ -163,10 +163,12 @@ def print_study(name: str, settings: dict[str, Any], data: dict[str, Any], recor
     if leader is not None and leader.configuration is not None:
         console.print(f"best: trial {leader.number}, validation accuracy {leader.value:.4f} (one run)")
         console.print(f"  {configuration_text(leader.configuration)}")
-    early = [row for row in records if row.reason]
-    if early:
-        console.print("\nended early:")
-        for row in early:
+    explained = [row for row in records if row.reason]
+    for heading, again in (("ended early", False), ("not trained again", True)):
+        rows = [row for row in explained if (row.same_as is not None) == again]
+        if rows:
+            console.print(f"\n{heading}:")
+        for row in rows:
             lr = f" lr {number_format(row.configuration.lr)}" if row.configuration else ""
             console.print(f"  trial {row.number}, {row.optimizer}{lr}: {row.reason}", markup=False)
 
