@@ -1,0 +1,120 @@
+"""Where a training step's time goes: every layer of the MNIST CNN forward and backward, ours against torch's.
+
+One thread, a batch of 64, the two taken in turn; the share is that of the whole step as we take it.
+
+    python scripts/bench_layers.py [--rounds 100]
+
+Prints a table (medians, milliseconds) and one line of JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import date
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from yardstick import BATCH
+
+from optitune import study
+from optitune.convolution import GreyConv2d
+from optitune.machine import own_the_process
+from optitune.models import mnist_cnn
+from optitune.pooling import max_pool2d_relu
+
+Calls = Mapping[str, Callable[[], Any]]
+WARM_UP = 10
+
+
+def pooled(images: Tensor) -> Tensor:
+    return functional.max_pool2d(functional.relu(images), 2)
+
+
+def layers(dtype: torch.dtype) -> dict[str, tuple[Calls, Tensor]]:
+    """By name: ours and torch's forward pass, and the gradient that comes back."""
+    shapes = {"first convolution": (1, 28), "first pooling, ReLU": (32, 28), "second convolution": (32, 14)}
+    shapes["second pooling, ReLU"] = (64, 14)
+    given = {}
+    for name, (channels, size) in shapes.items():
+        images = torch.randn(BATCH, channels, size, size).to(dtype).contiguous(memory_format=torch.channels_last)
+        given[name] = images.requires_grad_(channels > 1)
+    grey = GreyConv2d(32).to(dtype).to(memory_format=torch.channels_last)
+    second = nn.Conv2d(32, 64, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)
+    convolve = partial(functional.conv2d, weight=grey.weight, bias=grey.bias, padding=1)
+    linear = nn.Linear(3136, 128).to(dtype)
+    flat = torch.randn(BATCH, 3136).to(dtype).requires_grad_()
+    rows: dict[str, tuple[Any, Any, Tensor]] = {
+        "first convolution": (grey, convolve, given["first convolution"]),
+        "first pooling, ReLU": (max_pool2d_relu, pooled, given["first pooling, ReLU"]),
+        "second convolution": (second, second, given["second convolution"]),
+        "second pooling, ReLU": (max_pool2d_relu, pooled, given["second pooling, ReLU"]),
+        "first linear layer": (linear, linear, flat),
+    }
+    return {
+        name: ({"ours": partial(ours, images), "torch": partial(torchs, images)}, torch.randn_like(ours(images)))
+        for name, (ours, torchs, images) in rows.items()
+    }
+
+
+def both_ways(call: Callable[[], Tensor], upstream: Tensor) -> Callable[[], None]:
+    """Forward and backward."""
+    return lambda: call().backward(upstream)
+
+
+def medians(calls: Calls, rounds: int) -> dict[str, float]:
+    """Milliseconds of each call, taken in turn."""
+    took: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds + WARM_UP):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            took[name].append(1000 * (time.perf_counter() - began))
+    return {name: statistics.median(values[WARM_UP:]) for name, values in took.items()}
+
+
+def step(dtype: torch.dtype) -> Calls:
+    """A whole training step as we take it, and its optimizer alone."""
+    model = mnist_cnn().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    images, labels = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
+
+    def whole() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = model(images)
+        functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    whole()
+    return {"whole step": whole, "Adam, fused": lambda: optimizer.step()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    options = parser.parse_args()
+    own_the_process()
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        rows: dict[str, dict[str, float]] = {}
+        for name, (calls, upstream) in layers(dtype).items():
+            rows[name] = medians({key: both_ways(call, upstream) for key, call in calls.items()}, options.rounds)
+        rows |= {name: {"ours": value} for name, value in medians(step(dtype), options.rounds).items()}
+        whole = rows["whole step"]["ours"]
+        print(f"{precision:24}{'ours':>8}{'torch':>8}{'share':>8}")
+        for name, row in rows.items():
+            torchs = f"{row['torch']:8.2f}" if "torch" in row else f"{'':8}"
+            print(f"{name:24}{row['ours']:8.2f}{torchs}{row['ours'] / whole:8.0%}")
+        found[precision] = rows
+    machine = {"cpu": torch.cpu.get_capabilities()["cpu_name"], "date": date.today().isoformat(), **study.versions()}
+    print(json.dumps({"ms": found, "rounds": options.rounds, **machine}))
+
+
+if __name__ == "__main__":
+    main()
