@@ -79,7 +79,12 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
         opened = study.find(open_storage(study.home(Path(folder), STUDY, None).url, create=False), STUDY)
         trials = [
             Ended(
-                row.number, (trial.datetime_complete - began).total_seconds(), row.outcome, row.value, row.configuration
+                row.number,
+                (trial.datetime_complete - began).total_seconds(),
+                row.outcome,
+                row.value,
+                row.configuration,
+                row.curve[-1][0] / -(-options.train_images // BATCH) if row.curve and row.same_as is None else 0.0,
             )
             for row, trial in zip(study.records(opened), opened.get_trials(deepcopy=False), strict=True)
             if trial.datetime_complete is not None and row.configuration is not None
@@ -157,6 +162,8 @@ def figures(result: Round) -> dict[str, float]:
         "plain_seconds": result.plain.seconds,
         "our_seconds": result.ours.seconds,
         "faster": result.plain.seconds / result.ours.seconds,
+        "plain_epochs": sum(trial.epochs for trial in result.plain.trials),
+        "our_epochs": sum(trial.epochs for trial in result.ours.trials),
         "plain_found_seconds": found,
         "as_good_seconds": as_good,
         "as_good_faster": result.plain.seconds / as_good,
@@ -181,6 +188,7 @@ def table(rounds: Sequence[dict[str, float]]) -> str:
     ):
         end = f"{'never':>10}" if isinf(middle[ours]) else f"{middle[ours]:10.1f}   {middle[ratio]:.2f}x"
         lines.append(f"{what:42}{middle[plain]:8.1f}{end}")
+    lines.append(f"{'epochs trained on':42}{middle['plain_epochs']:8.1f}{middle['our_epochs']:10.1f}")
     gap = f"{middle['ahead']:+.5f} ± {middle['ahead_error']:.5f}"
     lines.append(f"{'accuracy of the winner':42}{middle['plain_mean']:8.4f}{middle['our_mean']:10.4f}   {gap}")
     lines.append(f"{'  its spread over seeds':42}{middle['plain_spread']:8.4f}{middle['our_spread']:10.4f}")

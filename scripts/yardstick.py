@@ -115,6 +115,7 @@ class Ended:
         state: "complete", "pruned", ...
         value: validation accuracy after the last epoch; None unless complete.
         configuration: what was trained, as our engine takes it.
+        epochs: how many it was trained for.
     """
 
     number: int
@@ -122,6 +123,7 @@ class Ended:
     state: str
     value: float | None
     configuration: Configuration
+    epochs: float
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def plain_search(
             trial.state.name.lower(),
             trial.value if complete else None,
             configuration(trial.params),
+            len(trial.intermediate_values),
         )
 
     def objective(trial: optuna.Trial) -> float:

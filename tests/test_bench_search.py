@@ -27,7 +27,7 @@ def trial(number: int, seconds: float, value: float | None, lr: float | None = N
     from yardstick import Ended, configuration
 
     params = {"optimizer": "adagrad", "lr": lr or 0.001 * (number + 1), "step_size": 1, "gamma": 0.5}
-    return Ended(number, seconds, "pruned" if value is None else "complete", value, configuration(params))
+    return Ended(number, seconds, "pruned" if value is None else "complete", value, configuration(params), 5.0)
 
 
 def numbers(trials: list[Any]) -> list[int]:
