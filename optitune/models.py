@@ -10,7 +10,6 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune.convolution import GreyConv2d
 from optitune.pooling import max_pool2d_relu
 
 
@@ -29,7 +28,7 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         first, second = channels
-        self.conv1 = GreyConv2d(first, kernel_size=3)
+        self.conv1 = nn.Conv2d(1, first, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(first, second, kernel_size=3, padding=1)
         self.fc1 = nn.Linear(second * (size // 4) ** 2, hidden)
         self.fc2 = nn.Linear(hidden, classes)

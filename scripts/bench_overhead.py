@@ -5,7 +5,7 @@
 
 The first runs one real search in a folder of its own and tells from the times that its trials wrote down where
 the workers' time went; what is not training and evaluation is split into start-up, what lies around the trainings
-(sampling, storage, telling), and waiting at the end. Resident memory is read from /proc twice a second: Linux only.
+(sampling, storage, telling), and waiting at the end. Resident memory is read from /proc every two seconds: Linux only.
 
 The second needs no data: it fills studies with made-up trials and measures what one more trial costs in sampling
 and storage, part by part, without any training. With --storage in that empty database, else in SQLite files.
@@ -43,7 +43,7 @@ from optitune.search_worker import open_study
 from optitune.settings import StudySettings
 from optitune.storage import is_file, open_storage, sqlite_url
 
-POLL_S = 0.5
+POLL_S = 2.0
 EPOCH_STEPS = 860
 """Steps of an epoch of MNIST in batches of 64."""
 

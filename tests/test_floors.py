@@ -19,7 +19,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "pooling_kernels",
         "pooling",
-        "convolution",
         "graphs",
         "models",
         "data",
