@@ -1,6 +1,6 @@
 """How the next configuration is drawn: known-good settings first, then a sampler of Optuna's."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence
 from heapq import nlargest
 from types import MappingProxyType
 from typing import Any, cast
@@ -32,19 +32,20 @@ def forgotten(trials: Sequence[FrozenTrial], direction: StudyDirection) -> set[i
     return {trial.number for trial in ended[: LEADERS - MOST]} - leaders
 
 
-class _Partly:
-    """A study without some of its trials, as a sampler sees it."""
+class _Remembered:
+    """A study as a sampler sees it while it draws one trial: with these trials and no others."""
 
-    def __init__(self, study: optuna.Study, without: Set[int]) -> None:
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         self._study = study
-        self._without = without
+        self._trials = trials
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
-    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        trials = self._study._get_trials(*args, **kwargs)
-        return [trial for trial in trials if trial.number not in self._without] if self._without else trials
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
 
 
 class WindowedTPE(TPESampler):
@@ -54,26 +55,29 @@ class WindowedTPE(TPESampler):
     """
 
     _number = -1
-    _forgotten: Set[int] = frozenset()
+    _kept: Sequence[FrozenTrial] = ()
 
-    def _partly(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+    def _remembered(self, study: optuna.Study, trial: FrozenTrial) -> optuna.Study:
+        """The study itself as long as nothing is forgotten, so that TPE is left to its own ways."""
         if trial.number != self._number:
-            trials = study._get_trials(deepcopy=False, states=ENDED, use_cache=True)
-            self._number, self._forgotten = trial.number, forgotten(trials, study.direction)
-        return cast(optuna.Study, _Partly(study, self._forgotten))
+            trials = study._get_trials(deepcopy=False, use_cache=True)
+            without = forgotten(trials, study.direction)
+            kept = [each for each in trials if each.number not in without] if without else []
+            self._number, self._kept = trial.number, kept
+        return cast(optuna.Study, _Remembered(study, self._kept)) if self._kept else study
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._partly(study, trial), trial)
+        return super().infer_relative_search_space(self._remembered(study, trial), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(self._partly(study, trial), trial, search_space)
+        return super().sample_relative(self._remembered(study, trial), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return super().sample_independent(self._partly(study, trial), trial, param_name, param_distribution)
+        return super().sample_independent(self._remembered(study, trial), trial, param_name, param_distribution)
 
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
