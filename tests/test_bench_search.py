@@ -1,8 +1,5 @@
 """The benchmark of whole searches: what it makes of made-up trials, and the plain search on a few random images."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +8,6 @@ import torch
 from optitune.configuration import Configuration
 from optitune.engine import build_optimizer, build_schedule
 from optitune.optimizers import DEFAULT_OPTIMIZERS
-
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def scripts() -> Iterator[None]:
-    sys.path.insert(0, str(SCRIPTS))
-    yield
-    sys.path.remove(str(SCRIPTS))
 
 
 def trial(number: int, seconds: float, value: float | None, lr: float | None = None) -> Any:
