@@ -1,10 +1,10 @@
 """`best.toml`: what a search hands on to a full training, readable and editable by a person."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from optitune.configuration import Configuration
 from optitune.errors import UsageError
@@ -19,39 +19,58 @@ class BestConfig(Strict):
     study: str
     task: str
     trial: Annotated[int, Field(ge=0)]
-    value: Annotated[float, Field(ge=0, le=1)]
+    metric: str
+    value: float
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    batch_size: Annotated[int, Field(ge=1, le=65_536)]
-    train_images: Annotated[int, Field(ge=1)]
-    validation_images: Annotated[int, Field(ge=1)]
+    train_examples: Annotated[int, Field(ge=1)]
+    validation_examples: Annotated[int, Field(ge=1)]
     precision: Precision
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     data_checksum: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
     configuration: Configuration
     versions: dict[str, str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        """Refuse a file that leaves out what no training can do without; the rest of it is off where it is not said."""
+        configuration = data.get("configuration") if isinstance(data, dict) else None
+        if isinstance(configuration, dict):
+            if "training" not in configuration:
+                raise ValueError("configuration.training is missing")
+            for key in ("batch_size", "loss"):
+                if isinstance(configuration["training"], dict) and key not in configuration["training"]:
+                    raise ValueError(f"configuration.training.{key} is missing")
+        return data
+
     @field_validator("study")
     @classmethod
     def _name(cls, name: str) -> str:
         return study_name(name)
 
-    @field_validator("task")
+    @field_validator("task", "metric")
     @classmethod
-    def _one_line(cls, task: str) -> str:
+    def _one_line(cls, text: str) -> str:
         # it goes into a comment of exported Python
-        if not task.isprintable() or not task:
+        if not text.isprintable() or not text:
             raise ValueError("must be one line of printable characters")
-        return task
+        return text
 
 
 def dumps(best: BestConfig) -> str:
     """`best` as TOML, with a line on what it is."""
     head = (
-        f"# The best of study '{best.study}': trial {best.trial}, validation accuracy {best.value:.4f} (one run, "
-        f"{best.validation_images} images).\n"
+        f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} {best.value:.4g} (one run, "
+        f"{best.validation_examples} examples).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
-    return head + tomli_w.dumps(best.model_dump())
+    told = best.model_dump()
+    optimizer, training = told["configuration"]["optimizer"], told["configuration"]["training"]
+    for table, keys in ((optimizer, ("path", "traits")), (training, ("groups",))):
+        for key in keys:
+            if not table[key]:
+                del table[key]
+    return head + tomli_w.dumps(told)
 
 
 def save(best: BestConfig, path: Path) -> None:

@@ -1,11 +1,18 @@
-"""What one training is told: an optimizer and a schedule, with the settings that torch is given."""
+"""What one training is told: an optimizer, a schedule and how batches become steps, with all settings."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
-from optitune import optimizers, schedules
+from optitune import losses, optimizers, schedules
 from optitune.errors import UsageError, unknown
 from optitune.validation import Strict
 
@@ -17,33 +24,45 @@ def _one_cause(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     try:
         return handler(value)
     except ValidationError:
-        raise ValueError("must be a finite number, true or false, or a list of finite numbers") from None
+        raise ValueError("must be a finite number, true or false, a word, or a list of finite numbers") from None
 
 
-Setting = Annotated[bool | int | float | list[float], WrapValidator(_one_cause)]
+Setting = Annotated[bool | int | float | str | list[int] | list[float], WrapValidator(_one_cause)]
 
 LARGEST = 1e30
 """No setting is larger: beyond it, arithmetic on settings would overflow before any training does."""
 
 
-def _check(settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Limits, owner: str) -> None:
-    """Hold `settings` against the names in `expected` and what `limits` allows of them.
+JOINED = {**optimizers.JOINED, **schedules.JOINED}
+
+
+def _check(
+    settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Limits, owner: str, also: Mapping[str, Any]
+) -> None:
+    """Hold `settings` against the names in `expected` and what `limits` allows of them; those in `also` may be there.
 
     Raises:
         ValueError: a name is missing or not expected, or a value is not allowed.
     """
+    possible = {**also, **expected}
     for name, value in settings.items():
-        if name not in expected:
+        if name not in possible:
             try:
-                raise unknown(f"setting of {owner}", name, expected)
+                raise unknown(f"setting of {owner}", name, possible)
             except UsageError as error:
                 raise ValueError(f"settings.{name} = {value!r}: {error}") from None
-        wanted = expected[name]
+        wanted = possible[name]
+        if isinstance(wanted, str):
+            if value != wanted:
+                raise ValueError(f"settings.{name} = {value!r}: must be {wanted!r}")
+            continue
         if isinstance(wanted, list):
-            kind, places, parts = f"{len(wanted)} numbers", wanted, optimizers.JOINED.get(name, (name,) * len(wanted))
+            kind, places, parts = f"{len(wanted)} numbers", wanted, JOINED.get(name, (name,) * len(wanted))
         else:
             kind, places, parts = "true or false" if isinstance(wanted, bool) else "a number", [wanted], (name,)
         values = value if isinstance(value, list) else [value]
+        if any(isinstance(each, str) for each in values):
+            raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
         if isinstance(value, list) != isinstance(wanted, list) or len(values) != len(places):
             raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
         for part, place, number in zip(parts, places, values, strict=True):
@@ -59,13 +78,24 @@ def _check(settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Lim
 
 
 class OptimizerSettings(Strict):
-    """An optimizer by name, with the arguments of its torch constructor."""
+    """An optimizer by name, with the arguments of its torch constructor.
+
+    `path` and `traits` are those of a study's own row (`optimizers.Optimizer`), so that its best configuration can be
+    trained without the study; for all other optimizers they are left to the registry.
+    """
 
     name: str
     settings: dict[str, Setting]
+    path: str = ""
+    traits: tuple[optimizers.Trait, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _known(self) -> "OptimizerSettings":
+        if self.path:
+            lr = self.settings.get("lr")
+            if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr <= LARGEST:
+                raise ValueError(f"settings.lr = {lr!r}: must be a number above 0")
+            return self
         try:
             row = optimizers.find(self.name)
         except UsageError as error:
@@ -78,15 +108,30 @@ class OptimizerSettings(Strict):
                 settings[name] = expected[name]
             elif settings.get(name) and other in settings and not settings[other]:
                 raise ValueError(f"settings.{name} = {settings[name]!r}: needs {other} above 0")
-        _check(settings, expected, optimizers.LIMITS, self.name)
+        for name, other in row.unless.items():
+            if settings.get(name) and settings.get(other):
+                raise ValueError(f"settings.{name} = {settings[name]!r}: must be 0 with {other}")
+        _check(settings, expected, optimizers.LIMITS, self.name, row.arguments({**row.known_good[0], **row.also}))
         return self
+
+    @property
+    def how(self) -> tuple[str, tuple[optimizers.Trait, ...]]:
+        """`module:class`, and what is peculiar to it."""
+        if self.path:
+            return self.path, self.traits
+        row = optimizers.find(self.name)
+        return row.path, row.traits
 
 
 class ScheduleSettings(Strict):
-    """A schedule by name, with the arguments of its torch constructor."""
+    """A schedule by name, with the arguments of its torch constructor, times counted in epochs.
+
+    `warmup` is the share of all steps over which the lr is ramped up.
+    """
 
     name: str
     settings: dict[str, Setting]
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _known(self) -> "ScheduleSettings":
@@ -94,15 +139,61 @@ class ScheduleSettings(Strict):
             row = schedules.find(self.name)
         except UsageError as error:
             raise ValueError(f"name = {self.name!r}: {error}") from None
-        _check(self.settings, {**row.fixed(1), **row.known_good(1)}, schedules.LIMITS, self.name)
+        _check(self.settings, row.arguments(row.known_good(1)), schedules.LIMITS, self.name, {})
+        if row.warms_up and self.warmup:
+            raise ValueError(f"warmup = {self.warmup!r}: {self.name} has a warm-up of its own; leave it 0")
+        return self
+
+
+class TrainingSettings(Strict):
+    """How batches become gradients, and gradients steps.
+
+    Attributes:
+        batch_size: examples in a batch.
+        accumulation: batches whose gradients make one optimizer step.
+        clip_norm: the largest norm that the gradients of a step may have together; 0 for any.
+        l1: factor of the sum of absolute weights that is added to the loss.
+        loss: a row of `losses`, or `task` for the task's own.
+        label_smoothing: of cross-entropy (Szegedy et al. 2016, arXiv:1512.00567).
+        decay_biases: whether weight decay and `l1` pull at biases and normalisation too, not at weights alone.
+        groups: factors of the learning rate for parameters by the pattern of their names; the first that fits holds.
+    """
+
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
+    accumulation: Annotated[int, Field(ge=1, le=65_536)] = 1
+    clip_norm: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+    l1: Annotated[float, Field(ge=0, le=LARGEST)] = 0.0
+    loss: str = "cross-entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    decay_biases: bool = False
+    groups: dict[str, Annotated[float, Field(gt=0, le=LARGEST)]] = Field(default_factory=dict)
+
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str) -> str:
+        if name != losses.OF_TASK:
+            try:
+                losses.find(name)
+            except UsageError as error:
+                raise ValueError(str(error)) from None
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainingSettings":
+        if self.label_smoothing and self.loss != "cross-entropy":
+            raise ValueError(
+                f"label_smoothing = {self.label_smoothing!r}: only cross-entropy has labels to smooth, "
+                f"not the loss '{self.loss}'"
+            )
         return self
 
 
 class Configuration(Strict):
-    """What is compared: an optimizer and a schedule with all their settings."""
+    """What is compared: an optimizer, a schedule and how they are fed, with all their settings."""
 
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
 
     @property
     def lr(self) -> float:
@@ -113,21 +204,5 @@ class Configuration(Strict):
 
     def stretched(self, ratio: float) -> "Configuration":
         """The same with its schedule stretched over `ratio` times as many epochs."""
-        row = schedules.find(self.schedule.name)
-        settings = row.stretched(dict(self.schedule.settings), ratio)
-        return self.model_copy(update={"schedule": ScheduleSettings(name=row.name, settings=settings)})
-
-
-def known_good(
-    epochs: int, optimizer_names: tuple[str, ...], schedule_name: str
-) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """The settings to try first: each optimizer's own, then the variants some of them have.
-
-    Returns:
-        (optimizer, values of its hyperparameters, values of the schedule's) in the order of trial.
-    """
-    rows = [optimizers.find(name) for name in optimizer_names]
-    schedule = schedules.find(schedule_name).known_good(epochs)
-    first = [(row.name, dict(row.known_good[0]), schedule) for row in rows]
-    variants = [(row.name, dict(values), schedule) for row in rows for values in row.known_good[1:]]
-    return first + variants
+        settings = schedules.find(self.schedule.name).stretched(dict(self.schedule.settings), ratio)
+        return self.model_copy(update={"schedule": self.schedule.model_copy(update={"settings": settings})})

@@ -1,125 +1,199 @@
-"""From data files to tensors; the split into training and validation; the sealed test set.
-
-A search sees `load_train` alone. `load_test` is for the one evaluation after a full training.
-"""
+"""Data as a training takes them: tensors in memory, or a torch data set read batch by batch; and their split."""
 
 import hashlib
-import re
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from optitune.errors import OptituneError
 from optitune.files import replacing
 
-Part = Literal["train", "test"]
-
 SPLIT_SEED = 0
-"""Fixed for good: the split decides what a recorded accuracy means."""
+"""Fixed for good: the split decides what a recorded metric means."""
+
+Batch = tuple[Tensor, Tensor]
+
+Item = Tensor | Batch
+"""A batch as it is handed around: the places of its examples, int64, or the examples themselves."""
+
+
+def size(item: Item) -> int:
+    """How many examples a batch has."""
+    return len(item) if isinstance(item, Tensor) else len(item[1])
 
 
 @dataclass(frozen=True)
-class Images:
-    """Labelled images.
+class Examples:
+    """Examples in memory.
 
     Attributes:
-        pixels: uint8, (n, channels, height, width), 0 to `white`.
-        labels: int64, (n,).
-        white: the value of a full pixel.
+        inputs: (n, ...).
+        targets: (n,) or (n, ...); int64 for classes, floating for numbers.
+        white: the value of a full pixel where the inputs are images as bytes; None for inputs as a network takes them.
+        stratify: whether a split is to hold classes in equal shares: not where a later reading may not know them.
     """
 
-    pixels: Tensor
-    labels: Tensor
-    white: float = 255.0
+    inputs: Tensor
+    targets: Tensor
+    white: float | None = None
+    stratify: bool = True
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @property
-    def classes(self) -> int:
-        return int(self.labels.max()) + 1
+    def strata(self) -> Tensor | None:
+        """What a split goes by."""
+        return self.targets if self.stratify else None
 
-    def take(self, indices: Tensor | slice) -> "Images":
-        """The images at these places, in that order."""
+    @property
+    def numbers(self) -> int:
+        """How many numbers an input has."""
+        return self.inputs[0].numel()
+
+    def take(self, indices: Tensor | slice) -> "Examples":
+        """The examples at these places, in that order."""
         if isinstance(indices, slice):
-            return Images(self.pixels[indices], self.labels[indices], self.white)
-        # copies whole images, where indexing with brackets goes byte by byte
-        return Images(self.pixels.index_select(0, indices), self.labels.index_select(0, indices), self.white)
+            return replace(self, inputs=self.inputs[indices], targets=self.targets[indices])
+        # copies whole examples, where indexing with brackets goes byte by byte
+        return replace(self, inputs=self.inputs.index_select(0, indices), targets=self.targets.index_select(0, indices))
 
-    def to(self, device: torch.device) -> "Images":
-        return Images(self.pixels.to(device), self.labels.to(device), self.white)
+    def to(self, device: torch.device) -> "Examples":
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
 
-    def batch(self, indices: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Images as float in -1 to 1, channels last in memory, and their labels."""
-        chosen, half = self.take(indices), self.white / 2
-        pixels = chosen.pixels.to(torch.float32).sub_(half).div_(half)
-        return pixels.contiguous(memory_format=torch.channels_last), chosen.labels
+    def items(self, order: Tensor, batch_size: int) -> Iterator[Item]:
+        """The batches of an epoch, for `batch`."""
+        return iter(torch.split(order.to(self.targets.device), batch_size))
+
+    def batch(self, item: Item | slice) -> Batch:
+        """Inputs and targets as a network takes them: bytes as float in -1 to 1, channels last in memory."""
+        assert not isinstance(item, tuple)
+        chosen = self.take(item)
+        if self.white is None:
+            return chosen.inputs, chosen.targets
+        half = self.white / 2
+        pixels = chosen.inputs.to(torch.float32).sub_(half).div_(half)
+        return pixels.contiguous(memory_format=torch.channels_last), chosen.targets
+
+    def in_turn(self, batch_size: int) -> Iterator[Batch]:
+        """All examples in their own order."""
+        return (self.batch(slice(start, start + batch_size)) for start in range(0, len(self), batch_size))
 
     def checksum(self) -> str:
-        """SHA-256 over pixels and labels: two data sets with one checksum are the same."""
-        digest = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
-        digest.update(self.pixels.contiguous().numpy().tobytes())
-        digest.update(self.labels.contiguous().numpy().tobytes())
+        """SHA-256 over inputs and targets: two data sets with one checksum are the same."""
+        digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
+        digest.update(self.inputs.contiguous().numpy().tobytes())
+        digest.update(self.targets.contiguous().numpy().tobytes())
         return f"sha256:{digest.hexdigest()}"
 
 
+SAMPLED = 64
+"""How many examples of a streamed data set its checksum looks at."""
+
+
 @dataclass(frozen=True)
-class Dataset:
-    """A data set by name; `torchvision` names the class that reads its files, or None for scikit-learn's digits."""
+class Streamed:
+    """Examples of a torch data set, read by a DataLoader as they are needed.
 
-    name: str
-    torchvision: str | None
-    about: str
-
-
-DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            Dataset("mnist", "MNIST", "70,000 handwritten digits, 28x28 (LeCun et al. 1998)"),
-            Dataset("fashion-mnist", "FashionMNIST", "70,000 pieces of clothing, 28x28 (Xiao et al. 2017)"),
-            Dataset("kmnist", "KMNIST", "70,000 cursive Japanese characters, 28x28 (Clanuwat et al. 2018)"),
-            Dataset("digits", None, "1,797 handwritten digits, 8x8, bundled with scikit-learn"),
-        )
-    }
-)
-
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def load_train(dataset: str, data_dir: Path) -> Images:
-    """Everything but the test set.
-
-    Raises:
-        OptituneError: the files are missing and cannot be downloaded, or are damaged.
+    Attributes:
+        dataset: gives (input, target) by index.
+        places: int64, (n,), which of its examples these are.
+        known: int64, targets of all of `dataset`, where it tells them without reading every example.
+        device: where batches go.
     """
-    return _load(dataset, data_dir, "train")
+
+    dataset: Dataset[Any]
+    places: Tensor
+    known: Tensor | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """The targets, where they are known without reading every example."""
+        return None if self.known is None else self.known[self.places]
+
+    @property
+    def strata(self) -> Tensor | None:
+        """What a split goes by."""
+        return self.targets
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers an input has; reads one."""
+        return as_input(self.dataset[int(self.places[0])][0]).numel()
+
+    def take(self, indices: Tensor | slice) -> "Streamed":
+        """The examples at these places, in that order."""
+        return replace(self, places=self.places[indices])
+
+    def to(self, device: torch.device) -> "Streamed":
+        return replace(self, device=device)
+
+    def items(self, order: Tensor, batch_size: int) -> Iterator[Item]:
+        """The batches of an epoch, for `batch`."""
+        chosen = Subset(self.dataset, self.places[order.cpu()].tolist())
+        # a generator of its own: a loader draws a number from torch's, which dropout draws from too
+        yield from DataLoader(chosen, batch_size, collate_fn=_stacked, generator=torch.Generator().manual_seed(0))
+
+    def batch(self, item: Item | slice) -> Batch:
+        """Inputs and targets on the device."""
+        assert isinstance(item, tuple)
+        return item[0].to(self.device), item[1].to(self.device)
+
+    def in_turn(self, batch_size: int) -> Iterator[Batch]:
+        """All examples in their own order."""
+        return (self.batch(item) for item in self.items(torch.arange(len(self)), batch_size))
+
+    def checksum(self) -> str:
+        """SHA-256 over the number of examples and the targets of some: reading all would take as long as an epoch."""
+        some = np.unique(np.linspace(0, len(self) - 1, SAMPLED, dtype=np.int64))
+        digest = hashlib.sha256(str(len(self)).encode())
+        for _, targets in self.items(torch.from_numpy(some), SAMPLED):
+            digest.update(targets.contiguous().numpy().tobytes())
+        return f"sha256:{digest.hexdigest()}"
 
 
-def load_test(dataset: str, data_dir: Path) -> Images:
-    """The sealed test set: for one evaluation, after all choices are made.
-
-    Raises:
-        OptituneError: the files are missing and cannot be downloaded, or are damaged.
-    """
-    return _load(dataset, data_dir, "test")
+Part = Examples | Streamed
 
 
-def split(labels: Tensor, validation: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
-    """Places for training and for validation, disjoint, with the classes in equal shares.
+def _stacked(pairs: list[tuple[Any, Any]]) -> Batch:
+    """Examples as one batch."""
+    return torch.stack([as_input(pair[0]) for pair in pairs]), torch.stack([as_target(pair[1]) for pair in pairs])
+
+
+def as_input(values: Any) -> Tensor:
+    """Numbers as layers take them: real ones and truths in single precision, whole ones as int64, bytes as they are."""
+    tensor = torch.as_tensor(values).detach()
+    if tensor.is_floating_point() or tensor.dtype == torch.bool:
+        return tensor.to(torch.float32)
+    return tensor if tensor.is_complex() or tensor.dtype == torch.uint8 else tensor.to(torch.int64)
+
+
+def as_target(values: Any) -> Tensor:
+    """Targets as losses take them: numbers in single precision, classes as int64."""
+    tensor = torch.as_tensor(values).detach()
+    return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
+
+
+def split(targets: Tensor | None, total: int, validation: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
+    """Places for training and for validation, disjoint; classes in equal shares, as far as there are enough of each.
 
     Args:
-        labels: int64, (n,).
-        validation: how many places to hold out.
+        targets: (total,) or (total, ...), or None where they are not known.
+        total: how many places there are.
+        validation: how many of them to hold out.
         seed: another seed, another split.
 
     Returns:
@@ -128,96 +202,51 @@ def split(labels: Tensor, validation: int, seed: int = SPLIT_SEED) -> tuple[Tens
     """
     from sklearn.model_selection import train_test_split
 
-    train, held_out = train_test_split(
-        np.arange(len(labels)), test_size=validation, random_state=seed, stratify=labels.numpy()
-    )
+    classes = None
+    if targets is not None and targets.ndim == 1 and targets.dtype == torch.int64:
+        counts = torch.unique(targets, return_counts=True)[1]
+        if int(counts.min()) >= 2 and len(counts) <= min(validation, total - validation):
+            classes = targets.numpy()
+    train, held_out = train_test_split(np.arange(total), test_size=validation, random_state=seed, stratify=classes)
     return torch.from_numpy(train), torch.from_numpy(held_out)
 
 
-def share(parts: Mapping[str, Images], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write images, by the name of their part, where worker processes find them.
+def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write examples, by the name of their part, where worker processes find them; of streamed ones, their places.
 
     Raises:
         OptituneError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     kept = dict(about)
-    for part, images in parts.items():
-        tensors |= {f"{part}.pixels": images.pixels.contiguous(), f"{part}.labels": images.labels.contiguous()}
-        kept[f"{part}.white"] = repr(images.white)
+    for name, part in parts.items():
+        if isinstance(part, Streamed):
+            tensors[f"{name}.places"] = part.places.contiguous()
+        else:
+            inputs, targets = part.inputs.contiguous(), part.targets.contiguous()
+            if inputs.data_ptr() == targets.data_ptr():
+                # an autoencoder's; the file wants tensors that share no memory
+                targets = targets.clone()
+            tensors |= {f"{name}.inputs": inputs, f"{name}.targets": targets}
+            kept[f"{name}.white"] = json.dumps(part.white)
     with replacing(path) as scratch:
         save_file(tensors, scratch, metadata=kept)
 
 
-def shared(path: Path) -> tuple[dict[str, Images], dict[str, str]]:
-    """What `share` wrote, mapped into memory, so that all processes have one copy."""
+def shared(path: Path) -> tuple[dict[str, Examples | Tensor], dict[str, str]]:
+    """What `share` wrote, mapped into memory, so that all processes have one copy.
+
+    Returns:
+        (examples by the name of their part, or the places of streamed ones; what it was told `about` them)
+    """
+    parts: dict[str, Examples | Tensor] = {}
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        parts = [key.removesuffix(".white") for key in about if key.endswith(".white")]
-        images = {
-            part: Images(
-                file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"), float(about[f"{part}.white"])
-            )
-            for part in parts
-        }
-    return images, about
-
-
-def _load(dataset: str, data_dir: Path, part: Part) -> Images:
-    row = DATASETS[dataset]
-    return _digits(part) if row.torchvision is None else _torchvision(row.torchvision, data_dir, part)
-
-
-def _digits(part: Part) -> Images:
-    from sklearn.datasets import load_digits
-
-    bundled = load_digits()
-    pixels = torch.from_numpy(bundled.images.astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(bundled.target.astype(np.int64))
-    train, test = split(labels, validation=360)
-    return Images(pixels, labels, white=16.0).take(train if part == "train" else test)
-
-
-def _torchvision(name: str, data_dir: Path, part: Part) -> Images:
-    from torchvision import datasets
-
-    folder = data_dir / name / "raw"
-    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
-    dataset_class = getattr(datasets, name)
-    if missing:
-        _download(dataset_class, data_dir, folder, missing)
-    try:
-        with warnings.catch_warnings():
-            # torchvision hands torch a read-only buffer; it is copied below
-            warnings.simplefilter("ignore")
-            loaded = dataset_class(str(data_dir), train=part == "train")
-        pixels, labels = loaded.data, loaded.targets.to(torch.int64)
-        if pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (28, 28) or len(pixels) == 0:
-            raise ValueError(f"images of shape {tuple(pixels.shape)}, not (n, 28, 28)")
-        if labels.shape != (len(pixels),):
-            raise ValueError(f"{len(pixels)} images but {len(labels)} labels")
-        if int(labels.min()) < 0 or int(labels.max()) > 9:
-            raise ValueError(f"a label of {int(labels.max())}, not 0 to 9")
-    except (OSError, ValueError, RuntimeError, AssertionError, IndexError, KeyError, TypeError) as error:
-        # torchvision has no error of its own for a damaged file: it fails wherever the bytes first make no sense
-        kind = "train" if part == "train" else "t10k"
-        sizes = ", ".join(f"{f} {(folder / f).stat().st_size:,} bytes" for f in IDX_FILES if f.startswith(kind))
-        raise OptituneError(
-            f"the {name} files in {folder} are damaged ({str(error).strip() or 'not in the IDX format'}; {sizes}): "
-            "delete them and run the same command again to download them, or copy them anew"
-        ) from error
-    return Images(pixels.clone().unsqueeze(1), labels.clone())
-
-
-def _download(dataset_class: type, data_dir: Path, folder: Path, missing: list[str]) -> None:
-    try:
-        dataset_class(str(data_dir), train=True, download=True)
-    except (OSError, RuntimeError) as error:
-        reasons = re.findall(r"urlopen error ([^>]*)>", str(error))
-        cause = reasons[-1] if reasons else " ".join(str(error).split()) or type(error).__name__
-        name = dataset_class.__name__
-        raise OptituneError(
-            f"{', '.join(missing)} not found in {folder}, and downloading failed ({cause}): "
-            f"copy {name}'s files there, name the folder above {name}/raw with --data-dir, "
-            "or use --task digits, which needs no download"
-        ) from error
+        about = file.metadata() or {}
+        for key in file.keys():
+            name, _, kind = key.rpartition(".")
+            if kind == "places":
+                parts[name] = file.get_tensor(key)
+            elif kind == "inputs":
+                white = json.loads(about[f"{name}.white"])
+                parts[name] = Examples(file.get_tensor(key), file.get_tensor(f"{name}.targets"), white)
+    return parts, about

@@ -1,4 +1,4 @@
-"""Training and evaluation, on tensors that lie in memory; knows nothing of searches.
+"""Training and evaluation; knows nothing of searches.
 
 `Training.run` is a generator that yields a `Progress` at every evaluation: whoever drives it may
 stop, interleave or prune a training by not asking for the next one.
@@ -8,33 +8,36 @@ training is taken up again at the end of an epoch.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from math import isfinite, sqrt
+from itertools import islice
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.nn.utils import clip_grad_norm_
 
-from optitune import optimizers, schedules
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings
-from optitune.data import Images
+from optitune.building import build_optimizer, build_schedules, is_weight, penalise
+from optitune.configuration import Configuration, TrainingSettings
+from optitune.data import Examples, Item, Part, size
 from optitune.graphs import Replayed
+from optitune.metrics import Metric
 from optitune.settings import Precision
-from optitune.tasks import Loss
+from optitune.tasks import Loss, seed_everything
 
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
 waiting for the device, so it is done at evaluations alone."""
 
-QUICK_IMAGES = 1_000
-"""How many images an evaluation before the last one judges on: enough to see what is hopeless."""
+QUICK_EXAMPLES = 1_000
+"""How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
-"""Images evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""
+"""Examples evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""
+
+EVALUATION_NUMBERS = 4_000_000
+"""How many numbers may be in the inputs evaluated at once: large examples go in smaller batches."""
 
 
 class Diverged(Exception):
@@ -47,12 +50,18 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and share of correct answers over so many images; `predicted` is the class answered for each."""
+    """What a network does on so many examples.
+
+    Attributes:
+        loss: mean over them.
+        value: of the task's metric.
+        predicted: the class answered for each, int64; None where there are no classes.
+    """
 
     loss: float
-    accuracy: float
-    images: int
-    predicted: Tensor
+    value: float
+    examples: int
+    predicted: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -62,9 +71,9 @@ class Progress:
     Attributes:
         step: optimizer steps taken.
         epoch: epochs done, a fraction within one.
-        lr: learning rate of the first parameter group in the step just taken.
-        train_loss: mean over the images trained on since the last progress, as they were met.
-        train_accuracy: share of them answered correctly, as they were met.
+        lr: learning rate in the step just taken, before any factor of a parameter group.
+        train_loss: mean over the examples trained on since the last progress, as they were met, without penalties.
+        train_value: the metric over the same; None where it is no mean over examples.
         validation: None where there is nothing to validate on.
         seconds: spent in this training so far.
     """
@@ -73,7 +82,7 @@ class Progress:
     epoch: float
     lr: float
     train_loss: float
-    train_accuracy: float
+    train_value: float | None
     validation: Evaluation | None
     seconds: float
 
@@ -83,42 +92,31 @@ class Plan:
     """How long and how exactly to train.
 
     Attributes:
+        loss: what is minimised.
+        judge: the loss that evaluations tell, where that is another one, such as without label smoothing.
+        metric: what evaluations tell beside the loss.
         evaluations: how often an epoch is interrupted to evaluate, its end included.
     """
 
     configuration: Configuration
     loss: Loss
+    metric: Metric
     epochs: int
-    batch_size: int
     seed: int
     precision: Precision
     evaluations: int = 1
+    judge: Loss | None = None
 
 
-def _class(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(import_module(module), name)
+def batches(examples: int, batch_size: int) -> int:
+    """How many batches an epoch has. A last one of a single example is left out: batch norm cannot take it."""
+    whole, rest = divmod(examples, batch_size)
+    return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
 
 
-def build_optimizer(settings: OptimizerSettings, parameters: Sequence[nn.Parameter]) -> Optimizer:
-    """The torch optimizer that these settings describe.
-
-    Raises:
-        ValueError: torch refuses a setting.
-    """
-    row = optimizers.find(settings.name)
-    fused = {"fused": True} if row.fused and parameters[0].device.type in ("cpu", "cuda") else {}
-    optimizer: Optimizer = _class(row.path)(parameters, **settings.settings, **fused)
-    return optimizer
-
-
-def build_schedule(settings: ScheduleSettings, optimizer: Optimizer) -> LRScheduler | None:
-    """The torch scheduler that these settings describe; None for a learning rate that never changes."""
-    row = schedules.find(settings.name)
-    if not row.path:
-        return None
-    scheduler: LRScheduler = _class(row.path)(optimizer, **settings.settings)
-    return scheduler
+def steps_per_epoch(examples: int, training: TrainingSettings) -> int:
+    """How many optimizer steps an epoch has."""
+    return -(-batches(examples, training.batch_size) // training.accumulation)
 
 
 class Training:
@@ -131,19 +129,29 @@ class Training:
         validation: what to judge on, on the same device; None to train without looking.
     """
 
-    def __init__(self, model: nn.Module, plan: Plan, train: Images, validation: Images | None = None) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, train: Part, validation: Part | None = None) -> None:
         self.model = model
         self.plan = plan
         self.train = train
         self.validation = validation
-        self.parameters = list(model.parameters())
+        configuration = plan.configuration
+        self._settings = configuration.training
+        self._traits = configuration.optimizer.how[1]
+        if "closure" in self._traits:
+            # torch's LBFGS lays all weights out in one row, which it can in their plain order alone
+            model.to(memory_format=torch.contiguous_format)
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.device = self.parameters[0].device
-        self.optimizer = build_optimizer(plan.configuration.optimizer, self.parameters)
-        self.schedule = build_schedule(plan.configuration.schedule, self.optimizer)
+        self.steps_per_epoch = steps_per_epoch(len(train), self._settings)
+        self._used = batches(len(train), self._settings.batch_size) * self._settings.batch_size
+        self.optimizer = build_optimizer(configuration.optimizer, model, self._settings)
+        # a group that has a factor was given its lr multiplied
+        self._factor: float = self.optimizer.param_groups[0]["lr"] / configuration.lr
+        self.schedules = build_schedules(configuration.schedule, self.optimizer, plan.epochs, self.steps_per_epoch)
         self.epoch = 0
         self.seconds = 0.0
-        self.steps_per_epoch = -(-len(train) // plan.batch_size)
-        self._step = Replayed(self._forward_backward, self.parameters, plan.batch_size)
+        self._lr = configuration.lr
+        self._step = Replayed(self._forward_backward, self.parameters, self._settings.batch_size)
 
     def run(self) -> Iterator[Progress]:
         """Train what is left of the plan.
@@ -163,61 +171,143 @@ class Training:
         while self.epoch < self.plan.epochs:
             began = time.perf_counter()
             # seeded anew each epoch, so that a training taken up again meets the same batches and the same dropout
-            torch.manual_seed((self.plan.seed << 20) + self.epoch + 1)
-            order = torch.randperm(len(self.train)).to(self.device)
-            start = 0
+            seed_everything((self.plan.seed << 20) + self.epoch + 1)
+            order = torch.randperm(len(self.train))[: self._used].to(self.device)
+            items = self.train.items(order, self._settings.batch_size)
+            start, total, met = 0, 0.0, 0
             for stop in stops:
-                lr = float(self.optimizer.param_groups[0]["lr"])
-                train_loss, train_accuracy = self._steps(order, start, stop)
+                self._mode("train")
+                train_loss, train_value, examples = self._steps(items, start, stop)
+                total, met = total + train_loss * examples, met + examples
                 last = stop == self.steps_per_epoch
                 if last:
                     self.epoch += 1
-                    if self.schedule is not None:
-                        self.schedule.step()
+                    self._end_epoch(total / met)
                 done = self.epoch if last else self.epoch + stop / self.steps_per_epoch
-                validation = self._validate(done)
-                self.seconds += time.perf_counter() - began
                 step = round(done * self.steps_per_epoch)
-                yield Progress(step, done, lr, train_loss, train_accuracy, validation, self.seconds)
+                self._mode("eval")
+                validation = self._validate(done, step)
+                self.seconds += time.perf_counter() - began
+                yield Progress(step, done, self._lr, train_loss, train_value, validation, self.seconds)
                 began, start = time.perf_counter(), stop
 
-    def _steps(self, order: Tensor, start: int, stop: int) -> tuple[float, float]:
-        """Take the steps `start` to `stop` of an epoch; mean loss and accuracy over their images."""
-        plan, total = self.plan, 0.0
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+    def _mode(self, name: str) -> None:
+        """Some optimizers keep other weights to train than to judge."""
+        if "modes" in self._traits:
+            getattr(self.optimizer, name)()
+
+    def _steps(self, items: Iterator[Item], start: int, stop: int) -> tuple[float, float | None, int]:
+        """Take the steps `start` to `stop` of an epoch; mean loss and metric over their examples, and how many."""
+        total, met = 0.0, 0
+        value = torch.zeros((), dtype=torch.float64, device=self.device)
         self.model.train()
         stride = GUARD_STEPS.get(self.device.type, stop - start)
         for guard in range(start, stop, stride):
             losses, sizes = [], []
-            for number in range(guard, min(guard + stride, stop)):
-                places = order[number * plan.batch_size : (number + 1) * plan.batch_size]
-                loss, right = self._step(places)
-                self.optimizer.step()
+            for _ in range(guard, min(guard + stride, stop)):
+                group = list(islice(items, self._settings.accumulation))
+                loss, right = self._take_step(group)
                 losses.append(loss)
-                sizes.append(len(places))
-                correct += right
-            for offset, value in enumerate(torch.stack(losses).tolist()):
-                if not isfinite(value):
-                    raise Diverged(self.epoch * self.steps_per_epoch + guard + offset + 1, value)
-                total += value * sizes[offset]
-        images_met = min(stop * plan.batch_size, len(order)) - start * plan.batch_size
-        return total / images_met, int(correct) / images_met
+                sizes.append(sum(map(size, group)))
+                value += right
+            for offset, each in enumerate(torch.stack(losses).tolist()):
+                if not isfinite(each):
+                    raise Diverged(self.epoch * self.steps_per_epoch + guard + offset + 1, each)
+                total += each * sizes[offset]
+            met += sum(sizes)
+        return total / met, value.item() / met if self.plan.metric.each else None, met
 
-    def _forward_backward(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and correct answers of a batch; its gradients are left in the parameters."""
-        images, labels = self.train.batch(places)
+    def _take_step(self, group: list[Item]) -> tuple[Tensor, Tensor]:
+        """One optimizer step on the batches of `group`; their mean loss and the sum of their metric."""
+        if "closure" in self._traits:
+            met = self._closure_step(group)
+        else:
+            met = self._gradients(group)
+            self._mend()
+            self.optimizer.step()
+        self._lr = float(self.optimizer.param_groups[0]["lr"]) / self._factor
+        for each in self.schedules:
+            if each.per_step:
+                each.scheduler.step()
+        return met
+
+    def _gradients(self, group: list[Item]) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of the mean loss over all examples of `group` in the parameters."""
+        if len(group) == 1 and isinstance(self.train, Examples):
+            return self._step(group[0])  # type: ignore[arg-type]
+        for parameter in self.parameters:
+            parameter.grad = None
+        total = sum(map(size, group))
+        parts = [self._forward_backward(item, size(item) / total) for item in group]
+        return torch.stack([loss for loss, _ in parts]).sum(), torch.stack([right for _, right in parts]).sum()
+
+    def _mend(self) -> None:
+        """Penalise and clip the gradients, as far as the settings say."""
+        if self._settings.l1:
+            penalise(self._penalised(), self._settings.l1)
+        if self._settings.clip_norm:
+            clip_grad_norm_(self.parameters, self._settings.clip_norm)
+
+    def _penalised(self) -> list[nn.Parameter]:
+        return [each for each in self.parameters if self._settings.decay_biases or is_weight(each)]
+
+    def _closure_step(self, group: list[Item]) -> tuple[Tensor, Tensor]:
+        """A step of an optimizer that evaluates the loss as often as it likes; what the first evaluation gave."""
+        met: list[tuple[Tensor, Tensor]] = []
+
+        def closure() -> Tensor:
+            with torch.enable_grad():
+                met.append(self._gradients(group))
+                self._mend()
+            penalty = sum(each.detach().abs().sum() for each in self._penalised()) if self._settings.l1 else 0.0
+            return met[-1][0] + self._settings.l1 * penalty
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]
+        return met[0]
+
+    def _forward_backward(self, item: Item, share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Loss and metric of a batch, its gradients times `share` left in the parameters: (), and the sum, ()."""
+        inputs, targets = self.train.batch(item)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            logits = self.model(images)
-        loss = self.plan.loss(logits.float(), labels)
+            outputs = self.model(inputs)
+        outputs = outputs.float()
+        loss = self.plan.loss(outputs, targets)
+        if share != 1:
+            loss = loss * share
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        metric = self.plan.metric
+        if metric.each and metric.function is not None:
+            right = metric.function(outputs.detach(), targets)
+            assert isinstance(right, Tensor)
+            return loss.detach(), right.sum()
+        return loss.detach(), loss.new_zeros(())
 
-    def _validate(self, done: float) -> Evaluation | None:
+    def _end_epoch(self, loss: float) -> None:
+        for each in self.schedules:
+            if not each.per_step:
+                each.scheduler.step(loss) if each.observes else each.scheduler.step()  # type: ignore[arg-type]
+
+    def _validate(self, done: float, step: int) -> Evaluation | None:
+        """Judge the network, on all validation examples at the end.
+
+        Raises:
+            Diverged: its loss is nan or infinite.
+            RuntimeError: its metric is, while its loss is not.
+        """
         if self.validation is None:
             return None
         whole = done >= self.plan.epochs
-        images = self.validation if whole else self.validation.take(slice(0, QUICK_IMAGES))
-        return evaluate(self.model, images, self.plan.loss, self.plan.precision)
+        examples = self.validation if whole else self.validation.take(slice(0, QUICK_EXAMPLES))
+        plan = self.plan
+        found = evaluate(self.model, examples, plan.judge or plan.loss, plan.metric, plan.precision)
+        if not isfinite(found.loss):
+            raise Diverged(step, found.loss)
+        if not isfinite(found.value):
+            raise RuntimeError(
+                f"the metric '{plan.metric.name}' is {found.value} on {found.examples} examples, "
+                f"while the loss is {found.loss:.4g}"
+            )
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from the end of the last epoch."""
@@ -226,7 +316,7 @@ class Training:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+            "schedules": [each.scheduler.state_dict() for each in self.schedules],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -238,39 +328,38 @@ class Training:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     # fused kernels walk weights and state in memory order, which a file does not keep
                     self.optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        if self.schedule is not None:
-            self.schedule.load_state_dict(state["schedule"])
+        for each, kept in zip(self.schedules, state["schedules"], strict=True):
+            each.scheduler.load_state_dict(kept)
         self.epoch = state["epoch"]
         self.seconds = state["seconds"]
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, images: Images, loss: Loss, precision: Precision) -> Evaluation:
-    """Mean loss and accuracy of `model` on all of `images`, which lie on its device."""
+def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision) -> Evaluation:
+    """Mean loss and metric of `model` on all of `examples`, which are given on its device."""
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=images.labels.device)
-    predicted = []
-    batch = EVALUATION_BATCH.get(images.labels.device.type, 1_000)
-    for start in range(0, len(images), batch):
-        pixels, labels = images.batch(slice(start, start + batch))
-        with torch.autocast(labels.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(pixels)
-        total += loss(logits.float(), labels).double() * len(labels)
-        predicted.append(logits.argmax(1))
-    answers = torch.cat(predicted)
-    accuracy = (answers == images.labels).double().mean().item()
-    return Evaluation(total.item() / len(images), accuracy, len(images), answers)
-
-
-def guessing(labels: Tensor, images: int) -> float:
-    """The accuracy that guessing may reach: the share of the commonest class, and one standard error for luck.
-
-    A network that is stuck gives every image the same answer and never passes that share; a wider
-    margin would end slow learners on small data.
-
-    Args:
-        labels: int64, (n,), the labels that an accuracy is measured on.
-        images: how many of them it is measured on.
-    """
-    share = float(torch.bincount(labels).max()) / len(labels)
-    return share + sqrt(share * (1 - share) / images)
+    device = next(model.parameters()).device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    value = torch.zeros((), dtype=torch.float64, device=device)
+    predicted, answers, truths = [], [], []
+    batch = max(1, min(EVALUATION_BATCH.get(device.type, 1_000), EVALUATION_NUMBERS // max(1, examples.numbers)))
+    for inputs, targets in examples.in_turn(batch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs = model(inputs)
+        outputs = outputs.float()
+        total += loss(outputs, targets).double() * len(targets)
+        if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
+            predicted.append(outputs.argmax(1))
+        if metric.each and metric.function is not None:
+            value += metric.function(outputs, targets).sum()  # type: ignore[union-attr]
+        elif metric.function is not None:
+            answers.append(outputs)
+            truths.append(targets)
+    mean = total.item() / len(examples)
+    if metric.function is None:
+        judged = mean
+    elif metric.each:
+        judged = value.item() / len(examples)
+    else:
+        judged = float(metric.function(torch.cat(answers), torch.cat(truths)))
+    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None)

@@ -1,9 +1,14 @@
 """A configuration as something to paste: Python that needs torch alone, TOML, or JSON."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import indent
+from typing import Any
 
-from optitune import optimizers, schedules
+from optitune import losses, schedules
 from optitune.best import BestConfig, dumps
+from optitune.configuration import Configuration, TrainingSettings
 
 FORMATS = ("python", "toml", "json")
 
@@ -18,29 +23,253 @@ def export(config: BestConfig, form: str) -> str:
 
 
 def python(config: BestConfig) -> str:
-    """Python that builds the optimizer and the scheduler for a `model` with torch alone."""
+    """Python that trains a model as the search did: `train(model, loader)`."""
     configuration = config.configuration
-    optimizer = optimizers.find(configuration.optimizer.name)
-    schedule = schedules.find(configuration.schedule.name)
-    lines = [
-        "import torch",
-        "",
-        f"# {config.task}: validation accuracy {config.value:.4f} "
-        f"after {config.epochs} epochs of batches of {config.batch_size} (trial {config.trial}, one run)",
-        f"optimizer = {_call(optimizer.path, 'model.parameters()', configuration.optimizer.settings)}",
-    ]
-    if schedule.path:
+    path = configuration.optimizer.how[0]
+    parts = [_class_of_ours(path), _groups(configuration), _loss(configuration.training), _train(config)]
+    body = "\n\n\n".join(part for part in parts if part)
+    needed = [module for module in ("fnmatch", "itertools", "math") if f"{module}." in body]
+    package = path.partition(":")[0]
+    third = sorted(["torch"] + [package] * (package.partition(".")[0] not in ("torch", "optitune")))
+    imports = [*(f"import {module}" for module in needed), *[""] * bool(needed), *(f"import {each}" for each in third)]
+    if "functional." in body:
+        imports.append("from torch.nn import functional")
+    about = (
+        f"# {config.task}: validation {config.metric} {config.value:.4g} after {config.epochs} epochs "
+        f"of batches of {configuration.training.batch_size} (trial {config.trial}, one run)"
+    )
+    return "\n".join([*imports, "", about, "", "", body])
+
+
+def _class_of_ours(path: str) -> str:
+    """The source of an optimizer that this package brings, so that what is pasted needs torch alone."""
+    module = path.partition(":")[0]
+    if not module.startswith("optitune."):
+        return ""
+    text = Path(__file__).with_name(module.rpartition(".")[2] + ".py").read_text(encoding="utf-8")
+    return text[text.index("\nclass ") :].strip()
+
+
+def _groups(configuration: Configuration) -> str:
+    """A function that gives the parameter groups; nothing where one group holds all."""
+    optimizer, training = configuration.optimizer, configuration.training
+    spared = bool(optimizer.settings.get("weight_decay")) and not training.decay_biases
+    matrices = "matrices" in optimizer.how[1]
+    apart = any(times != 1 for times in training.groups.values())
+    if not (spared or apart or matrices):
+        return ""
+    lines = ["def groups(model):", '    """The parameters, by what is particular to them."""', "    found = {}"]
+    if matrices:
         lines += [
-            f"scheduler = {_call(schedule.path, 'optimizer', configuration.schedule.settings)}",
-            "# after every epoch: scheduler.step()",
+            "    embeddings = {",
+            "        id(parameter)",
+            "        for layer in model.modules()",
+            "        if isinstance(layer, (torch.nn.Embedding, torch.nn.EmbeddingBag))",
+            "        for parameter in layer.parameters()",
+            "    }",
+            "    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]",
+            "    # neither an embedding's, nor the output layer's",
+            "    hidden = {id(p) for p in weights[:-1]} - embeddings",
         ]
+    lines += [
+        "    for name, parameter in model.named_parameters():",
+        "        if not parameter.requires_grad:",
+        "            continue",
+        "        own = {}",
+    ]
+    if apart:
+        lr = configuration.lr
+        lrs = {pattern: lr * times if times != 1 else None for pattern, times in training.groups.items()}
+        usual = ["                if lr is not None:"] * (None in lrs.values())
+        lines += [
+            f"        for pattern, lr in {lrs!r}.items():",
+            "            if fnmatch.fnmatchcase(name, pattern):",
+            *usual,
+            "    " * len(usual) + '                own["lr"] = lr',
+            "                break",
+        ]
+    if spared:
+        lines += ["        if parameter.ndim < 2:", '            own["weight_decay"] = 0.0']
+    if matrices:
+        lines += ['        own["matrix"] = id(parameter) in hidden']
+    lines += [
+        '        found.setdefault(str(own), {"params": [], **own})["params"].append(parameter)',
+        "    return list(found.values())",
+    ]
     return "\n".join(lines)
 
 
-def _call(path: str, first: str, settings: dict[str, bool | int | float | list[float]]) -> str:
-    """A call of the class at `path`, its tuples written as tuples."""
+def _loss(training: TrainingSettings) -> str:
+    """A function for a loss that compares numbers; nothing for one that is called as it is."""
+    if training.loss == losses.OF_TASK or not losses.find(training.loss).one_hot:
+        return ""
+    name = losses.find(training.loss).path.partition(":")[2]
+    return "\n".join(
+        [
+            "def loss_of(outputs, targets):",
+            "    if not targets.is_floating_point():",
+            "        targets = functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)",
+            "    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 1:",
+            "        outputs = outputs.squeeze(1)",
+            f"    return functional.{name}(outputs, targets)",
+        ]
+    )
+
+
+def _train(config: BestConfig) -> str:
+    """The training itself."""
+    configuration = config.configuration
+    training, traits = configuration.training, configuration.optimizer.how[1]
+    own = training.loss == losses.OF_TASK
+    what = "the mean loss of every epoch"
+    lines = [
+        f"def train(model, loader, {'loss_of, ' if own else ''}epochs={config.epochs}):",
+        f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
+        *_indented(_building(config), 1),
+        "    losses = []",
+        "    for _ in range(epochs):",
+        "        model.train()",
+        *["        optimizer.train()"] * ("modes" in traits),
+        "        total = seen = 0",
+        *_indented(_epoch(config), 2),
+        *["        optimizer.eval()"] * ("modes" in traits),
+        *["        scheduler.step()"] * _stepped(configuration, "epoch"),
+        *["        scheduler.step(total / seen)"] * schedules.find(configuration.schedule.name).observes,
+        "        losses.append(total / seen)",
+        "    return losses",
+    ]
+    return "\n".join(lines)
+
+
+def _stepped(configuration: Configuration, per: str) -> bool:
+    row = schedules.find(configuration.schedule.name)
+    return bool(row.path) and row.per == per and not row.observes
+
+
+def _building(config: BestConfig) -> Iterator[str]:
+    """Lines that build optimizer and schedulers."""
+    configuration = config.configuration
+    optimizer, training, schedule = configuration.optimizer, configuration.training, configuration.schedule
+    row = schedules.find(schedule.name)
+    parameters = "groups(model)" if _groups(configuration) else "model.parameters()"
+    path = optimizer.how[0]
+    name = path.partition(":")[2] if path.startswith("optitune.") else path.replace(":", ".")
+    if "closure" in optimizer.how[1]:
+        yield "# LBFGS takes weights in their plain order alone"
+        yield "model.to(memory_format=torch.contiguous_format)"
+    yield f"optimizer = {_call(name, parameters, dict(optimizer.settings))}"
+    if training.l1:
+        weights = (
+            "list(model.parameters())" if training.decay_biases else "[p for p in model.parameters() if p.ndim > 1]"
+        )
+        yield f"penalised = {weights}"
+    if row.per == "step" or schedule.warmup:
+        counted = "len(loader)"
+        yield "steps = " + (f"math.ceil({counted} / {training.accumulation})" if training.accumulation > 1 else counted)
+    if row.path:
+        settings: dict[str, Any] = dict(schedule.settings)
+        if row.per == "step":
+            # what lasts as long as the training does so for any number of epochs
+            lasting = {each: "epochs" if settings[each] == config.epochs else settings[each] for each in row.in_epochs}
+            settings |= {each: _Raw(f"{length} * steps") for each, length in lasting.items()}
+        if row.lr_argument:
+            settings = {row.lr_argument: _Raw('[group["lr"] for group in optimizer.param_groups]'), **settings}
+        yield f"scheduler = {_call(row.path.replace(':', '.'), 'optimizer', settings)}"
+    if schedule.warmup:
+        yield f"ramp = round({schedule.warmup!r} * epochs * steps)"
+        yield "warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (ramp + 1), total_iters=ramp)"
+
+
+def _epoch(config: BestConfig) -> Iterator[str]:
+    """Lines that take the steps of an epoch."""
+    configuration = config.configuration
+    training, traits = configuration.training, configuration.optimizer.how[1]
+    several = training.accumulation > 1
+    if several:
+        yield "batches = iter(loader)"
+        yield f"while group := list(itertools.islice(batches, {training.accumulation})):"
+        yield "    size = sum(len(targets) for _, targets in group)"
+    else:
+        yield "for inputs, targets in loader:"
+        yield "    size = len(targets)"
+    if "closure" in traits:
+        yield "    met = []"
+        yield ""
+        yield "    def closure():"
+        yield from _indented(_gradients(config, several), 2)
+        yield "        met.append(loss_met)"
+        yield "        return loss_met" + (" + penalty.detach()" if training.l1 else "")
+        yield ""
+        yield "    optimizer.step(closure)"
+        yield "    total, seen = total + met[0].item() * size, seen + size"
+    else:
+        yield from _indented(_gradients(config, several), 1)
+        yield "    optimizer.step()"
+        yield "    total, seen = total + loss_met.item() * size, seen + size"
+    if _stepped(configuration, "step"):
+        yield "    scheduler.step()"
+    if configuration.schedule.warmup:
+        yield "    warmup.step()"
+
+
+def _gradients(config: BestConfig, several: bool) -> Iterator[str]:
+    """Lines that leave gradients in the parameters and the loss in `loss_met`."""
+    training = config.configuration.training
+    yield "optimizer.zero_grad()"
+    if several:
+        yield "loss_met = 0"
+        yield "for inputs, targets in group:"
+        yield from _indented(_forward(config), 1)
+        yield "    loss = loss * (len(targets) / size)"
+        yield "    loss.backward()"
+        yield "    loss_met = loss_met + loss.detach()"
+    else:
+        yield from _forward(config)
+        yield "loss.backward()"
+        yield "loss_met = loss.detach()"
+    if training.l1:
+        yield f"penalty = {training.l1!r} * sum(p.abs().sum() for p in penalised if p.grad is not None)"
+        yield "penalty.backward()"
+    if training.clip_norm:
+        yield f"torch.nn.utils.clip_grad_norm_(model.parameters(), {training.clip_norm!r})"
+
+
+def _forward(config: BestConfig) -> Iterator[str]:
+    """Lines that leave the loss of a batch in `loss`."""
+    training = config.configuration.training
+    outputs = "model(inputs)"
+    if config.precision == "bf16":
+        yield "with torch.autocast(inputs.device.type, torch.bfloat16):"
+        yield "    outputs = model(inputs)"
+        outputs = "outputs.float()"
+    if training.loss == losses.OF_TASK or losses.find(training.loss).one_hot:
+        yield f"loss = loss_of({outputs}, targets)"
+        return
+    row = losses.find(training.loss)
+    said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
+    yield f"loss = {_call('functional.' + row.path.partition(':')[2], outputs + ', targets', said)}"
+
+
+def _indented(lines: Iterator[str], depth: int) -> Iterator[str]:
+    return (indent(line, "    " * depth) for line in lines)
+
+
+class _Raw(str):
+    """An expression, written as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _call(name: str, first: str, settings: dict[str, Any]) -> str:
+    """A call with these arguments, tuples written as tuples."""
     arguments = [
         first,
-        *(f"{name}={tuple(value) if isinstance(value, list) else value!r}" for name, value in settings.items()),
+        *(
+            f"{key}={tuple(value) if isinstance(value, list) and key != 'milestones' else value!r}"
+            for key, value in settings.items()
+        ),
     ]
-    return f"{path.replace(':', '.')}({', '.join(arguments)})"
+    return f"{name}({', '.join(arguments)})"

@@ -14,11 +14,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe & Ito 2008, Color Universal Design."""
 
 
-def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: Path) -> None:
-    """Training loss, training accuracy and learning rate by epoch, a line per seed, as a PNG.
+def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, path: Path) -> None:
+    """Training loss, training metric and learning rate by epoch, a line per seed, as a PNG.
 
     Args:
         curves: the epochs of each seed.
+        loss: its name.
+        metric: its name; it has no panel where no epoch tells it.
         title: what was trained.
         path: of the PNG.
 
@@ -29,7 +31,9 @@ def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: P
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(1, 3))
+    told = all(row.train_value is not None for curve in curves for row in curve)
+    names = [f"training loss ({loss})", *[f"training {metric}"] * told, "learning rate"]
+    panels: list[Axes] = list(figure.subplots(1, len(names)))
     for number, curve in enumerate(curves):
         epochs = [row.epoch for row in curve]
         style: dict[str, Any] = {
@@ -39,23 +43,22 @@ def training_curves(curves: Sequence[Sequence[EpochRecord]], title: str, path: P
             "linewidth": 1.6,
         }
         panels[0].plot(epochs, [row.train_loss for row in curve], label=f"seed {number + 1}", **style)
-        panels[1].plot(epochs, [100 * row.train_accuracy for row in curve], **style)
+        if told:
+            panels[1].plot(epochs, [row.train_value or 0.0 for row in curve], **style)
     # the learning rate follows from the schedule: one line stands for every seed
     epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]
-    panels[2].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
+    panels[-1].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
     losses = [row.train_loss for curve in curves for row in curve]
-    for panel, heights in ((panels[0], losses), (panels[2], lrs)):
-        if max(heights) <= 0:
-            # a loss of zero throughout: a log scale has no place for it
+    for panel, heights in ((panels[0], losses), (panels[-1], lrs)):
+        if max(heights) <= 0 or min(heights) < 0:
+            # a loss of zero throughout, or one below it: a log scale has no place for them
             continue
         panel.set_yscale("log")
         low, high = panel.get_ylim()
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter(NullFormatter())
-    for panel, name in zip(
-        panels, ("training loss (cross-entropy)", "training accuracy (%)", "learning rate"), strict=True
-    ):
+    for panel, name in zip(panels, names, strict=True):
         panel.set_title(name, loc="left", fontsize=11)
         panel.set_xlabel("epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

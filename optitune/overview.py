@@ -20,12 +20,20 @@ class StudyRow:
     task: str
     trials: dict[str, int]
     best: float | None
+    metric: str
     changed: datetime | None
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         changed = self.changed.isoformat(timespec="seconds") if self.changed else None
-        return {"name": self.name, "task": self.task, "trials": self.trials, "best": self.best, "changed": changed}
+        return {
+            "name": self.name,
+            "task": self.task,
+            "trials": self.trials,
+            "best": self.best,
+            "metric": self.metric,
+            "changed": changed,
+        }
 
 
 def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], list[str]]:
@@ -73,5 +81,6 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         settings["task"],
         records.counts(rows),
         leader.value if leader else None,
+        opened.user_attrs.get(study.DATA, {}).get("metric", ""),
         max(times, default=None),
     )

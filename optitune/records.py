@@ -21,9 +21,10 @@ class TrialRecord:
         number: as Optuna counts, from 0.
         outcome: what became of it; "diverged" is a loss that was nan or infinite.
         configuration: what was trained; None before it was drawn.
-        value: accuracy on all validation images after the last epoch; None unless complete.
+        value: the task's metric on all validation examples after the last epoch; None unless complete.
+        score: the same as something of which more is better: -value where less is.
         reason: why it ended early or was not trained, in words.
-        curve: (training step, validation accuracy) at each evaluation.
+        curve: (training step, validation metric) at each evaluation.
         seconds: how long it trained; None where it has not ended.
         same_as: the trial of the same configuration whose result this one was given; None where it was trained.
     """
@@ -36,6 +37,7 @@ class TrialRecord:
     curve: tuple[tuple[int, float], ...]
     seconds: float | None
     same_as: int | None = None
+    score: float | None = None
 
     @property
     def optimizer(self) -> str | None:
@@ -61,9 +63,9 @@ def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
 
 
 def best(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial of highest value; of equals the earliest, and one that was trained before its repetitions."""
-    complete = [row for row in records if row.outcome == "complete" and row.value is not None]
-    return max(complete, key=lambda row: (row.value or 0.0, row.same_as is None, -row.number), default=None)
+    """The complete trial of highest score; of equals the earliest, and one that was trained before its repetitions."""
+    complete = [row for row in records if row.outcome == "complete" and row.score is not None]
+    return max(complete, key=lambda row: (row.score or 0.0, row.same_as is None, -row.number), default=None)
 
 
 def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list[Standing]:
@@ -76,26 +78,32 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list
         own = by_optimizer[name]
         number = counts(own)
         table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], best(own)))
-    return sorted(table, key=lambda row: -(row.best.value or 0.0) if row.best else 1.0)
+    return sorted(table, key=lambda row: -(row.best.score or 0.0) if row.best else inf)
 
 
 def plain(configuration: Configuration) -> dict[str, Any]:
     """A configuration as `--json` shows it."""
+    schedule = configuration.schedule
+    warmup = {"warmup": schedule.warmup} if schedule.warmup else {}
     return {
         "optimizer": configuration.optimizer.name,
         "settings": dict(configuration.optimizer.settings),
-        "schedule": {"name": configuration.schedule.name, **configuration.schedule.settings},
+        "schedule": {"name": schedule.name, **schedule.settings, **warmup},
+        "training": configuration.training.model_dump(),
     }
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of a full training; loss and accuracy are means over its images, as they were met."""
+    """One epoch of a full training; loss and metric are means over its examples, as they were met.
+
+    `train_value` is None where the metric is no mean over examples.
+    """
 
     epoch: int
     lr: float
     train_loss: float
-    train_accuracy: float
+    train_value: float | None
 
 
 @dataclass(frozen=True)
@@ -103,13 +111,14 @@ class SeedResult:
     """One full training and its one evaluation on the test set.
 
     Attributes:
-        seed: of the initial weights and the order of images.
+        seed: of the initial weights and the order of examples.
+        test_value: the task's metric on the test set.
         seconds: of training.
-        confusion_matrix: counts; rows are the true classes, columns the answers.
+        confusion_matrix: counts; rows are the true classes, columns the answers; empty where there are no classes.
     """
 
     seed: int
-    test_accuracy: float
+    test_value: float
     test_loss: float
     seconds: float
     epochs: tuple[EpochRecord, ...]
@@ -130,12 +139,13 @@ class Summary:
     each: tuple[float, ...]
 
 
-def summarise(values: Sequence[float], highest: float = inf) -> Summary:
-    """Mean, sample standard deviation and Student's t interval (Student 1908), cut at 0 and at the `highest` possible.
+def summarise(values: Sequence[float], lowest: float = -inf, highest: float = inf) -> Summary:
+    """Mean, sample standard deviation and Student's t interval (Student 1908), cut at the possible.
 
     Args:
-        values: at least one, none below 0.
-        highest: what no value can pass, such as 1 for an accuracy.
+        values: at least one.
+        lowest: what no value can fall below, such as 0 for an accuracy.
+        highest: what none can pass, such as 1 for an accuracy.
     """
     mean = fmean(values)
     if len(values) == 1:
@@ -144,4 +154,4 @@ def summarise(values: Sequence[float], highest: float = inf) -> Summary:
 
     sd = stdev(values)
     margin = float(t.ppf(0.975, len(values) - 1)) * sd / sqrt(len(values))
-    return Summary(mean, sd, max(0.0, mean - margin), min(highest, mean + margin), tuple(values))
+    return Summary(mean, sd, max(lowest, mean - margin), min(highest, mean + margin), tuple(values))

@@ -9,16 +9,16 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import study, tasks
+from optitune import study, task_data, tasks
 from optitune.configuration import Configuration
 from optitune.engine import Progress
 from optitune.errors import OptituneError
 from optitune.machine import own_the_process
-from optitune.objective import GivenBack, first_parameters, run_trial
+from optitune.objective import GivenBack, first_parameters, run_trial, usual_steps
 from optitune.pruner import build_pruner
 from optitune.sampler import build_sampler
 from optitune.settings import StudySettings
-from optitune.storage import explained_storage, is_file, open_storage
+from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study import Home
 from optitune.workers import Channel
 
@@ -35,14 +35,18 @@ class Job:
     Attributes:
         home: where the study lives.
         settings: with every `auto` resolved.
+        task: where the task comes from.
+        data_dir: where torchvision's files lie.
         device: as torch names it.
-        data: the file that `tasks.save` wrote.
+        data: the file that `task_data.save` wrote.
         target: how many finished trials the study is to have.
         deadline: when no further trial is begun, as `time.time` counts; None for never.
     """
 
     home: Home
     settings: StudySettings
+    task: tasks.Source
+    data_dir: Path
     device: str
     data: Path
     target: int
@@ -55,8 +59,8 @@ def open_study(home: Home, settings: StudySettings) -> optuna.Study:
     # a sampler of Optuna's by name is that and nothing else
     known_good = first_parameters(settings) if settings.sampler == "optitune" else []
     opened.sampler = build_sampler(settings.sampler, settings.seed, known_good)
-    images = opened.user_attrs[study.DATA]["train_images"]
-    epoch = -(-images // settings.batch_size)
+    examples = opened.user_attrs[study.DATA]["train_examples"]
+    epoch = usual_steps(settings, examples)
     opened.pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch)
     return opened
 
@@ -85,8 +89,8 @@ class Worker:
         self._channel = channel
         self._job = job
         self._device = torch.device(job.device)
-        self._task = tasks.find(job.settings.task)
-        data = tasks.load(job.data)
+        self._task = tasks.find(job.task, job.data_dir)
+        data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         opened = open_study(job.home, job.settings)
         self._desk = study.Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
@@ -104,7 +108,10 @@ class Worker:
             failures = failures + 1 if outcome == "failed" else 0
             if failures == FAILURES_IN_A_ROW:
                 name = self._job.home.name
-                raise OptituneError(f"{failures} trials in a row failed; see their reasons with: optitune show {name}")
+                raise OptituneError(
+                    f"{failures} trials in a row failed, the last with {self._reason}; "
+                    f"see all reasons with: optitune show {name}"
+                )
 
     def _over(self) -> bool:
         late = self._job.deadline is not None and time.time() >= self._job.deadline
@@ -123,8 +130,8 @@ class Worker:
             if progress is None:
                 self._channel.send("started", **about)
             else:
-                accuracy = progress.validation.accuracy if progress.validation else None
-                self._channel.send("progress", **about, epoch=progress.epoch, accuracy=accuracy)
+                value = progress.validation.value if progress.validation else None
+                self._channel.send("progress", **about, epoch=progress.epoch, value=value)
 
         try:
             result = run_trial(
@@ -140,8 +147,12 @@ class Worker:
         except GivenBack:
             self._desk.give_back(trial)
             return "given back"
-        except (RuntimeError, ValueError, MemoryError) as error:
-            reason = f"{type(error).__name__}: {error}"
+        except (OptituneError, *STORAGE_ERRORS):
+            raise
+        except Exception as error:
+            # a task's own code may fail in any way
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self._reason = reason
             self._desk.tell(trial, "failed", None, reason, 0.0)
             self._channel.send("failed", number=number, reason=reason)
             return "failed"

@@ -1,15 +1,19 @@
 """What a study is: from flags and `studies/<name>.toml` to one frozen, validated `StudySettings`."""
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from optitune import optimizers, schedules
-from optitune.errors import UsageError
-from optitune.validation import Strict, read_toml, validated
+from optitune import losses, optimizers, schedules
+from optitune.errors import UsageError, unknown
+from optitune.optimizers import Optimizer
+from optitune.own_optimizers import OwnOptimizer
+from optitune.search_space import EVERY, KNOBS, SAID, SearchSpace, build
+from optitune.space import Fixed
+from optitune.validation import Strict, inline, toml_key, validated
 
 Precision = Literal["fp32", "bf16"]
 Sampler = Literal["optitune", "tpe", "random", "qmc", "gp", "nsgaii"]
@@ -49,7 +53,12 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class StudySettings(Strict):
-    """Everything that decides what a trial is: runs with equal settings can share one study."""
+    """Everything that decides what a trial is: runs with equal settings can share one study.
+
+    A study's file has the same keys. What is said there of a hyperparameter (`lr = [1e-4, 0.1]`) or in a table of an
+    optimizer or a schedule (`adam.beta2 = 0.999`) is kept in `hyperparameters`, by owner; `search_space` says what
+    may be said there, and of the training settings and groups, which may be ranges too.
+    """
 
     task: str = "mnist-cnn"
     optimizers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)] = (
@@ -59,50 +68,202 @@ class StudySettings(Strict):
         schedules.DEFAULT_SCHEDULES
     )
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 5
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
-    train_images: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Any = 64
+    train_examples: Annotated[int, Field(ge=1)] | None = None
+    loss: str | None = None
+    label_smoothing: Any = 0.0
+    accumulation: Any = 1
+    clip_norm: Any = 0.0
+    l1: Any = 0.0
+    decay_biases: bool = False
+    warmup: Any = 0.0
+    groups: dict[str, Any] = Field(default_factory=dict)
     sampler: Sampler = "optitune"
     pruner: Pruner = "optitune"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    optimizer: tuple[OwnOptimizer, ...] = Field(default=(), strict=False)
+    hyperparameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
-    @field_validator("optimizers", "schedules")
+    @model_validator(mode="before")
     @classmethod
-    def _known(cls, names: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        find = optimizers.find if info.field_name == "optimizers" else schedules.find
-        for name in names:
-            try:
-                find(name)
-            except UsageError as error:
-                raise ValueError(str(error)) from None
+    def _gather(cls, data: Any) -> Any:
+        """Gather what is said of hyperparameters."""
+        if not isinstance(data, dict):
+            return data
+        rows = data.get("optimizer", ())
+        if isinstance(rows, dict):
+            raise ValueError("optimizer: each row is a table of a list: write [[optimizer]], with two brackets")
+        own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list | tuple) else []
+        taken = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
+        for row in own:
+            if row.get("name") in taken:
+                raise ValueError(f"optimizer: name = {row['name']!r}: means something else in a study; choose another")
+        owners, searchable = _names(own, optimizers.OPTIMIZERS)
+        if any(key not in cls.model_fields and key not in owners | searchable for key in data):
+            # other packages are looked at when their names may be meant, not before
+            owners, searchable = _names(own, optimizers.known())
+        gathered: dict[str, Any] = {}
+        said: dict[str, Any] = {}
+        for key, value in data.items():
+            if key in cls.model_fields and key != "hyperparameters":
+                gathered[key] = value
+            elif key in owners:
+                if not isinstance(value, dict):
+                    raise ValueError(f"{key} = {value!r}: must be a table, such as {key}.NAME = VALUE")
+                said[key] = value
+            elif key in searchable:
+                if isinstance(value, dict):
+                    raise ValueError(f"{key} = {value!r}: must be a value, or a list of two ends or of options")
+                said.setdefault(EVERY, {})[key] = value
+            elif key in ELSEWHERE and not isinstance(value, dict):
+                raise ValueError(
+                    f"{key} = {value!r}: is not of the study; say it by the flag --{key.replace('_', '-')}"
+                )
+            else:
+                settings = [name for name in cls.model_fields if name != "hyperparameters"]
+                names = [*settings, "trials", "timeout", *owners, *searchable]
+                raise ValueError(f"{key} = {value!r}: {unknown('key', key, names)}")
+        return {**gathered, "hyperparameters": said} if said else gathered
+
+    @field_validator("optimizers", "schedules", mode="before")
+    @classmethod
+    def _all(cls, names: Any, info: Any) -> Any:
+        if isinstance(names, str):
+            names = tuple(name.strip() for name in names.split(",") if name.strip())
+        if isinstance(names, list | tuple) and not names:
+            raise ValueError("must name at least one")
+        if names in (("all",), ["all"]):
+            return optimizers.available() if info.field_name == "optimizers" else tuple(schedules.SCHEDULES)
         return names
 
+    @field_validator("schedules")
+    @classmethod
+    def _known_schedules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _found(names, schedules.find)
 
-def from_file(path: Path) -> dict[str, Any]:
-    """What a study's file says; nothing where there is no such file.
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, name: str | None) -> str | None:
+        if name not in (None, losses.OF_TASK):
+            _found((str(name),), losses.find)
+        return name
+
+    @model_validator(mode="after")
+    def _fits(self) -> "StudySettings":
+        own = {row.name for row in self.optimizer}
+        if len(own) != len(self.optimizer):
+            raise ValueError("optimizer: a name stands twice")
+        for name in self.optimizers:
+            try:
+                registered = name in own or name in optimizers.OPTIMIZERS or name in optimizers.UNUSABLE
+                if not registered and name not in optimizers.known():
+                    raise unknown("optimizer", name, {*optimizers.known(), *own}, "(see 'optitune optimizers')")
+                if name not in own:
+                    optimizers.check_installed(optimizers.find(name))
+            except UsageError as error:
+                raise ValueError(f"optimizers = {list(self.optimizers)!r}: {error}") from None
+        space = self.space()
+        if self.loss not in (None, "cross-entropy") and space.training["label_smoothing"] != Fixed(0.0, SAID):
+            raise ValueError(
+                f"label_smoothing = {self.label_smoothing}: only cross-entropy has labels to smooth, not {self.loss}"
+            )
+        return self
+
+    def rows(self) -> list[Optimizer]:
+        """The competing optimizers, the study's own among them."""
+        own = {row.name: row.row() for row in self.optimizer}
+        return [own.get(name) or optimizers.find(name) for name in self.optimizers]
+
+    def space(self) -> SearchSpace:
+        """Where the study looks.
+
+        Raises:
+            ValueError: something that is said of a hyperparameter is not allowed.
+        """
+        training = {name: getattr(self, name) for name in KNOBS}
+        return build(self.rows(), self.schedules, self.epochs, self.hyperparameters, training, self.groups)
+
+    def document(self) -> dict[str, Any]:
+        """All of it as a study's file has it."""
+        told = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
+        for row in told["optimizer"]:
+            row["ranges"] = {
+                name: {key: value for key, value in parts.items() if value not in (None, [])}
+                for name, parts in row["ranges"].items()
+            }
+        told = {key: value for key, value in told.items() if value not in ({}, [])}
+        return {**told, **self.hyperparameters.get(EVERY, {}), **{k: v for k, v in self.hyperparameters.items() if k}}
+
+
+def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
+    """The names of all that may compete, and of all their hyperparameters; a study's own rows included."""
+    ranges = [{**row.ranges, **row.also} for row in registry.values()]
+    ranges += [dict(row.ranges(1)) for row in schedules.SCHEDULES.values()]
+    brought = [row.get(table) for row in own for table in ("ranges", "also")]
+    owners = {*(str(row.get("name")) for row in own), *registry, *schedules.SCHEDULES}
+    return owners, {name for each in [*ranges, *brought] if isinstance(each, dict) for name in each}
+
+
+def _found(names: tuple[str, ...], find: Callable[[str], Any]) -> tuple[str, ...]:
+    """`names`, if all can be found.
 
     Raises:
-        UsageError: a key is unknown or its value not allowed.
+        ValueError: one can not.
     """
-    if not path.is_file():
-        return {}
-    said = read_toml(path)
-    validated(StudySettings, said, str(path))
-    return said
+    for name in names:
+        try:
+            find(name)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+    return names
 
 
-def flag(key: str) -> str:
-    """The command-line flag that sets `key`."""
-    return "--" + key.replace("_", "-")
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, table by table; what stands in both is as `over` has it."""
+    both = dict(under)
+    for key, value in over.items():
+        known = both.get(key)
+        both[key] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+ELSEWHERE = ("workers", "device", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
+"""Flags of a search that say nothing of what the study is."""
+
+
+ORDER = "order of groups"
+
+
+def flag(key: str, value: Any) -> str:
+    """What is typed to set `key`."""
+    if key in FLAGS and (key in ("optimizers", "schedules") or not isinstance(value, list)):
+        return f"--{key.replace('_', '-')} {_typed(value)}"
+    return shlex.join(["--set", f"{key}={inline(value)}"])
+
+
+FLAGS = (
+    "task",
+    "optimizers",
+    "schedules",
+    "epochs",
+    "batch_size",
+    "train_examples",
+    "sampler",
+    "pruner",
+    "precision",
+    "seed",
+)
+"""Settings that have a flag of their own; all others are set by `--set`."""
 
 
 def resolve(
-    flags: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
+    said: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
 ) -> StudySettings:
-    """The settings of a study: what is said by flag, else in its file, else what it was made with, else the defaults.
+    """The settings of a study: what was typed, else in its file, else what it was made with, else the defaults.
 
     Args:
-        flags: what was typed, by key.
+        said: what was typed, by key.
         file: what the study's file says, by key.
         stored: what an existing study was made with; None for a new one.
         study: the study's name, for messages.
@@ -110,18 +271,34 @@ def resolve(
     Raises:
         UsageError: a value is not allowed, or differs from what the study was made with.
     """
-    said = {**file, **flags}
+    told = merged(file, said)
     if stored is None:
-        return validated(StudySettings, said, f"study '{study}'")
-    wanted = validated(StudySettings, {**stored, **said}, f"study '{study}'")
+        return validated(StudySettings, told, f"study '{study}'")
     made = validated(StudySettings, dict(stored), f"study '{study}' as stored")
+    kept = made.document()
+    for owner in set(made.hyperparameters) - {EVERY} - _competing(told, made):
+        # what was said of those that no longer compete is a difference, no fault
+        del kept[owner]
+    wanted = validated(StudySettings, merged(kept, told), f"study '{study}'")
     if wanted.precision == "auto":
         wanted = wanted.model_copy(update={"precision": made.precision})
-    differences = differing(wanted.model_dump(), made.model_dump())
+    now, then = _compared(wanted), _compared(made)
+    differences = differing(now, then)
+    if any(key.startswith("groups.") for key in differences):
+        differences.pop(ORDER, None)
     if differences:
-        keep = [f"{flag(key)} {_typed(value)}" for key, (_, value) in differences.items() if value is not None]
+        rows = sorted({key.split(".")[1] for key in differences if key.startswith("optimizer.")})
+        keep = [f"the row of '{name}' as it was" for name in rows]
+        keep += [
+            flag(key, value)
+            for key, (_, value) in differences.items()
+            if value is not None and not key.startswith("optimizer.") and key != ORDER
+        ]
+        keep += ["the groups in their order"] * (ORDER in differences)
         unset = [key for key, (_, value) in differences.items() if value is None]
-        nothing = [flag(key) for key in unset if key in flags] + [f"{key} in its file" for key in unset if key in file]
+        typed, filed = flat(said), flat(file)
+        nothing = [flag(key, typed[key]).rpartition(" ")[0] if key in FLAGS else key for key in unset if key in typed]
+        nothing += [f"{key} in its file" for key in unset if key in filed]
         ways = [" ".join(keep)] * bool(keep) + ["nothing of " + ", ".join(nothing)] * bool(nothing)
         listed = ", ".join(
             f"{key} {_typed(made_value)} (now {_typed(now)})" for key, (now, made_value) in differences.items()
@@ -134,6 +311,32 @@ def resolve(
     return made
 
 
+def _competing(told: Mapping[str, Any], made: StudySettings) -> set[str]:
+    """The optimizers and schedules that are to compete now, as far as can be told before they are validated."""
+    names: set[str] = set()
+    for key, before in (("optimizers", made.optimizers), ("schedules", made.schedules)):
+        said = told.get(key, before)
+        names |= {str(name) for name in (said.split(",") if isinstance(said, str) else said)}
+    return names | (set(made.hyperparameters) if "all" in names else set())
+
+
+def _compared(settings: StudySettings) -> dict[str, Any]:
+    """Settings by dotted key; own rows by their names, and the order of groups, where the first that fits holds."""
+    document = settings.document()
+    rows = {row["name"]: row for row in document.pop("optimizer", [])}
+    order = {ORDER: list(settings.groups)} if len(settings.groups) > 1 else {}
+    return flat({**document, **({"optimizer": rows} if rows else {})}) | order
+
+
+def flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """A document without tables in tables: each value by its dotted key."""
+    flattened: dict[str, Any] = {}
+    for key, value in document.items():
+        name = f"{above}.{toml_key(key)}" if above else toml_key(key)
+        flattened |= flat(value, name) if isinstance(value, Mapping) else {name: value}
+    return flattened
+
+
 def differing(now: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys whose values differ, with both values."""
     keys = list(made) + [key for key in now if key not in made]
@@ -143,5 +346,5 @@ def differing(now: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, tupl
 def _typed(value: Any) -> str:
     """A value as a user would type it."""
     if value is None:
-        return "all"
-    return ",".join(value) if isinstance(value, list | tuple) else str(value)
+        return "unsaid"
+    return ",".join(str(each) for each in value) if isinstance(value, list | tuple) else str(value)

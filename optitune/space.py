@@ -1,7 +1,7 @@
 """Ranges of hyperparameters as frozen data."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log
 from typing import Any, Literal
 
 Scale = Literal["linear", "log", "complement"]
@@ -17,7 +17,8 @@ class Float:
 
     `scale` says along which axis equal steps matter equally: the value itself (`linear`), its
     logarithm (`log`), or the logarithm of one minus the value (`complement`), on which momentum
-    0.9, 0.99 and 0.999 are equally far apart.
+    0.9, 0.99 and 0.999 are equally far apart. `closed` says that nothing worth trying lies beyond
+    the ends, so that a best value there is no reason to widen the range.
 
     Raises:
         ValueError: the range is empty, not finite, or impossible on its scale.
@@ -27,6 +28,7 @@ class Float:
     high: float
     scale: Scale = "linear"
     source: str = ""
+    closed: bool = False
 
     def __post_init__(self) -> None:
         if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
@@ -43,6 +45,17 @@ class Float:
         """The extreme values, for tests that try the corners of a space."""
         return self.low, self.high
 
+    def place(self, value: float) -> float:
+        """Where `value` lies between the ends, 0 to 1, along the axis of the scale."""
+        low, at, high = (self._axis(each) for each in (self.low, value, self.high))
+        # ends that are one number by rounding have no place between them
+        return (at - low) / (high - low) if high > low else 0.5
+
+    def _axis(self, value: float) -> float:
+        if self.scale == "linear":
+            return value
+        return log(value) if self.scale == "log" else -log(1 - value)
+
     def __str__(self) -> str:
         words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}
         return f"{self.low:g} to {self.high:g}{words[self.scale]}"
@@ -50,7 +63,7 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """Whole numbers from `low` to `high`, both included.
+    """Whole numbers from `low` to `high`, both included; `closed` as for `Float`.
 
     Raises:
         ValueError: `low` is above `high`.
@@ -59,6 +72,7 @@ class Int:
     low: int
     high: int
     source: str = ""
+    closed: bool = False
 
     def __post_init__(self) -> None:
         if self.low > self.high:
@@ -101,7 +115,25 @@ class Choice:
         return " or ".join(str(option) for option in self.options)
 
 
-Range = Float | Int | Choice
+@dataclass(frozen=True)
+class Fixed:
+    """One value, always the same: a hyperparameter that is not searched."""
+
+    value: bool | int | float | str
+    source: str = ""
+
+    def contains(self, value: Any) -> bool:
+        return isinstance(value, bool) == isinstance(self.value, bool) and bool(value == self.value)
+
+    def ends(self) -> tuple[bool | int | float | str, ...]:
+        """The one value, for tests that try the corners of a space."""
+        return (self.value,)
+
+    def __str__(self) -> str:
+        return f"always {self.value}"
+
+
+Range = Float | Int | Choice | Fixed
 
 
 def around(value: float, factor: float, source: str = "") -> Float:

@@ -140,6 +140,10 @@ def _opened(url: str, create: bool, options: dict[str, Any]) -> RDBStorage:
     return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
 
 
+STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
+"""What a database that fails raises."""
+
+
 @contextmanager
 def explained_storage(url: str) -> Iterator[None]:
     """Turn a database's errors into an `OptituneError` that names the storage and the cause.
@@ -149,7 +153,7 @@ def explained_storage(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except STORAGE_ERRORS as error:
         raise OptituneError(
             f"the storage {shown(url)} failed: {_cause(error)}; what was finished is kept, run the same command again"
         ) from error

@@ -1,6 +1,5 @@
 """A study in its storage: create or resume it, take its trials one by one, read it back as plain records."""
 
-import json
 import os
 import platform
 import socket
@@ -22,12 +21,12 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optitune import optimizers, schedules
 from optitune.configuration import Configuration
 from optitune.errors import UsageError, unknown
 from optitune.files import explained, make_folder
+from optitune.metrics import Metric
 from optitune.records import Outcome, TrialRecord
-from optitune.settings import StudySettings, differing
+from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
 
 OWNER = "owner"
@@ -68,13 +67,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def ranges(settings: StudySettings) -> dict[str, dict[str, str]]:
-    """Where this version looks for the settings of every competitor, in words."""
-    rows: dict[str, Mapping[str, Any]] = {name: optimizers.find(name).ranges for name in settings.optimizers}
-    rows |= {f"schedule {name}": schedules.find(name).ranges(settings.epochs) for name in settings.schedules}
-    return {name: {key: str(value) for key, value in row.items()} for name, row in rows.items()}
-
-
 def load(storage: RDBStorage, name: str) -> optuna.Study | None:
     """The study called `name`, or None."""
     try:
@@ -110,11 +102,13 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
 
 
 def is_blank(study: optuna.Study) -> bool:
-    """Whether the making of the study was interrupted before anything was written into it."""
-    return not study.user_attrs and study.direction == StudyDirection.MAXIMIZE and not study.get_trials(deepcopy=False)
+    """Whether nothing was written into the study: its making may have been interrupted."""
+    return not study.user_attrs and not study.get_trials(deepcopy=False)
 
 
-def create_or_resume(storage: RDBStorage, name: str, settings: StudySettings, data: Mapping[str, Any]) -> optuna.Study:
+def create_or_resume(
+    storage: RDBStorage, name: str, settings: StudySettings, data: Mapping[str, Any], metric: Metric
+) -> optuna.Study:
     """The study called `name`, made if it is not there.
 
     Args:
@@ -122,18 +116,20 @@ def create_or_resume(storage: RDBStorage, name: str, settings: StudySettings, da
         name: of the study.
         settings: with every `auto` resolved.
         data: what the trials are trained and judged on: checksum and sizes.
+        metric: what they are judged by.
 
     Raises:
         UsageError: it is there and was made from other settings, data or ranges.
     """
-    made_from = {SETTINGS: json.loads(settings.model_dump_json()), DATA: dict(data), RANGES: ranges(settings)}
+    judged = {"metric": metric.name, "direction": metric.direction}
+    made_from = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: settings.space().words()}
     study = load(storage, name)
     if study is None:
         try:
-            study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+            study = optuna.create_study(storage=storage, study_name=name, direction=metric.direction)
         except DuplicatedStudyError:  # another process was faster
             study = find(storage, name)
-    if not is_blank(study):
+    if not is_blank(study) or study.direction.name.lower() != metric.direction:
         stored_settings(study)
     for key, value in {**made_from, VERSIONS: versions()}.items():
         # one by one, so that a study whose making was interrupted is completed
@@ -142,11 +138,12 @@ def create_or_resume(storage: RDBStorage, name: str, settings: StudySettings, da
     if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(["validation accuracy"])
+            study.set_metric_names([f"validation {metric.name}"])
     for key, wanted in made_from.items():
         found = study.user_attrs[key]
         if found != wanted:
-            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in differing(wanted, found).items())
+            changes = differing(flat(wanted), flat(found))
+            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in changes.items())
             raise UsageError(
                 f"study '{name}' was made with other {key}: {changed}. "
                 f"To start another, add --study {name}-2; to go on with it, use what it was made with "
@@ -328,12 +325,13 @@ class Ledger:
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
+        self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._ended: dict[int, TrialRecord] = {}
 
     def read(self) -> list[TrialRecord]:
         rows = []
         for trial in self._study.get_trials(deepcopy=False):
-            row = self._ended.get(trial.number) or _record(trial)
+            row = self._ended.get(trial.number) or _record(trial, self._sign)
             if trial.state.is_finished():
                 self._ended[trial.number] = row
             rows.append(row)
@@ -345,8 +343,9 @@ def records(study: optuna.Study) -> list[TrialRecord]:
     return Ledger(study).read()
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
     attrs = trial.user_attrs
+    value = trial.value if trial.state == TrialState.COMPLETE else None
     names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     state = names.get(trial.state, trial.state.name.lower())
     outcome: Outcome = attrs.get(OUTCOME, state) if trial.state.is_finished() else state  # type: ignore[assignment]
@@ -355,11 +354,12 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         number=trial.number,
         outcome=outcome,
         configuration=Configuration.model_validate(configuration) if configuration else None,
-        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        value=value,
         reason=attrs.get(REASON, ""),
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=attrs.get(SECONDS),
         same_as=attrs.get(SAME_AS),
+        score=None if value is None else sign * value,
     )
 
 
@@ -369,11 +369,11 @@ def record(study: optuna.Study, number: int) -> TrialRecord:
     Raises:
         UsageError: there is none.
     """
-    trials = study.get_trials(deepcopy=False)
-    for trial in trials:
-        if trial.number == number:
-            return _record(trial)
-    held = f"it has trials 0 to {len(trials) - 1}" if trials else "it has no trials yet"
+    rows = records(study)
+    for row in rows:
+        if row.number == number:
+            return row
+    held = f"it has trials 0 to {len(rows) - 1}" if rows else "it has no trials yet"
     raise UsageError(f"study '{study.study_name}' has no trial {number}: {held}")
 
 

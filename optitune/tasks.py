@@ -1,133 +1,306 @@
-"""Tasks: data, model and loss under one name. Adding a built-in task is adding a row."""
+"""Tasks: data, model, loss and metric under one name, built in or the user's own."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib
+import importlib.util
+import random
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
+from typing import Any, Literal
 
+import cloudpickle
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from optitune import models
-from optitune.data import DATASETS, Images, load_train, share, shared, split
-from optitune.errors import UsageError, unknown
+from optitune import losses, metrics, models
+from optitune.data import Examples
+from optitune.datasets import DATASETS, load_train
+from optitune.datasets import load_test as load_test_of
+from optitune.errors import OptituneError, UsageError, unknown
+from optitune.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+Data = Examples | Dataset[Any] | tuple[Any, Any]
+"""Examples: inputs and targets as tensors or arrays, or a torch data set of (input, target)."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, on what.
+    """What is trained, on what, and how it is judged.
+
+    Attributes:
+        model: builds a fresh network; its initial weights come from torch's global generator.
+        data: everything but the test set, or a function without arguments that gives it: a pair of tensors or arrays
+            (inputs, targets), or a torch data set of such pairs.
+        test: the test set likewise; without one, a fifth of `data` is sealed away from every search.
+        loss: a name in `losses.LOSSES`, or a function (outputs, targets) -> mean loss, ().
+        metric: a name in `metrics.METRICS`, or a `Metric`.
+        validation: what a search holds out for validation: a share of the data, or a number of examples.
+        name: what tables and files call it.
+        about: data and network in a few words.
+        in_memory: whether a torch data set is read into memory once; None to decide by its size, and by whether its
+            examples are the same when read again.
+        channels_last: whether weights of convolutions lie channels last in memory, which is faster; a network
+            that calls `view` on their outputs then fails.
+        precision: what `auto` means for this task: `fp32`, or `auto` for bfloat16 where the hardware is fast at it.
+
+    Raises:
+        UsageError: something is not of its kind.
+    """
+
+    _: KW_ONLY
+    model: models.ModelFactory
+    data: Data | Callable[[], Data] | None
+    test: Data | Callable[[], Data] | None = None
+    loss: str | Loss = "cross-entropy"
+    metric: str | Metric = "accuracy"
+    validation: int | float = 0.2
+    name: str = ""
+    about: str = ""
+    in_memory: bool | None = None
+    channels_last: bool = False
+    precision: Literal["fp32", "auto"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            raise UsageError(
+                f"Task(model=...): is {kind(self.model)}, but must be a function that builds a fresh network, "
+                "since every trial trains one of its own: write model=lambda: Net()"
+            )
+        if isinstance(self.loss, str):
+            losses.find(self.loss)
+        elif not callable(self.loss):
+            raise UsageError(f"Task(loss=...): is {kind(self.loss)}, but must be a name or a function")
+        if isinstance(self.metric, str):
+            metrics.find(self.metric)
+        elif not isinstance(self.metric, Metric):
+            raise UsageError(f"Task(metric=...): is {kind(self.metric)}, but must be a name or a Metric")
+        held = self.validation
+        is_number = isinstance(held, int | float) and not isinstance(held, bool)
+        if not is_number or not (held >= 1 if isinstance(held, int) else 0 < held < 1):
+            raise UsageError(f"Task(validation={held!r}): must be a share between 0 and 1, or a number of examples")
+        for field, value, allowed in (
+            ("precision", self.precision, ("fp32", "auto")),
+            ("in_memory", self.in_memory, (None, True, False)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"Task({field}={value!r}): must be one of {', '.join(map(repr, allowed))}")
+
+    @property
+    def judge(self) -> Metric:
+        """The metric itself."""
+        return metrics.find(self.metric) if isinstance(self.metric, str) else self.metric
+
+    @property
+    def own_loss(self) -> Loss | None:
+        """The loss where it is a function of the task's own."""
+        return None if isinstance(self.loss, str) else self.loss
+
+    @property
+    def loss_name(self) -> str:
+        """The loss as a study's settings call it."""
+        return self.loss if isinstance(self.loss, str) else losses.OF_TASK
+
+
+def kind(value: Any) -> str:
+    return f"of type {type(value).__name__}"
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A task of the package.
 
     Attributes:
         name: what a user types.
-        dataset: a name in `data.DATASETS`.
-        model: builds a fresh network; its initial weights come from torch's global generator.
+        dataset: a name in `datasets.DATASETS`.
+        model: builds a fresh network.
         about: the network in a few words.
-        loss: (logits (batch, classes), labels (batch,)) -> mean loss, ().
-        validation: how many images a search holds out for validation.
+        validation: how many examples a search holds out.
     """
 
     name: str
     dataset: str
     model: models.ModelFactory
     about: str
-    loss: Loss = functional.cross_entropy
     validation: int = 5_000
+
+    def task(self, data_dir: Path) -> Task:
+        return Task(
+            name=self.name,
+            model=self.model,
+            data=partial(load_train, self.dataset, data_dir),
+            test=partial(load_test_of, self.dataset, data_dir),
+            validation=self.validation,
+            about=self.described(),
+            channels_last=True,
+            precision="auto",
+        )
+
+    def described(self) -> str:
+        """Data and network in a line."""
+        return f"{DATASETS[self.dataset].about}; {self.about}"
 
 
 ROWS = (
-    Task("mnist-cnn", "mnist", models.mnist_cnn, "2 convolutions (32, 64), linear 3136-128-10"),
-    Task(
+    BuiltIn("mnist-cnn", "mnist", models.mnist_cnn, "2 convolutions (32, 64), linear 3136-128-10"),
+    BuiltIn(
         "mnist-mlp", "mnist", models.mnist_mlp, "perceptron 784-300-200-10, ReLU after every layer, the last included"
     ),
-    Task("mnist-net", "mnist", models.mnist_net, "perceptron 784-128-10"),
-    Task("fashion-mnist-cnn", "fashion-mnist", models.mnist_cnn, "the network of mnist-cnn"),
-    Task("kmnist-cnn", "kmnist", models.mnist_cnn, "the network of mnist-cnn"),
-    Task("digits", "digits", models.digits_cnn, "2 convolutions (16, 32), linear 128-64-10", validation=287),
+    BuiltIn("mnist-net", "mnist", models.mnist_net, "perceptron 784-128-10"),
+    BuiltIn("fashion-mnist-cnn", "fashion-mnist", models.mnist_cnn, "the network of mnist-cnn"),
+    BuiltIn("kmnist-cnn", "kmnist", models.mnist_cnn, "the network of mnist-cnn"),
+    BuiltIn("digits", "digits", models.digits_cnn, "2 convolutions (16, 32), linear 128-64-10", validation=287),
 )
 
-TASKS: Mapping[str, Task] = MappingProxyType({row.name: row for row in ROWS})
+TASKS: Mapping[str, BuiltIn] = MappingProxyType({row.name: row for row in ROWS})
+
+Source = str | bytes
+"""Where a task comes from: the name of a built-in one, `module:function`, `file.py:function`, or what `packed` gave."""
 
 
-def find(name: str) -> Task:
-    """The task called `name`.
+def study_of(source: str) -> str:
+    """The name of a study of this task, where it is given no other: the task's, or that of its file or module."""
+    place = source.rpartition(":")[0] or source
+    name = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2] if ":" in source else place
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._") or "study"
+
+
+FROM_PYTHON = "python:"
+"""What the name of a task begins with that was given as an object."""
+
+
+def packed(task: Task) -> bytes:
+    """A task for another process, its functions included.
 
     Raises:
-        UsageError: there is none; the message has the nearest names.
+        UsageError: it holds something that cannot go there.
     """
     try:
-        return TASKS[name]
-    except KeyError:
-        raise unknown("task", name, TASKS, "(see 'optitune tasks')") from None
+        return bytes(cloudpickle.dumps(task))
+    except Exception as error:
+        raise UsageError(
+            f"task '{task.name}': cannot be handed to worker processes: {type(error).__name__}: {error}; "
+            "make what it holds within its functions"
+        ) from None
 
 
-@dataclass(frozen=True)
-class SearchData:
-    """What a search may see.
-
-    Attributes:
-        train: images to train on, in a fixed random order.
-        validation: images to judge on, disjoint from `train`, in a fixed random order.
-        checksum: of everything but the test set, before any split.
-    """
-
-    train: Images
-    validation: Images
-    checksum: str
-
-
-def search_data(task: Task, data_dir: Path, train_images: int | None) -> SearchData:
-    """Load a task's data and split it once, stratified, always the same way.
-
-    Args:
-        task: whose data.
-        data_dir: where torchvision's files lie.
-        train_images: train on a fixed random subset of this size; None for all.
+def find(source: Source, data_dir: Path) -> Task:
+    """The task that `source` means.
 
     Raises:
-        OptituneError: the data cannot be had.
-        UsageError: there are fewer images than `train_images`, or too few to hold out a validation set.
+        UsageError: there is none of that name, or the user's own cannot be imported or is no `Task`.
     """
-    everything = load_train(task.dataset, data_dir)
-    if len(everything) < 2 * task.validation:
+    if isinstance(source, bytes):
+        task: Task = cloudpickle.loads(source)
+        return task
+    if source in TASKS:
+        return TASKS[source].task(data_dir)
+    if source.startswith(FROM_PYTHON):
         raise UsageError(
-            f"task '{task.name}' holds out {task.validation} images for validation, "
-            f"but there are only {len(everything)} in {data_dir}: is the data set complete?"
+            f"task '{source}' was given as an object from Python: go on there, with optitune.search and "
+            "optitune.retrain, or put it into a file and name that as FILE.py:FUNCTION"
         )
-    train, validation = split(everything.labels, task.validation)
-    if train_images is not None and train_images > len(train):
-        raise UsageError(
-            f"--train-images {train_images}: task '{task.name}' has {len(train)} images to train on; "
-            "ask for at most that"
-        )
-    chosen = train[:train_images]
-    return SearchData(everything.take(chosen), everything.take(validation), everything.checksum())
+    if ":" not in source:
+        raise unknown("task", source, TASKS, "(see 'optitune tasks'; your own is FILE.py:FUNCTION)")
+    place, _, name = source.rpartition(":")
+    module = _imported(source, place)
+    made = getattr(module, name, None)
+    if made is None:
+        near = [key for key, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
+        raise unknown(f"function in {place}", name, near)
+    if not isinstance(made, Task):
+        if not callable(made):
+            raise UsageError(f"task '{source}': {name} is {kind(made)}, but must be a function that gives a Task")
+        with theirs(source, f"{name}()"):
+            made = made()
+    if not isinstance(made, Task):
+        raise UsageError(f"task '{source}': {name}() gives something {kind(made)}, but must give an optitune.Task")
+    return replace(made, name=made.name or source)
 
 
-def save(data: SearchData, path: Path) -> None:
-    """Write `data` where worker processes find it.
+def _imported(source: str, place: str) -> ModuleType:
+    """The module at `place`, a file or a dotted name.
 
     Raises:
-        OptituneError: the file cannot be written.
+        UsageError: there is none, or its import fails.
     """
-    share({"train": data.train, "validation": data.validation}, path, {"checksum": data.checksum})
+    if not place.endswith(".py"):
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        with theirs(source, f"import {place}"):
+            return importlib.import_module(place)
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise UsageError(f"task '{source}': there is no file {path}; 'optitune task-template' writes one to begin with")
+    if str(path.parent) not in sys.path:
+        # what lies beside the file can be imported by it
+        sys.path.insert(0, str(path.parent))
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    name = path.stem if known is None else f"optitune_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with theirs(source, f"import {place}"):
+            spec.loader.exec_module(module)
+    except UsageError:
+        del sys.modules[name]
+        raise
+    return module
 
 
-def load(path: Path) -> SearchData:
-    """What `save` wrote, shared by all processes."""
-    parts, about = shared(path)
-    return SearchData(**parts, checksum=about["checksum"])
+@contextmanager
+def theirs(task: str, doing: str) -> Iterator[None]:
+    """Turn whatever goes wrong in a user's own code into one message that names the place.
+
+    Raises:
+        UsageError: something went wrong.
+    """
+    try:
+        yield
+    except OptituneError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _of_a_library(frame.filename)]
+        place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        if isinstance(error, SyntaxError) and error.filename:
+            place = f" ({error.filename}, line {error.lineno})"
+        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        raise UsageError(f"task '{task}': {doing} fails: {type(error).__name__}: {text}{place}") from error
 
 
-def described(task: Task) -> str:
-    """The task's data and network in a line."""
-    return f"{DATASETS[task.dataset].about}; {task.about}"
+def _of_a_library(file: str) -> bool:
+    return file.startswith("<") or "site-packages" in file or str(Path(__file__).parent) in file or "lib/python" in file
 
 
-def build(task: Task, seed: int, device: torch.device) -> torch.nn.Module:
-    """A fresh network whose initial weights follow from `seed` alone, channels last in memory."""
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a network or a data set may draw from."""
     torch.manual_seed(seed)
-    model: torch.nn.Module = task.model().to(device).to(memory_format=torch.channels_last)
-    return model
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def build(task: Task, seed: int, device: torch.device) -> nn.Module:
+    """A fresh network whose initial weights follow from `seed` alone.
+
+    Raises:
+        UsageError: the task gives none.
+    """
+    seed_everything(seed)
+    model = task.model()
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"task '{task.name}': model() gives something {kind(model)}, but must give a torch.nn.Module")
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if task.channels_last else model

@@ -1,9 +1,13 @@
 """What every validated file and setting shares: strict models, and their errors in one plain sentence."""
 
+import json
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optitune.errors import OptituneError, UsageError
@@ -74,3 +78,17 @@ def existing(path: Path, advice: str) -> Path:
     if not path.is_file():
         raise OptituneError(f"there is no {path}: {advice}")
     return path
+
+
+def inline(value: Any) -> str:
+    """A value as TOML on one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{toml_key(key)} = {inline(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(inline(each) for each in value) + "]"
+    return tomli_w.dumps({"key": value}).partition("=")[2].strip()
+
+
+def toml_key(key: str) -> str:
+    """A key as TOML has it, in quotes where it needs them."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

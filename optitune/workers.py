@@ -9,6 +9,7 @@ that memory.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from optitune.errors import Interrupted, OptituneError, UsageError
@@ -110,7 +112,7 @@ def warm_up(*modules: str) -> None:
         from multiprocessing.forkserver import ensure_running
 
         context.set_forkserver_preload(list(modules))
-        with _ctrl_c_ignored():
+        with _ctrl_c_ignored(), _main_kept_out():
             ensure_running()
 
 
@@ -180,7 +182,7 @@ class Pool:
             name=f"optitune-worker-{worker}",
             daemon=True,
         )
-        with _ctrl_c_ignored():
+        with _ctrl_c_ignored(), _main_kept_out():
             process.start()
         theirs.close()
         self._processes[worker], self._connections[worker] = process, ours
@@ -251,6 +253,20 @@ class Pool:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _main_kept_out() -> Iterator[None]:
+    """Keep a new process from importing the user's script: a search called there would begin again in every worker.
+
+    Workers need nothing of it: a task that was defined there comes with its functions (`tasks.packed`).
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

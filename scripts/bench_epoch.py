@@ -24,40 +24,45 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
-from optitune import tasks
-from optitune.configuration import Configuration
-from optitune.data import load_train, split
+from optitune import metrics, task_data, tasks
+from optitune.building import build_loss
+from optitune.configuration import Configuration, TrainingSettings
+from optitune.data import split
+from optitune.datasets import load_train
 from optitune.engine import Plan, Training, evaluate
 from optitune.machine import own_the_process
+from optitune.task_data import SearchData
 from optitune.workers import auto
 
 ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},
     "schedule": {"name": "constant", "settings": {}},
+    "training": {"batch_size": BATCH},
 }
+ROW = tasks.TASKS["mnist-cnn"]
+TASK = ROW.task(Path())
+LOSS, ACCURACY = build_loss(TrainingSettings(), None), metrics.find("accuracy")
 EPOCHS = 3
 IMAGES = 10_000
 
 
-def training(data: tasks.SearchData, precision: str, epochs: int, seed: int) -> Training:
+def training(data: SearchData, precision: str, epochs: int, seed: int) -> Training:
     """Ours, on the same images."""
-    task = tasks.find("mnist-cnn")
-    plan = Plan(Configuration.model_validate(ADAM), task.loss, epochs, BATCH, seed, precision)  # type: ignore[arg-type]
-    return Training(tasks.build(task, seed, torch.device("cpu")), plan, data.train)
+    plan = Plan(Configuration.model_validate(ADAM), LOSS, ACCURACY, epochs, seed, precision)  # type: ignore[arg-type]
+    return Training(tasks.build(TASK, seed, torch.device("cpu")), plan, data.train)
 
 
 def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:
     """A worker: warm up, wait for the others, train, say how fast."""
     own_the_process()
-    data = tasks.load(path)
-    warm = tasks.SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
+    data = task_data.load(path, TASK)
+    warm = SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
     for _ in training(warm, precision, 1, 0).run():
         pass
-    timed = training(tasks.SearchData(data.train.take(slice(0, steps * BATCH)), data.validation, ""), precision, 1, 0)
+    timed = training(SearchData(data.train.take(slice(0, steps * BATCH)), data.validation, ""), precision, 1, 0)
     barrier.wait()
     began = time.perf_counter()
     for _ in timed.run():
@@ -131,7 +136,7 @@ def demand(precision: str) -> tuple[float, float]:
     return counter.get_total_flops() / BATCH, traffic / BATCH
 
 
-def accuracies(data: tasks.SearchData, loader: Any, judge: Any, seeds: int) -> dict[str, list[float]]:
+def accuracies(data: SearchData, loader: Any, judge: Any, seeds: int) -> dict[str, list[float]]:
     """Validation accuracy after the same epochs on the same images, by seed."""
     found: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
     for seed in range(seeds):
@@ -142,7 +147,7 @@ def accuracies(data: tasks.SearchData, loader: Any, judge: Any, seeds: int) -> d
             for _ in run.run():
                 pass
             found[precision].append(
-                evaluate(run.model, data.validation, functional.cross_entropy, precision).accuracy  # type: ignore[arg-type]
+                evaluate(run.model, data.validation, LOSS, ACCURACY, precision).value  # type: ignore[arg-type]
             )
     return found
 
@@ -155,15 +160,16 @@ def main() -> None:
     parser.add_argument("--accuracy-seeds", type=int, default=0)
     options = parser.parse_args()
 
-    data = tasks.search_data(tasks.find("mnist-cnn"), options.data_dir, IMAGES)
-    train, held_out = split(load_train("mnist", options.data_dir).labels, tasks.find("mnist-cnn").validation)
+    data = task_data.search_data(ROW.task(options.data_dir), IMAGES)
+    labels = load_train(ROW.dataset, options.data_dir).targets
+    train, held_out = split(labels, len(labels), ROW.validation)
     loader = tutorial_loader(options.data_dir, train[:IMAGES])
     judge = tutorial_loader(options.data_dir, held_out, batch=VALIDATION_BATCH, shuffle=False)
     workers = auto(None, 0, 1_000)
     path = Path("bench-epoch.safetensors")
     speeds: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
     try:
-        tasks.save(data, path)
+        task_data.save(data, path)
         for _ in range(options.rounds):
             speeds["tutorial"].append(tutorial(loader, options.steps)[1])
             for precision in ("fp32", "bf16"):

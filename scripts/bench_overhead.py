@@ -1,6 +1,6 @@
 """What a search costs beside training: its share of the wall clock, its memory, and how both grow with trials.
 
-    python scripts/bench_overhead.py --data-dir DIR [--trials 50] [--epochs 5] [--train-images N]
+    python scripts/bench_overhead.py --data-dir DIR [--trials 50] [--epochs 5] [--train-examples N]
     python scripts/bench_overhead.py --growth [--sizes 50,500,5000] [--storage URL]
 
 The first runs one real search in a folder of its own and tells from the times that its trials wrote down where
@@ -37,9 +37,10 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import objective, study
-from optitune.search import Keeper
+from optitune import metrics, objective, study
+from optitune.search_space import LR_FACTOR
 from optitune.search_worker import open_study
+from optitune.searching import Keeper
 from optitune.settings import StudySettings
 from optitune.storage import is_file, open_storage, sqlite_url
 
@@ -47,7 +48,8 @@ POLL_S = 2.0
 EPOCH_STEPS = 860
 """Steps of an epoch of MNIST in batches of 64."""
 
-FACTS = {"dataset": "mnist", "checksum": "sha256:" + 64 * "0", "train_images": 55_000, "validation_images": 5_000}
+FACTS = {"checksum": "sha256:" + 64 * "0", "train_examples": 55_000, "validation_examples": 5_000}
+ACCURACY = metrics.find("accuracy")
 STARTS = 5
 
 
@@ -173,8 +175,8 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run one real search, print where its time and memory went, and return that as data."""
     command = [sys.executable, "-m", "optitune", "search", "--json", "--data-dir", str(options.data_dir)]
     command += ["--studies-dir", str(folder), "--trials", str(options.trials), "--epochs", str(options.epochs)]
-    if options.train_images:
-        command += ["--train-images", str(options.train_images)]
+    if options.train_examples:
+        command += ["--train-examples", str(options.train_examples)]
     began, ended, peaks, together, parent, printed = watched(command)
     task = json.loads(printed)["task"]
     trials = study.find(open_storage(sqlite_url(folder / task / "study.db"), create=False), task).trials
@@ -204,7 +206,7 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "trials": len(spans),
         "epochs": options.epochs,
-        "train_images": options.train_images,
+        "train_examples": options.train_examples,
         "wall_s": round(ended - began, 2),
         "workers": len(workers),
         "parts_s": {name: round(value, 2) for name, value in parts.items()},
@@ -220,12 +222,13 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
     """Finished trials, drawn at random as `objective.suggest` draws, with curves that depend a little on the draw."""
     chance = random.Random(0)  # noqa: S311
+    space = settings.space()
     source = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     began = datetime.datetime.now() - datetime.timedelta(days=1)
     for number in range(trials):
         trial = source.ask()
-        configuration = objective.suggest(trial, settings)
-        best = 0.99 - 0.01 * abs(trial.params[objective.LR_FACTOR] - 1) - 0.02 * chance.random()
+        configuration = objective.suggest(trial, settings, space)
+        best = 0.99 - 0.01 * abs(trial.params[LR_FACTOR] - 1) - 0.02 * chance.random()
         evaluations = objective.EVALUATIONS_PER_EPOCH * settings.epochs
         pruned = number >= len(settings.optimizers) and chance.random() < 0.4
         reports = chance.randrange(objective.EVALUATIONS_PER_EPOCH + 1, evaluations) if pruned else evaluations
@@ -236,7 +239,7 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
             study.OWNER: {"host": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
             study.DEVICE: "cpu",
             "lr": configuration.lr,
-            study.CONFIGURATION: configuration.model_dump(),
+            study.CONFIGURATION: configuration.model_dump(mode="json"),
             study.OUTCOME: "pruned" if pruned else "complete",
             study.SECONDS: 10.0,
         }
@@ -298,7 +301,7 @@ def fill(opened: optuna.Study, engine: sqlalchemy.Engine, trials: Sequence[Froze
 def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial], rounds: int) -> dict[str, float]:
     """Seconds of each part of one more trial, medians, in a study that has these trials already."""
     storage = open_storage(home.url, create=True)
-    fill(study.create_or_resume(storage, home.name, settings, FACTS), storage.engine, trials)
+    fill(study.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     took: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
@@ -320,11 +323,11 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
             trial.should_prune()
 
     def suggest(trial: optuna.Trial) -> None:
-        configuration = objective.suggest(trial, settings)
+        configuration = objective.suggest(trial, settings, settings.space())
         trial.set_user_attr(study.DEVICE, "cpu")
         trial.set_user_attr("lr", configuration.lr)
-        trial.set_user_attr(study.CONFIGURATION, configuration.model_dump())
-        study.trained_before(worker, configuration.model_dump(), "cpu")
+        trial.set_user_attr(study.CONFIGURATION, configuration.model_dump(mode="json"))
+        study.trained_before(worker, configuration.model_dump(mode="json"), "cpu")
 
     for _ in range(rounds + 1):
         began = time.perf_counter()
@@ -364,7 +367,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--train-images", type=int)
+    parser.add_argument("--train-examples", type=int)
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--sizes", default="50,500,5000")
     parser.add_argument("--rounds", type=int, default=11)

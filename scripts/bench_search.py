@@ -8,7 +8,7 @@ Then the winner of the plain search and the best-so-far configurations of ours, 
 are trained by one and the same loop (our engine, float32) over seeds that neither search used. The first of ours whose
 mean validation accuracy is at least the plain winner's is as good as it; the time is when its trial ended.
 
-    python scripts/bench_search.py --data-dir DIR [--trials 50] [--epochs 5] [--train-images 12000] [--seeds 5]
+    python scripts/bench_search.py --data-dir DIR [--trials 50] [--epochs 5] [--train-examples 12000] [--seeds 5]
         [--rounds 1] [--seed 0]
 
 Prints a table (medians over the rounds) and one line of JSON; tells on stderr how far it is.
@@ -31,21 +31,25 @@ from statistics import fmean, median, stdev
 import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
-from optitune import study, tasks
-from optitune.configuration import Configuration
-from optitune.data import load_train, split
+from optitune import metrics, study, task_data, tasks
+from optitune.building import build_loss
+from optitune.configuration import Configuration, TrainingSettings
+from optitune.data import split
+from optitune.datasets import load_train
 from optitune.engine import Diverged, Plan, Training, evaluate
 from optitune.machine import own_the_process
 from optitune.storage import open_storage
 from optitune.workers import auto
 
-TASK = tasks.find("mnist-cnn")
+ROW = tasks.TASKS["mnist-cnn"]
+TASK = ROW.task(Path())
+LOSS, ACCURACY = build_loss(TrainingSettings(), None), metrics.find("accuracy")
 STUDY = "bench-search"
 CPU = torch.device("cpu")
 FRESH_SEEDS = 2_000_003
 """Where the seeds of the judgement begin, far from those of the searches."""
 
-DEFAULTS = {"--trials": 50, "--epochs": 5, "--train-images": 12_000, "--seeds": 5, "--rounds": 1, "--seed": 0}
+DEFAULTS = {"--trials": 50, "--epochs": 5, "--train-examples": 12_000, "--seeds": 5, "--rounds": 1, "--seed": 0}
 
 Scores = tuple[float, ...]
 """Validation accuracy by seed."""
@@ -67,7 +71,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
             "--trials": options.trials,
             "--epochs": options.epochs,
             "--batch-size": BATCH,
-            "--train-images": options.train_images,
+            "--train-examples": options.train_examples,
             "--seed": seed,
             "--device": CPU,
         }
@@ -84,7 +88,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
                 row.outcome,
                 row.value,
                 row.configuration,
-                row.curve[-1][0] / -(-options.train_images // BATCH) if row.curve and row.same_as is None else 0.0,
+                row.curve[-1][0] / -(-options.train_examples // BATCH) if row.curve and row.same_as is None else 0.0,
             )
             for row, trial in zip(study.records(opened), opened.get_trials(deepcopy=False), strict=True)
             if trial.datetime_complete is not None and row.configuration is not None
@@ -104,15 +108,15 @@ def ahead(scores: Scores, others: Scores) -> Scores:
 
 def train_and_judge(path: Path, epochs: int, configuration: Configuration, seed: int) -> float:
     """Train in full, in the plain search's own precision, and give the accuracy on all validation images."""
-    data = tasks.load(path)
-    plan = Plan(configuration, TASK.loss, epochs, BATCH, seed, "fp32")
+    data = task_data.load(path, TASK)
+    plan = Plan(configuration, LOSS, ACCURACY, epochs, seed, "fp32")
     training = Training(tasks.build(TASK, seed, CPU), plan, data.train)
     try:
         for _ in training.run():
             pass
     except Diverged:
         return 0.0
-    return evaluate(training.model, data.validation, TASK.loss, "fp32").accuracy
+    return evaluate(training.model, data.validation, LOSS, ACCURACY, "fp32").value
 
 
 @dataclass(frozen=True)
@@ -198,10 +202,11 @@ def table(rounds: Sequence[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def one_round(options: argparse.Namespace, data: tasks.SearchData, seed: int) -> Round:
+def one_round(options: argparse.Namespace, data: task_data.SearchData, seed: int) -> Round:
     """Both searches, then the judgement."""
-    train, validation = split(load_train(TASK.dataset, options.data_dir).labels, TASK.validation)
-    loader = tutorial_loader(options.data_dir, train[: options.train_images])
+    labels = load_train(ROW.dataset, options.data_dir).targets
+    train, validation = split(labels, len(labels), ROW.validation)
+    loader = tutorial_loader(options.data_dir, train[: options.train_examples])
     judges = tutorial_loader(options.data_dir, validation, VALIDATION_BATCH, shuffle=False)
 
     def progress(trial: Ended) -> None:
@@ -216,7 +221,7 @@ def one_round(options: argparse.Namespace, data: tasks.SearchData, seed: int) ->
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "data.safetensors"
-        tasks.save(data, path)
+        task_data.save(data, path)
         with context.Pool(auto(None, 0, options.seeds), own_the_process) as pool:
 
             def score(configuration: Configuration) -> Scores:
@@ -235,7 +240,7 @@ def main() -> None:
     if options.seeds < 2:
         parser.error("--seeds must be at least 2: one training says nothing of its own spread")
 
-    data = tasks.search_data(TASK, options.data_dir, options.train_images)
+    data = task_data.search_data(ROW.task(options.data_dir), options.train_examples)
     rounds = [one_round(options, data, options.seed + number) for number in range(options.rounds)]
     numbers = [figures(result) for result in rounds]
     print(table(numbers))

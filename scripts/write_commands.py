@@ -17,7 +17,7 @@ def page() -> str:
     group = optitune.make_context("optitune", [], resilient_parsing=True, terminal_width=WIDTH)
     parts.append(f"```text\n{optitune.get_help(group)}\n```\n")
     for name, (module, _) in COMMANDS.items():
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = getattr(import_module(module), name.replace("-", "_"))
         context = command.make_context(name, [], parent=group, resilient_parsing=True)
         parts.append(f"## optitune {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)

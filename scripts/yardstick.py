@@ -20,7 +20,7 @@ from torch.nn import functional
 from torchvision import datasets, transforms
 
 from optitune import optimizers
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings
+from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 
 BATCH = 64
 VALIDATION_BATCH = 1_000
@@ -187,6 +187,8 @@ def configuration(params: dict[str, Any]) -> Configuration:
             settings={name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
         ),
         schedule=ScheduleSettings(name="step", settings={"step_size": params["step_size"], "gamma": params["gamma"]}),
+        # torch's weight decay pulls at biases too
+        training=TrainingSettings(batch_size=BATCH, decay_biases=True),
     )
 
 

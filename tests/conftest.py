@@ -1,6 +1,7 @@
 """Small data, networks and settings that several test files share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn import functional
 from optitune import optimizers, schedules
 from optitune.best import BestConfig
 from optitune.configuration import Configuration
-from optitune.data import Images
+from optitune.data import Examples
 from optitune.models import Cnn
 
 # the same examples in every run, no clock, and nothing left on the disk
@@ -29,13 +30,13 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
+def images() -> Examples:
     """90 images of 4x4 pixels in three classes, told apart by which row is bright."""
     noise = torch.Generator().manual_seed(0)
     labels = torch.arange(90) % 3
     pixels = torch.randint(0, 100, (90, 1, 4, 4), generator=noise, dtype=torch.uint8)
     pixels[torch.arange(90), 0, labels] += 150
-    return Images(pixels, labels)
+    return Examples(pixels, labels, white=255.0)
 
 
 @pytest.fixture(scope="session")
@@ -51,17 +52,31 @@ def network() -> Callable[[int], nn.Module]:
 
 @pytest.fixture(scope="session")
 def configured() -> Callable[..., Configuration]:
-    """Names -> a known-good configuration, with other settings in place of some."""
+    """Names -> a known-good configuration, with other settings in place of some.
+
+    `training` holds training settings, `warmup` the share of steps of a warm-up.
+    """
 
     def build(
-        optimizer: str = "adam", schedule: str = "constant", epochs: int = 3, variant: int = 0, **other: Any
+        optimizer: str = "adam",
+        schedule: str = "constant",
+        epochs: int = 3,
+        variant: int = 0,
+        warmup: float = 0.0,
+        training: Mapping[str, Any] = MappingProxyType({}),
+        **other: Any,
     ) -> Configuration:
         row, curve = optimizers.find(optimizer), schedules.find(schedule)
         arguments = row.arguments({**row.known_good[variant], **other})
         return Configuration.model_validate(
             {
                 "optimizer": {"name": optimizer, "settings": arguments},
-                "schedule": {"name": schedule, "settings": {**curve.fixed(epochs), **curve.known_good(epochs)}},
+                "schedule": {
+                    "name": schedule,
+                    "settings": curve.arguments(curve.known_good(epochs)),
+                    "warmup": warmup,
+                },
+                "training": {"batch_size": 16, **training},
             }
         )
 
@@ -77,11 +92,11 @@ def best_config() -> Callable[[Configuration], BestConfig]:
             study="digits",
             task="digits",
             trial=7,
+            metric="accuracy",
             value=0.9721,
             epochs=3,
-            batch_size=16,
-            train_images=1150,
-            validation_images=287,
+            train_examples=1150,
+            validation_examples=287,
             precision="fp32",
             seed=0,
             data_checksum="sha256:" + "0" * 64,
@@ -97,15 +112,15 @@ def plain_training() -> Callable[..., Iterator[float]]:
     """A training loop as anyone would write it: yields each epoch's mean loss."""
 
     def train(
-        model: nn.Module, optimizer: Any, scheduler: Any, images: Images, epochs: int, batch_size: int, seed: int
+        model: nn.Module, optimizer: Any, scheduler: Any, images: Examples, epochs: int, batch_size: int, seed: int
     ) -> Iterator[float]:
-        pixels, total = images.pixels.float() / 127.5 - 1, len(images)
+        pixels, total = images.inputs.float() / 127.5 - 1, len(images)
         for epoch in range(epochs):
             torch.manual_seed((seed << 20) + epoch + 1)
             summed = 0.0
             for batch in torch.randperm(total).split(batch_size):
                 optimizer.zero_grad()
-                loss = functional.cross_entropy(model(pixels[batch]), images.labels[batch])
+                loss = functional.cross_entropy(model(pixels[batch]), images.targets[batch])
                 loss.backward()
                 optimizer.step()
                 summed += loss.item() * len(batch)

@@ -30,13 +30,13 @@ def test_the_parts_add_up_to_the_time_of_all_workers() -> None:
 
 
 def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_path: Path) -> None:
-    from bench_overhead import FACTS, fill, growth, made_up
+    from bench_overhead import ACCURACY, FACTS, fill, growth, made_up
 
     settings = StudySettings(precision="fp32")
     trials = made_up(settings, 30)
     home = study.home(tmp_path, "thirty", None)
     storage = open_storage(home.url, create=True)
-    fill(study.create_or_resume(storage, home.name, settings, FACTS), storage.engine, trials)
+    fill(study.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     opened = study.find(open_storage(home.url, create=False), home.name)
     assert {row.outcome for row in study.records(opened)} == {"complete", "pruned"} < set(FINISHED)
     for read, written in zip(opened.trials, trials, strict=True):

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from optitune.building import build_optimizer, build_schedules
 from optitune.configuration import Configuration
-from optitune.engine import build_optimizer, build_schedule
 from optitune.optimizers import DEFAULT_OPTIMIZERS
 
 
@@ -101,23 +101,26 @@ class Drawn:
 
 @pytest.mark.parametrize("name", DEFAULT_OPTIMIZERS)
 def test_our_engine_trains_a_plain_trial_with_the_very_same_settings(name: str) -> None:
-    from yardstick import arguments, configuration, draw, torch_class
+    from yardstick import BATCH, arguments, configuration, draw, torch_class
 
     params = draw(Drawn(name), epochs=3)  # type: ignore[arg-type]
-    weights = [torch.nn.Parameter(torch.zeros(2))]
-    plain = torch_class(name)(weights, **arguments(params))
+    model = torch.nn.Linear(2, 2)
+    plain = torch_class(name)(model.parameters(), **arguments(params))
     ours: Configuration = configuration(params)
-    built = build_optimizer(ours.optimizer, weights)
+    built = build_optimizer(ours.optimizer, model, ours.training)
     ignored = {"params", "fused", "initial_lr"}
     groups = [
         {key: list(value) if isinstance(value, tuple) else value for key, value in group.items() if key not in ignored}
         for group in (plain.param_groups[0], built.param_groups[0])
     ]
     assert type(plain) is type(built)
+    assert len(plain.param_groups) == len(built.param_groups) == 1
+    assert (ours.training.batch_size, ours.schedule.warmup) == (BATCH, 0.0)
     assert groups[0] == groups[1]
     assert groups[0]["lr"] == params["lr"] == 1e-1
-    schedule: Any = build_schedule(ours.schedule, built)
-    assert (schedule.step_size, schedule.gamma) == (3, 1.0)
+    (stepped,) = build_schedules(ours.schedule, built, epochs=3, steps_per_epoch=7)
+    schedule: Any = stepped.scheduler
+    assert (stepped.per_step, schedule.step_size, schedule.gamma) == (False, 3, 1.0)
 
 
 def test_the_plain_search_ends_with_every_trial_and_its_time() -> None:

@@ -17,14 +17,14 @@ from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError
 from optitune.optimizers import ROWS as OPTIMIZERS
 from optitune.schedules import ROWS as SCHEDULES
-from optitune.space import Choice, Int, Range
+from optitune.space import Choice, Fixed, Int, Range
 
 WAY_OUT = "make one first"
 
 
 def values_in(space: Range) -> st.SearchStrategy[Any]:
-    if isinstance(space, Choice):
-        return st.sampled_from(space.options)
+    if isinstance(space, Choice | Fixed):
+        return st.sampled_from(space.ends())
     return st.integers(space.low, space.high) if isinstance(space, Int) else st.floats(space.low, space.high)
 
 
@@ -35,22 +35,38 @@ def best_configs(draw: st.DrawFn) -> BestConfig:
     epochs = draw(st.integers(1, 10_000))
     values = {name: draw(values_in(space)) for name, space in optimizer.ranges.items()}
     curve = {name: draw(values_in(space)) for name, space in schedule.ranges(epochs).items()}
+    loss = draw(st.sampled_from(["cross-entropy", "mse", "task"]))
+    own = draw(st.sampled_from([{}, {"name": "mine", "path": optimizer.path, "traits": list(optimizer.traits)}]))
     return BestConfig.model_validate(
         {
             "study": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)),
             "task": draw(st.sampled_from(["digits", "mnist-cnn", "my_module:task"])),
             "trial": draw(st.integers(0, 2**40)),
-            "value": draw(st.floats(0, 1)),
+            "metric": draw(st.sampled_from(["accuracy", "mse", "loss", "my own metric"])),
+            "value": draw(st.floats(-1e30, 1e30)),
             "epochs": epochs,
-            "batch_size": draw(st.integers(1, 65_536)),
-            "train_images": draw(st.integers(1, 10**6)),
-            "validation_images": draw(st.integers(1, 10**6)),
+            "train_examples": draw(st.integers(1, 10**6)),
+            "validation_examples": draw(st.integers(1, 10**6)),
             "precision": draw(st.sampled_from(["fp32", "bf16"])),
             "seed": draw(st.integers(0, 2**31 - 1)),
             "data_checksum": "sha256:" + draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
             "configuration": {
-                "optimizer": {"name": optimizer.name, "settings": optimizer.arguments(values)},
-                "schedule": {"name": schedule.name, "settings": {**schedule.fixed(epochs), **curve}},
+                "optimizer": {"name": optimizer.name, "settings": optimizer.arguments(values), **own},
+                "schedule": {
+                    "name": schedule.name,
+                    "settings": schedule.arguments(curve),
+                    "warmup": 0.0 if schedule.warms_up else draw(st.floats(0, 0.99)),
+                },
+                "training": {
+                    "batch_size": draw(st.integers(1, 65_536)),
+                    "accumulation": draw(st.integers(1, 65_536)),
+                    "clip_norm": draw(st.floats(0, 1e30)),
+                    "l1": draw(st.floats(0, 1e30)),
+                    "loss": loss,
+                    "label_smoothing": draw(st.floats(0, 0.99)) if loss == "cross-entropy" else 0.0,
+                    "decay_biases": draw(st.booleans()),
+                    "groups": draw(st.dictionaries(st.text(min_size=1), st.floats(1e-30, 1e30), max_size=3)),
+                },
             },
             "versions": draw(st.dictionaries(st.text(min_size=1), st.text(), max_size=3)),
         }
@@ -61,11 +77,11 @@ DOCUMENT: dict[str, Any] = {
     "study": "digits",
     "task": "digits",
     "trial": 7,
+    "metric": "accuracy",
     "value": 0.97,
     "epochs": 3,
-    "batch_size": 64,
-    "train_images": 1150,
-    "validation_images": 287,
+    "train_examples": 1150,
+    "validation_examples": 287,
     "precision": "fp32",
     "seed": 0,
     "data_checksum": "sha256:" + "0" * 64,
@@ -74,7 +90,17 @@ DOCUMENT: dict[str, Any] = {
             "name": "sgd",
             "settings": {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
         },
-        "schedule": {"name": "step", "settings": {"step_size": 1, "gamma": 0.7}},
+        "schedule": {"name": "step", "settings": {"step_size": 1, "gamma": 0.7}, "warmup": 0.1},
+        "training": {
+            "batch_size": 64,
+            "accumulation": 2,
+            "clip_norm": 1.0,
+            "l1": 1e-6,
+            "loss": "cross-entropy",
+            "label_smoothing": 0.1,
+            "decay_biases": False,
+            "groups": {"fc*": 10.0},
+        },
     },
     "versions": {"torch": "2.9.0"},
 }
@@ -89,7 +115,18 @@ def places(document: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tu
 
 
 PLACES = sorted(places(DOCUMENT))
-TABLES = [place for place in [(), *PLACES] if place in {other[:-1] for other in PLACES}]
+NOTHING_SPECIAL: dict[str, Any] = {
+    "configuration.schedule.warmup": 0.0,
+    "configuration.training.accumulation": 1,
+    "configuration.training.clip_norm": 0.0,
+    "configuration.training.l1": 0.0,
+    "configuration.training.label_smoothing": 0.0,
+    "configuration.training.decay_biases": False,
+    "configuration.training.groups": {},
+    "configuration.training.groups.fc*": None,
+}
+"""What may be left out, and what it then is."""
+TABLES = [place for place in [(), *PLACES] if place in {other[:-1] for other in PLACES} and place[-1:] != ("groups",)]
 toml_values = st.recursive(
     st.one_of(
         st.booleans(), st.integers(), st.floats(), st.text(), st.datetimes(), st.dates(), st.sampled_from([10**400, -1])
@@ -132,22 +169,38 @@ def test_what_is_saved_is_loaded(config: BestConfig, path: Path) -> None:
 
 def test_the_document_that_the_tests_below_change_is_valid(path: Path) -> None:
     path.write_text(tomli_w.dumps(DOCUMENT))
-    assert best.load(path, WAY_OUT).model_dump() == DOCUMENT
+    optimizer = {**DOCUMENT["configuration"]["optimizer"], "path": "", "traits": ()}
+    assert best.load(path, WAY_OUT).model_dump() == {
+        **DOCUMENT,
+        "configuration": {**DOCUMENT["configuration"], "optimizer": optimizer},
+    }
 
 
 def test_a_file_begins_with_what_it_is_and_the_next_command(
     best_config: Callable[[Configuration], BestConfig], configured: Callable[..., Configuration]
 ) -> None:
     lines = best.dumps(best_config(configured("adam"))).splitlines()
-    assert lines[0] == "# The best of study 'digits': trial 7, validation accuracy 0.9721 (one run, 287 images)."
+    assert lines[0] == "# The best of study 'digits': trial 7, validation accuracy 0.9721 (one run, 287 examples)."
     assert lines[1].endswith("optitune retrain best --study digits")
     assert tomllib.loads("\n".join(lines))["trial"] == 7
 
 
-@pytest.mark.parametrize("place", PLACES, ids=".".join)
+NEEDED = [place for place in PLACES if ".".join(place) not in NOTHING_SPECIAL]
+
+
+@pytest.mark.parametrize("place", NEEDED, ids=".".join)
 def test_a_missing_key_is_named(place: tuple[str, ...], path: Path) -> None:
     message = refused(changed(place, lambda table, key: table.pop(key)), path)
     assert message == f"{path}: {'.'.join(place)} is missing"
+
+
+@pytest.mark.parametrize("place", NOTHING_SPECIAL)
+def test_what_is_left_out_of_how_it_is_fed_is_nothing_special(place: str, path: Path) -> None:
+    path.write_text(changed(tuple(place.split(".")), lambda table, key: table.pop(key)), encoding="utf-8")
+    found: Any = best.load(path, WAY_OUT).model_dump()
+    for key in place.split("."):
+        found = found.get(key)
+    assert found == NOTHING_SPECIAL[place]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: ".".join(table) or "top")
@@ -163,13 +216,15 @@ def test_an_unknown_key_is_named(table: tuple[str, ...], path: Path) -> None:
         ("task", "two\nlines"),
         ("task", ""),
         ("trial", -1),
-        ("value", 1.01),
-        ("value", -0.01),
+        ("value", float("nan")),
+        ("value", float("inf")),
+        ("value", "0.97"),
+        ("metric", ""),
+        ("metric", "two\nlines"),
         ("epochs", 0),
         ("epochs", 10_001),
-        ("batch_size", 0),
-        ("train_images", 0),
-        ("validation_images", 0),
+        ("train_examples", 0),
+        ("validation_examples", 0),
         ("precision", "fp16"),
         ("seed", -1),
         ("data_checksum", "sha256:0"),
@@ -189,6 +244,17 @@ def test_an_unknown_key_is_named(table: tuple[str, ...], path: Path) -> None:
         ("configuration.schedule.settings.step_size", 1.0),
         ("configuration.schedule.settings.gamma", 0.0),
         ("configuration.schedule.settings.gamma", 1.5),
+        ("configuration.schedule.warmup", 1.0),
+        ("configuration.schedule.warmup", -0.1),
+        ("configuration.training.batch_size", 0),
+        ("configuration.training.batch_size", [32, 64]),
+        ("configuration.training.accumulation", 0),
+        ("configuration.training.clip_norm", -1.0),
+        ("configuration.training.l1", -1.0),
+        ("configuration.training.label_smoothing", 1.0),
+        ("configuration.training.decay_biases", 1),
+        ("configuration.training.groups.fc*", 0.0),
+        ("configuration.training.groups.fc*", [0.1, 10.0]),
         ("versions", ["torch"]),
     ],
 )

@@ -15,13 +15,13 @@ WRONG = [
     ("search --task digits --optimizers adm", "unknown optimizer 'adm': did you mean 'adam' or 'radam'?"),
     ("search --task digits --optimizers adam,adam", "a name stands twice"),
     ("search --task digits --optimizers ,", "names nothing"),
-    ("search --task digits --schedules stepp", "unknown schedule 'stepp': did you mean 'step'?"),
+    ("search --task digits --schedules stepp", "unknown schedule 'stepp': did you mean 'step'"),
     ("search --task digits --trials 0", "'0' is not a whole number of at least 1"),
     ("search --task digits --trials -3", "'-3' is not a whole number of at least 1"),
     ("search --task digits --trials many", "'many' is not a whole number of at least 1"),
     ("search --task digits --epochs 0", "'0' is not a whole number of at least 1"),
     ("search --task digits --epochs 10001", "epochs = 10001"),
-    ("search --task digits --train-images 5000", "has 1150 images to train on"),
+    ("search --task digits --train-examples 5000", "has 1150 examples to train on"),
     ("search --task digits --timeout soon", "'soon' is not a time: write 90, 90s, 10m or 2h"),
     ("search --task digits --timeout 0s", "is not a time"),
     ("search --task digits --workers none", "nor auto"),
@@ -142,7 +142,7 @@ def test_the_lines_of_the_help_are_those_of_the_commands() -> None:
     from importlib import import_module
 
     for name, (module, line) in COMMANDS.items():
-        command = getattr(import_module(module), name)
+        command = getattr(import_module(module), name.replace("-", "_"))
         first = " ".join(command.help.split("\n\n")[0].split())
         assert first.startswith(line.rstrip("."))
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from optitune.data import IDX_FILES, Images, load_test, load_train, split
+from optitune.data import SPLIT_SEED, Examples, split
+from optitune.datasets import IDX_FILES, load_test, load_train
 from optitune.errors import OptituneError
 
 NOWHERE = Path("no folder is needed")
@@ -17,7 +18,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Images, Images]:
+def digits() -> tuple[Examples, Examples]:
     return load_train("digits", NOWHERE), load_test("digits", NOWHERE)
 
 
@@ -25,14 +26,18 @@ def shares(labels: Tensor, classes: int = 10) -> list[float]:
     return (torch.bincount(labels, minlength=classes) / len(labels)).tolist()
 
 
+def divided(labels: Tensor, held_out: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
+    return split(labels, len(labels), held_out, seed)
+
+
 def test_the_split_is_the_one_that_it_always_was() -> None:
-    train, validation = split(torch.arange(1000) % 10, 100)
+    train, validation = divided(torch.arange(1000) % 10, 100)
     assert train[:5].tolist() == [469, 917, 378, 650, 734]
     assert validation[:5].tolist() == [210, 304, 216, 337, 933]
 
 
-def test_the_split_of_the_digits_is_the_one_that_it_always_was(digits: tuple[Images, Images]) -> None:
-    train, validation = split(digits[0].labels, 287)
+def test_the_split_of_the_digits_is_the_one_that_it_always_was(digits: tuple[Examples, Examples]) -> None:
+    train, validation = divided(digits[0].targets, 287)
     assert train[:5].tolist() == [1282, 808, 1295, 85, 1332]
     assert validation[:5].tolist() == [15, 823, 1183, 214, 614]
     assert digits[0].checksum() == "sha256:c6d76335a1251a9dda790a0c07b1e76e6fd2edb858f718861fdb2777ca701579"
@@ -40,21 +45,21 @@ def test_the_split_of_the_digits_is_the_one_that_it_always_was(digits: tuple[Ima
 
 @pytest.mark.parametrize(("n", "held_out"), [(1000, 100), (97, 13), (30, 15)])
 def test_the_split_is_disjoint_and_complete(n: int, held_out: int) -> None:
-    train, validation = split(torch.arange(n) % 3, held_out)
+    train, validation = divided(torch.arange(n) % 3, held_out)
     assert (len(train), len(validation)) == (n - held_out, held_out)
     assert sorted([*train.tolist(), *validation.tolist()]) == list(range(n))
 
 
 def test_the_split_keeps_the_share_of_every_class() -> None:
     labels = torch.tensor([0] * 700 + [1] * 250 + [2] * 50)
-    for part in split(labels, 200):
+    for part in divided(labels, 200):
         expected = torch.bincount(labels) * len(part) / len(labels)
         assert torch.all((torch.bincount(labels[part]) - expected).abs() <= 1)
 
 
 def test_the_split_is_the_same_every_time_and_another_by_another_seed() -> None:
     labels = torch.arange(300) % 10
-    once, again, other = split(labels, 50), split(labels, 50), split(labels, 50, seed=1)
+    once, again, other = divided(labels, 50), divided(labels, 50), divided(labels, 50, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     assert not torch.equal(once[1], other[1])
 
@@ -62,48 +67,49 @@ def test_the_split_is_the_same_every_time_and_another_by_another_seed() -> None:
 def test_the_split_depends_on_nothing_random_outside() -> None:
     labels = torch.arange(300) % 10
     torch.manual_seed(1)
-    once = split(labels, 50)
+    once = divided(labels, 50)
     torch.manual_seed(2)
-    assert torch.equal(once[0], split(labels, 50)[0])
+    assert torch.equal(once[0], divided(labels, 50)[0])
 
 
 def test_a_leading_part_of_the_split_is_no_run_of_neighbours() -> None:
-    train, validation = split(torch.arange(1000) % 10, 100)
+    train, validation = divided(torch.arange(1000) % 10, 100)
     for part in (train, validation):
         assert not torch.equal(part, part.sort().values)
 
 
-def test_digits_are_split_into_training_and_test_without_loss(digits: tuple[Images, Images]) -> None:
+def test_digits_are_split_into_training_and_test_without_loss(digits: tuple[Examples, Examples]) -> None:
     train, test = digits
     assert (len(train), len(test)) == (1437, 360)
     # the 1,797 images of the bundle are all different, so an image is its own name
-    names = [{row.numpy().tobytes() for row in part.pixels} for part in digits]
+    names = [{row.numpy().tobytes() for row in part.inputs} for part in digits]
     assert len(names[0] | names[1]) == 1797
     assert not names[0] & names[1]
-    assert shares(train.labels) == pytest.approx(shares(test.labels), abs=1 / 360)
+    assert shares(train.targets) == pytest.approx(shares(test.targets), abs=1 / 360)
 
 
-def test_digits_are_images_of_one_channel_with_white_sixteen(digits: tuple[Images, Images]) -> None:
+def test_digits_are_images_of_one_channel_with_white_sixteen(digits: tuple[Examples, Examples]) -> None:
     train, _ = digits
-    assert train.pixels.shape == (1437, 1, 8, 8)
-    assert (train.pixels.dtype, train.labels.dtype) == (torch.uint8, torch.int64)
-    assert (int(train.pixels.min()), int(train.pixels.max()), train.white, train.classes) == (0, 16, 16.0, 10)
+    assert train.inputs.shape == (1437, 1, 8, 8)
+    assert (train.inputs.dtype, train.targets.dtype) == (torch.uint8, torch.int64)
+    assert (int(train.inputs.min()), int(train.inputs.max()), train.white) == (0, 16, 16.0)
+    assert train.targets.unique().tolist() == list(range(10))
 
 
 def test_a_batch_runs_from_minus_one_to_one() -> None:
     pixels = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).reshape(4, 1, 1, 1)
-    batch, labels = Images(pixels, torch.arange(4)).batch(torch.tensor([3, 0, 2]))
+    batch, labels = Examples(pixels, torch.arange(4), white=255.0).batch(torch.tensor([3, 0, 2]))
     assert batch.dtype == torch.float32
     assert batch.flatten().tolist() == pytest.approx([1.0, -1.0, 2 * 128 / 255 - 1])
     assert labels.tolist() == [3, 0, 2]
 
 
-def test_a_batch_of_digits_runs_from_minus_one_to_one(digits: tuple[Images, Images]) -> None:
+def test_a_batch_of_digits_runs_from_minus_one_to_one(digits: tuple[Examples, Examples]) -> None:
     batch, _ = digits[0].batch(slice(None))
     assert (batch.min().item(), batch.max().item()) == (-1.0, 1.0)
 
 
-def test_making_a_batch_leaves_the_images_as_they_were(images: Images) -> None:
+def test_making_a_batch_leaves_the_images_as_they_were(images: Examples) -> None:
     before = images.checksum()
     batch, _ = images.batch(slice(0, 3))
     batch.zero_()
@@ -111,24 +117,24 @@ def test_making_a_batch_leaves_the_images_as_they_were(images: Images) -> None:
 
 
 def test_take_keeps_order_and_white() -> None:
-    few = Images(torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1), torch.arange(5), white=16.0)
+    few = Examples(torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1), torch.arange(5), white=16.0)
     taken = few.take(torch.tensor([4, 1]))
-    assert (taken.labels.tolist(), taken.pixels.flatten().tolist(), taken.white) == ([4, 1], [4, 1], 16.0)
+    assert (taken.targets.tolist(), taken.inputs.flatten().tolist(), taken.white) == ([4, 1], [4, 1], 16.0)
     assert len(few.take(slice(0, 3))) == 3
 
 
-def test_one_changed_pixel_or_label_changes_the_checksum(images: Images) -> None:
-    pixels, labels = images.pixels.clone(), images.labels.clone()
-    assert Images(pixels, labels).checksum() == images.checksum()
+def test_one_changed_pixel_or_label_changes_the_checksum(images: Examples) -> None:
+    pixels, labels = images.inputs.clone(), images.targets.clone()
+    assert Examples(pixels, labels).checksum() == images.checksum()
     pixels[17, 0, 2, 3] += 1
-    assert Images(pixels, images.labels).checksum() != images.checksum()
+    assert Examples(pixels, images.targets).checksum() != images.checksum()
     labels[17] = 2 - labels[17]
     labels[16] = 2
-    assert Images(images.pixels, labels).checksum() != images.checksum()
+    assert Examples(images.inputs, labels).checksum() != images.checksum()
 
 
-def test_another_shape_of_the_same_bytes_has_another_checksum(images: Images) -> None:
-    assert Images(images.pixels.reshape(90, 1, 2, 8), images.labels).checksum() != images.checksum()
+def test_another_shape_of_the_same_bytes_has_another_checksum(images: Examples) -> None:
+    assert Examples(images.inputs.reshape(90, 1, 2, 8), images.targets).checksum() != images.checksum()
 
 
 def idx(numbers: Tensor, magic: int | None = None) -> bytes:
@@ -164,10 +170,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mnist_files_are_read_as_they_stand(folder: Path) -> None:
     train, test = load_train("mnist", folder.parents[1]), load_test("mnist", folder.parents[1])
-    assert torch.equal(train.pixels, random_images(30).unsqueeze(1))
-    assert torch.equal(test.pixels, random_images(20).unsqueeze(1))
-    assert train.labels.tolist() == [number % 10 for number in range(30)]
-    assert (train.labels.dtype, train.white, len(test)) == (torch.int64, 255.0, 20)
+    assert torch.equal(train.inputs, random_images(30).unsqueeze(1))
+    assert torch.equal(test.inputs, random_images(20).unsqueeze(1))
+    assert train.targets.tolist() == [number % 10 for number in range(30)]
+    assert (train.targets.dtype, train.white, len(test)) == (torch.int64, 255.0, 20)
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")])

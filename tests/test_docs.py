@@ -2,18 +2,20 @@
 
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import click
 import pytest
+import torch
 
-from optitune import settings
 from optitune.cli.main import COMMANDS, optitune
 from optitune.cli.search import search
 from optitune.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.schedules import SCHEDULES
+from optitune.study_file import from_file
 from optitune.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +73,8 @@ def test_the_readme_names_every_command() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
 def test_the_studies_of_the_repository_are_valid(path: Path) -> None:
-    assert settings.from_file(path) == tomllib.loads(path.read_text(encoding="utf-8"))
+    settings, budget = from_file(path)
+    assert {**settings, **budget} == tomllib.loads(path.read_text(encoding="utf-8"))
     assert path.name in (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
 
 
@@ -91,12 +94,55 @@ def test_every_dependency_is_justified() -> None:
         assert re.search(rf"\b{name[0]}\b", reasons), requirement
 
 
-def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from optitune import optimizers
+def blocks(page: str, language: str) -> list[str]:
+    """The code of a document in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
 
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    block = re.search(r"```python\n(.*?)```", text, re.S)
-    assert block is not None
-    row = eval(block[1], vars(optimizers))  # noqa: S307
+
+def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one() -> None:
+    from optitune import optimizer_rows
+
+    row = eval(blocks("CONTRIBUTING.md", "python")[0], vars(optimizer_rows))  # noqa: S307
     assert row.name not in OPTIMIZERS
     assert all(row.ranges[name].contains(value) for name, value in row.known_good[0].items())
+
+
+def test_the_row_shown_for_adding_a_schedule_is_a_valid_one() -> None:
+    from optitune import schedules
+    from optitune.building import at
+
+    row = eval(blocks("CONTRIBUTING.md", "python")[1], vars(schedules))  # noqa: S307
+    assert row.name not in SCHEDULES
+    for epochs in (1, 10):
+        good = row.known_good(epochs)
+        assert all(row.ranges(epochs)[name].contains(value) for name, value in good.items())
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+        at(row.path)(optimizer, **row.in_steps(row.arguments(good), steps_per_epoch=7))
+
+
+def test_the_readmes_task_is_the_template_and_short() -> None:
+    template = (ROOT / "optitune" / "task_template.py.txt").read_text(encoding="utf-8")
+    assert blocks("README.md", "python")[0] == template
+    assert len(template.splitlines()) <= 25
+
+
+def test_the_readmes_task_and_scripts_run_as_they_stand(tmp_path: Path) -> None:
+    task, script, own_study = blocks("README.md", "python")
+    (tmp_path / "my_task.py").write_text(task)
+    small = {"trials=20": "trials=2", "n_trials=20": "n_trials=2", "epochs=20": "epochs=2"}
+    for name, text in (("script.py", script), ("own_study.py", own_study)):
+        for shown, less in small.items():
+            text = text.replace(shown, less)
+        (tmp_path / name).write_text(text)
+        done = subprocess.run([sys.executable, name], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "studies" / "wine" / "retrain" / "best" / "metrics.json").is_file()
+
+
+def test_the_readmes_study_is_a_valid_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    (text,) = blocks("README.md", "toml")
+    path.write_text(text)
+    settings, budget = from_file(path)
+    assert settings["groups"] == {"fc*": 10.0, "conv1.*": [0.1, 10.0]}
+    assert budget == {"trials": 100}

@@ -1,9 +1,8 @@
 """Training and evaluation: the numbers of a plain loop, the same ones every time, and where they end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isnan, nan
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,17 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import checkpoint, engine
+from optitune import engine, metrics
+from optitune.building import build_optimizer, build_schedules
 from optitune.configuration import Configuration
-from optitune.data import Images
-from optitune.engine import Diverged, Plan, Progress, Training, build_optimizer, build_schedule, evaluate, guessing
-from optitune.optimizers import OPTIMIZERS
-from optitune.schedules import SCHEDULES
+from optitune.data import Examples
+from optitune.engine import Diverged, Plan, Progress, Training, evaluate
 from optitune.settings import Precision
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 Planned = Callable[..., Plan]
+
+ACCURACY = metrics.find("accuracy")
 
 both_precisions = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
@@ -31,8 +31,8 @@ def planned(configured: Configured) -> Planned:
     """A plan of 3 epochs of 6 steps on `images`, with other values in place of some."""
 
     def build(configuration: Configuration | None = None, **other: Any) -> Plan:
-        plan = Plan(configuration or configured("adam"), functional.cross_entropy, 3, 16, seed=5, precision="fp32")
-        return replace(plan, **other)
+        chosen = configuration or configured("adam")
+        return replace(Plan(chosen, functional.cross_entropy, ACCURACY, 3, seed=5, precision="fp32"), **other)
 
     return build
 
@@ -44,7 +44,7 @@ def weights(model: nn.Module) -> Tensor:
 def told(progress: list[Progress]) -> list[tuple[object, ...]]:
     """Everything of it but the clock."""
     return [
-        (row.step, row.epoch, row.lr, row.train_loss, row.train_accuracy, row.validation and row.validation.loss)
+        (row.step, row.epoch, row.lr, row.train_loss, row.train_value, row.validation and row.validation.loss)
         for row in progress
     ]
 
@@ -67,7 +67,7 @@ def loss_that_turns(value: float, at: int) -> Callable[[Tensor, Tensor], Tensor]
 
 @both_precisions
 def test_the_same_seed_gives_the_same_weights_to_the_last_bit(
-    precision: Precision, planned: Planned, network: Network, images: Images
+    precision: Precision, planned: Planned, network: Network, images: Examples
 ) -> None:
     ended = []
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit(
 
 @both_precisions
 def test_another_seed_gives_other_weights(
-    precision: Precision, planned: Planned, network: Network, images: Images
+    precision: Precision, planned: Planned, network: Network, images: Examples
 ) -> None:
     ended = []
     for seed in (0, 1):
@@ -90,7 +90,7 @@ def test_another_seed_gives_other_weights(
     assert not torch.equal(ended[0], ended[1])
 
 
-def test_nothing_random_outside_has_a_say(planned: Planned, network: Network, images: Images) -> None:
+def test_nothing_random_outside_has_a_say(planned: Planned, network: Network, images: Examples) -> None:
     ended = []
     for outside in (1, 2):
         model = network(0)
@@ -101,102 +101,50 @@ def test_nothing_random_outside_has_a_say(planned: Planned, network: Network, im
     assert torch.equal(ended[0], ended[1])
 
 
-def straight_and_resumed(
-    plan: Plan, build: Callable[[], nn.Module], images: Images, path: Path
-) -> Iterator[tuple[Tensor, list[Progress]]]:
-    """Weights and progress of a training, then of one that was taken up from a file after the first epoch."""
-    straight = Training(build(), plan, images, images)
-    progress = list(straight.run())
-    yield weights(straight.model), progress[plan.evaluations :]
-    first = Training(build(), plan, images, images)
-    for row in first.run():
-        if row.epoch == 1:
-            checkpoint.save(first.state_dict(), path)
-            break
-    second = Training(build(), plan, images, images)
-    second.load_state_dict(checkpoint.load(path))
-    progress = list(second.run())
-    yield weights(second.model), progress
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_training_taken_up_again_goes_on_to_the_last_bit(
-    optimizer: str,
-    schedule: str,
-    planned: Planned,
-    configured: Configured,
-    network: Network,
-    images: Images,
-    tmp_path: Path,
-) -> None:
-    plan = planned(configured(optimizer, schedule))
-    straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
-    assert torch.equal(straight[0], resumed[0])
-    assert told(straight[1]) == told(resumed[1])
-    assert len(resumed[1]) == 2
-
-
-@both_precisions
-def test_a_training_with_dropout_is_taken_up_again_to_the_last_bit(
-    precision: Precision, planned: Planned, images: Images, tmp_path: Path
-) -> None:
-    plan = planned(precision=precision, evaluations=2)
-    straight, resumed = straight_and_resumed(plan, dropping, images, tmp_path / "state.safetensors")
-    assert torch.equal(straight[0], resumed[0])
-    assert told(straight[1]) == told(resumed[1])
-
-
-def test_the_clock_goes_on_where_a_training_is_taken_up(planned: Planned, network: Network, images: Images) -> None:
-    training = Training(network(0), planned(), images)
-    training.load_state_dict({**training.state_dict(), "epoch": 2, "seconds": 1000.0})
-    (last,) = training.run()
-    assert last.seconds > 1000
-    assert training.seconds == last.seconds
-
-
 def test_the_losses_are_those_of_a_plain_loop(
-    planned: Planned, configured: Configured, network: Network, images: Images, plain_training: Callable[..., Any]
+    planned: Planned, configured: Configured, network: Network, images: Examples, plain_training: Callable[..., Any]
 ) -> None:
     for name in ("sgd", "adam"):
         plan, model = planned(configured(name, "step")), network(0)
         engines = [row.train_loss for row in Training(network(0), plan, images).run()]
-        optimizer = build_optimizer(plan.configuration.optimizer, list(model.parameters()))
-        scheduler = build_schedule(plan.configuration.schedule, optimizer)
-        plain = list(plain_training(model, optimizer, scheduler, images, epochs=3, batch_size=16, seed=5))
+        optimizer = build_optimizer(plan.configuration.optimizer, model, plan.configuration.training)
+        (stepped,) = build_schedules(plan.configuration.schedule, optimizer, epochs=3, steps_per_epoch=6)
+        plain = list(plain_training(model, optimizer, stepped.scheduler, images, epochs=3, batch_size=16, seed=5))
         assert engines == pytest.approx(plain, rel=1e-5)
 
 
 def test_an_evaluation_is_that_of_a_plain_loop(
-    network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+    network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(engine.EVALUATION_BATCH, "cpu", 7)
     model = network(0)
-    result = evaluate(model, images, functional.cross_entropy, "fp32")
+    result = evaluate(model, images, functional.cross_entropy, ACCURACY, "fp32")
     with torch.no_grad():
-        logits = model(images.pixels.float() / 127.5 - 1)
-    assert result.loss == pytest.approx(functional.cross_entropy(logits, images.labels).item(), rel=1e-6)
+        logits = model(images.inputs.float() / 127.5 - 1)
+    assert result.loss == pytest.approx(functional.cross_entropy(logits, images.targets).item(), rel=1e-6)
     assert torch.equal(result.predicted, logits.argmax(1))
-    assert result.accuracy == (logits.argmax(1) == images.labels).double().mean().item()
-    assert result.images == 90
+    assert result.value == (logits.argmax(1) == images.targets).double().mean().item()
+    assert result.examples == 90
 
 
-def test_an_evaluation_uses_no_dropout_and_a_training_does(planned: Planned, images: Images) -> None:
+def test_an_evaluation_uses_no_dropout_and_a_training_does(
+    planned: Planned, configured: Configured, images: Examples
+) -> None:
     model = dropping()
     model.train()
-    once, again = (evaluate(model, images, functional.cross_entropy, "fp32").loss for _ in range(2))
+    once, again = (evaluate(model, images, functional.cross_entropy, ACCURACY, "fp32").loss for _ in range(2))
     assert once == again
-    (row,) = Training(model, planned(epochs=1, batch_size=90), images).run()
+    (row,) = Training(model, planned(configured(training={"batch_size": 90}), epochs=1), images).run()
     assert row.train_loss != pytest.approx(once, rel=1e-3)
 
 
 def test_the_first_loss_and_accuracy_are_those_of_the_initial_weights(
-    planned: Planned, network: Network, images: Images
+    planned: Planned, configured: Configured, network: Network, images: Examples
 ) -> None:
-    before = evaluate(network(0), images, functional.cross_entropy, "fp32")
-    (row,) = Training(network(0), planned(epochs=1, batch_size=90), images).run()
+    before = evaluate(network(0), images, functional.cross_entropy, ACCURACY, "fp32")
+    (row,) = Training(network(0), planned(configured(training={"batch_size": 90}), epochs=1), images).run()
     assert row.train_loss == pytest.approx(before.loss, rel=1e-5)
-    assert row.train_accuracy == pytest.approx(before.accuracy)
+    assert row.train_value == pytest.approx(before.value)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +152,7 @@ def test_the_first_loss_and_accuracy_are_those_of_the_initial_weights(
     [(1, [6, 12, 18]), (2, [3, 6, 9, 12, 15, 18]), (4, [2, 3, 4, 6, 8, 9, 10, 12, 14, 15, 16, 18])],
 )
 def test_an_epoch_is_interrupted_as_often_as_asked(
-    evaluations: int, steps: list[int], planned: Planned, network: Network, images: Images
+    evaluations: int, steps: list[int], planned: Planned, network: Network, images: Examples
 ) -> None:
     progress = list(Training(network(0), planned(evaluations=evaluations), images, images).run())
     assert [row.step for row in progress] == steps
@@ -215,14 +163,14 @@ def test_an_epoch_is_interrupted_as_often_as_asked(
 
 
 def test_an_epoch_is_not_interrupted_more_often_than_it_has_steps(
-    planned: Planned, network: Network, images: Images
+    planned: Planned, network: Network, images: Examples
 ) -> None:
     progress = list(Training(network(0), planned(evaluations=50, epochs=1), images).run())
     assert [row.step for row in progress] == [1, 2, 3, 4, 5, 6]
 
 
 def test_looking_more_often_changes_neither_weights_nor_means(
-    planned: Planned, network: Network, images: Images
+    planned: Planned, network: Network, images: Examples
 ) -> None:
     one, other = network(0), network(0)
     (whole,) = Training(one, planned(epochs=1), images, images).run()
@@ -230,46 +178,55 @@ def test_looking_more_often_changes_neither_weights_nor_means(
     assert torch.equal(weights(one), weights(other))
     # 6 batches: 3 of 16 images, then 16, 16 and the remaining 10
     assert (48 * first.train_loss + 42 * second.train_loss) / 90 == pytest.approx(whole.train_loss)
-    assert (48 * first.train_accuracy + 42 * second.train_accuracy) / 90 == pytest.approx(whole.train_accuracy)
+    assert (48 * first.train_value + 42 * second.train_value) / 90 == pytest.approx(whole.train_value)
 
 
 def test_progress_tells_the_learning_rate_of_the_steps_just_taken(
-    planned: Planned, configured: Configured, network: Network, images: Images
+    planned: Planned, configured: Configured, network: Network, images: Examples
 ) -> None:
-    configuration = configured("adam", "cosine", epochs=3, lr=0.01)
+    configuration = configured("adam", "step", lr=0.01, training={"groups": {"conv1.*": 3.0}})
     progress = list(Training(network(0), planned(configuration, evaluations=2), images).run())
-    assert [row.lr for row in progress] == pytest.approx([0.01, 0.01, 0.0075, 0.0075, 0.0025, 0.0025])
+    gamma = configuration.schedule.settings["gamma"]
+    assert [row.lr for row in progress] == pytest.approx([0.01 * gamma**epoch for epoch in (0, 0, 1, 1, 2, 2)])
+
+
+def test_a_schedule_that_is_stepped_within_an_epoch_is_told_as_of_the_step_just_taken(
+    planned: Planned, configured: Configured, network: Network, images: Examples
+) -> None:
+    configuration = configured("adam", "linear", epochs=3, lr=0.01)
+    progress = list(Training(network(0), planned(configuration, evaluations=2), images).run())
+    assert [row.lr for row in progress] == pytest.approx([0.01 * (1 - (row.step - 1) / 18) for row in progress])
 
 
 def test_the_last_evaluation_alone_uses_all_validation_images(
-    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+    planned: Planned, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "QUICK_IMAGES", 20)
+    monkeypatch.setattr(engine, "QUICK_EXAMPLES", 20)
     model = network(0)
     progress = list(Training(model, planned(evaluations=2), images, images).run())
-    assert [row.validation.images for row in progress if row.validation] == [20, 20, 20, 20, 20, 90]
+    assert [row.validation.examples for row in progress if row.validation] == [20, 20, 20, 20, 20, 90]
     last = progress[-1].validation
     assert last is not None
-    assert last.loss == evaluate(model, images, functional.cross_entropy, "fp32").loss
+    assert last.loss == evaluate(model, images, functional.cross_entropy, ACCURACY, "fp32").loss
 
 
 def test_a_quick_evaluation_uses_the_first_validation_images(
-    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+    planned: Planned, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "QUICK_IMAGES", 20)
+    monkeypatch.setattr(engine, "QUICK_EXAMPLES", 20)
     model = network(0)
     row = next(Training(model, planned(), images, images).run())
     assert row.validation is not None
-    quick = evaluate(model, images.take(slice(0, 20)), functional.cross_entropy, "fp32")
-    assert (row.validation.loss, row.validation.accuracy) == (quick.loss, quick.accuracy)
+    quick = evaluate(model, images.take(slice(0, 20)), functional.cross_entropy, ACCURACY, "fp32")
+    assert (row.validation.loss, row.validation.value) == (quick.loss, quick.value)
 
 
-def test_without_validation_images_there_is_no_evaluation(planned: Planned, network: Network, images: Images) -> None:
+def test_without_validation_images_there_is_no_evaluation(planned: Planned, network: Network, images: Examples) -> None:
     assert [row.validation for row in Training(network(0), planned(), images).run()] == [None] * 3
 
 
 def test_an_absurd_learning_rate_diverges_at_the_step_after_the_first(
-    planned: Planned, configured: Configured, network: Network, images: Images
+    planned: Planned, configured: Configured, network: Network, images: Examples
 ) -> None:
     training = Training(network(0), planned(configured("sgd", lr=1e25)), images, images)
     with pytest.raises(Diverged, match=r"diverged at step 2: loss (nan|inf)") as caught:
@@ -281,7 +238,7 @@ def test_an_absurd_learning_rate_diverges_at_the_step_after_the_first(
 @pytest.mark.parametrize("value", [nan, inf])
 @pytest.mark.parametrize("step", [1, 6, 7, 18])
 def test_divergence_is_told_with_its_step(
-    step: int, value: float, evaluations: int, planned: Planned, network: Network, images: Images
+    step: int, value: float, evaluations: int, planned: Planned, network: Network, images: Examples
 ) -> None:
     plan = planned(loss=loss_that_turns(value, at=step), evaluations=evaluations)
     with pytest.raises(Diverged) as caught:
@@ -290,7 +247,7 @@ def test_divergence_is_told_with_its_step(
 
 
 def test_a_training_goes_on_for_no_more_than_the_guards_steps_after_diverging(
-    planned: Planned, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+    planned: Planned, configured: Configured, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(engine.GUARD_STEPS, "cpu", 4)
     calls = []
@@ -300,11 +257,13 @@ def test_a_training_goes_on_for_no_more_than_the_guards_steps_after_diverging(
         return functional.cross_entropy(logits, labels) * (nan if len(calls) == 6 else 1.0)
 
     with pytest.raises(Diverged) as caught:
-        list(Training(network(0), planned(loss=loss, batch_size=5), images).run())
+        list(Training(network(0), planned(configured(training={"batch_size": 5}), loss=loss), images).run())
     assert (caught.value.step, len(calls)) == (6, 8)
 
 
-def test_bfloat16_agrees_with_float32_within_its_precision(planned: Planned, network: Network, images: Images) -> None:
+def test_bfloat16_agrees_with_float32_within_its_precision(
+    planned: Planned, network: Network, images: Examples
+) -> None:
     ended = []
     for precision in ("fp32", "bf16"):
         *_, last = Training(network(0), planned(precision=precision), images, images).run()
@@ -315,14 +274,14 @@ def test_bfloat16_agrees_with_float32_within_its_precision(planned: Planned, net
         assert single == pytest.approx(half, rel=0.02)
 
 
-def test_the_weights_stay_in_float32_in_both_precisions(planned: Planned, network: Network, images: Images) -> None:
+def test_the_weights_stay_in_float32_in_both_precisions(planned: Planned, network: Network, images: Examples) -> None:
     model = network(0)
     list(Training(model, planned(precision="bf16"), images).run())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_a_training_may_be_dropped_half_way_and_gone_on_with(
-    planned: Planned, network: Network, images: Images
+    planned: Planned, network: Network, images: Examples
 ) -> None:
     straight, dropped = network(0), network(0)
     list(Training(straight, planned(), images).run())
@@ -335,7 +294,7 @@ def test_a_training_may_be_dropped_half_way_and_gone_on_with(
     assert torch.equal(weights(straight), weights(dropped))
 
 
-def test_a_training_that_nobody_asks_of_does_nothing(planned: Planned, network: Network, images: Images) -> None:
+def test_a_training_that_nobody_asks_of_does_nothing(planned: Planned, network: Network, images: Examples) -> None:
     model = network(0)
     before = weights(model)
     training = Training(model, planned(), images)
@@ -344,7 +303,7 @@ def test_a_training_that_nobody_asks_of_does_nothing(planned: Planned, network: 
     assert training.epoch == 0
 
 
-def test_trainings_may_be_interleaved(planned: Planned, network: Network, images: Images) -> None:
+def test_trainings_may_be_interleaved(planned: Planned, network: Network, images: Examples) -> None:
     alone = network(0)
     list(Training(alone, planned(), images).run())
     models = [network(0), network(0)]
@@ -354,26 +313,20 @@ def test_trainings_may_be_interleaved(planned: Planned, network: Network, images
     assert torch.equal(weights(models[1]), weights(alone))
 
 
-def test_a_finished_training_has_nothing_left(planned: Planned, network: Network, images: Images) -> None:
+def test_a_finished_training_has_nothing_left(planned: Planned, network: Network, images: Examples) -> None:
     training = Training(network(0), planned(), images)
     list(training.run())
     assert list(training.run()) == []
 
 
-def test_training_leaves_its_images_as_they_were(planned: Planned, network: Network, images: Images) -> None:
+def test_training_leaves_its_images_as_they_were(planned: Planned, network: Network, images: Examples) -> None:
     before = images.checksum()
     list(Training(network(0), planned(), images, images).run())
     assert images.checksum() == before
 
 
-def test_a_loss_that_is_not_a_number_is_evaluated_as_such(network: Network, images: Images) -> None:
+def test_a_loss_that_is_not_a_number_is_evaluated_as_such(network: Network, images: Examples) -> None:
     model = network(0)
     with torch.no_grad():
         next(model.parameters()).fill_(nan)
-    assert isnan(evaluate(model, images, functional.cross_entropy, "fp32").loss)
-
-
-def test_guessing_is_the_commonest_share_and_one_standard_error() -> None:
-    assert guessing(torch.tensor([0, 1] * 50), 100) == pytest.approx(0.5 + 0.05)
-    assert guessing(torch.tensor([0, 1, 1, 1]), 10_000) == pytest.approx(0.75 + (0.75 * 0.25) ** 0.5 / 100)
-    assert guessing(torch.tensor([1, 1]), 10) == 1.0
+    assert isnan(evaluate(model, images, functional.cross_entropy, ACCURACY, "fp32").loss)

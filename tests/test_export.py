@@ -1,26 +1,32 @@
-"""What is exported can be pasted: the Python builds what was found, and TOML and JSON say it."""
+"""What is exported can be pasted: the Python trains to the same numbers, and TOML and JSON say the same."""
 
 import json
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import tomli_w
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
+from optitune import metrics
 from optitune.best import BestConfig, dumps
+from optitune.building import build_loss
 from optitune.configuration import Configuration
-from optitune.data import Images
+from optitune.data import Batch, Examples
 from optitune.engine import Plan, Training
 from optitune.export import FORMATS, export, python
+from optitune.models import Mlp
 from optitune.optimizers import OPTIMIZERS
 from optitune.schedules import SCHEDULES
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 Config = Callable[[Configuration], BestConfig]
+
+SEED = 5
 
 every_pair = pytest.mark.parametrize(
     ("optimizer", "variant", "schedule"),
@@ -33,37 +39,53 @@ every_pair = pytest.mark.parametrize(
 )
 
 
-def pasted(text: str, model: nn.Module) -> dict[str, Any]:
+@dataclass
+class Loader:
+    """The batches that a training with `SEED` meets, in its order; like a DataLoader, it is iterated once an epoch."""
+
+    images: Examples
+    batch_size: int
+    epochs: int = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.epochs += 1
+        torch.manual_seed((SEED << 20) + self.epochs)
+        order = torch.randperm(len(self.images))
+        return (self.images.batch(places) for places in order.split(self.batch_size))
+
+
+def pasted(text: str) -> dict[str, Any]:
     """The names that exported Python leaves behind."""
-    names: dict[str, Any] = {"model": model}
+    names: dict[str, Any] = {}
     exec(text, names)  # noqa: S102
     return names
 
 
-def class_at(path: str) -> Any:
-    module, name = path.split(":")
-    return getattr(import_module(module), name)
+def exported_losses(config: BestConfig, model: nn.Module, images: Examples, *own: object, **other: Any) -> Any:
+    """The losses of what is exported, once pasted."""
+    loader = Loader(images, config.configuration.training.batch_size)
+    return pasted(python(config))["train"](model, loader, *own, **other)
 
 
-@every_pair
-def test_pasted_python_builds_exactly_what_was_found(
-    optimizer: str, variant: int, schedule: str, configured: Configured, best_config: Config, network: Network
-) -> None:
-    configuration = configured(optimizer, schedule, epochs=3, variant=variant)
-    names = pasted(python(best_config(configuration)), network(0))
-    assert type(names["optimizer"]) is class_at(OPTIMIZERS[optimizer].path)
-    (group,) = names["optimizer"].param_groups
-    for name, value in configuration.optimizer.settings.items():
-        # a scheduler that is built may have changed lr already; what was given is kept beside it
-        given = group.get(f"initial_{name}", group[name])
-        assert given == (tuple(value) if isinstance(value, list) else value), name
-    if not SCHEDULES[schedule].path:
-        assert "scheduler" not in names
-        return
-    assert type(names["scheduler"]) is class_at(SCHEDULES[schedule].path)
-    assert {name: getattr(names["scheduler"], name) for name in configuration.schedule.settings} == (
-        configuration.schedule.settings
-    )
+def searched_losses(config: BestConfig, model: nn.Module, images: Examples, own: Any = None) -> Sequence[float]:
+    """The losses of the engine with the same configuration."""
+    configuration = config.configuration
+    loss = build_loss(configuration.training, own)
+    metric = metrics.find("mse" if images.targets.is_floating_point() else "accuracy")
+    plan = Plan(configuration, loss, metric, config.epochs, SEED, config.precision)
+    return [progress.train_loss for progress in Training(model, plan, images).run()]
+
+
+def test_the_loader_of_these_tests_meets_every_example_once_an_epoch(images: Examples) -> None:
+    loader = Loader(images, 16)
+    first, second = [list(loader) for _ in range(2)]
+    assert [len(targets) for _, targets in first] == [16] * 5 + [10]
+    assert len(first) == len(loader)
+    assert not torch.equal(first[0][0], second[0][0])
+    assert torch.equal(torch.cat([targets for _, targets in first]).bincount(), images.targets.bincount())
 
 
 @every_pair
@@ -74,44 +96,287 @@ def test_pasted_python_trains_as_the_search_did(
     configured: Configured,
     best_config: Config,
     network: Network,
-    images: Images,
-    plain_training: Callable[..., Any],
+    images: Examples,
 ) -> None:
-    configuration, model = configured(optimizer, schedule, epochs=3, variant=variant), network(0)
-    names = pasted(python(best_config(configuration)), model)
-    plain = plain_training(model, names["optimizer"], names.get("scheduler"), images, epochs=3, batch_size=16, seed=5)
-    plan = Plan(configuration, functional.cross_entropy, epochs=3, batch_size=16, seed=5, precision="fp32")
-    searched = [row.train_loss for row in Training(network(0), plan, images).run()]
-    assert list(plain) == pytest.approx(searched, rel=1e-4)
+    config = best_config(configured(optimizer, schedule, epochs=3, variant=variant))
+    trained, searched = network(0), network(0)
+    assert exported_losses(config, trained, images) == pytest.approx(
+        searched_losses(config, searched, images), rel=1e-4
+    )
+    for mine, theirs in zip(trained.parameters(), searched.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_python_says_what_to_expect_and_how_to_use_the_scheduler(configured: Configured, best_config: Config) -> None:
+@every_pair
+def test_it_does_so_step_by_step(
+    optimizer: str,
+    variant: int,
+    schedule: str,
+    configured: Configured,
+    best_config: Config,
+    network: Network,
+    images: Examples,
+) -> None:
+    """All examples in one batch, so that every loss that is told is that of one step."""
+    configuration = configured(optimizer, schedule, epochs=6, variant=variant, training={"batch_size": 90})
+    config = best_config(configuration).model_copy(update={"epochs": 6})
+    told = exported_losses(config, network(0), images)
+    assert told == pytest.approx(searched_losses(config, network(0), images), rel=1e-4)
+    assert len(told) == 6
+
+
+GROUPS = {"fc*": 0.5, "conv1.*": 3.0, "*.bias": 2.0}
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "groups": {"training": {"groups": GROUPS}},
+    "groups that hold all": {"training": {"groups": {"*": 0.5}}},
+    "groups whose factor is one": {"training": {"groups": {"fc*": 1.0}}},
+    "decay of biases": {"training": {"decay_biases": True}},
+    "groups and decay of biases": {"training": {"decay_biases": True, "groups": GROUPS}},
+    "clipping": {"training": {"clip_norm": 0.3}},
+    "accumulation": {"training": {"accumulation": 4}},
+    "accumulation, a group of one batch at the end": {"training": {"accumulation": 5}},
+    "l1": {"training": {"l1": 0.01}},
+    "l1 of biases too": {"training": {"l1": 0.01, "decay_biases": True}},
+    "label smoothing": {"training": {"label_smoothing": 0.2}},
+    "mse of classes": {"training": {"loss": "mse"}},
+    "warm-up": {"warmup": 0.3},
+    "warm-up under a schedule of steps": {"warmup": 0.3, "schedule": "cosine"},
+    "warm-up under a schedule of epochs": {"warmup": 0.3, "schedule": "step"},
+    "warm-up and a plateau": {"warmup": 0.3, "schedule": "reduce-on-plateau"},
+    "all at once": {
+        "warmup": 0.2,
+        "schedule": "polynomial",
+        "training": {
+            "groups": GROUPS,
+            "clip_norm": 0.5,
+            "accumulation": 2,
+            "l1": 0.001,
+            "label_smoothing": 0.1,
+        },
+    },
+    "mse and all but smoothing": {
+        "warmup": 0.2,
+        "schedule": "linear",
+        "training": {"groups": GROUPS, "clip_norm": 0.5, "accumulation": 4, "l1": 0.001, "loss": "mse"},
+    },
+    "one cycle over accumulated steps": {"schedule": "one-cycle", "training": {"accumulation": 4}},
+}
+
+
+FAST: Mapping[str, Mapping[str, float]] = {
+    "sgd": {"lr": 0.1, "weight_decay": 0.1},
+    "adam": {"lr": 0.01},
+    "adamw": {"lr": 0.01, "weight_decay": 2.0},
+    "muon": {"lr": 0.02, "weight_decay": 2.0},
+    "lbfgs": {},
+    "adamw-schedulefree": {"lr": 0.02, "weight_decay": 2.0},
+}
+"""Settings under which few steps lead far, so that a setting that is forgotten shows."""
+
+
+def grouped(optimizer: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for an optimizer that takes no parameter groups: one group for all."""
+    training = dict(said.get("training", {}))
+    if "one-group" in OPTIMIZERS[optimizer].traits and training.get("groups") == GROUPS:
+        training["groups"] = {"*": 0.5}
+    return {**said, "training": training}
+
+
+@pytest.mark.parametrize("said", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("optimizer", FAST)
+def test_pasted_python_does_all_that_the_training_settings_say(
+    optimizer: str,
+    said: Mapping[str, Any],
+    configured: Configured,
+    best_config: Config,
+    network: Network,
+    images: Examples,
+) -> None:
+    config = best_config(configured(optimizer, epochs=3, **FAST[optimizer], **grouped(optimizer, said)))
+    told = exported_losses(config, network(0), images)
+    # a line search takes another turn where sums of several losses differ in their last bit
+    rel = 1e-3 if optimizer == "lbfgs" else 1e-4
+    assert told == pytest.approx(searched_losses(config, network(0), images), rel=rel)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "groups whose factor is one"])
+def test_the_settings_of_the_test_above_make_a_difference(
+    name: str, configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    said = SETTINGS[name]
+    ended = [
+        exported_losses(best_config(configured("adamw", **FAST["adamw"], **each)), network(0), images)
+        for each in (said, {"schedule": said.get("schedule", "constant")})
+    ]
+    assert ended[0] != pytest.approx(ended[1], rel=3e-4)
+
+
+@pytest.mark.parametrize("said", [{}, SETTINGS["all at once"], SETTINGS["mse of classes"]], ids=["plain", "all", "mse"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "lbfgs"])
+def test_pasted_python_trains_in_bfloat16(
+    optimizer: str,
+    said: Mapping[str, Any],
+    configured: Configured,
+    best_config: Config,
+    network: Network,
+    images: Examples,
+) -> None:
+    config = best_config(configured(optimizer, epochs=3, **FAST[optimizer], **grouped(optimizer, said)))
+    config = config.model_copy(update={"precision": "bf16"})
+    told = exported_losses(config, network(0), images)
+    # a last bit that differs is rounded to other numbers later on
+    assert told == pytest.approx(searched_losses(config, network(0), images), rel=2e-3)
+    single = searched_losses(config.model_copy(update={"precision": "fp32"}), network(0), images)
+    assert told != pytest.approx(single, rel=1e-6)
+
+
+def numbers(images: Examples, shape: tuple[int, ...]) -> Examples:
+    """The same images with numbers to predict."""
+    inputs = images.inputs.float().flatten(1) / 255
+    return Examples(inputs, (images.targets.float() + inputs.mean(1)).reshape(shape))
+
+
+@pytest.mark.parametrize("shape", [(90,), (90, 1)], ids=["(n,)", "(n, 1)"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_pasted_python_trains_on_numbers(
+    optimizer: str, shape: tuple[int, ...], configured: Configured, best_config: Config, images: Examples
+) -> None:
+    """Outputs are (n, 1); that targets of (n,) are compared one by one is what a plain loss would get wrong."""
+    data = numbers(images, shape)
+    config = best_config(configured(optimizer, training={"loss": "mse"}))
+    ended = []
+    for losses in (exported_losses, searched_losses):
+        torch.manual_seed(0)
+        ended.append(losses(config, Mlp((16, 8, 1)), data))
+    assert ended[0] == pytest.approx(ended[1], rel=1e-4)
+
+
+def focal(outputs: Tensor, targets: Tensor) -> Tensor:
+    """A loss that no row has."""
+    log_likely = -functional.cross_entropy(outputs, targets, reduction="none")
+    return -((1 - log_likely.exp()) ** 2 * log_likely).mean()
+
+
+@pytest.mark.parametrize("training", [{}, {"accumulation": 4, "l1": 0.01, "clip_norm": 0.5}], ids=["plain", "more"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_pasted_python_takes_a_loss_of_the_tasks_own(
+    optimizer: str,
+    training: Mapping[str, Any],
+    configured: Configured,
+    best_config: Config,
+    network: Network,
+    images: Examples,
+) -> None:
+    config = best_config(configured(optimizer, training={"loss": "task", **training}))
+    told = exported_losses(config, network(0), images, focal)
+    assert told == pytest.approx(searched_losses(config, network(0), images, focal), rel=1e-4)
+
+
+def test_pasted_python_leaves_frozen_parameters_as_they_are(
+    configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    config = best_config(configured("adamw", training={"l1": 0.01, "groups": {"*.bias": 2.0}}))
+    models = network(0), network(0)
+    for model in models:
+        model.conv1.requires_grad_(False)
+    told = exported_losses(config, models[0], images)
+    assert told == pytest.approx(searched_losses(config, models[1], images), rel=1e-4)
+    assert torch.equal(models[0].conv1.weight, network(0).conv1.weight)
+
+
+def test_pasted_python_leaves_weights_that_take_no_part_as_they_are(
+    configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    config = best_config(configured("adamw", training={"l1": 0.01, "clip_norm": 0.5}))
+    for losses in (exported_losses, searched_losses):
+        model = network(0)
+        model.unused = nn.Linear(3, 3)
+        before = model.unused.weight.detach().clone()
+        losses(config, model, images)
+        assert torch.equal(model.unused.weight, before)
+
+
+def test_pasted_python_trains_for_as_long_as_asked(
+    configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    config = best_config(configured("adam"))
+    assert len(exported_losses(config, network(0), images)) == 3
+    assert len(exported_losses(config, network(0), images, epochs=5)) == 5
+
+
+def test_python_says_what_to_expect_and_trains(configured: Configured, best_config: Config) -> None:
     configuration = configured("adam", "cosine", epochs=3)
     assert python(best_config(configuration)).splitlines() == [
         "import torch",
+        "from torch.nn import functional",
         "",
         "# digits: validation accuracy 0.9721 after 3 epochs of batches of 16 (trial 7, one run)",
-        "optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-08, betas=(0.9, 0.999))",
-        "scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3)",
-        "# after every epoch: scheduler.step()",
+        "",
+        "",
+        "def train(model, loader, epochs=3):",
+        '    """Train `model` on the batches of 16 (inputs, targets) of `loader`; the mean loss of every epoch."""',
+        "    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-08, betas=(0.9, 0.999))",
+        "    steps = len(loader)",
+        "    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3 * steps)",
+        "    losses = []",
+        "    for _ in range(epochs):",
+        "        model.train()",
+        "        total = seen = 0",
+        "        for inputs, targets in loader:",
+        "            size = len(targets)",
+        "            optimizer.zero_grad()",
+        "            loss = functional.cross_entropy(model(inputs), targets)",
+        "            loss.backward()",
+        "            loss_met = loss.detach()",
+        "            optimizer.step()",
+        "            total, seen = total + loss_met.item() * size, seen + size",
+        "            scheduler.step()",
+        "        losses.append(total / seen)",
+        "    return losses",
     ]
 
 
-def test_python_needs_torch_alone(configured: Configured, best_config: Config) -> None:
-    text = python(best_config(configured("sgd", "step")))
-    assert [line for line in text.splitlines() if "import" in line] == ["import torch"]
+@pytest.mark.parametrize("row", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_python_needs_torch_alone_or_the_optimizers_package(
+    row: Any, configured: Configured, best_config: Config
+) -> None:
+    text = python(best_config(configured(row.name, "cosine", warmup=0.1, training={"groups": GROUPS, "loss": "mse"})))
+    imported = {line.split()[1].partition(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
+    package = row.path.partition(":")[0].partition(".")[0]
+    assert imported == {"fnmatch", "torch"} | ({package} - {"optitune"})
+    assert "optitune" not in text
 
 
-def test_numbers_are_written_to_their_last_digit(configured: Configured, best_config: Config, network: Network) -> None:
-    lr = 0.1 + 0.2
-    names = pasted(python(best_config(configured("adam", lr=lr))), network(0))
-    assert names["optimizer"].param_groups[0]["lr"] == lr
+def test_numbers_are_written_to_their_last_digit(configured: Configured, best_config: Config) -> None:
+    lr, factor, norm = 0.1 + 0.2, 0.7 + 0.1, 0.1 * 3
+    training = {"groups": {"fc*": factor}, "clip_norm": norm, "l1": norm, "label_smoothing": norm}
+    text = python(best_config(configured("adam", lr=lr, warmup=norm, training=training)))
+    assert f"lr={lr!r}" in text
+    assert f"{{'fc*': {lr * factor!r}}}" in text
+    for line in (
+        "clip_grad_norm_(model.parameters(), {})",
+        "penalty = {} *",
+        "label_smoothing={}",
+        "round({} * epochs",
+    ):
+        assert line.format(repr(norm)) in text
+
+
+def test_patterns_are_quoted_as_python_needs(configured: Configured, best_config: Config, network: Network) -> None:
+    patterns = {"fc'1\"\\.*": 2.0, "*": 3.0}
+    names = pasted(python(best_config(configured("sgd", training={"groups": patterns, "decay_biases": True}))))
+    (group,) = names["groups"](network(0))
+    assert group["lr"] == pytest.approx(0.15)
 
 
 def test_toml_is_a_best_toml(configured: Configured, best_config: Config) -> None:
-    config = best_config(configured("adam", "step"))
+    config = best_config(configured("adam", "step", training={"groups": {"fc*": 2.0}}))
     assert export(config, "toml") == dumps(config).rstrip()
-    assert export(config, "toml").endswith(tomli_w.dumps(config.model_dump()).rstrip())
+    document = config.model_dump()
+    # what a built-in optimizer leaves to the registry
+    del document["configuration"]["optimizer"]["path"], document["configuration"]["optimizer"]["traits"]
+    assert export(config, "toml").endswith(tomli_w.dumps(document).rstrip())
 
 
 def test_json_is_the_same_document(configured: Configured, best_config: Config) -> None:

@@ -15,16 +15,36 @@ ROOT = Path(optitune.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "space"),
-    ("validation", "optimizers", "schedules", "configuration", "settings", "records", "best"),
+    (
+        "validation",
+        "optimizer_rows",
+        "optimizers",
+        "schedules",
+        "losses",
+        "configuration",
+        "search_space",
+        "edges",
+        "own_optimizers",
+        "settings",
+        "study_file",
+        "records",
+        "best",
+    ),
     (
         "pooling_kernels",
         "pooling",
         "graphs",
         "models",
+        "muon",
+        "metrics",
         "data",
+        "datasets",
         "tasks",
+        "task_data",
         "machine",
+        "building",
         "engine",
+        "preflight",
         "checkpoint",
     ),
     (
@@ -35,11 +55,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "study",
         "workers",
         "search_worker",
-        "search",
+        "searching",
         "dashboard",
         "overview",
     ),
-    ("retrain", "figures", "export"),
+    ("retrain_results", "retraining", "figures", "export"),
     (
         "cli",
         "cli.main",
@@ -52,7 +72,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "cli.retrain",
         "cli.show",
         "cli.export",
+        "cli.init",
         "cli.dashboard",
+        "api",
         "__main__",
     ),
 )
@@ -113,7 +135,8 @@ def others(path: Path) -> set[str]:
 def test_the_plan_has_every_module_and_no_other() -> None:
     assert set(FLOOR) == set(MODULES) - {""}
     assert len(FLOOR) == sum(map(len, FLOORS))
-    assert neighbours(MODULES[""]) == others(MODULES[""]) == set()
+    # what it gives is imported when it is asked for
+    assert others(MODULES[""]) == set()
 
 
 @every_module

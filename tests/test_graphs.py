@@ -1,6 +1,6 @@
 """Recorded steps: a training that replays them gives the numbers of one that takes each as it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import graphs
+from optitune import graphs, metrics
 from optitune.configuration import Configuration
-from optitune.data import Images
+from optitune.data import Examples
 from optitune.engine import Plan, Progress, Training
 from optitune.graphs import WARM_UP_STEPS, Given, Replayed, Step
 
@@ -58,8 +58,13 @@ class InPlace:
         return given, replay
 
 
+def planned(configuration: Configuration, epochs: int, precision: Any = "fp32", evaluations: int = 1) -> Plan:
+    accuracy = metrics.find("accuracy")
+    return Plan(configuration, functional.cross_entropy, accuracy, epochs, 5, precision, evaluations)
+
+
 def ended(
-    monkeypatch: pytest.MonkeyPatch, recorder: Any, model: nn.Module, plan: Plan, images: Images
+    monkeypatch: pytest.MonkeyPatch, recorder: Any, model: nn.Module, plan: Plan, images: Examples
 ) -> tuple[list[Progress], Tensor]:
     monkeypatch.setattr(graphs, "RECORDERS", MappingProxyType({"cpu": recorder} if recorder else {}))
     progress = list(Training(model, plan, images, images).run())
@@ -69,16 +74,18 @@ def ended(
 @pytest.mark.parametrize("schedule", ["constant", "step"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "adadelta"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("training", [{}, {"clip_norm": 0.5, "l1": 0.01}], ids=["plain", "clipped and penalised"])
 def test_a_replayed_training_equals_a_plain_one(
     optimizer: str,
     schedule: str,
+    training: Mapping[str, float],
     precision: Any,
     configured: Configured,
     network: Network,
-    images: Images,
+    images: Examples,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan = Plan(configured(optimizer, schedule), functional.cross_entropy, 3, 16, 5, precision, evaluations=2)
+    plan = planned(configured(optimizer, schedule, training=training), epochs=3, precision=precision, evaluations=2)
     model = network(0)
     recorder = InPlace(model)
     replayed = ended(monkeypatch, recorder, model, plan, images)
@@ -87,16 +94,16 @@ def test_a_replayed_training_equals_a_plain_one(
     assert recorder.counted == {"warm-up": WARM_UP_STEPS, "recorded": 1, "replayed": 15 - WARM_UP_STEPS}
     assert torch.equal(replayed[1], plain[1])
     for mine, theirs in zip(replayed[0], plain[0], strict=True):
-        assert (mine.train_loss, mine.train_accuracy) == (theirs.train_loss, theirs.train_accuracy)
+        assert (mine.train_loss, mine.train_value) == (theirs.train_loss, theirs.train_value)
         assert mine.validation is not None
         assert theirs.validation is not None
         assert mine.validation.loss == theirs.validation.loss
 
 
 def test_what_cannot_be_recorded_is_trained_as_it_is(
-    configured: Configured, network: Network, images: Images, monkeypatch: pytest.MonkeyPatch
+    configured: Configured, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan(configured("adam"), functional.cross_entropy, 2, 16, 5, "fp32")
+    plan = planned(configured("adam"), epochs=2)
 
     class Refusing(InPlace):
         def record(self, step: Step, places: Tensor) -> tuple[Given, Callable[[], None]]:
@@ -109,6 +116,33 @@ def test_what_cannot_be_recorded_is_trained_as_it_is(
     plain = ended(monkeypatch, None, network(0), plan, images)
     assert recorder.counted["recorded"] == 1
     assert torch.equal(refused[1], plain[1])
+
+
+def test_steps_of_several_batches_are_replayed_where_one_is_left_over(
+    configured: Configured, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of four batches and one: the gradients of the one may come from a graph, those of four never do."""
+    plan = planned(configured("adam", training={"accumulation": 4, "batch_size": 18}), epochs=6)
+    model = network(0)
+    recorder = InPlace(model)
+    replayed = ended(monkeypatch, recorder, model, plan, images)
+    plain = ended(monkeypatch, None, network(0), plan, images)
+    assert recorder.counted == {"warm-up": WARM_UP_STEPS, "recorded": 1, "replayed": 6 - WARM_UP_STEPS}
+    assert torch.equal(replayed[1], plain[1])
+    assert [row.train_loss for row in replayed[0]] == [row.train_loss for row in plain[0]]
+
+
+def test_an_optimizer_with_a_closure_replays_every_evaluation(
+    configured: Configured, network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(configured("lbfgs", training={"batch_size": 45}), epochs=2)
+    model = network(0)
+    recorder = InPlace(model)
+    replayed = ended(monkeypatch, recorder, model, plan, images)
+    plain = ended(monkeypatch, None, network(0), plan, images)
+    assert recorder.counted["recorded"] == 1
+    assert recorder.counted["replayed"] > 4
+    assert torch.equal(replayed[1], plain[1])
 
 
 def test_on_a_cpu_steps_are_taken_as_they_are() -> None:

@@ -1,23 +1,30 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 
 import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
+from torch import nn
 
 from optitune import objective, optimizers, schedules
 from optitune.configuration import Configuration
-from optitune.data import Images
+from optitune.data import Examples
 from optitune.engine import Training
+from optitune.metrics import Metric
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, first_parameters, run_trial, suggest
+from optitune.pruner import build_pruner
 from optitune.sampler import build_sampler
 from optitune.settings import StudySettings
 from optitune.study import versions
-from optitune.tasks import SearchData, Task
+from optitune.task_data import SearchData
+from optitune.tasks import Task
 
 EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
+SPACE = EVERYTHING.space()
 
 
 @pytest.fixture(autouse=True)
@@ -27,23 +34,30 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def data(images: Images) -> SearchData:
+def data(images: Examples) -> SearchData:
     return SearchData(images.take(slice(0, 60)), images.take(slice(60, 90)), "sha256:" + "0" * 64)
 
 
 Once = Callable[..., tuple[optuna.Study, Result]]
 
-TASK = Task("tiny", "digits", lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), "a tiny network")
+TASK = Task(
+    name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None, channels_last=True
+)
 
 
 def trained(
-    data: SearchData, settings: StudySettings, params: dict, study: optuna.Study | None = None, **kwargs: object
+    data: SearchData,
+    settings: StudySettings,
+    params: dict,
+    study: optuna.Study | None = None,
+    task: Task = TASK,
+    **kwargs: object,
 ) -> tuple[Result, optuna.Trial]:
     study = study or optuna.create_study(direction="maximize")
     study.enqueue_trial(params)
     trial = study.ask()
     given = {"reported": (), "on_progress": lambda *_: None, "stopping": lambda: False, **kwargs}
-    result = run_trial(trial, settings, TASK, data, torch.device("cpu"), **given)
+    result = run_trial(trial, settings, task, data, torch.device("cpu"), **given)
     return result, trial
 
 
@@ -56,7 +70,7 @@ def test_every_draw_is_a_configuration_within_the_ranges() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen = set()
     for _ in range(150):
-        configuration = suggest(study.ask(), EVERYTHING)
+        configuration = suggest(study.ask(), EVERYTHING, SPACE)
         row = optimizers.find(configuration.optimizer.name)
         assert row.ranges["lr"].contains(configuration.lr)
         momentum = configuration.optimizer.settings.get("momentum")
@@ -69,14 +83,17 @@ def test_every_draw_is_a_configuration_within_the_ranges() -> None:
 def test_optimizers_share_the_names_of_their_parameters() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(60):
-        suggest(study.ask(), EVERYTHING)
+        suggest(study.ask(), EVERYTHING, SPACE)
     assert all({"optimizer", "lr_factor"} <= set(trial.params) for trial in study.trials)
-    assert len({name for trial in study.trials for name in trial.params}) < 25
+    shared = set(SPACE.parameters.values())
+    assert {name for trial in study.trials for name in trial.params} <= {"optimizer", "schedule", *shared}
+    assert len(shared) < len(SPACE.parameters) / 2
+    assert not [name for name in shared if "." in name], "a name of one optimizer alone"
 
 
 def test_known_good_parameters_come_out_as_the_known_good_settings_exactly() -> None:
     study = optuna.create_study(sampler=build_sampler("optitune", 0, first_parameters(EVERYTHING)))
-    configurations = [suggest(study.ask(), EVERYTHING) for _ in first_parameters(EVERYTHING)]
+    configurations = [suggest(study.ask(), EVERYTHING, SPACE) for _ in first_parameters(EVERYTHING)]
     rows = list(optimizers.OPTIMIZERS.values())
     wanted = [row.arguments(row.known_good[0]) for row in rows]
     wanted += [row.arguments(values) for row in rows for values in row.known_good[1:]]
@@ -101,18 +118,18 @@ def test_a_good_configuration_completes_and_reports_four_times_an_epoch(data: Se
 
 
 @pytest.mark.parametrize(
-    ("train_images", "validation_images", "times"),
+    ("train_examples", "validation_examples", "times"),
     [(55_000, 5_000, 4), (12_000, 5_000, 2), (5_000, 5_000, 1), (500, 5_000, 1), (1_150, 287, 1), (55_000, 300, 4)],
 )
 def test_evaluations_take_little_of_the_time(
-    train_images: int, validation_images: int, times: int, monkeypatch: pytest.MonkeyPatch
+    train_examples: int, validation_examples: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    assert objective.evaluations_per_epoch(train_images, validation_images) == times
+    assert objective.evaluations_per_epoch(train_examples, validation_examples) == times
 
 
 def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: SearchData) -> None:
-    images = Images(data.train.pixels, data.train.labels, white=1e-30)
+    images = Examples(data.train.inputs, data.train.targets, white=1e-30)
     result, trial = trained(SearchData(images, data.validation, data.checksum), SHORT, SGD | STEP)
     assert result.outcome == "diverged"
     step = re.fullmatch(r"diverged at step ([1-3]): loss (nan|inf)", result.reason)
@@ -122,12 +139,12 @@ def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: Sear
 
 def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> None:
     # images without any content, so that guessing is all there is
-    blank = Images(torch.zeros_like(data.train.pixels), data.train.labels)
-    void = Images(torch.zeros_like(data.validation.pixels), data.validation.labels)
+    blank = replace(data.train, inputs=torch.zeros_like(data.train.inputs))
+    void = replace(data.validation, inputs=torch.zeros_like(data.validation.inputs))
     result, _ = trained(SearchData(blank, void, data.checksum), SHORT, SGD | STEP)
     assert result.outcome == "pruned"
-    assert result.reason.startswith("no progress: accuracy 0.3")
-    assert "after 8.5 epochs" in result.reason
+    assert result.reason.startswith("no progress after 8.5 epochs: accuracy 0.3")
+    assert result.reason.endswith("is no better than guessing")
 
 
 def test_a_hopeless_trial_is_pruned_with_its_reason(data: SearchData) -> None:
@@ -204,7 +221,7 @@ def test_a_diverged_or_pruned_configuration_ends_as_it_did(data: SearchData, onc
         def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
             return True
 
-    broken = SearchData(Images(data.train.pixels, data.train.labels, white=1e-30), data.validation, data.checksum)
+    broken = SearchData(Examples(data.train.inputs, data.train.targets, white=1e-30), data.validation, data.checksum)
     diverged, first = once(broken)
     pruned, second = once(data, pruner=Always())
     for study, before, outcome in ((diverged, first, "diverged"), (pruned, second, "pruned")):
@@ -222,7 +239,7 @@ def test_a_trial_taken_up_again_reports_what_it_had_not_of_an_equal_ones_curve(d
     curve = study.trials[0].intermediate_values
     study.enqueue_trial(SGD | STEP)
     killed = study.ask()
-    suggest(killed, SHORT)
+    suggest(killed, SHORT, SHORT.space())
     for step in (3, 6):
         killed.report(curve[step], step)
     again = optuna.trial.Trial(study, killed._trial_id)
@@ -238,3 +255,138 @@ def test_an_equal_configuration_of_another_device_is_trained(data: SearchData, o
     study.enqueue_trial(SGD | STEP)
     with pytest.raises(TypeError):
         objective.run_trial(study.ask(), SHORT, TASK, data, torch.device("meta"), (), lambda *_: None, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "accumulation"),
+    [([5, 4, 12, 60], 1), ([12, 4, 5, 7, 30], 1), ([4, 60], 1), ([60, 4], 1), (12, [1, 2, 5]), ([12, 5], [1, 3])],
+    ids=str,
+)
+def test_trials_of_any_batch_size_report_at_the_same_steps(
+    sizes: int | list[int], accumulation: int | list[int], data: SearchData
+) -> None:
+    settings = StudySettings.model_validate(
+        {**SHORT.document(), "epochs": 4, "batch_size": sizes, "accumulation": accumulation}
+    )
+    several, counts = (each if isinstance(each, list) else [each] for each in (sizes, accumulation))
+    curves = {}
+    for size, count in product(several, counts):
+        fed = {"batch_size": size} if len(several) > 1 else {}
+        fed |= {"accumulation": count} if len(counts) > 1 else {}
+        result, trial = trained(data, settings, SGD | STEP | fed)
+        assert result.outcome == "complete"
+        curves[size, count] = trial.study.trials[0].intermediate_values
+        training = trial.user_attrs["configuration"]["training"]
+        assert (training["batch_size"], training["accumulation"]) == (size, count)
+    usual = objective.usual_steps(settings, len(data.train))
+    ends = [usual * epoch for epoch in (1, 2, 3, 4)]
+    steps = set(curves[several[0], counts[0]])
+    for curve in curves.values():
+        assert set(curve) <= steps
+        assert set(curve) >= set(ends)
+        assert max(curve) == ends[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "steps"),
+    [
+        ({"batch_size": 50}, 20),
+        ({"batch_size": [32, 64]}, 16),  # by 64, the usual one, where that competes
+        ({"batch_size": [200, 100]}, 5),  # else by the first
+        ({"batch_size": 50, "accumulation": 3}, 7),
+        ({"batch_size": [32, 64], "accumulation": [2, 1]}, 16),
+        ({"batch_size": 50, "accumulation": [2, 4]}, 10),
+    ],
+    ids=str,
+)
+def test_the_steps_by_which_trials_are_compared_are_those_of_the_usual_batch(said: dict, steps: int) -> None:
+    assert objective.usual_steps(StudySettings.model_validate(said), 1000) == steps
+
+
+def squares(metric: Metric | str, white: float = 255.0) -> tuple[Task, SearchData]:
+    """A task of guessing each image's brightness, and its data."""
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (90, 1, 4, 4), generator=noise, dtype=torch.uint8)
+    whole = Examples(pixels, pixels.double().mean((1, 2, 3)).float() / 255, white=white)
+    data = SearchData(whole.take(slice(0, 60)), whole.take(slice(60, 90)), "sha256:" + "0" * 64)
+    model = lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 1))  # noqa: E731
+    return Task(name="squares", model=model, data=None, loss="mse", metric=metric), data
+
+
+MSE = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5, precision="fp32", loss="mse")
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"), [("mse", "minimize"), ("mae", "minimize"), ("loss", "minimize"), ("r2", "maximize")]
+)
+def test_a_trial_is_judged_by_the_metric_of_its_task(metric: str, direction: str) -> None:
+    task, data = squares(metric)
+    study = optuna.create_study(direction=direction)
+    result, trial = trained(data, MSE, SGD | STEP | {"lr_factor": 0.4}, study, task=task)
+    curve = study.trials[0].intermediate_values
+    assert result.outcome == "complete"
+    assert result.value == curve[max(curve)]
+    first, last = curve[min(curve)], curve[max(curve)]
+    assert last < first / 2 if direction == "minimize" else last > max(first, 0.5)
+    assert trial.user_attrs["configuration"]["training"]["loss"] == "mse"
+
+
+@pytest.mark.parametrize(("metric", "worst"), [("mse", None), ("mae", None), ("loss", None), ("accuracy", 0.0)])
+def test_a_diverged_trial_reports_the_worst_there_is_and_nothing_where_there_is_none(
+    metric: str, worst: float | None, data: SearchData
+) -> None:
+    task, numbers = squares(metric, white=1e-30)
+    if metric == "accuracy":
+        task, numbers = TASK, replace(data, train=replace(data.train, white=1e-30))
+    study = optuna.create_study(direction=task.judge.direction)
+    result, trial = trained(numbers, MSE if task is not TASK else SHORT, SGD | STEP, study, task=task)
+    assert (result.outcome, result.value) == ("diverged", None)
+    assert list(study.trials[0].intermediate_values.values()) == [worst] * (worst is not None)
+    tell(trial, result)
+    # the sampler draws on, and never takes it for a good one
+    study.sampler = build_sampler("tpe", 0, [])
+    suggest(study.ask(), MSE, MSE.space())
+
+
+def test_a_diverged_trial_of_small_batches_is_not_taken_to_have_come_further(data: SearchData) -> None:
+    broken = replace(data, train=replace(data.train, white=1e-30))
+    settings = StudySettings.model_validate({**SHORT.document(), "batch_size": [60, 1]})
+    _, trial = trained(broken, settings, SGD | STEP | {"batch_size": 1})
+    # an epoch has one step of the usual batch
+    assert list(trial.study.trials[0].intermediate_values) == [1]
+
+
+@pytest.mark.parametrize("metric", ["mse", "mae", "r2"])
+def test_a_network_that_learns_no_numbers_ends_as_no_progress(metric: str) -> None:
+    task, data = squares(metric)
+    noise = torch.randn(90, generator=torch.Generator().manual_seed(0))
+    blank = SearchData(
+        replace(data.train, inputs=torch.zeros_like(data.train.inputs), targets=noise[:60]),
+        replace(data.validation, inputs=torch.zeros_like(data.validation.inputs), targets=noise[60:]),
+        data.checksum,
+    )
+    result, _ = trained(blank, MSE, SGD | STEP, optuna.create_study(direction=task.judge.direction), task=task)
+    assert result.outcome == "pruned"
+    assert re.fullmatch(rf"no progress after \S+ epochs: {metric} \S+ is no better than guessing", result.reason)
+
+
+def test_of_a_metric_of_ones_own_no_trial_is_called_stuck() -> None:
+    never = Metric("constant", "maximize", lambda outputs, targets: 0.0)
+    task, data = squares(never)
+    result, _ = trained(data, MSE, SGD | STEP | {"lr_factor": 0.4}, task=task)
+    assert (result.outcome, result.value) == ("complete", 0.0)
+
+
+def test_a_hopeless_trial_of_a_minimised_metric_is_pruned_and_a_good_one_is_not() -> None:
+    task, data = squares("mse")
+    study = optuna.create_study(direction="minimize", pruner=build_pruner("optitune", 120, 12))
+    outcomes = []
+    for number, lr_factor in enumerate((0.40, 0.41, 0.42, 0.1, 0.39)):
+        result, trial = trained(data, MSE, SGD | STEP | {"lr_factor": lr_factor}, study, task=task)
+        assert trial.number == number
+        tell(trial, result)
+        outcomes.append(result.outcome)
+    assert outcomes[:4] == ["complete", "complete", "complete", "pruned"]
+    assert re.fullmatch(
+        r"pruned at epoch \S+: mse \S+ is behind what this pruner keeps", study.trials[3].user_attrs["reason"]
+    )

@@ -1,26 +1,31 @@
 """What every optimizer of the registry must do; a new row inherits all of it."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
+import optuna
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import optimizers
+from optitune import metrics, optimizers, preflight
 from optitune.best import BestConfig
-from optitune.configuration import Configuration, OptimizerSettings
-from optitune.data import Images
-from optitune.engine import Plan, Training, build_optimizer
+from optitune.building import at, build_optimizer
+from optitune.configuration import Configuration, OptimizerSettings, TrainingSettings
+from optitune.data import Examples
+from optitune.engine import Diverged, Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
+from optitune.objective import first_parameters, suggest
+from optitune.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, UNUSABLE, Optimizer
 from optitune.settings import StudySettings
-from optitune.space import Choice, around
+from optitune.space import Choice, Fixed, Float, around
+from optitune.tasks import Task
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
@@ -46,11 +51,17 @@ def corners(row: Optimizer) -> Iterator[Any]:
 every_corner = pytest.mark.parametrize(("row", "values"), [case for row in ROWS for case in corners(row)])
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Images) -> None:
-    optimizer.zero_grad()
-    pixels, labels = images.batch(slice(None))
-    functional.cross_entropy(model(pixels), labels).backward()
-    optimizer.step()
+every_further = pytest.mark.parametrize(
+    ("row", "name"), [pytest.param(row, name, id=f"{row.name}-{name}") for row in ROWS for name in row.also]
+)
+
+
+def planned(configuration: Configuration, epochs: int) -> Plan:
+    return Plan(configuration, functional.cross_entropy, metrics.find("accuracy"), epochs, seed=0, precision="fp32")
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def settings_of(row: Optimizer, values: Mapping[str, Any]) -> OptimizerSettings:
@@ -60,10 +71,9 @@ def settings_of(row: Optimizer, values: Mapping[str, Any]) -> OptimizerSettings:
 @every_known_good
 def test_a_known_good_setting_reaches_torch_unchanged(row: Optimizer, variant: int, network: Network) -> None:
     settings = settings_of(row, row.known_good[variant])
-    optimizer = build_optimizer(settings, list(network(0).parameters()))
-    module, name = row.path.split(":")
-    assert type(optimizer) is getattr(import_module(module), name)
-    (group,) = optimizer.param_groups
+    optimizer = build_optimizer(settings, network(0), TrainingSettings())
+    assert type(optimizer) is at(row.path)
+    group = optimizer.param_groups[0]
     for argument, value in settings.settings.items():
         told = list(group[argument]) if isinstance(value, list) else group[argument]
         assert told == value, argument
@@ -71,10 +81,10 @@ def test_a_known_good_setting_reaches_torch_unchanged(row: Optimizer, variant: i
 
 @every_known_good
 def test_a_known_good_setting_lowers_the_loss(
-    row: Optimizer, variant: int, images: Images, configured: Configured
+    row: Optimizer, variant: int, images: Examples, configured: Configured
 ) -> None:
     torch.manual_seed(0)
-    plan = Plan(configured(row.name, variant=variant), functional.cross_entropy, 20, 10, seed=0, precision="fp32")
+    plan = planned(configured(row.name, variant=variant, training={"batch_size": 10}), epochs=20)
     losses = [progress.train_loss for progress in Training(Mlp((16, 128, 3)), plan, images).run()]
     assert losses[-1] < 0.5 * losses[0]
 
@@ -89,14 +99,20 @@ def test_a_known_good_setting_lies_in_the_ranges(row: Optimizer, variant: int) -
 
 @every_corner
 def test_a_corner_of_the_ranges_is_allowed_and_takes_steps(
-    row: Optimizer, values: Mapping[str, Any], network: Network, images: Images
+    row: Optimizer, values: Mapping[str, Any], network: Network, images: Examples
 ) -> None:
     model = network(0)
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    optimizer = build_optimizer(settings_of(row, values), list(model.parameters()))
-    for _ in range(3):
-        step(model, optimizer, images)
-    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    before = weights(model)
+    configuration = Configuration.model_validate(
+        {
+            "optimizer": settings_of(row, values).model_dump(),
+            "schedule": {"name": "constant", "settings": {}},
+            "training": {"batch_size": 30},
+        }
+    )
+    with suppress(Diverged):
+        list(Training(model, planned(configuration, epochs=1), images).run())
+    assert not torch.equal(before, weights(model))
 
 
 @every_row
@@ -122,29 +138,92 @@ def test_every_number_has_a_limit_that_its_range_and_known_good_values_keep(row:
         _, allows = LIMITS[name]
         for value in (*space.ends(), *(good[name] for good in row.known_good)):
             assert allows(value), (name, value)
+    for name, value in row.also.items():
+        assert isinstance(value, bool) or LIMITS[name][1](value), name
 
 
 def test_no_limit_is_left_from_a_row_that_is_gone() -> None:
-    assert set(LIMITS) <= {name for row in ROWS for name in row.ranges}
+    assert set(LIMITS) <= {name for row in ROWS for name in (*row.ranges, *row.also)}
 
 
 @every_row
-def test_a_needed_hyperparameter_is_one_of_the_rows_own(row: Optimizer) -> None:
-    assert set(row.needs) | set(row.needs.values()) <= set(row.ranges)
+def test_what_a_hyperparameter_hangs_on_is_one_of_the_rows_own(row: Optimizer) -> None:
+    names = {*row.ranges, *row.also}
+    assert {*row.needs, *row.needs.values(), *row.unless, *row.unless.values()} <= names
+
+
+@every_row
+def test_the_arguments_are_those_of_the_constructor(row: Optimizer) -> None:
+    taken = inspect.signature(at(row.path)).parameters
+    usual = row.arguments({**row.known_good[0], **row.also})
+    assert set(usual) <= set(taken)
+    assert not {"fused", "foreach", "capturable", "maximize", "differentiable"} & set(usual)
+
+
+@every_further
+def test_a_further_argument_is_by_itself_what_the_constructor_has_it(row: Optimizer, name: str) -> None:
+    assert inspect.signature(at(row.path)).parameters[name].default == row.also[name]
+
+
+@every_further
+def test_a_further_argument_reaches_torch(row: Optimizer, name: str, network: Network) -> None:
+    usual = row.also[name]
+    other = not usual if isinstance(usual, bool) else type(usual)(usual * 2 or 1)
+    settings = settings_of(row, {**row.known_good[0], name: other})
+    optimizer = build_optimizer(settings, network(0), TrainingSettings())
+    assert optimizer.param_groups[0][name] == other
+    # and without it, torch has the value it has anyway
+    plain = build_optimizer(settings_of(row, row.known_good[0]), network(0), TrainingSettings())
+    assert plain.param_groups[0][name] == usual
 
 
 @every_row
 def test_a_row_is_fused_exactly_where_torch_has_a_kernel_for_the_cpu(row: Optimizer, network: Network) -> None:
-    module, name = row.path.split(":")
-    parameters = list(network(0).parameters())
-    arguments = row.arguments(row.known_good[0])
+    settings = settings_of(row, row.known_good[0])
     try:
-        optimizer = getattr(import_module(module), name)(parameters, **arguments, fused=True)
+        optimizer = at(row.path)(list(network(0).parameters()), **settings.settings, fused=True)
         works = bool(optimizer.param_groups[0]["fused"])
     except (TypeError, RuntimeError):
         works = False
-    assert row.fused == works
-    assert bool(build_optimizer(settings_of(row, row.known_good[0]), parameters).param_groups[0].get("fused")) == works
+    assert ("fused" in row.traits) == works
+    built = build_optimizer(settings, network(0), TrainingSettings())
+    assert bool(built.param_groups[0].get("fused")) == works
+
+
+@every_row
+def test_the_traits_of_a_row_are_those_of_its_class(row: Optimizer, network: Network) -> None:
+    class_ = at(row.path)
+    closure = inspect.signature(class_.step).parameters["closure"]
+    assert ("closure" in row.traits) == (closure.default is inspect.Parameter.empty)
+    assert ("modes" in row.traits) == (hasattr(class_, "train") and hasattr(class_, "eval"))
+    groups = [{"params": [parameter]} for parameter in network(0).parameters()]
+    arguments = row.arguments(row.known_good[0])
+    if "one-group" in row.traits:
+        with pytest.raises(ValueError, match="parameter options"):
+            class_(groups, **arguments)
+    else:
+        assert len(class_(groups, **arguments).param_groups) == 8
+    assert ("matrices" in row.traits) == ("matrix" in class_(network(0).parameters(), **arguments).param_groups[0])
+
+
+def test_every_optimizer_of_torch_is_there_or_has_a_reason_not_to_be() -> None:
+    classes = {
+        name.lower()
+        for name, each in vars(torch.optim).items()
+        if isinstance(each, type) and issubclass(each, torch.optim.Optimizer) and each is not torch.optim.Optimizer
+    }
+    assert classes <= {*OPTIMIZERS, *UNUSABLE}
+    assert not UNUSABLE.keys() & OPTIMIZERS.keys()
+
+
+@pytest.mark.parametrize("name", ["sparseadam", "SparseAdam"])
+def test_an_optimizer_that_cannot_compete_is_refused_with_its_reason(name: str, network: Network) -> None:
+    with pytest.raises(UsageError, match=f"optimizer '{name}' cannot compete: .*takes sparse gradients alone"):
+        optimizers.find(name)
+    model = network(0)
+    model(torch.zeros(2, 1, 4, 4)).sum().backward()
+    with pytest.raises(RuntimeError, match="dense gradients"):
+        torch.optim.SparseAdam(model.parameters()).step()
 
 
 def test_arguments_joins_the_betas() -> None:
@@ -160,9 +239,43 @@ def test_arguments_leaves_nesterov_out_where_there_is_no_momentum() -> None:
     assert OPTIMIZERS["sgd"].arguments(with_momentum) == with_momentum
 
 
+def test_arguments_leaves_dampening_out_where_there_is_nesterov() -> None:
+    values = {"lr": 0.1, "momentum": 0.5, "nesterov": True, "weight_decay": 1e-4, "dampening": 0.5}
+    assert "dampening" not in OPTIMIZERS["sgd"].arguments(values)
+    assert OPTIMIZERS["sgd"].arguments({**values, "nesterov": False})["dampening"] == 0.5
+
+
+LR = Float(0.01, 1.0, "log", "why")
+
+
 def test_arguments_adds_what_is_always_passed() -> None:
-    row = Optimizer("sgd2", "torch.optim:SGD", ({"lr": 0.1},), {}, "s", "n", fixed={"nesterov": True, "momentum": 0.9})
+    fixed = {"nesterov": True, "momentum": 0.9}
+    row = Optimizer("sgd2", "torch.optim:SGD", ({"lr": 0.1},), {"lr": LR}, "s", "n", fixed=fixed)
     assert row.arguments({"lr": 0.1}) == {"nesterov": True, "momentum": 0.9, "lr": 0.1}
+
+
+def test_arguments_fills_a_tuple_with_what_its_other_place_is_otherwise() -> None:
+    row = Optimizer("a", "torch.optim:Adam", ({"lr": 0.1},), {"lr": LR}, "s", "n", also={"beta1": 0.9, "beta2": 0.99})
+    assert row.arguments({"lr": 0.1}) == {"lr": 0.1}
+    assert row.arguments({"lr": 0.1, "beta1": 0.5}) == {"lr": 0.1, "betas": [0.5, 0.99]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"known_good": ()}, "known_good must be some settings, each with an lr"),
+        ({"known_good": ({"momentum": 0.1},)}, "known_good must be some settings, each with an lr"),
+        ({"ranges": {}}, "lr must be both in ranges and in every known_good"),
+        ({"known_good": ({"lr": 0.1}, {"lr": 0.1, "eps": 1.0})}, "eps must be both in ranges and in every known_good"),
+        ({"known_good": ({"lr": 2.0},)}, "known_good lr = 2.0 lies outside its range, 0.01 to 1, log scale"),
+        ({"also": {"lr": 0.1}}, "lr must be either in also, or in ranges or fixed"),
+        ({"also": {"eps": 0.1}, "fixed": {"eps": 0.2}}, "eps must be either in also, or in ranges or fixed"),
+    ],
+)
+def test_a_row_that_does_not_fit_itself_is_refused(parts: dict[str, Any], message: str) -> None:
+    whole = {"known_good": ({"lr": 0.1},), "ranges": {"lr": LR}, "source": "s", "note": "n", **parts}
+    with pytest.raises(ValueError, match=message):
+        Optimizer(name="own", path="torch.optim:SGD", **whole)
 
 
 def test_adam_starts_from_the_settings_of_its_article() -> None:
@@ -180,50 +293,83 @@ def test_an_unknown_optimizer_is_refused_with_the_nearest() -> None:
         optimizers.find("adamn")
 
 
+def test_all_means_every_row_whose_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(OPTIMIZERS) <= set(optimizers.available())
+    absent = Optimizer("absent", "no_such_package.of:Mine", ({"lr": 0.1},), {"lr": LR}, "s", "n")
+    extra = Optimizer("extra", "no_such_package:Mine", ({"lr": 0.1},), {"lr": LR}, "s", "n", extra="mine")
+    monkeypatch.setattr(optimizers, "OPTIMIZERS", {**OPTIMIZERS, "absent": absent, "extra": extra})
+    assert not {"absent", "extra"} & set(optimizers.available())
+    assert set(StudySettings(optimizers=("all",)).optimizers) == set(optimizers.available())
+    for row, remedy in ((absent, "pip install no_such_package"), (extra, r"pip install 'optitune\[mine\]'")):
+        with pytest.raises(UsageError, match=f"optimizer '{row.name}' needs the package no_such_package: {remedy}$"):
+            optimizers.check_installed(row)
+        with pytest.raises(ValueError, match=f"optimizer '{row.name}' needs the package no_such_package"):
+            StudySettings(optimizers=("adam", row.name))
+    for row in ROWS:
+        optimizers.check_installed(row)
+
+
+class Signs(torch.optim.Optimizer):
+    """Steps along the sign of the gradient, for a row that no package has."""
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(parameter.grad.sign(), alpha=group["lr"])
+
+
 @pytest.fixture
-def rprop(monkeypatch: pytest.MonkeyPatch) -> Optimizer:
+def signs(monkeypatch: pytest.MonkeyPatch) -> Optimizer:
     """An optimizer that is no more than a row."""
     row = Optimizer(
-        name="rprop",
-        path="torch.optim:Rprop",
-        known_good=({"lr": 1e-3},),
-        ranges={"lr": around(1e-3, LR_FACTOR, "a factor")},
-        source="Riedmiller & Braun 1993",
+        name="signs",
+        path=f"{__name__}:Signs",
+        known_good=({"lr": 1e-3, "weight_decay": 0.1},),
+        ranges={"lr": around(1e-3, LR_FACTOR, "a factor"), "weight_decay": Fixed(0.1)},
+        source="a test",
         note="Steps by sign.",
-        fixed={"etas": [0.5, 1.2]},
     )
     monkeypatch.setattr(optimizers, "OPTIMIZERS", MappingProxyType({**OPTIMIZERS, row.name: row}))
     return row
 
 
 def test_an_optimizer_that_was_added_as_a_row_can_be_searched_and_configured(
-    rprop: Optimizer, configured: Configured
+    signs: Optimizer, configured: Configured, images: Examples
 ) -> None:
-    assert StudySettings(optimizers=("adam", "rprop")).optimizers == ("adam", "rprop")
-    assert configured("rprop").optimizer.settings == {"lr": 1e-3, "etas": [0.5, 1.2]}
+    settings = StudySettings(optimizers=("adam", "signs"), signs={"weight_decay": [0.01, 1.0]}, lr=[1e-4, 1e-3])
+    preflight.check(Task(model=lambda: Mlp((16, 3)), data=None), images, settings)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(first_parameters(settings)[1])
+    first, *others = [suggest(study.ask(), settings, settings.space()) for _ in range(20)]
+    assert first.optimizer.settings == pytest.approx({"lr": 1e-3, "weight_decay": 0.1})
+    assert {"adam", "signs"} == {each.optimizer.name for each in others}
+    assert "signs" in StudySettings(optimizers=("all",)).optimizers
     with pytest.raises(ValueError, match=r"settings.lr = 0: lr must be above 0"):
-        configured("rprop", lr=0)
-    with pytest.raises(ValueError, match=r"settings.etas = \[0.5\]: must be 2 numbers"):
-        configured("rprop", etas=[0.5])
+        configured("signs", lr=0)
 
 
 def test_an_optimizer_that_was_added_as_a_row_trains(
-    rprop: Optimizer, network: Network, images: Images, configured: Configured
+    signs: Optimizer, network: Network, images: Examples, configured: Configured
 ) -> None:
-    plan = Plan(configured("rprop"), functional.cross_entropy, 20, 90, seed=0, precision="fp32")
-    training = Training(network(0), plan, images)
-    assert type(training.optimizer) is torch.optim.Rprop
+    training = Training(network(0), planned(configured("signs", lr=0.01), epochs=20), images)
+    assert type(training.optimizer) is Signs
+    assert [group["weight_decay"] for group in training.optimizer.param_groups] == [0.1, 0.0]
     losses = [progress.train_loss for progress in training.run()]
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_an_optimizer_that_was_added_as_a_row_is_exported(
-    rprop: Optimizer, configured: Configured, best_config: Callable[[Configuration], BestConfig]
+    signs: Optimizer, configured: Configured, best_config: Callable[[Configuration], BestConfig]
 ) -> None:
-    text = python(best_config(configured("rprop")))
-    assert "optimizer = torch.optim.Rprop(model.parameters(), etas=(0.5, 1.2), lr=0.001)" in text
+    text = python(best_config(configured("signs")))
+    assert f"import {__name__}\n" in text
+    assert f"optimizer = {__name__}.Signs(groups(model), lr=0.001, weight_decay=0.1)" in text
 
 
 def test_without_its_row_the_optimizer_is_unknown(configured: Configured) -> None:
-    with pytest.raises(UsageError, match="unknown optimizer 'rprop'"):
-        configured("rprop")
+    with pytest.raises(UsageError, match="unknown optimizer 'signs'"):
+        configured("signs")

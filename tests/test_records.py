@@ -16,13 +16,19 @@ Row = Callable[..., TrialRecord]
 
 @pytest.fixture(scope="session")
 def row(configured: Callable[..., Configuration]) -> Row:
-    """Number, outcome, value and optimizer -> a trial's record."""
+    """Number, outcome, value and optimizer -> a trial's record; with a sign of -1, less is better."""
 
     def build(
-        number: int, outcome: Outcome = "complete", value: float | None = None, optimizer: str | None = "adam"
+        number: int,
+        outcome: Outcome = "complete",
+        value: float | None = None,
+        optimizer: str | None = "adam",
+        sign: int = 1,
     ) -> TrialRecord:
         configuration = configured(optimizer) if optimizer else None
-        return TrialRecord(number, outcome, configuration, value, "", (), 1.0)
+        return TrialRecord(
+            number, outcome, configuration, value, "", (), 1.0, score=None if value is None else sign * value
+        )
 
     return build
 
@@ -69,6 +75,15 @@ def test_without_a_complete_trial_there_is_no_best(row: Row) -> None:
     assert best([row(0, "pruned", 0.5), row(1, "running")]) is None
 
 
+def test_where_less_is_better_the_least_is_the_best(row: Row) -> None:
+    rows = [row(0, value=0.5, sign=-1), row(1, value=0.2, sign=-1), row(2, "pruned", 0.1, sign=-1)]
+    assert best(rows) is rows[1]
+    others = [row(3, value=0.1, optimizer="sgd", sign=-1), row(4, value=0.9, optimizer="nadam", sign=-1)]
+    assert [line.optimizer for line in standings(rows + others, ["nadam", "adam", "sgd"])] == ["sgd", "adam", "nadam"]
+    assert best([row(0, value=0.0, sign=-1), row(1, value=0.5, sign=-1)]) == row(0, value=0.0, sign=-1)
+    assert best([row(0, value=-3.0), row(1, value=-2.0)]) == row(1, value=-2.0)
+
+
 def test_the_standings_have_the_best_first_and_those_without_a_complete_trial_last(row: Row) -> None:
     rows = [
         row(0, value=0.7, optimizer="sgd"),
@@ -101,7 +116,11 @@ def test_plain_is_the_configuration_in_one_level_each(configured: Callable[..., 
         "optimizer": "adadelta",
         "settings": {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
         "schedule": {"name": "cosine", "T_max": 4},
+        "training": configuration.training.model_dump(),
     }
+    assert plain(configured("adam", "cosine", warmup=0.1))["schedule"] == {"name": "cosine", "T_max": 3, "warmup": 0.1}
+    training = plain(configured("adam", training={"groups": {"fc*": 10.0}, "clip_norm": 1.0}))["training"]
+    assert (training["groups"], training["clip_norm"], training["batch_size"]) == ({"fc*": 10.0}, 1.0, 16)
 
 
 def test_a_summary_is_students_interval() -> None:
@@ -115,8 +134,9 @@ def test_a_summary_is_students_interval() -> None:
 
 
 def test_an_interval_stays_within_what_is_possible() -> None:
-    summary = summarise([0.1, 0.99], highest=1.0)
+    summary = summarise([0.1, 0.99], lowest=0.0, highest=1.0)
     assert (summary.low, summary.high) == (0.0, 1.0)
+    assert summarise([0.1, 0.99], highest=1.0).low == pytest.approx(0.545 - 12.7062047 * 0.445, rel=1e-6)
     assert summarise([1.0, 9.0]).high == pytest.approx(5 + 12.7062047 * 4, rel=1e-6)
 
 

@@ -11,6 +11,7 @@ from optitune.sampler import SAMPLERS, KnownGoodFirst, WindowedTPE, build_sample
 from optitune.settings import StudySettings
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))
+SPACE = SETTINGS.space()
 
 
 def draws(sampler: optuna.samplers.BaseSampler, trials: int, study: optuna.Study | None = None) -> list[dict]:
@@ -18,7 +19,7 @@ def draws(sampler: optuna.samplers.BaseSampler, trials: int, study: optuna.Study
     study.sampler = sampler
     for _ in range(trials):
         trial = study.ask()
-        suggest(trial, SETTINGS)
+        suggest(trial, SETTINGS, SPACE)
         study.tell(trial, 1 / (1 + trial.number))
     return [trial.params for trial in study.trials]
 

@@ -1,69 +1,74 @@
 """What every schedule of the registry must do, and the curves of those that are there."""
 
-from collections.abc import Iterator
-from importlib import import_module
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
 
+import optuna
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from optitune import schedules
-from optitune.configuration import ScheduleSettings
-from optitune.engine import build_schedule
+from optitune import metrics, preflight, schedules
+from optitune.best import BestConfig
+from optitune.building import at, build_schedules
+from optitune.configuration import Configuration, ScheduleSettings
+from optitune.data import Examples
+from optitune.engine import Plan, Training
 from optitune.errors import UsageError
+from optitune.export import python
+from optitune.models import Mlp
+from optitune.objective import first_parameters, suggest
 from optitune.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
+from optitune.settings import StudySettings
+from optitune.space import Fixed, Float
+from optitune.tasks import Task
+
+Configured = Callable[..., Configuration]
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 every_length = pytest.mark.parametrize("epochs", [1, 2, 5, 100])
 
+STEPS = 4
+"""Of an epoch."""
 
-def curve(name: str, settings: Settings, epochs: int, lr: float = 1.0) -> list[float]:
-    """The learning rate of each epoch."""
-    weight = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([weight], lr=lr)
-    scheduler = build_schedule(ScheduleSettings(name=name, settings=settings), optimizer)
+
+def curve(name: str, settings: Settings, epochs: int, lr: float = 1.0, steps: int = STEPS) -> list[float]:
+    """The learning rate of each step, of a training whose loss never falls."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    built = build_schedules(ScheduleSettings(name=name, settings=settings), optimizer, epochs, steps)
     rates = []
     for _ in range(epochs):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        if scheduler is not None:
-            scheduler.step()
+        for _ in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            for each in built:
+                if each.per_step:
+                    each.scheduler.step()
+        for each in built:
+            if not each.per_step:
+                each.scheduler.step(*([1.0] if each.observes else []))  # type: ignore[arg-type]
     return rates
 
 
 def corners(row: Schedule, epochs: int) -> Iterator[Settings]:
     """Known-good, every end of every range with the others at known-good, then all low and all high."""
-    good, ranges, fixed = row.known_good(epochs), row.ranges(epochs), row.fixed(epochs)
-    yield {**fixed, **good}
+    good, ranges = row.known_good(epochs), row.ranges(epochs)
+    yield row.arguments(good)
     for name, space in ranges.items():
         for end in space.ends():
-            yield {**fixed, **good, name: end}
+            yield row.arguments({**good, name: end})
     for number in (0, -1):
-        yield {**fixed, **{name: space.ends()[number] for name, space in ranges.items()}}
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "expected"),
-    [
-        ("constant", {}, [1.0, 1.0, 1.0]),
-        ("step", {"step_size": 1, "gamma": 0.7}, [1.0, 0.7, 0.49, 0.343]),
-        ("step", {"step_size": 2, "gamma": 0.1}, [1.0, 1.0, 0.1, 0.1, 0.01, 0.01]),
-        ("step", {"step_size": 4, "gamma": 0.1}, [1.0, 1.0, 1.0, 1.0]),
-        ("exponential", {"gamma": 0.5}, [1.0, 0.5, 0.25, 0.125]),
-        ("exponential", {"gamma": 1}, [1.0, 1.0]),
-        ("cosine", {"T_max": 4}, [1.0, 0.8535534, 0.5, 0.1464466]),
-    ],
-)
-def test_the_curve_is_as_documented(name: str, settings: Settings, expected: list[float]) -> None:
-    assert curve(name, settings, len(expected)) == pytest.approx(expected)
+        yield row.arguments({name: space.ends()[number] for name, space in ranges.items()})
 
 
 @every_row
-def test_the_curve_starts_at_the_learning_rate(row: Schedule) -> None:
+def test_the_curve_starts_at_the_learning_rate_or_warms_up_to_it(row: Schedule) -> None:
     for settings in corners(row, 5):
-        assert curve(row.name, settings, 5, lr=0.03)[0] == 0.03
+        rates = curve(row.name, settings, 5, lr=0.03)
+        assert rates[0] == (pytest.approx(0.03 / 25) if row.warms_up else 0.03)
+        assert max(rates) == (pytest.approx(0.03, rel=0.1) if row.warms_up else 0.03)
 
 
 @every_length
@@ -71,8 +76,18 @@ def test_the_curve_starts_at_the_learning_rate(row: Schedule) -> None:
 def test_every_corner_of_the_ranges_falls_and_stays_above_zero(row: Schedule, epochs: int) -> None:
     for settings in corners(row, epochs):
         rates = curve(row.name, settings, epochs)
-        assert all(later <= earlier for earlier, later in pairwise(rates))
+        top = rates.index(max(rates)) if row.warms_up else 0
+        assert all(later >= earlier for earlier, later in pairwise(rates[: top + 1]))
+        assert all(later <= earlier for earlier, later in pairwise(rates[top:]))
         assert rates[-1] > 0
+
+
+@every_row
+def test_a_row_means_the_same_for_every_batch_size(row: Schedule) -> None:
+    for settings in corners(row, 4):
+        few, many = (curve(row.name, settings, 4, steps=steps) for steps in (40, 400))
+        # a step of the one is ten of the other; of an epoch's start both have the same, but for the step's own length
+        assert few[::40] == pytest.approx(many[::400], abs=0.05)
 
 
 @every_length
@@ -82,7 +97,7 @@ def test_known_good_settings_lie_in_the_ranges(row: Schedule, epochs: int) -> No
     assert good.keys() == ranges.keys()
     for name, space in ranges.items():
         assert space.contains(good[name]), name
-    assert not ranges.keys() & row.fixed(epochs).keys()
+    assert not ranges.keys() & row.fixed.keys()
 
 
 @every_length
@@ -92,25 +107,61 @@ def test_known_good_settings_fall_to_a_tenth_over_the_whole_training(name: str, 
     assert rates[-1] == pytest.approx(0.1, rel=0.05)
 
 
+STRETCHED: dict[str, list[Settings]] = {
+    "constant": [{}],
+    "step": [{"step_size": 1, "gamma": 0.7}, {"step_size": 3, "gamma": 0.2}],
+    "multistep": [{"milestone1": 2, "milestone2": 4, "gamma": 0.3}, {"milestone1": 3, "milestone2": 3, "gamma": 0.3}],
+    "exponential": [{"gamma": 0.4}],
+    "cosine": [{"T_max": 6}],
+    "linear": [{"total_iters": 6}, {"total_iters": 3}],
+    "polynomial": [{"total_iters": 6, "power": 2.0}],
+    "one-cycle": [{"total_steps": 6, "pct_start": 0.25}],
+}
+
+
 @pytest.mark.parametrize("times", [2, 3])
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("constant", {}),
-        ("step", {"step_size": 1, "gamma": 0.7}),
-        ("step", {"step_size": 3, "gamma": 0.2}),
-        ("exponential", {"gamma": 0.4}),
-        ("cosine", {"T_max": 6}),
-    ],
-)
-def test_a_stretched_curve_has_the_same_shape(name: str, settings: Settings, times: int) -> None:
-    short = curve(name, settings, 6)
-    long = curve(name, SCHEDULES[name].stretched(settings, times), 6 * times)
-    assert long[::times] == pytest.approx(short)
+@pytest.mark.parametrize("row", [row for row in ROWS if not row.observes], ids=lambda row: row.name)
+def test_a_stretched_curve_has_the_same_shape(row: Schedule, times: int) -> None:
+    for values in STRETCHED[row.name]:
+        settings = row.arguments(values)
+        short = curve(row.name, settings, 6, steps=40)
+        long = curve(row.name, row.stretched(settings, times), 6 * times, steps=40)
+        if row.name == "exponential":
+            short, long = short[::40], long[:: 40 * times]
+        else:
+            long = long[::times]
+        away = [abs(mine - theirs) for mine, theirs in zip(short, long, strict=True)]
+        assert sum(away) / len(away) < 0.03
 
 
-def test_every_schedule_is_among_the_stretched_ones_above() -> None:
-    assert set(SCHEDULES) == {"constant", "step", "exponential", "cosine"}
+def test_patience_is_stretched_too() -> None:
+    assert SCHEDULES["reduce-on-plateau"].stretched({"factor": 0.5, "patience": 2}, 2.5)["factor"] == 0.5
+    long = SCHEDULES["reduce-on-plateau"].stretched({"factor": 0.5, "patience": 4}, 2.0)
+    assert 8 <= long["patience"] <= 9
+
+
+def test_a_milestone_keeps_its_place_in_a_stretched_training() -> None:
+    settings = {"milestones": [2, 4], "gamma": 0.1}
+    assert SCHEDULES["multistep"].stretched(settings, 2.5) == {"milestones": [5, 10], "gamma": 0.1}
+    assert SCHEDULES["multistep"].stretched(settings, 0.1) == {"milestones": [1, 1], "gamma": 0.1}
+
+
+def test_milestones_are_told_in_their_order() -> None:
+    values = {"milestone1": 5, "milestone2": 2, "gamma": 0.1}
+    assert SCHEDULES["multistep"].arguments(values) == {"milestones": [2, 5], "gamma": 0.1}
+
+
+@pytest.mark.parametrize("ratio", [0.2, 0.6, 1.4, 7.0])
+@every_row
+def test_what_lasts_the_whole_training_still_does_when_stretched(row: Schedule, ratio: float) -> None:
+    """Or torch would be asked for steps beyond a cycle's end, or a cosine would rise again."""
+    epochs = 10
+    settings = row.arguments(row.known_good(epochs))
+    whole = [name for name, space in row.ranges(epochs).items() if space == Fixed(epochs, "the whole training")]
+    stretched = row.stretched(settings, ratio)
+    assert [stretched[name] for name in whole] == [round(ratio * epochs)] * len(whole)
+    rates = curve(row.name, stretched, round(ratio * epochs))
+    assert len(rates) == STEPS * round(ratio * epochs)
 
 
 @pytest.mark.parametrize("ratio", [1 / 1000, 1 / 3, 1.0, 2.5, 1000.0])
@@ -135,20 +186,34 @@ def test_every_setting_has_a_limit_and_every_range_a_source(row: Schedule) -> No
         for name, space in row.ranges(epochs).items():
             assert space.source
             assert all(LIMITS[name][1](end) for end in space.ends())
-        for name, value in {**row.known_good(epochs), **row.fixed(epochs)}.items():
-            assert LIMITS[name][1](value), name
+        for name, value in {**row.known_good(epochs), **row.fixed}.items():
+            assert isinstance(value, bool) or LIMITS[name][1](value), name
+
+
+def test_no_limit_is_left_from_a_row_that_is_gone() -> None:
+    assert set(LIMITS) <= {name for row in ROWS for name in (*row.ranges(5), *row.fixed)}
+
+
+@every_row
+def test_what_counts_epochs_or_acts_once_an_epoch_is_a_setting(row: Schedule) -> None:
+    settings = row.arguments(row.known_good(5))
+    assert {*row.in_epochs, *row.per_epoch} <= set(settings)
+    assert row.per == "epoch" or not row.per_epoch
+    in_steps = row.in_steps(settings, 7)
+    if row.per == "step":
+        assert {name: in_steps[name] for name in row.in_epochs} == {name: 7 * settings[name] for name in row.in_epochs}
+    assert all(in_steps[name] == settings[name] for name in settings if row.per == "epoch" or name not in row.in_epochs)
 
 
 @every_row
 def test_a_row_names_its_class_and_has_its_words(row: Schedule) -> None:
     assert SCHEDULES[row.name] is row
     assert row.source
-    assert row.note
-    weight = nn.Parameter(torch.zeros(1))
-    settings: dict[str, Any] = {**row.fixed(3), **row.known_good(3)}
-    scheduler = build_schedule(ScheduleSettings(name=row.name, settings=settings), torch.optim.SGD([weight], lr=1.0))
-    module, _, name = row.path.partition(":")
-    assert type(scheduler) is (getattr(import_module(module), name) if row.path else type(None))
+    assert row.note.endswith(".")
+    settings = ScheduleSettings(name=row.name, settings=row.arguments(row.known_good(3)))
+    built = build_schedules(settings, torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), 3, STEPS)
+    assert [type(each.scheduler) for each in built] == ([at(row.path)] if row.path else [])
+    assert [(each.per_step, each.observes) for each in built] == [(row.per == "step", row.observes)] * bool(row.path)
 
 
 def test_the_names_are_distinct_and_the_default_ones_exist() -> None:
@@ -159,3 +224,67 @@ def test_the_names_are_distinct_and_the_default_ones_exist() -> None:
 def test_an_unknown_schedule_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown schedule 'cosin': did you mean 'cosine'"):
         schedules.find("cosin")
+
+
+@pytest.fixture
+def halving(monkeypatch: pytest.MonkeyPatch) -> Schedule:
+    """A schedule that is no more than a row."""
+    row = Schedule(
+        name="halving",
+        path="torch.optim.lr_scheduler:ConstantLR",
+        known_good=lambda epochs: {"total_iters": max(1, epochs // 2), "factor": 0.5},
+        ranges=lambda epochs: {
+            "total_iters": Fixed(max(1, epochs // 2), "half of it"),
+            "factor": Float(0.1, 0.9, "log", "a test"),
+        },
+        source="a test",
+        note="A part of the lr at first, then all of it.",
+        per="step",
+        in_epochs=("total_iters",),
+    )
+    monkeypatch.setattr(schedules, "SCHEDULES", MappingProxyType({**SCHEDULES, row.name: row}))
+    return row
+
+
+def test_a_schedule_that_was_added_as_a_row_can_be_searched_and_configured(
+    halving: Schedule, configured: Configured, images: Examples
+) -> None:
+    settings = StudySettings.model_validate(
+        {"optimizers": ["adam"], "schedules": ["halving", "step"], "epochs": 4, "halving": {"factor": [0.4, 0.6]}}
+    )
+    preflight.check(Task(model=lambda: Mlp((16, 3)), data=None), images, settings)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(first_parameters(settings)[0])
+    first, *others = [suggest(study.ask(), settings, settings.space()).schedule for _ in range(20)]
+    assert (first.name, first.settings) == ("halving", {"total_iters": 2, "factor": 0.5})
+    assert {each.name for each in others} == {"halving", "step"}
+    assert all(0.4 <= each.settings["factor"] <= 0.6 for each in others if each.name == "halving")
+    assert "halving" in StudySettings(schedules=("all",)).schedules
+    with pytest.raises(ValueError, match=r"settings.factor = 1.0: factor must be above 0 and below 1"):
+        ScheduleSettings(name="halving", settings={"total_iters": 2, "factor": 1.0})
+
+
+def test_a_schedule_that_was_added_as_a_row_trains(halving: Schedule, configured: Configured, images: Examples) -> None:
+    plan = Plan(
+        configured("adam", "halving", epochs=4, lr=0.01, warmup=0.25),
+        functional.cross_entropy,
+        metrics.find("accuracy"),
+        4,
+        seed=0,
+        precision="fp32",
+    )
+    rates = [row.lr for row in Training(Mlp((16, 3)), plan, images).run()]
+    # ramped up over the first of four epochs, halved over two
+    assert rates == pytest.approx([0.005 * 6 / 7, 0.005, 0.01, 0.01])
+
+
+def test_a_schedule_that_was_added_as_a_row_is_exported(
+    halving: Schedule, configured: Configured, best_config: Callable[[Configuration], BestConfig]
+) -> None:
+    text = python(best_config(configured("adam", "halving", epochs=4)))
+    assert "scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, total_iters=2 * steps, factor=0.5)" in text
+
+
+def test_without_its_row_the_schedule_is_unknown(configured: Configured) -> None:
+    with pytest.raises(UsageError, match="unknown schedule 'halving'"):
+        configured("adam", "halving")

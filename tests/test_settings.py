@@ -1,28 +1,39 @@
 """What a study is: which word wins, and which differences are refused."""
 
-from pathlib import Path
+import json
+import shlex
 from typing import Any
 
 import pytest
 
-from optitune.errors import OptituneError, UsageError
+from optitune.cli.search import search
+from optitune.errors import UsageError
 from optitune.optimizers import DEFAULT_OPTIMIZERS
 from optitune.schedules import DEFAULT_SCHEDULES
-from optitune.settings import StudySettings, checked_study_name, differing, flag, from_file, resolve, study_name
+from optitune.settings import StudySettings, checked_study_name, differing, flag, flat, merged, resolve, study_name
+from optitune.study_file import from_text
 
 DEFAULTS = StudySettings()
 
 
+def typed(words: list[str]) -> dict[str, Any]:
+    """What these words of a command line say of the settings."""
+    params = search.make_context("search", words).params
+    flags = {key: value for key, value in params.items() if key in StudySettings.model_fields and value is not None}
+    return merged(flags, from_text(params["assignments"]))
+
+
 def stored(**other: Any) -> dict[str, Any]:
     """Settings as a study keeps them: JSON, which has no tuples."""
-    return StudySettings.model_validate(other).model_dump(mode="json")
+    kept: dict[str, Any] = json.loads(json.dumps(StudySettings.model_validate(other).document()))
+    return kept
 
 
 def test_without_a_word_the_defaults_hold() -> None:
     assert resolve({}, {}, None, "s") == DEFAULTS
     assert DEFAULTS.optimizers == DEFAULT_OPTIMIZERS
     assert DEFAULTS.schedules == DEFAULT_SCHEDULES
-    assert DEFAULTS.train_images is None
+    assert DEFAULTS.train_examples is None
 
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default() -> None:
@@ -58,10 +69,14 @@ def test_a_difference_is_refused_with_both_ways_out(said: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "file", "way"),
     [
-        ({"train_images": 100}, {}, "say nothing of --train-images; to start"),
-        ({}, {"train_images": 100}, "say nothing of train_images in its file; to start"),
-        ({"train_images": 100}, {"train_images": 200}, "nothing of --train-images, train_images in its file; to start"),
-        ({"train_images": 100, "epochs": 9}, {}, "say --epochs 5 and nothing of --train-images; to start"),
+        ({"train_examples": 100}, {}, "say nothing of --train-examples; to start"),
+        ({}, {"train_examples": 100}, "say nothing of train_examples in its file; to start"),
+        (
+            {"train_examples": 100},
+            {"train_examples": 200},
+            "nothing of --train-examples, train_examples in its file; to start",
+        ),
+        ({"train_examples": 100, "epochs": 9}, {}, "say --epochs 5 and nothing of --train-examples; to start"),
     ],
 )
 def test_where_a_study_was_made_without_a_setting_the_way_out_is_to_leave_it_out(
@@ -69,7 +84,7 @@ def test_where_a_study_was_made_without_a_setting_the_way_out_is_to_leave_it_out
 ) -> None:
     with pytest.raises(UsageError, match=way) as caught:
         resolve(flags, file, stored(epochs=5), "mine")
-    assert "train_images all (now 100)" in str(caught.value)
+    assert "train_examples unsaid (now 100)" in str(caught.value)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -93,13 +108,13 @@ def test_another_precision_is_a_difference() -> None:
         ("epochs", True),
         ("batch_size", 0),
         ("batch_size", 65_537),
-        ("train_images", 0),
+        ("train_examples", 0),
         ("seed", -1),
         ("seed", 2**31),
         ("optimizers", []),
         ("optimizers", ["adam", "adam"]),
         ("optimizers", ["adamm"]),
-        ("optimizers", "adam"),
+        ("optimizers", "adamm"),
         ("schedules", ["steps"]),
         ("schedules", []),
         ("sampler", "best"),
@@ -124,45 +139,8 @@ def test_an_unknown_optimizer_is_refused_with_the_nearest() -> None:
 
 
 def test_a_stored_study_that_makes_no_sense_is_named() -> None:
-    with pytest.raises(UsageError, match=r"study 's'.*other is not a known key"):
+    with pytest.raises(UsageError, match=r"study 's' as stored: other = 1: unknown "):
         resolve({}, {}, {**stored(), "other": 1}, "s")
-
-
-def test_a_missing_file_says_nothing(tmp_path: Path) -> None:
-    assert from_file(tmp_path / "mine.toml") == {}
-
-
-def test_a_file_says_what_stands_in_it_and_no_more(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('optimizers = ["adam", "sgd"]\nepochs = 3\n')
-    assert from_file(path) == {"optimizers": ["adam", "sgd"], "epochs": 3}
-
-
-@pytest.mark.parametrize(
-    ("text", "cause"),
-    [
-        ("epoch = 3", "epoch is not a known key"),
-        ("epochs = 0", "epochs = 0: "),
-        ("epochs = '3'", "epochs = '3': "),
-        ("[study]\nepochs = 3", "study is not a known key"),
-        ('optimizers = ["adm"]', "unknown optimizer 'adm'"),
-        ("epochs = ", "is not a TOML file: .*; mend or remove it"),
-        ("seed = " + "1" * 5000, "is not a TOML file"),
-    ],
-)
-def test_a_faulty_file_is_refused_with_its_name_and_the_key(tmp_path: Path, text: str, cause: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=cause) as caught:
-        from_file(path)
-    assert str(path) in str(caught.value)
-
-
-def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not a TOML file"):
-        from_file(path)
 
 
 @pytest.mark.parametrize("name", ["a", "mnist-cnn", "A.b_c-1", "9", "x" * 100])
@@ -186,17 +164,84 @@ def test_differing_has_every_key_of_either_side_that_differs() -> None:
     }
 
 
-def test_a_flag_is_its_key_with_hyphens() -> None:
-    assert flag("train_images") == "--train-images"
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train_examples", 100, ["--train-examples", "100"]),
+        ("optimizers", ["sgd", "adam"], ["--optimizers", "sgd,adam"]),
+        ("accumulation", 2, ["--set", "accumulation=2"]),
+        ("adam.beta2", 0.999, ["--set", "adam.beta2=0.999"]),
+        ('groups."fc*"', [0.1, 10.0], ["--set", 'groups."fc*"=[0.1, 10.0]']),
+        ("loss", "mse", ["--set", 'loss="mse"']),
+        ("decay_biases", True, ["--set", "decay_biases=true"]),
+    ],
+)
+def test_what_sets_a_key_is_its_flag_or_a_line_of_the_file(key: str, value: Any, words: list[str]) -> None:
+    assert shlex.split(flag(key, value)) == words
 
 
-def test_an_unreadable_file_is_an_error_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text("epochs = 3")
+TOLD = {
+    "batch_size": [32, 64],
+    "clip_norm": 1.0,
+    "lr": [1e-4, 0.1],
+    "adam": {"beta2": 0.999, "lr": 0.01},
+    "step": {"gamma": [0.3, 1.0]},
+    "groups": {"fc*": 10.0, "conv1.*": [0.1, 10.0]},
+}
 
-    def refuse(*_: object, **__: object) -> str:
-        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(OptituneError, match=f"cannot read {path}: permission denied"):
-        from_file(path)
+def test_what_is_said_of_hyperparameters_is_kept_by_owner_and_told_as_it_was_said() -> None:
+    settings = resolve({}, TOLD, None, "s")
+    assert settings.hyperparameters == {"": {"lr": [1e-4, 0.1]}, "adam": TOLD["adam"], "step": TOLD["step"]}
+    document = settings.document()
+    assert {key: document[key] for key in TOLD} == TOLD
+    assert StudySettings.model_validate(document) == settings
+
+
+def test_the_same_tables_again_resume_a_study() -> None:
+    made = stored(**TOLD)
+    assert resolve({}, TOLD, made, "s").document() == made
+    assert resolve({}, {}, made, "s").document() == made
+    assert resolve({"adam": {"lr": 0.01}}, {"adam": {"beta2": 0.999}}, made, "s").document() == made
+
+
+@pytest.mark.parametrize(
+    ("said", "listed"),
+    [
+        ({"adam": {"beta2": 0.99}}, "adam.beta2 0.999 (now 0.99)"),
+        ({"groups": {"fc*": 5.0}}, 'groups."fc*" 10.0 (now 5.0)'),
+        ({"groups": {"conv1.*": 1.0}}, 'groups."conv1.*" 0.1,10.0 (now 1.0)'),
+        ({"step": {"gamma": 0.5}}, "step.gamma 0.3,1.0 (now 0.5)"),
+        ({"lr": 0.01}, "lr 0.0001,0.1 (now 0.01)"),
+        ({"clip_norm": [0.5, 2.0]}, "clip_norm 1.0 (now 0.5,2.0)"),
+        ({"batch_size": 32}, "batch_size 32,64 (now 32)"),
+    ],
+)
+def test_a_difference_within_a_table_is_named_by_its_dotted_key_and_the_way_back_leads_back(
+    said: dict[str, Any], listed: str
+) -> None:
+    made = stored(**TOLD)
+    with pytest.raises(UsageError) as caught:
+        resolve(said, {}, made, "mine")
+    message = str(caught.value)
+    assert f"made with other settings: {listed}. To go on with it, say " in message
+    way_back = shlex.split(message.partition("To go on with it, say ")[2].partition("; to start another")[0])
+    assert resolve(typed(way_back), {}, made, "mine").document() == made
+
+
+def test_where_a_study_was_made_without_a_hyperparameter_the_way_out_is_to_leave_it_out() -> None:
+    with pytest.raises(UsageError, match=r"adam.lr unsaid \(now 0.1\).*say nothing of adam.lr in its file; to start"):
+        resolve({}, {"adam": {"lr": 0.1}}, stored(adam={"beta2": 0.999}), "mine")
+
+
+def test_what_was_typed_goes_before_the_file_key_by_key_also_within_tables() -> None:
+    file = {"lr": 0.1, "adam": {"beta1": 0.8, "beta2": 0.9}, "groups": {"a": 1.0, "b": 2.0}}
+    said = {"adam": {"beta2": 0.99}, "groups": {"b": 3.0}}
+    assert merged(file, said) == {"lr": 0.1, "adam": {"beta1": 0.8, "beta2": 0.99}, "groups": {"a": 1.0, "b": 3.0}}
+    assert file["adam"] == {"beta1": 0.8, "beta2": 0.9}, "neither is changed"
+
+
+def test_flat_names_each_value_by_a_key_that_can_be_typed() -> None:
+    told = flat({"a": 1, "b": {"c": [1, 2], "d.e": 3}, "f": {}})
+    assert told == {"a": 1, "b.c": [1, 2], 'b."d.e"': 3}
+    assert from_text([f"{key}={value}" for key, value in told.items()]) == {"a": 1, "b": {"c": [1, 2], "d.e": 3}}

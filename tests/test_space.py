@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from optitune.space import Choice, Float, Int, Scale, around
+from optitune.space import Choice, Fixed, Float, Int, Range, Scale, around
 
 numbers = st.floats(-1e6, 1e6)
 options = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-5, 5), st.text(max_size=3))
@@ -132,13 +132,52 @@ def test_around_is_a_log_range_with_the_value_in_its_middle(value: float, factor
         (Float(0.5, 0.99, "complement"), "0.5 to 0.99, log scale of 1 - value"),
         (Int(1, 5), "1 to 5, whole"),
         (Choice((False, True)), "False or True"),
+        (Fixed(0.001), "always 0.001"),
     ],
 )
-def test_a_range_says_what_it_is(space: Float | Int | Choice, text: str) -> None:
+def test_a_range_says_what_it_is(space: Range, text: str) -> None:
     assert str(space) == text
 
 
-@pytest.mark.parametrize("space", [Float(0.0, 1.0), Int(0, 1), Choice((0, 1))])
-def test_a_range_is_frozen(space: Float | Int | Choice) -> None:
+@given(drawn_floats, st.floats(0, 1))
+def test_places_rise_from_the_low_end_to_the_high_one(space: Float, share: float) -> None:
+    # ends that are one and the same after rounding have no places between them
+    assume(space.high - space.low > 1e-6 * max(1.0, abs(space.low), abs(space.high)))
+    assert space.place(space.low) == 0
+    assert space.place(space.high) == 1
+    between = min(max(space.low + share * (space.high - space.low), space.low), space.high)
+    assert -1e-9 <= space.place(between) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("space", "middle"),
+    [(Float(0.0, 0.5), 0.25), (Float(1e-4, 1e-2, "log"), 1e-3), (Float(0.9, 0.999, "complement"), 0.99)],
+)
+def test_the_middle_of_a_range_is_that_of_its_scale(space: Float, middle: float) -> None:
+    assert space.place(middle) == pytest.approx(0.5)
+
+
+@given(options)
+def test_a_fixed_value_contains_itself_alone(value: bool | int | float | str) -> None:
+    space = Fixed(value)
+    assert space.ends() == (value,)
+    assert space.contains(value)
+    assert not space.contains("no such value")
+    assert not space.contains(1 if value is True else 0 if value is False else 17)
+
+
+@pytest.mark.parametrize(("fixed", "other"), [(True, 1), (1, True), (0, False), (1.0, True), ("1", 1)])
+def test_a_fixed_truth_value_is_no_number(fixed: bool | int | float | str, other: object) -> None:
+    assert not Fixed(fixed).contains(other)
+
+
+def test_a_range_is_open_unless_it_is_said_to_be_closed() -> None:
+    assert not Float(0.0, 1.0).closed
+    assert not Int(0, 1).closed
+    assert Float(0.0, 1.0, closed=True).closed
+
+
+@pytest.mark.parametrize("space", [Float(0.0, 1.0), Int(0, 1), Choice((0, 1)), Fixed(1)])
+def test_a_range_is_frozen(space: Range) -> None:
     with pytest.raises(FrozenInstanceError):
         space.source = "other"  # type: ignore[misc]

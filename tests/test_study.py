@@ -9,20 +9,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optitune import study
+from optitune import metrics, study
 from optitune.errors import UsageError
+from optitune.records import best
 from optitune.settings import StudySettings
 from optitune.storage import open_storage, sqlite_url
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
-FACTS = {"dataset": "digits", "checksum": "sha256:1", "train_images": 10, "validation_images": 5}
+FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., optuna.Study]:
-    def make(settings: StudySettings = SETTINGS, **facts: Any) -> optuna.Study:
+    def make(settings: StudySettings = SETTINGS, metric: str = "accuracy", **facts: Any) -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-        return study.create_or_resume(storage, "s", settings, FACTS | facts)
+        return study.create_or_resume(storage, "s", settings, FACTS | facts, metrics.find(metric))
 
     return make
 
@@ -44,10 +45,11 @@ def finish(desk: study.Desk, taken: study.Taken) -> None:
 def test_a_study_keeps_what_it_was_made_from(made: Callable[..., optuna.Study]) -> None:
     attrs = made().user_attrs
     assert StudySettings.model_validate(attrs["settings"]) == SETTINGS
-    assert attrs["data"] == FACTS
+    assert attrs["data"] == FACTS | {"metric": "accuracy", "direction": "maximize"}
     assert {"optitune", "torch", "optuna", "python"} <= set(attrs["versions"])
     assert attrs["ranges"]["sgd"]["lr"] == "0.005 to 0.5, log scale"
     assert made().metric_names == ["validation accuracy"]
+    assert made().direction == optuna.study.StudyDirection.MAXIMIZE
 
 
 def test_equal_settings_resume_the_study(made: Callable[..., optuna.Study]) -> None:
@@ -60,10 +62,47 @@ def test_other_data_are_refused_with_both_ways_out(made: Callable[..., optuna.St
         made(checksum="sha256:2")
 
 
+def test_another_metric_is_refused(made: Callable[..., optuna.Study]) -> None:
+    made()
+    with pytest.raises(
+        UsageError, match=r"other data: metric accuracy \(now mse\), direction maximize \(now minimize\)"
+    ):
+        made(metric="mse")
+
+
+def test_other_ranges_are_refused_with_the_range_that_differs(
+    made: Callable[..., optuna.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made()
+    words = SETTINGS.space().words()
+    other = {**words, "sgd": {**words["sgd"], "lr": "0 to 1"}}
+    monkeypatch.setattr("optitune.search_space.SearchSpace.words", lambda self: other)
+    with pytest.raises(UsageError, match=r"other ranges: sgd.lr 0.005 to 0.5, log scale \(now 0 to 1\).*--study s-2"):
+        made()
+
+
+def test_where_less_is_better_the_least_is_the_best_and_scores_highest(
+    made: Callable[..., optuna.Study], tmp_path: Path
+) -> None:
+    opened = made(metric="mse")
+    assert opened.direction == optuna.study.StudyDirection.MINIMIZE
+    assert opened.metric_names == ["validation mse"]
+    own = study.Desk(opened, 4, study.Owner(tmp_path / "s" / "workers"), tmp_path / "s", local=True)
+    for outcome, value in (("complete", 0.5), ("complete", 0.25), ("pruned", None), ("complete", 0.75)):
+        taken = own.take()
+        assert taken is not None
+        own.tell(taken[0], outcome, value, "", 0.1)
+    rows = study.records(opened)
+    assert [row.value for row in rows] == [0.5, 0.25, None, 0.75]
+    assert [row.score for row in rows] == [-0.5, -0.25, None, -0.75]
+    assert best(rows) is rows[1]
+    assert opened.best_trial.number == 1
+
+
 def test_a_study_whose_making_was_interrupted_is_completed(made: Callable[..., optuna.Study], tmp_path: Path) -> None:
     storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
     optuna.create_study(storage=storage, study_name="s", direction="maximize")
-    assert made().user_attrs["data"] == FACTS
+    assert made().user_attrs["data"] == FACTS | {"metric": "accuracy", "direction": "maximize"}
 
 
 def test_another_programs_study_is_refused() -> None:

@@ -10,7 +10,7 @@ from optitune import best, study
 from optitune.best import BestConfig
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.records import best as best_record
-from optitune.search import best_config
+from optitune.searching import best_config
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, shown
 from optitune.study import Home

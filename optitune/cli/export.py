@@ -22,7 +22,8 @@ from optitune.cli.options import study_places
 def export(what: str, form: str, study: str | None, studies_dir: Path, storage: str | None) -> None:
     """Print a configuration as Python, TOML or JSON.
 
-    The Python builds the optimizer and the scheduler with torch alone, ready to paste.
+    The Python is a function train(model, loader) that trains with torch alone just as the search did: optimizer,
+    schedule, parameter groups, clipping, accumulation and loss.
     """
     from optitune.cli.choose import choose
     from optitune.export import export as exported

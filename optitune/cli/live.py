@@ -11,7 +11,7 @@ from rich.text import Text
 
 from optitune.cli.standings import duration, number_format, standings_table
 from optitune.records import TrialRecord, best, counts
-from optitune.retrain import FullPlan
+from optitune.retrain_results import FullPlan
 from optitune.settings import StudySettings
 from optitune.workers import Event
 
@@ -59,9 +59,11 @@ class LiveSearch:
         self._screen = _Screen(console, self._draw)
         self._doing: dict[int, str] = {}
 
-    def begin(self, name: str, settings: StudySettings, target: int, records: list[TrialRecord], workers: int) -> None:
-        self._settings, self._target = settings, target
-        self._standings = standings_table(records, settings.optimizers)
+    def begin(
+        self, name: str, settings: StudySettings, metric: str, target: int, records: list[TrialRecord], workers: int
+    ) -> None:
+        self._settings, self._metric, self._target = settings, metric, target
+        self._standings = standings_table(records, settings.optimizers, metric)
         self._before = counts(records)["finished"]
         self._began = time.monotonic()
         self._console.print(f"[bold]{name}[/bold]: {_about(settings, target, workers)}", highlight=False)
@@ -74,7 +76,7 @@ class LiveSearch:
         if event.kind in ("started", "progress"):
             doing = f"trial {body['number']}: {body['optimizer']} lr {number_format(body['lr'])}"
             if event.kind == "progress":
-                doing += f", epoch {body['epoch']:.2f} of {self._settings.epochs}, accuracy {body['accuracy']:.4f}"
+                doing += f", epoch {body['epoch']:.2f} of {self._settings.epochs}, {self._metric} {body['value']:.4g}"
             self._doing[event.worker] = doing
         elif event.kind == "failed":
             self._console.print(
@@ -82,7 +84,7 @@ class LiveSearch:
             )
         elif event.kind == "finished":
             # made here and not at each draw, which would count thousands of trials four times a second
-            self._standings = standings_table(records, self._settings.optimizers)
+            self._standings = standings_table(records, self._settings.optimizers, self._metric)
             done = counts(records)["finished"]
             passed = (time.monotonic() - self._began) / max(1, done - self._before)
             self._progress.update(
@@ -107,8 +109,10 @@ class LinesSearch:
         self._console = console
         self._seen: set[int] = set()
 
-    def begin(self, name: str, settings: StudySettings, target: int, records: list[TrialRecord], workers: int) -> None:
-        self._target = target
+    def begin(
+        self, name: str, settings: StudySettings, metric: str, target: int, records: list[TrialRecord], workers: int
+    ) -> None:
+        self._target, self._metric = target, metric
         self._seen = {row.number for row in records if row.outcome in ("complete", "pruned", "diverged")}
         self._line(f"{name}: {_about(settings, target, workers)}")
         if self._seen:
@@ -124,11 +128,11 @@ class LinesSearch:
             if row.outcome in ("complete", "pruned", "diverged") and row.number not in self._seen:
                 self._seen.add(row.number)
                 lr = number_format(row.configuration.lr) if row.configuration else "?"
-                accuracy = f"accuracy {row.value:.4f}" if row.value is not None else ""
-                ending = ", ".join(text for text in (accuracy, row.reason) if text)
+                value = f"{self._metric} {row.value:.4g}" if row.value is not None else ""
+                ending = ", ".join(text for text in (value, row.reason) if text)
                 lead = (
-                    f"; best {leader.value:.4f} ({leader.optimizer}, trial {leader.number})"
-                    if leader and leader.value
+                    f"; best {leader.value:.4g} ({leader.optimizer}, trial {leader.number})"
+                    if leader and leader.value is not None
                     else ""
                 )
                 self._line(
@@ -154,8 +158,8 @@ class LiveRetrain:
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
-    def begin(self, plan: FullPlan, workers: int) -> None:
-        self._plan = plan
+    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
+        self._plan, self._metric = plan, metric
         self._total = plan.epochs * len(plan.seeds)
         self._began = time.monotonic()
         self._console.print(_about_plan(plan, workers), highlight=False)
@@ -167,12 +171,12 @@ class LiveRetrain:
         body = event.body
         if event.kind == "progress":
             self._done[body["seed"]] = body["epoch"]
-            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs)
+            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._metric)
             done = sum(self._done.values())
             left = (time.monotonic() - self._began) / done * (self._total - done)
             self._progress.update(self._bar, completed=done, left=f"about {duration(left)} left")
         elif event.kind == "finished":
-            self._seeds[body["seed"]] = _test_line(body)
+            self._seeds[body["seed"]] = _test_line(body, self._metric)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -184,21 +188,27 @@ class LiveRetrain:
         return Group(*_dim([text for _, text in sorted(self._seeds.items())]), self._progress)
 
 
+MOST_LINES = 20
+"""How many lines of a log one seed's training takes at most, its test aside."""
+
+
 class LinesRetrain:
-    """A line an epoch, for logs."""
+    """A line an epoch, or fewer in a long training, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def begin(self, plan: FullPlan, workers: int) -> None:
-        self._plan = plan
+    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
+        self._plan, self._metric = plan, metric
         self._line(_about_plan(plan, workers))
 
     def show(self, event: Event) -> None:
         if event.kind == "progress":
-            self._line(_epoch_line(event.body, self._plan.epochs))
+            every = -(-self._plan.epochs // MOST_LINES)
+            if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
+                self._line(_epoch_line(event.body, self._plan.epochs, self._metric))
         elif event.kind == "finished":
-            self._line(_test_line(event.body))
+            self._line(_test_line(event.body, self._metric))
 
     def tick(self) -> None:
         """Lines need no clock."""
@@ -233,15 +243,16 @@ def _many(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
-def _epoch_line(body: dict[str, Any], epochs: int) -> str:
+def _epoch_line(body: dict[str, Any], epochs: int, metric: str) -> str:
+    value = f", {metric} {body['train_value']:.4g}" if body["train_value"] is not None else ""
     return (
-        f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4f}, "
-        f"accuracy {body['train_accuracy']:.4f}, lr {number_format(body['lr'])}"
+        f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
+        f"lr {number_format(body['lr'])}"
     )
 
 
-def _test_line(body: dict[str, Any]) -> str:
-    return f"seed {body['seed'] + 1}: test accuracy {body['test_accuracy']:.4f}"
+def _test_line(body: dict[str, Any], metric: str) -> str:
+    return f"seed {body['seed'] + 1}: test {metric} {body['value']:.4g}"
 
 
 def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:

@@ -18,7 +18,10 @@ COMMANDS = {
     "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
     "show": ("optitune.cli.show", "Show a study: settings, standings, best configuration."),
     "studies": ("optitune.cli.show", "List the studies."),
+    "init": ("optitune.cli.init", "Write a commented file that describes a study."),
+    "task-template": ("optitune.cli.init", "Write a task of your own to begin with."),
     "optimizers": ("optitune.cli.show", "List the optimizers that can compete, or show one."),
+    "schedules": ("optitune.cli.show", "List the learning-rate schedules that can compete, or show one."),
     "tasks": ("optitune.cli.show", "List the built-in tasks."),
     "export": ("optitune.cli.export", "Print a configuration as Python, TOML or JSON."),
     "dashboard": ("optitune.cli.dashboard", "Open a study in optuna-dashboard."),
@@ -35,7 +38,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

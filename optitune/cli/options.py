@@ -1,9 +1,8 @@
 """Options that several commands share, and the kinds of value they take."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -14,15 +13,16 @@ class Duration(click.ParamType[Any]):
     """A time such as 90, 90s, 10m or 2h, in seconds."""
 
     name = "time"
-    UNITS: ClassVar = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value).strip())
-        if match is None or float(match[1]) == 0:
-            self.fail(f"'{value}' is not a time: write 90, 90s, 10m or 2h", param, ctx)
-        return float(match[1]) * self.UNITS[match[2]]
+        from optitune.study_file import seconds
+
+        try:
+            return seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Names(click.ParamType[Any]):
@@ -130,7 +130,7 @@ output = together(
 )
 
 
-WORKER_MODULES = ("optitune.search_worker", "optitune.retrain", "optitune.pooling_kernels", "torch._dynamo")
+WORKER_MODULES = ("optitune.search_worker", "optitune.retraining", "optitune.pooling_kernels", "torch._dynamo")
 """What worker processes need; torch's optimizers import torch's compiler at their first step."""
 
 

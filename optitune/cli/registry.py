@@ -1,13 +1,18 @@
-"""The registries of optimizers and tasks as tables."""
+"""The registries of optimizers, schedules and tasks as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from optitune.cli.standings import setting_text
-from optitune.optimizers import DEFAULT_OPTIMIZERS, Optimizer
-from optitune.tasks import Task, described
+from optitune.optimizers import DEFAULT_OPTIMIZERS, UNUSABLE, Optimizer
+from optitune.schedules import DEFAULT_SCHEDULES, Schedule
+from optitune.space import Range
+from optitune.tasks import BuiltIn
+
+EPOCHS = 10
+"""The length of training for which schedules are shown."""
 
 
 def print_optimizers(rows: Sequence[Optimizer]) -> None:
@@ -25,6 +30,8 @@ def print_optimizers(rows: Sequence[Optimizer]) -> None:
         "\n* competes by default; choose with --optimizers a,b,c or --optimizers all. "
         "One with its ranges: optitune optimizers NAME"
     )
+    for name, reason in UNUSABLE.items():
+        console.print(f"not here: {name}: {reason}")
 
 
 def print_optimizer(row: Optimizer) -> None:
@@ -39,20 +46,58 @@ def print_optimizer(row: Optimizer) -> None:
             "  " + ", ".join(f"{key} {setting_text(value)}" for key, value in row.arguments(values).items()),
             soft_wrap=True,
         )
+    _print_ranges(console, row.ranges)
+    if row.also:
+        also = ", ".join(f"{key} = {value}" for key, value in row.also.items())
+        console.print(f"\nnot searched, but can be set or searched in a study's file: {also}", soft_wrap=True)
+    if row.extra:
+        console.print(f"\nneeds: pip install 'optitune\\[{row.extra}]'", soft_wrap=True)
+
+
+def _print_ranges(console: Console, ranges: Mapping[str, Range]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("setting", "range", "source"):
         table.add_column(heading)
-    for key, value in row.ranges.items():
+    for key, value in ranges.items():
         table.add_row(key, str(value), value.source)
     console.print()
     console.print(table)
 
 
-def print_tasks(rows: Sequence[Task]) -> None:
+def print_schedules(rows: Sequence[Schedule]) -> None:
+    """A line per schedule; a star where it competes by default."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("schedule", no_wrap=True)
+    table.add_column("stepped", no_wrap=True)
+    table.add_column("about")
+    for row in rows:
+        star = " *" if row.name in DEFAULT_SCHEDULES else ""
+        table.add_row(row.name + star, f"per {row.per}" if row.path else "-", row.note)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "\n* competes by default; choose with --schedules a,b,c or --schedules all. Any of them with a linear "
+        "warm-up: --set warmup=0.1 (a tenth of the steps). One with its ranges: optitune schedules NAME"
+    )
+
+
+def print_schedule(row: Schedule) -> None:
+    """One schedule with its known-good settings, ranges and sources."""
+    console = Console(highlight=False)
+    place = row.path.replace(":", ".") or "no scheduler"
+    console.print(f"[bold]{row.name}[/bold]  {place}\n{row.note}\nsource: {row.source}", soft_wrap=True)
+    settings = row.arguments(row.known_good(EPOCHS))
+    if settings:
+        shown = ", ".join(f"{key} {setting_text(value)}" for key, value in settings.items())
+        console.print(f"\nknown-good settings for {EPOCHS} epochs, tried first:\n  {shown}", soft_wrap=True)
+        _print_ranges(console, row.ranges(EPOCHS))
+
+
+def print_tasks(rows: Sequence[BuiltIn]) -> None:
     """A line per task."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("data and network")
     for row in rows:
-        table.add_row(row.name, described(row))
+        table.add_row(row.name, row.described())
     Console(highlight=False).print(table)

@@ -61,8 +61,8 @@ def retrain(
     from optitune.cli.choose import choose
     from optitune.cli.live import retrain_view
     from optitune.cli.standings import print_retrained
-    from optitune.retrain import Request
-    from optitune.retrain import retrain as run_retrain
+    from optitune.retraining import Request
+    from optitune.retraining import retrain as run_retrain
 
     chosen = choose(what, study, studies_dir, storage)
     request = Request(

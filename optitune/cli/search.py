@@ -28,16 +28,29 @@ def _default(key: str) -> str:
 
 
 @click.command()
-@click.option(
-    "--trials", type=AtLeast(1), default=50, show_default=True, help="How many finished trials the study ends with."
-)
+@click.option("--trials", type=AtLeast(1), help="How many finished trials the study ends with.  [default: 50]")
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
-@click.option("--task", metavar="NAME", help="What to train; see 'optitune tasks'." + _default("task"))
+@click.option(
+    "--task", metavar="NAME", help="What to train: one of 'optitune tasks', or FILE.py:FUNCTION." + _default("task")
+)
 @click.option("--optimizers", type=Names(), help="Who competes; 'all' for every one." + _default("optimizers"))
-@click.option("--schedules", type=Names(), help="Learning-rate schedules that compete." + _default("schedules"))
+@click.option(
+    "--schedules",
+    type=Names(),
+    help="Learning-rate schedules that compete; 'all' for every one." + _default("schedules"),
+)
 @click.option("--epochs", type=AtLeast(1), help="Length of a trial." + _default("epochs"))
-@click.option("--batch-size", type=AtLeast(1), help="Images per step." + _default("batch_size"))
-@click.option("--train-images", type=AtLeast(1), help="Train on a fixed random subset.  [default: all]")
+@click.option("--batch-size", type=AtLeast(1), help="Examples per batch." + _default("batch_size"))
+@click.option(
+    "--train-examples", "--train-images", type=AtLeast(1), help="Train on a fixed random subset.  [default: all]"
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any line of a study's file, such as adam.beta2=0.999 or lr=[1e-4,0.1]; may be given again and again.",
+)
 @click.option("--study", metavar="NAME", help="The study's name.  [default: the task's]")
 @study_places
 @data_place
@@ -58,7 +71,7 @@ def _default(key: str) -> str:
 )
 @output
 def search(
-    trials: int,
+    trials: int | None,
     timeout: float | None,
     study: str | None,
     studies_dir: Path,
@@ -66,6 +79,7 @@ def search(
     data_dir: Path | None,
     workers: int | None,
     device: str,
+    assignments: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -74,26 +88,23 @@ def search(
 
     Trains short trials with pruning until the study has --trials finished ones, and saves the best
     configuration in studies/STUDY/best.toml. The same command after a stop goes on where it was; two at
-    once share the work. What is not said by a flag comes from studies/STUDY.toml if there is one, then
-    from the study if it exists, then from the defaults.
+    once share the work. What is not said by a flag or --set comes from studies/STUDY.toml if there is one
+    ('optitune init STUDY' writes it), then from the study if it exists, then from the defaults.
     """
     from optitune.workers import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune import optimizers, tasks
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_result
-    from optitune.search import Request
-    from optitune.search import search as run_search
-    from optitune.settings import checked_study_name
+    from optitune.searching import Request
+    from optitune.searching import search as run_search
+    from optitune.settings import checked_study_name, merged
     from optitune.study import home
+    from optitune.study_file import from_text
+    from optitune.tasks import study_of
 
-    said = {key: value for key, value in flags.items() if value is not None}
-    if said.get("optimizers") == ("all",):
-        said["optimizers"] = tuple(optimizers.OPTIMIZERS)
-    if "task" in said:
-        tasks.find(said["task"])
-    name = checked_study_name(study or said.get("task") or DEFAULTS["task"])
+    said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
+    name = checked_study_name(study or study_of(str(said.get("task") or DEFAULTS["task"])))
     request = Request(
         home=home(studies_dir, name, storage),
         studies_dir=studies_dir,

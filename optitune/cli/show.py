@@ -16,9 +16,14 @@ json_option = click.option(
 @click.command()
 @click.argument("study", required=False)
 @study_places
+@click.option("--settings", "only_settings", is_flag=True, help="Print the settings alone, as a study's file has them.")
 @json_option
-def show(study: str | None, studies_dir: Path, storage: str | None, as_json: bool) -> None:
-    """Show a study: settings, standings, best configuration, and why trials ended early."""
+def show(study: str | None, studies_dir: Path, storage: str | None, only_settings: bool, as_json: bool) -> None:
+    """Show a study: settings, standings, best configuration, and why trials ended early.
+
+    The settings are printed as a file studies/NAME.toml would have them, so that
+    'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
+    """
     from optitune.cli import standings
     from optitune.cli.choose import choose_study
     from optitune.storage import open_storage
@@ -28,6 +33,11 @@ def show(study: str | None, studies_dir: Path, storage: str | None, as_json: boo
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
     settings = stored_settings(opened)
+    if only_settings and not as_json:
+        from optitune.study_file import dumps
+
+        click.echo(dumps(settings), nl=False)
+        return
     records = read(opened)
     if as_json:
         print_json(
@@ -63,9 +73,9 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
 def optimizers(name: str | None, as_json: bool) -> None:
     """List the optimizers that can compete, or show one with its ranges and sources."""
     from optitune.cli.registry import print_optimizer, print_optimizers
-    from optitune.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS, find
+    from optitune.optimizers import DEFAULT_OPTIMIZERS, find, known
 
-    rows = [find(name)] if name else list(OPTIMIZERS.values())
+    rows = [find(name)] if name else list(known().values())
     if as_json:
         print_json({"optimizers": [_plain(row) for row in rows], "default": list(DEFAULT_OPTIMIZERS)})
     elif name:
@@ -80,9 +90,44 @@ def _plain(row: Any) -> dict[str, Any]:
         "class": row.path.replace(":", "."),
         "known_good": [row.arguments(values) for values in row.known_good],
         "ranges": {key: {"range": str(value), "source": value.source} for key, value in row.ranges.items()},
+        "also": dict(row.also),
         "source": row.source,
         "note": row.note,
     }
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+def schedules(name: str | None, as_json: bool) -> None:
+    """List the learning-rate schedules that can compete, or show one with its ranges and sources.
+
+    Ranges that depend on the length of the training are those of 10 epochs.
+    """
+    from optitune.cli.registry import EPOCHS, print_schedule, print_schedules
+    from optitune.schedules import DEFAULT_SCHEDULES, SCHEDULES, find
+
+    rows = [find(name)] if name else list(SCHEDULES.values())
+    if as_json:
+        plain = [
+            {
+                "name": row.name,
+                "class": row.path.replace(":", "."),
+                "stepped": row.per,
+                "known_good": row.arguments(row.known_good(EPOCHS)),
+                "ranges": {
+                    key: {"range": str(value), "source": value.source} for key, value in row.ranges(EPOCHS).items()
+                },
+                "source": row.source,
+                "note": row.note,
+            }
+            for row in rows
+        ]
+        print_json({"schedules": plain, "epochs": EPOCHS, "default": list(DEFAULT_SCHEDULES)})
+    elif name:
+        print_schedule(rows[0])
+    else:
+        print_schedules(rows)
 
 
 @click.command()
@@ -90,11 +135,10 @@ def _plain(row: Any) -> dict[str, Any]:
 def tasks(as_json: bool) -> None:
     """List the built-in tasks: data and network."""
     from optitune.cli.registry import print_tasks
-    from optitune.tasks import TASKS, described
+    from optitune.tasks import TASKS
 
+    rows = list(TASKS.values())
     if as_json:
-        print_json(
-            {"tasks": [{"name": row.name, "dataset": row.dataset, "about": described(row)} for row in TASKS.values()]}
-        )
+        print_json({"tasks": [{"name": row.name, "dataset": row.dataset, "about": row.described()} for row in rows]})
     else:
-        print_tasks(list(TASKS.values()))
+        print_tasks(rows)

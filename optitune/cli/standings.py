@@ -9,16 +9,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from optitune.configuration import Configuration
+from optitune.configuration import Configuration, TrainingSettings
 from optitune.overview import StudyRow
 from optitune.records import TrialRecord, best, counts, plain, standings
-from optitune.retrain import Result as Retrained
-from optitune.search import Result
+from optitune.retraining import Result as Retrained
+from optitune.searching import Result
+from optitune.study_file import dumps
 
 
 def number_format(value: float) -> str:
     """A number in a few significant digits."""
     return f"{value:.3g}"
+
+
+def value_format(value: float, metric: str) -> str:
+    """A metric's value: accuracies with all their digits, so that they can be compared down a column."""
+    return f"{value:.4f}" if metric == "accuracy" else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
@@ -33,33 +39,40 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
-def setting_text(value: bool | int | float | list[float]) -> str:
+def setting_text(value: Any) -> str:
     """A setting as a person writes it."""
-    if isinstance(value, list):
-        return f"({', '.join(number_format(item) for item in value)})"
-    return str(value) if isinstance(value, bool | int) else number_format(value)
+    if isinstance(value, list | tuple):
+        return f"({', '.join(setting_text(item) for item in value)})"
+    return number_format(value) if isinstance(value, float) else str(value)
 
 
 def configuration_text(configuration: Configuration) -> str:
     """Optimizer, schedule and their settings in a line."""
     optimizer, schedule = configuration.optimizer, configuration.schedule
     settings = ", ".join(f"{name} {setting_text(value)}" for name, value in optimizer.settings.items())
-    shape = ", ".join(f"{name} {setting_text(value)}" for name, value in schedule.settings.items())
-    return f"{optimizer.name}: {settings}; schedule {schedule.name}" + (f": {shape}" if shape else "")
+    shape = dict(schedule.settings) | ({"warmup": schedule.warmup} if schedule.warmup else {})
+    curve = ", ".join(f"{name} {setting_text(value)}" for name, value in shape.items())
+    usual, training = TrainingSettings(), configuration.training.model_dump(exclude={"groups"})
+    other = [f"{name} {setting_text(value)}" for name, value in training.items() if value != getattr(usual, name)] + [
+        f'lr of "{pattern}" x {number_format(value)}' for pattern, value in configuration.training.groups.items()
+    ]
+    return "; ".join(
+        [f"{optimizer.name}: {settings}", f"schedule {schedule.name}" + (f": {curve}" if curve else ""), *other]
+    )
 
 
-def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str]) -> Table:
+def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], metric: str) -> Table:
     """One row per optimizer, the best first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer")
-    for name in ("finished", "pruned", "diverged", "best accuracy", "lr", "trial"):
+    for name in ("finished", "pruned", "diverged", f"best {metric}", "lr", "trial"):
         table.add_column(name, justify="right")
     for row in standings(records, optimizers):
         leader = row.best
-        accuracy = f"{leader.value:.4f}" if leader and leader.value is not None else "-"
+        value = value_format(leader.value, metric) if leader and leader.value is not None else "-"
         lr = number_format(leader.configuration.lr) if leader and leader.configuration else "-"
         trial = str(leader.number) if leader else "-"
-        table.add_row(row.optimizer, str(row.finished), str(row.pruned), str(row.diverged), accuracy, lr, trial)
+        table.add_row(row.optimizer, str(row.finished), str(row.pruned), str(row.diverged), value, lr, trial)
     return table
 
 
@@ -82,7 +95,8 @@ def print_result(result: Result, studies_dir: Path, storage: str | None, data_di
     number = counts(result.records)
     if result.trained == 0:
         console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
-    console.print(standings_table(result.records, result.settings.optimizers))
+    metric = result.metric.name
+    console.print(standings_table(result.records, result.settings.optimizers, metric))
     left = f", {number['failed']} failed" if number["failed"] else ""
     console.print(
         f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
@@ -94,8 +108,14 @@ def print_result(result: Result, studies_dir: Path, storage: str | None, data_di
             "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
         )
         return
-    console.print(f"best: trial {winner.number}, validation accuracy {winner.value:.4f} (one run)")
-    console.print(f"  {configuration_text(winner.configuration)}")
+    console.print(f"best: trial {winner.number}, validation {metric} {value_format(winner.value, metric)} (one run)")
+    console.print(f"  {configuration_text(winner.configuration)}", markup=False)
+    for edge in result.edges():
+        console.print(
+            f"  {edge.key} {number_format(edge.value)} lies at the edge of its range, {edge.value_range}. To look "
+            f"beyond, search as another study with:  --set '{edge.line}'",
+            markup=False,
+        )
     console.print(f"  saved in {result.best_file}")
     if result.set_aside is not None:
         console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
@@ -109,15 +129,21 @@ def print_retrained(result: Retrained) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not result.trained:
         console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
-    accuracy, loss = result.test_accuracy, result.test_loss
-    seeds = len(accuracy.each)
-    if accuracy.low is None or accuracy.high is None or accuracy.sd is None:
-        console.print(f"test accuracy {100 * accuracy.mean:.2f} % (one seed: no interval), loss {loss.mean:.4f}")
+    value, loss, metric = result.test_value, result.test_loss, result.metric
+    as_percent = metric == "accuracy"
+
+    def shown(number: float) -> str:
+        return f"{100 * number:.2f}" if as_percent else f"{number:.4g}"
+
+    unit, points = (" %", " pp") if as_percent else ("", "")
+    if value.low is None or value.high is None or value.sd is None:
+        console.print(f"test {metric} {shown(value.mean)}{unit} (one seed: no interval), loss {loss.mean:.4g}")
     else:
         console.print(
-            f"test accuracy {100 * accuracy.mean:.2f} %, "
-            f"95 % interval {100 * accuracy.low:.2f} to {100 * accuracy.high:.2f} % "
-            f"(Student's t, {seeds} seeds, standard deviation {100 * accuracy.sd:.2f} pp); loss {loss.mean:.4f}"
+            f"test {metric} {shown(value.mean)}{unit}, "
+            f"95 % interval {shown(value.low)} to {shown(value.high)}{unit} "
+            f"(Student's t, {len(value.each)} seeds, standard deviation {shown(value.sd)}{points}); "
+            f"loss {loss.mean:.4g}"
         )
     console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs")
     console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png")
@@ -151,18 +177,19 @@ def print_study(name: str, settings: dict[str, Any], data: dict[str, Any], recor
     """Settings, standings, the best configuration, and why trials ended early."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{name}[/bold]")
-    for key, value in settings.items():
-        shown = "all" if value is None else ", ".join(value) if isinstance(value, list) else value
-        console.print(f"  {key} = {shown}", markup=False)
-    images = f"{data['train_images']} images to train on, {data['validation_images']} to judge on"
-    console.print(f"  data = {images}, {data['checksum'][:19]}...\n")
-    console.print(standings_table(records, settings["optimizers"]))
+    console.print(dumps(settings), markup=False)
+    examples = f"{data['train_examples']} examples to train on, {data['validation_examples']} to judge on"
+    console.print(f"data: {examples}, {data['checksum'][:19]}...\n")
+    metric = data["metric"]
+    console.print(standings_table(records, settings["optimizers"], metric))
     number = counts(records)
     console.print("\n" + ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count))
     leader = best(records)
     if leader is not None and leader.configuration is not None:
-        console.print(f"best: trial {leader.number}, validation accuracy {leader.value:.4f} (one run)")
-        console.print(f"  {configuration_text(leader.configuration)}")
+        console.print(
+            f"best: trial {leader.number}, validation {metric} {value_format(leader.value or 0.0, metric)} (one run)"
+        )
+        console.print(f"  {configuration_text(leader.configuration)}", markup=False)
     explained = [row for row in records if row.reason]
     for heading, again in (("ended early", False), ("not trained again", True)):
         rows = [row for row in explained if (row.same_as is not None) == again]
@@ -180,12 +207,19 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
         console.print(f"no studies in {place}; make one with: optitune search --task digits")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("study", "task", "trials", "best accuracy", "changed"):
-        table.add_column(heading, justify="right" if heading == "best accuracy" else "left")
+    for heading in ("study", "task", "trials", "best", "metric", "changed"):
+        table.add_column(heading, justify="right" if heading == "best" else "left")
     for row in rows:
         number = ", ".join(
             f"{count} {outcome}" for outcome, count in row.trials.items() if count and outcome != "finished"
         )
         ago = f"{duration((datetime.now() - row.changed).total_seconds())} ago" if row.changed else "-"
-        table.add_row(row.name, row.task, number or "none", f"{row.best:.4f}" if row.best is not None else "-", ago)
+        table.add_row(
+            row.name,
+            row.task,
+            number or "none",
+            value_format(row.best, row.metric) if row.best is not None else "-",
+            row.metric,
+            ago,
+        )
     console.print(table)

@@ -2,33 +2,28 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial as bound
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
-from safetensors.torch import save_file
-from torch import Tensor
 
-from optitune import best, checkpoint, study, tasks
-from optitune.configuration import Configuration
-from optitune.data import Images, load_test, load_train, share, shared
+from optitune import best, checkpoint, task_data, tasks
+from optitune.building import build_loss
+from optitune.data import Part, share, shared
 from optitune.engine import Diverged, Plan, Training, evaluate
-from optitune.errors import Interrupted, OptituneError
-from optitune.figures import training_curves
-from optitune.files import aside, explained, make_folder, replacing, write_text
+from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.files import aside, explained, make_folder, write_text
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
-from optitune.records import EpochRecord, SeedResult, Summary, summarise
-from optitune.settings import Precision
+from optitune.preflight import check_configuration
+from optitune.records import EpochRecord, SeedResult, Summary
+from optitune.retrain_results import FullPlan, confusion, finished_seeds, seed_result, summaries, write
 from optitune.study import Home
-from optitune.validation import Strict
 from optitune.workers import Channel, Event, Pool, auto
 
 SEEDS_APART = 1_000_003
@@ -37,18 +32,6 @@ SEEDS_APART = 1_000_003
 
 TRAIN = "train.safetensors"
 """What is trained on, within the folder of unfinished trainings, where all workers find it."""
-
-
-class FullPlan(Strict):
-    """What a full training is; two of equal plan and seed give the same network."""
-
-    task: str
-    configuration: Configuration
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
-    precision: Precision
-    seeds: tuple[int, ...]
-    data_checksum: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +47,7 @@ class Request:
         seeds: how many trainings.
         seed: another seed, other trainings.
         precision: `auto` for the search's.
+        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
     name: str
@@ -77,6 +61,7 @@ class Request:
     workers: int | None
     device: str
     precision: str
+    task: tasks.Task | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +73,8 @@ class Result:
 
     name: str
     plan: FullPlan
-    test_accuracy: Summary
+    metric: str
+    test_value: Summary
     test_loss: Summary
     folder: Path
     seconds: float
@@ -102,7 +88,8 @@ class Result:
             "task": self.plan.task,
             "epochs": self.plan.epochs,
             "seeds": len(self.plan.seeds),
-            "test_accuracy": asdict(self.test_accuracy),
+            "metric": self.metric,
+            "test_value": asdict(self.test_value),
             "test_loss": asdict(self.test_loss),
             "folder": str(self.folder),
             "seconds": self.seconds,
@@ -112,7 +99,7 @@ class Result:
 class View(Protocol):
     """Where a running full training shows itself."""
 
-    def begin(self, plan: FullPlan, workers: int) -> None:
+    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
         """Training is about to begin."""
 
     def show(self, event: Event) -> None:
@@ -125,20 +112,26 @@ class View(Protocol):
         """No more will come."""
 
 
-def make_plan(request: Request, device: torch.device, checksum: str) -> FullPlan:
-    """The plan that a request comes to."""
+def make_plan(request: Request, device: torch.device, checksum: str, network: str) -> FullPlan:
+    """The plan that a request comes to.
+
+    Raises:
+        UsageError: it has no epoch or no seed.
+    """
     config = request.config
-    epochs = request.epochs or 3 * config.epochs
+    epochs = 3 * config.epochs if request.epochs is None else request.epochs
+    if epochs < 1 or request.seeds < 1:
+        raise UsageError(f"epochs = {epochs}, seeds = {request.seeds}: must be at least 1")
     ratio = 1.0 if request.keep_schedule else epochs / config.epochs
     wanted = config.precision if request.precision == "auto" else request.precision
     return FullPlan(
         task=config.task,
         configuration=config.configuration.stretched(ratio),
         epochs=epochs,
-        batch_size=config.batch_size,
         precision=resolve_precision(wanted, device),
         seeds=tuple(config.seed + SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
         data_checksum=checksum,
+        network=network,
     )
 
 
@@ -146,32 +139,40 @@ def retrain(request: Request, view: View) -> Result:
     """Train in full over fresh seeds, test each once, and write the folder of results.
 
     Raises:
+        UsageError: task, data and configuration do not fit each other.
         OptituneError: the data cannot be had, a training diverges, or the results cannot be written.
         Interrupted: the user stopped it; the epochs done are kept and taken up by the same request.
     """
     began = time.monotonic()
     device = resolve_device(request.device)
-    task = tasks.find(request.config.task)
-    train = load_train(task.dataset, request.data_dir)
+    task = request.task or tasks.find(request.config.task, request.data_dir)
+    train = task_data.all_but_test(task)
+    if request.config.metric != task.judge.name:
+        raise UsageError(
+            f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
+            f"'{request.config.metric}': search again, or judge by that"
+        )
+    network = check_configuration(task, train, request.config.configuration)
     checksum = train.checksum()
-    plan = make_plan(request, device, checksum)
+    plan = make_plan(request, device, checksum, network)
     folder = request.home.folder / "retrain" / request.name
     other_data = checksum != request.config.data_checksum
 
     def result(seeds: list[SeedResult], trained: bool) -> Result:
-        accuracy, loss = _summaries(seeds)
-        return Result(
-            request.name, plan, accuracy, loss, folder, round(time.monotonic() - began, 3), trained, other_data
-        )
+        value, loss = summaries(seeds, task.judge)
+        seconds = round(time.monotonic() - began, 3)
+        return Result(request.name, plan, task.judge.name, value, loss, folder, seconds, trained, other_data)
 
     with _alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
-        seeds = _train_seeds(request, plan, train, device, view)
+        seeds = _train_seeds(request, plan, task, train, device, view)
         if (folder / "metrics.json").exists():
             aside(folder)
-        _write(folder, _partial(folder, plan), request, plan, seeds)
+        config = request.config
+        about = {"name": request.name, "study": config.study, "trial": config.trial}
+        write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
     return result(seeds, trained=True)
 
 
@@ -201,7 +202,9 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
     return folder.parent / "partial" / f"{folder.name}-{digest}"
 
 
-def _train_seeds(request: Request, plan: FullPlan, train: Images, device: torch.device, view: View) -> list[SeedResult]:
+def _train_seeds(
+    request: Request, plan: FullPlan, task: tasks.Task, train: Part, device: torch.device, view: View
+) -> list[SeedResult]:
     """Train and test the seeds that are not done yet; the results of all.
 
     Raises:
@@ -209,57 +212,40 @@ def _train_seeds(request: Request, plan: FullPlan, train: Images, device: torch.
         OptituneError: a training diverges, or its worker dies again and again.
     """
     partial = make_folder(_partial(request.home.folder / "retrain" / request.name, plan))
-    missing = [number for number in range(len(plan.seeds)) if _seed_result(partial, plan, number) is None]
+    missing = [number for number in range(len(plan.seeds)) if seed_result(partial, plan, number) is None]
     if missing:
         spread = devices(device)
         workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
         share({"train": train}, partial / TRAIN)
+        source = plan.task if request.task is None else tasks.packed(task)
         jobs = [
-            (plan, missing[worker::workers], partial, request.data_dir, str(spread[worker % len(spread)]))
+            (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
         ]
-        view.begin(plan, workers)
+        view.begin(plan, task.judge.name, workers)
         try:
             Pool(work, jobs, view.show, view.tick).run()
         except Interrupted:
-            if any(_seed_result(partial, plan, number) is None for number in missing):
+            if any(seed_result(partial, plan, number) is None for number in missing):
                 raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
         finally:
             view.end()
-    results = [_seed_result(partial, plan, number) for number in range(len(plan.seeds))]
+    results = [seed_result(partial, plan, number) for number in range(len(plan.seeds))]
     complete = [result for result in results if result is not None]
     if len(complete) < len(results):
         raise OptituneError(f"only {len(complete)} of {len(results)} trainings ended: run the same command again")
     return complete
 
 
-def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
-    """The results in a `metrics.json`, if it is there and of this very plan."""
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if FullPlan.model_validate_json(json.dumps(metrics["plan"])) != plan:
-            return None
-        return [_result_from(row) for row in metrics["runs"]]
-    except (OSError, ValueError, ValidationError, KeyError, TypeError):
-        return None
-
-
-def _result_from(row: dict[str, Any]) -> SeedResult:
-    return SeedResult(
-        **{
-            **row,
-            "epochs": tuple(EpochRecord(**epoch) for epoch in row["epochs"]),
-            "confusion_matrix": tuple(tuple(counts) for counts in row["confusion_matrix"]),
-        }
-    )
-
-
-def _seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None:
-    results = finished_seeds(partial / f"seed-{number}.json", plan)
-    return results[0] if results else None
-
-
-def work(channel: Channel, plan: FullPlan, numbers: list[int], partial: Path, data_dir: Path, device_name: str) -> None:
+def work(
+    channel: Channel,
+    plan: FullPlan,
+    numbers: list[int],
+    partial: Path,
+    source: tasks.Source,
+    data_dir: Path,
+    device_name: str,
+) -> None:
     """A worker process: train and test the seeds of these numbers, one after the other.
 
     Raises:
@@ -267,31 +253,32 @@ def work(channel: Channel, plan: FullPlan, numbers: list[int], partial: Path, da
     """
     own_the_process()
     device = torch.device(device_name)
-    task = tasks.find(plan.task)
-    train = shared(partial / TRAIN)[0]["train"].to(device)
+    task = tasks.find(source, data_dir)
+    train = task_data.opened(shared(partial / TRAIN)[0], task)["train"].to(device)
+    loss = build_loss(plan.configuration.training, task.own_loss)
+    judge = build_loss(plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss)
     for number in numbers:
         model = tasks.build(task, plan.seeds[number], device)
-        engine_plan = Plan(
-            plan.configuration, task.loss, plan.epochs, plan.batch_size, plan.seeds[number], plan.precision
-        )
+        engine_plan = Plan(plan.configuration, loss, task.judge, plan.epochs, plan.seeds[number], plan.precision)
         training = Training(model, engine_plan, train)
         tell = bound(_tell_epoch, channel, number)
         epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
         if epochs is None:
             return
-        test = load_test(task.dataset, data_dir).to(device)
-        evaluation = evaluate(model, test, task.loss, plan.precision)
+        test = task_data.load_test(task).to(device)
+        with tasks.theirs(task.name, "the network on the test set"):
+            evaluation = evaluate(model, test, judge, task.judge, plan.precision)
         result = SeedResult(
             seed=plan.seeds[number],
-            test_accuracy=evaluation.accuracy,
+            test_value=evaluation.value,
             test_loss=evaluation.loss,
             seconds=round(training.seconds, 3),
             epochs=tuple(epochs),
-            confusion_matrix=_confusion(test.labels, evaluation.predicted, test.classes),
+            confusion_matrix=confusion(test, evaluation.predicted),
         )
         document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
         write_text(partial / f"seed-{number}.json", json.dumps(document))
-        channel.send("finished", seed=number, test_accuracy=evaluation.accuracy)
+        channel.send("finished", seed=number, value=evaluation.value)
 
 
 def _tell_epoch(channel: Channel, seed: int, row: EpochRecord) -> None:
@@ -317,7 +304,7 @@ def _train(
         on_epoch(row)
     try:
         for progress in training.run():
-            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_accuracy)
+            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_value)
             epochs.append(row)
             state = {
                 "plan": identity,
@@ -334,40 +321,3 @@ def _train(
             "try --keep-schedule, another trial number, or a lower lr in best.toml"
         ) from None
     return epochs
-
-
-def _confusion(labels: Tensor, answers: Tensor, classes: int) -> tuple[tuple[int, ...], ...]:
-    matrix = torch.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
-    return tuple(tuple(int(count) for count in row) for row in matrix)
-
-
-def _summaries(seeds: list[SeedResult]) -> tuple[Summary, Summary]:
-    """Test accuracy and test loss over the seeds."""
-    accuracy = summarise([seed.test_accuracy for seed in seeds], highest=1.0)
-    return accuracy, summarise([seed.test_loss for seed in seeds])
-
-
-def _write(folder: Path, partial: Path, request: Request, plan: FullPlan, seeds: list[SeedResult]) -> None:
-    """Weights, picture, and last the metrics, whose presence says that all is there."""
-    weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
-    about = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
-    with replacing(folder / "model.safetensors") as scratch:
-        save_file(weights, scratch, metadata=about)
-    optimizer = plan.configuration.optimizer.name
-    accuracy, loss = _summaries(seeds)
-    runs = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
-    title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test accuracy {100 * accuracy.mean:.2f} %"
-    training_curves([seed.epochs for seed in seeds], title, folder / "curves.png")
-    metrics = {
-        "name": request.name,
-        "study": request.config.study,
-        "trial": request.config.trial,
-        "plan": plan.model_dump(mode="json"),
-        "test_accuracy": asdict(accuracy),
-        "test_loss": asdict(loss),
-        "interval": "95 %, Student's t over the runs; none for a single run",
-        "runs": [asdict(seed) for seed in seeds],
-        "versions": study.versions(),
-    }
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
-    shutil.rmtree(partial, ignore_errors=True)

@@ -9,16 +9,22 @@ from typing import Any, Protocol
 import optuna
 import torch
 
-from optitune import best, study, tasks
+from optitune import best, study, task_data, tasks
+from optitune.edges import Edge, edges
 from optitune.errors import Interrupted, OptituneError
 from optitune.files import aside
 from optitune.machine import devices, resolve_device, resolve_precision
+from optitune.metrics import Metric
+from optitune.objective import owned_values
+from optitune.preflight import check
 from optitune.records import TrialRecord, counts, plain
 from optitune.records import best as best_record
 from optitune.search_worker import Job, work
-from optitune.settings import StudySettings, from_file, resolve
+from optitune.settings import StudySettings, resolve
 from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
+from optitune.study_file import Budget, from_file, parted
+from optitune.validation import validated
 from optitune.workers import Event, Pool, auto
 
 
@@ -30,21 +36,23 @@ class Request:
         home: where the study lives.
         studies_dir: the folder of all studies.
         said: the settings that were typed, by key.
-        trials: how many finished trials the study is to have.
-        timeout: seconds after which no further trial is begun; None for never.
+        trials: how many finished trials the study is to have; None for what its file says, or the default.
+        timeout: seconds after which no further trial is begun; None for what its file says, or never.
         data_dir: where torchvision's files lie.
         workers: how many; None to choose.
         device: `auto`, or as torch names it.
+        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
     home: Home
     studies_dir: Path
     said: Mapping[str, Any]
-    trials: int
+    trials: int | None
     timeout: float | None
     data_dir: Path
     workers: int | None
     device: str
+    task: tasks.Task | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Result:
 
     Attributes:
         trained: how many trials this run finished, of all that the study has.
+        metric: what it judges by.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
     """
@@ -66,6 +75,14 @@ class Result:
     trained: int
     seconds: float
     set_aside: Path | None
+    metric: Metric
+
+    def edges(self) -> list[Edge]:
+        """What of the best configuration lies at an end of its range."""
+        if self.best is None or self.best.configuration is None:
+            return []
+        found = self.best.configuration
+        return edges(self.settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -74,12 +91,14 @@ class Result:
         return {
             "study": self.name,
             "task": self.settings.task,
+            "metric": self.metric.name,
             "storage": self.storage,
             "trials": {key: number[key] for key in ("finished", "complete", "pruned", "diverged")},
             "best": {"number": winner.number, "value": winner.value, **plain(winner.configuration)}
             if winner and winner.configuration
             else None,
             "best_file": str(self.best_file) if self.best_file else None,
+            "at_the_edge": [edge.line for edge in self.edges()],
             "seconds": self.seconds,
         }
 
@@ -87,7 +106,15 @@ class Result:
 class View(Protocol):
     """Where a running search shows itself."""
 
-    def begin(self, name: str, settings: StudySettings, target: int, records: list[TrialRecord], workers: int) -> None:
+    def begin(
+        self,
+        name: str,
+        settings: StudySettings,
+        metric: str,
+        target: int,
+        records: list[TrialRecord],
+        workers: int,
+    ) -> None:
         """The study is open; training is about to begin."""
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
@@ -100,48 +127,69 @@ class View(Protocol):
         """No more will come."""
 
 
-def settle(request: Request, device: torch.device) -> StudySettings:
-    """The settings of the study, from what was typed, its file, and what it was made with.
+@dataclass(frozen=True)
+class Settled:
+    """What a search is, all of it decided."""
+
+    settings: StudySettings
+    budget: Budget
+    task: tasks.Task
+
+
+def settle(request: Request, device: torch.device) -> Settled:
+    """The settings of the study and its task, from what was typed, its file, and what it was made with.
 
     Raises:
         UsageError: a setting is not allowed, or differs from what the study was made with.
     """
-    url = request.home.url
+    url, name = request.home.url, request.home.name
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
-    existing = study.load(open_storage(url, create=True), request.home.name) if exists(url) else None
+    existing = study.load(open_storage(url, create=True), name) if exists(url) else None
     stored = None if existing is None or study.is_blank(existing) else study.stored_settings(existing)
-    file = from_file(request.studies_dir / f"{request.home.name}.toml")
-    settings = resolve(request.said, file, stored, request.home.name)
-    tasks.find(settings.task)
-    return settings.model_copy(update={"precision": resolve_precision(settings.precision, device)})
+    file, filed = from_file(request.studies_dir / f"{name}.toml")
+    typed, set_ = parted(request.said, "the command line")
+    given = {"trials": request.trials, "timeout": request.timeout}
+    asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
+    budget = validated(Budget, asked, f"study '{name}'")
+    settings = resolve(typed, file, stored, name)
+    task = request.task or tasks.find(settings.task, request.data_dir)
+    precision = task.precision if settings.precision == "auto" else settings.precision
+    settled = {"precision": resolve_precision(precision, device), "loss": settings.loss or task.loss_name}
+    return Settled(validated(StudySettings, {**settings.document(), **settled}, f"study '{name}'"), budget, task)
 
 
 def search(request: Request, view: View) -> Result:
-    """Train until the study has `request.trials` finished trials.
+    """Train until the study has as many finished trials as were asked for.
 
     Raises:
-        UsageError: a setting is not allowed or differs from what the study was made with.
+        UsageError: a setting is not allowed or differs from what the study was made with, or task, data and
+            settings do not fit each other.
         OptituneError: data or storage cannot be had, or training keeps failing.
         Interrupted: the user stopped it; everything finished is kept.
     """
     began = time.monotonic()
-    deadline = None if request.timeout is None else time.time() + request.timeout
     device = resolve_device(request.device)
-    settings = settle(request, device)
-    task = tasks.find(settings.task)
-    data = tasks.search_data(task, request.data_dir, settings.train_images)
+    settled = settle(request, device)
+    settings, task, budget = settled.settings, settled.task, settled.budget
+    deadline = None if budget.timeout is None else time.time() + budget.timeout
+    data = task_data.search_data(task, settings.train_examples)
+    network = check(task, data.train, settings)
+    source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
     facts = {
-        "dataset": task.dataset,
+        "network": network,
+        "loss": task.loss_name,
         "checksum": data.checksum,
-        "train_images": len(data.train),
-        "validation_images": len(data.validation),
+        "train_examples": len(data.train),
+        "validation_examples": len(data.validation),
     }
-    opened = study.create_or_resume(open_storage(request.home.url, create=True), request.home.name, settings, facts)
+    opened = study.create_or_resume(
+        open_storage(request.home.url, create=True), request.home.name, settings, facts, task.judge
+    )
     before = study.finished(opened)
     keeper = Keeper(opened, request.home)
-    if before < request.trials:
+    if before < budget.trials:
         with explained_storage(request.home.url):
-            _train_missing(request, settings, data, device, keeper, view, deadline)
+            _train_missing(request, settled, source, data, device, keeper, view, deadline)
     keeper.refresh()
     winner = best_record(keeper.records)
     return Result(
@@ -154,13 +202,15 @@ def search(request: Request, view: View) -> Result:
         trained=counts(keeper.records)["finished"] - before,
         seconds=round(time.monotonic() - began, 3),
         set_aside=keeper.set_aside,
+        metric=task.judge,
     )
 
 
 def _train_missing(
     request: Request,
-    settings: StudySettings,
-    data: tasks.SearchData,
+    settled: Settled,
+    source: tasks.Source,
+    data: task_data.SearchData,
     device: torch.device,
     keeper: "Keeper",
     view: View,
@@ -172,18 +222,18 @@ def _train_missing(
         Interrupted: the user stopped it.
         OptituneError: training keeps failing.
     """
-    name, folder = request.home.name, request.home.folder / "workers"
+    name, folder, target = request.home.name, request.home.folder / "workers", settled.budget.trials
     spread = devices(device)
     gpus = len(spread) * (device.type != "cpu")
-    workers = auto(request.workers, gpus, request.trials - counts(keeper.records)["finished"])
+    workers = auto(request.workers, gpus, target - counts(keeper.records)["finished"])
     study.sweep(folder)
     owner = study.Owner(folder)
     try:
         shared = owner.path.with_suffix(".safetensors")
-        tasks.save(data, shared)
-        job = Job(request.home, settings, str(device), shared, request.trials, deadline)
+        task_data.save(data, shared)
+        job = Job(request.home, settled.settings, source, request.data_dir, str(device), shared, target, deadline)
         jobs = [(replace(job, device=str(spread[worker % len(spread)])),) for worker in range(workers)]
-        view.begin(name, settings, request.trials, keeper.records, workers)
+        view.begin(name, settled.settings, settled.task.judge.name, target, keeper.records, workers)
 
         def heed(event: Event) -> None:
             if event.kind == "finished":
@@ -194,11 +244,10 @@ def _train_missing(
     except Interrupted:
         keeper.refresh()
         done = counts(keeper.records)["finished"]
-        if done >= request.trials:
+        if done >= target:
             return
         raise Interrupted(
-            f"stopped with {done} of {request.trials} trials finished, nothing lost; "
-            "run the same command again to go on"
+            f"stopped with {done} of {target} trials finished, nothing lost; run the same command again to go on"
         ) from None
     finally:
         view.end()
@@ -211,7 +260,7 @@ def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.B
     Raises:
         OptituneError: the trial is not complete.
     """
-    settings = StudySettings.model_validate(study.stored_settings(opened))
+    settings = validated(StudySettings, study.stored_settings(opened), f"study '{home.name}' as stored")
     if record.value is None or record.configuration is None or settings.precision == "auto":
         raise OptituneError(
             f"trial {record.number} of study '{home.name}' is {record.outcome}, not complete: "
@@ -222,11 +271,11 @@ def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.B
         study=home.name,
         task=settings.task,
         trial=record.number,
+        metric=facts["metric"],
         value=record.value,
         epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        train_images=facts["train_images"],
-        validation_images=facts["validation_images"],
+        train_examples=facts["train_examples"],
+        validation_examples=facts["validation_examples"],
         precision=settings.precision,
         seed=settings.seed,
         data_checksum=facts["checksum"],

@@ -1,0 +1,210 @@
+"""optitune from Python: the same searches and full trainings, without the shell.
+
+    import optitune
+
+    found = optitune.search(make_task(), study="wine", trials=20, epochs=10)
+    print(found.best)
+    full = optitune.retrain(make_task(), study="wine")
+
+A task may be an object, the name of a built-in one, or `FILE.py:FUNCTION`. Workers are processes of their own;
+they take the task's functions along, wherever those were defined.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from platformdirs import user_cache_path
+
+from optitune import retraining, searching, task_data, tasks
+from optitune import study as studies
+from optitune.cli.choose import choose
+from optitune.cli.live import retrain_view, search_view
+from optitune.errors import UsageError
+from optitune.machine import resolve_device, resolve_precision
+from optitune.objective import Result as TrialResult
+from optitune.objective import run_trial
+from optitune.preflight import check
+from optitune.settings import StudySettings, checked_study_name
+from optitune.tasks import Task
+from optitune.validation import validated
+
+
+def _data_folder(given: str | Path | None) -> Path:
+    return Path(given) if given is not None else user_cache_path("optitune", appauthor=False) / "data"
+
+
+def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:
+    """A task as an object, its name, and the name of its study."""
+    if isinstance(task, Task):
+        name = task.name or study or "task"
+        return replace(task, name=name), tasks.FROM_PYTHON + name, checked_study_name(study or tasks.study_of(name))
+    return None, task, checked_study_name(study or tasks.study_of(task))
+
+
+def search(
+    task: Task | str,
+    *,
+    study: str | None = None,
+    trials: int | None = None,
+    timeout: float | None = None,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+    data_dir: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **settings: Any,
+) -> searching.Result:
+    """Search until the study has so many finished trials, as `optitune search` does.
+
+    Args:
+        task: what to train.
+        study: its name; the task's by default.
+        trials: how many finished trials the study is to have; None for what its file says, or 50.
+        timeout: seconds after which no further trial is begun.
+        workers: how many processes; None for one per core.
+        progress: whether to show it on stderr.
+        settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`,
+            `lr=[1e-4, 0.1]`, `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
+
+    Raises:
+        UsageError: a setting is not allowed, or task, data and settings do not fit each other.
+        OptituneError: data or storage cannot be had, or training keeps failing.
+        Interrupted: the user stopped it; everything finished is kept.
+    """
+    own, source, name = _parted(task, study)
+    request = searching.Request(
+        home=studies.home(Path(studies_dir), name, storage),
+        studies_dir=Path(studies_dir),
+        said={**_plain(settings), "task": source},
+        trials=trials,
+        timeout=timeout,
+        data_dir=_data_folder(data_dir),
+        workers=workers,
+        device=device,
+        task=own,
+    )
+    return searching.search(request, search_view(quiet=not progress))
+
+
+def retrain(
+    task: Task | str,
+    *,
+    what: str = "best",
+    study: str | None = None,
+    epochs: int | None = None,
+    keep_schedule: bool = False,
+    seeds: int = 3,
+    seed: int = 0,
+    precision: str = "auto",
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+    data_dir: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> retraining.Result:
+    """Train a configuration in full and test it once on the sealed test set, as `optitune retrain` does.
+
+    Args:
+        task: what to train; the same as that of the study.
+        what: `best`, a trial's number, or the path of a `best.toml`.
+
+    Raises:
+        UsageError: there is no such study or configuration.
+        OptituneError: the data cannot be had, a training diverges, or the results cannot be written.
+        Interrupted: the user stopped it; the epochs done are kept and taken up by the same call.
+    """
+    own, source, name = _parted(task, study)
+    chosen = choose(what, name, Path(studies_dir), storage)
+    if chosen.config.task != source:
+        raise UsageError(
+            f"study '{name}' trains '{chosen.config.task}', not '{source}': give its own task, or name another study"
+        )
+    request = retraining.Request(
+        name=chosen.name,
+        config=chosen.config,
+        home=chosen.home,
+        epochs=epochs,
+        keep_schedule=keep_schedule,
+        seeds=seeds,
+        seed=seed,
+        data_dir=_data_folder(data_dir),
+        workers=workers,
+        device=device,
+        precision=precision,
+        task=own,
+    )
+    return retraining.retrain(request, retrain_view(quiet=not progress))
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a study's file would have them: no tuples."""
+    return {
+        key: list(value) if isinstance(value, tuple) else _plain(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+    }
+
+
+class Objective:
+    """optitune's objective for an Optuna study of one's own.
+
+        objective = Objective(make_task(), optimizers=("sgd", "adam"), epochs=5)
+        study = optuna.create_study(direction=objective.direction, pruner=optuna.pruners.MedianPruner())
+        study.optimize(objective, n_trials=20)
+
+    Samples optimizer, settings and schedule, trains in this process, reports at every evaluation, and prunes as
+    the study's own pruner says. The whole configuration is in the trial's user attribute `configuration`.
+
+    Args:
+        task: what to train.
+        data_dir: where torchvision's files lie.
+        device: `auto`, or as torch names it.
+        settings: anything that a study's file can say of the trials.
+
+    Raises:
+        UsageError: a setting is not allowed, or task, data and settings do not fit each other.
+    """
+
+    def __init__(
+        self, task: Task | str, *, data_dir: str | Path | None = None, device: str = "auto", **settings: Any
+    ) -> None:
+        own, source, _ = _parted(task, None)
+        self.task = own or tasks.find(source, _data_folder(data_dir))
+        self._device: torch.device = resolve_device(device)
+        said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
+        precision = self.task.precision if said.precision == "auto" else said.precision
+        settled = {"precision": resolve_precision(precision, self._device), "loss": said.loss or self.task.loss_name}
+        self.settings = validated(StudySettings, {**said.document(), **settled}, "Objective")
+        data = task_data.search_data(self.task, self.settings.train_examples)
+        check(self.task, data.train, self.settings)
+        self._data = task_data.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)
+
+    @property
+    def direction(self) -> str:
+        """`maximize` or `minimize`, for `optuna.create_study`."""
+        return self.task.judge.direction
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Train one trial; its metric on the validation examples.
+
+        Raises:
+            UsageError: the study goes the other way.
+            optuna.TrialPruned: it was pruned, made no progress, or diverged.
+        """
+        if trial.study.direction.name.lower() != self.direction:
+            raise UsageError(
+                f"the study is to {trial.study.direction.name.lower()}, but the metric '{self.task.judge.name}' to "
+                f"{self.direction}: create it with optuna.create_study(direction=objective.direction)"
+            )
+        result: TrialResult = run_trial(
+            trial, self.settings, self.task, self._data, self._device, (), lambda *_: None, lambda: False
+        )
+        trial.set_user_attr(studies.OUTCOME, result.outcome)
+        if result.value is None:
+            raise optuna.TrialPruned(result.reason)
+        return result.value

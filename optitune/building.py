@@ -1,0 +1,162 @@
+"""From settings to torch: parameter groups, the optimizer, its schedules, the loss."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR, LRScheduler
+
+from optitune import losses, schedules
+from optitune.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.errors import UsageError
+from optitune.losses import LOSSES, OF_TASK
+from optitune.metrics import aligned
+from optitune.tasks import Loss
+
+NAMES = ", ".join(LOSSES)
+
+
+def at(path: str) -> Any:
+    """What `module:name` means.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: it has no such name.
+    """
+    module, name = path.split(":")
+    return getattr(import_module(module), name)
+
+
+def factor(name: str, groups: Mapping[str, float]) -> float:
+    """The factor of the learning rate of the parameter called `name`: that of the first pattern that fits it."""
+    return next((value for pattern, value in groups.items() if fnmatchcase(name, pattern)), 1.0)
+
+
+def is_weight(parameter: Tensor) -> bool:
+    """Whether a parameter is a weight, not a bias or a factor of a normalisation: those have one dimension."""
+    return parameter.ndim > 1
+
+
+def hidden_matrices(model: nn.Module) -> set[str]:
+    """The names of the weights that are neither an embedding's nor the output layer's, taken to be the last."""
+    embeddings = {
+        f"{module}.{name}" if module else name
+        for module, layer in model.named_modules()
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag)
+        for name, _ in layer.named_parameters(recurse=False)
+    }
+    weights = [name for name, each in model.named_parameters() if each.requires_grad and is_weight(each)]
+    return {name for name in weights[:-1] if name not in embeddings}
+
+
+def parameter_groups(model: nn.Module, settings: OptimizerSettings, training: TrainingSettings) -> list[dict[str, Any]]:
+    """The trained parameters of `model` as torch's parameter groups, as few as their differences allow.
+
+    They differ by the factor of their learning rate, by whether weight decay pulls at them, and, for optimizers that
+    treat hidden weight matrices apart, by whether they are one.
+    """
+    decay = settings.settings.get("weight_decay", 0.0)
+    spared = bool(decay) and not training.decay_biases
+    matrices = hidden_matrices(model) if "matrices" in settings.how[1] else None
+    groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        times = factor(name, training.groups)
+        free = spared and not is_weight(parameter)
+        matrix = matrices is not None and name in matrices
+        group = groups.setdefault((times, free, matrix), {"params": []})
+        group["params"].append(parameter)
+        if times != 1:
+            lr = settings.settings["lr"]
+            assert isinstance(lr, int | float)
+            group["lr"] = lr * times
+        if free:
+            group["weight_decay"] = 0.0
+        if matrices is not None:
+            group["matrix"] = matrix
+    return list(groups.values())
+
+
+def build_optimizer(settings: OptimizerSettings, model: nn.Module, training: TrainingSettings) -> Optimizer:
+    """The torch optimizer that these settings describe, on the parameters of `model`.
+
+    Raises:
+        ValueError, TypeError: torch refuses a setting.
+    """
+    path, traits = settings.how
+    groups = parameter_groups(model, settings, training)
+    first = groups[0]["params"][0]
+    fused = {"fused": True} if "fused" in traits and first.device.type in ("cpu", "cuda") else {}
+    optimizer: Optimizer = at(path)(groups, **settings.settings, **fused)
+    return optimizer
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A torch scheduler, whether it is stepped after every optimizer step, and whether it is told the epoch's loss."""
+
+    scheduler: LRScheduler
+    per_step: bool
+    observes: bool = False
+
+
+def build_schedules(
+    settings: ScheduleSettings, optimizer: Optimizer, epochs: int, steps_per_epoch: int
+) -> Sequence[Stepped]:
+    """The torch schedulers that these settings describe: none for a learning rate that never changes.
+
+    torch's schedulers multiply the learning rate as they find it, so that a warm-up and a schedule act together.
+    """
+    row = schedules.find(settings.name)
+    built = []
+    if row.path:
+        lrs = {row.lr_argument: [group["lr"] for group in optimizer.param_groups]} if row.lr_argument else {}
+        arguments = row.in_steps(settings.settings, steps_per_epoch)
+        if arguments.get("pct_start", 0) * arguments.get("total_steps", 0) == 1:
+            # torch divides by the length of the rise less one step
+            arguments["pct_start"] *= 1 + 1e-12
+        built.append(Stepped(at(row.path)(optimizer, **lrs, **arguments), row.per == "step", row.observes))
+    ramp = warmup_steps(settings, epochs, steps_per_epoch)
+    if ramp:
+        built.append(Stepped(LinearLR(optimizer, start_factor=1 / (ramp + 1), total_iters=ramp), per_step=True))
+    return built
+
+
+def warmup_steps(settings: ScheduleSettings, epochs: int, steps_per_epoch: int) -> int:
+    """Over how many steps the learning rate is ramped up."""
+    return round(settings.warmup * epochs * steps_per_epoch)
+
+
+def build_loss(training: TrainingSettings, own: Loss | None) -> Loss:
+    """The loss that these settings describe; `own` is the task's, where that is a function.
+
+    Raises:
+        UsageError: it is said to be the task's own, which has none.
+    """
+    if training.loss == OF_TASK:
+        if own is None:
+            raise UsageError(f"loss = '{OF_TASK}': the task has no loss function of its own; name one: {NAMES}")
+        return own
+    row = losses.find(training.loss)
+    function: Callable[..., Tensor] = at(row.path)
+    said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        if row.one_hot and not targets.is_floating_point():
+            targets = functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+        return function(aligned(outputs, targets) if row.one_hot else outputs, targets, **said)
+
+    return loss if row.one_hot or said else function
+
+
+def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:
+    """Add the gradient of `l1` times the sum of absolute values to the gradients of `parameters`."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach().sign(), alpha=l1)

@@ -1,0 +1,65 @@
+"""The losses: one frozen row each, no torch at import. Adding a loss is adding a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from optitune.errors import unknown
+
+OF_TASK = "task"
+"""The name of a loss that is a function of the task's own."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss.
+
+    Attributes:
+        name: what a user types.
+        path: `module:function` of torch; called with outputs and targets, gives the mean over a batch.
+        one_hot: whether it compares numbers, so that labels of classes are given as vectors of zeros and a one.
+        settings: training settings that the function takes by the same name.
+        source: the paper or documentation.
+        note: when to think of it, in a sentence.
+    """
+
+    name: str
+    path: str
+    one_hot: bool
+    settings: tuple[str, ...]
+    source: str
+    note: str
+
+
+ROWS = (
+    Loss(
+        name="cross-entropy",
+        path="torch.nn.functional:cross_entropy",
+        one_hot=False,
+        settings=("label_smoothing",),
+        source="torch documentation, cross_entropy; label smoothing: Szegedy et al. 2016, arXiv:1512.00567",
+        note="For classes: outputs are logits, one per class.",
+    ),
+    Loss(
+        name="mse",
+        path="torch.nn.functional:mse_loss",
+        one_hot=True,
+        settings=(),
+        source="torch documentation, mse_loss; for classes: Hui & Belkin 2021, arXiv:2006.07322",
+        note="For numbers: the mean squared error. Classes become vectors of zeros and a one.",
+    ),
+)
+
+LOSSES: Mapping[str, Loss] = MappingProxyType({row.name: row for row in ROWS})
+
+
+def find(name: str) -> Loss:
+    """The row called `name`.
+
+    Raises:
+        UsageError: there is none; the message has the nearest names.
+    """
+    try:
+        return LOSSES[name]
+    except KeyError:
+        raise unknown("loss", name, LOSSES) from None

@@ -1,0 +1,123 @@
+"""What a training is judged by: one frozen row each. Adding a metric is adding a row."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf, sqrt
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from optitune.errors import unknown
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: what tables and files call it.
+        direction: whether more or less of it is better.
+        function: (outputs, targets) of all examples judged -> its value, a number or a tensor of one; or, with
+            `each`, a value per example, (n,), whose mean is the metric. None for the loss itself.
+        each: see `function`; only then is it told of the training too, without a second look at the data.
+        stuck: (targets, number of examples judged) -> what a network that has learned nothing may reach by luck;
+            None where that is not known.
+        lowest: what its values cannot fall below.
+        highest: what they cannot pass.
+    """
+
+    name: str
+    direction: Direction
+    function: Callable[[Tensor, Tensor], Tensor | float] | None
+    each: bool = False
+    stuck: Callable[[Tensor, int], float] | None = None
+    lowest: float = -inf
+    highest: float = inf
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("maximize", "minimize"):
+            raise ValueError(f"metric '{self.name}': direction = {self.direction!r}: must be maximize or minimize")
+
+    def score(self, value: float) -> float:
+        """The value as something of which more is better."""
+        return value if self.direction == "maximize" else -value
+
+
+def aligned(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Outputs of shape (n, 1) for targets of shape (n,) as (n,): subtracting them would make (n, n)."""
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 1 and outputs.shape[2:] == targets.shape[1:]:
+        return outputs.squeeze(1)
+    return outputs
+
+
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Whether the class of the largest logit is the right one; of sequences, at what share of the places. (n,)"""
+    right = outputs.argmax(1) == targets
+    return right if right.ndim == 1 else right.flatten(1).double().mean(1)
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over an example's numbers of the squared error. (n,)"""
+    return (aligned(outputs, targets) - targets).square().reshape(len(targets), -1).mean(1)
+
+
+def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over an example's numbers of the absolute error. (n,)"""
+    return (aligned(outputs, targets) - targets).abs().reshape(len(targets), -1).mean(1)
+
+
+def r2(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The share of the targets' variance that is explained. ()"""
+    away = (targets - targets.mean(0)).square().sum()
+    return 1 - (aligned(outputs, targets) - targets).square().sum() / away
+
+
+def commonest(labels: Tensor, examples: int) -> float:
+    """The accuracy that guessing may reach: the share of the commonest class, and one standard error for luck.
+
+    A network that is stuck gives every example the same answer and never passes that share; a wider
+    margin would end slow learners on small data.
+
+    Args:
+        labels: int64, whose commonest value is guessed.
+        examples: how many of them the accuracy is measured on.
+    """
+    share = float(torch.bincount(labels.flatten()).max()) / labels.numel()
+    return share + sqrt(share * (1 - share) / examples)
+
+
+def spread(targets: Tensor, examples: int) -> float:
+    """The mean squared error of answering the mean of the targets, whatever the input."""
+    return float((targets.double() - targets.double().mean(0)).square().mean())
+
+
+def deviation(targets: Tensor, examples: int) -> float:
+    """The mean absolute error of answering the median of the targets, whatever the input."""
+    return float((targets.double() - targets.double().median(0).values).abs().mean())
+
+
+ROWS = (
+    Metric("accuracy", "maximize", correct, each=True, stuck=commonest, lowest=0.0, highest=1.0),
+    Metric("mse", "minimize", squared_error, each=True, stuck=spread, lowest=0.0),
+    Metric("mae", "minimize", absolute_error, each=True, stuck=deviation, lowest=0.0),
+    Metric("r2", "maximize", r2, stuck=lambda targets, examples: 0.0, highest=1.0),
+    Metric("loss", "minimize", None),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in ROWS})
+
+
+def find(name: str) -> Metric:
+    """The row called `name`.
+
+    Raises:
+        UsageError: there is none; the message has the nearest names.
+    """
+    try:
+        return METRICS[name]
+    except KeyError:
+        raise unknown("metric", name, METRICS, "(or give a Metric of your own)") from None

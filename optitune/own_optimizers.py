@@ -1,0 +1,95 @@
+"""Optimizers that a study brings itself: rows of the same form as the registry's, in the study's file."""
+
+import re
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from optitune import optimizers
+from optitune.search_space import SAID
+from optitune.space import Choice, Float, Int, Range, Scale
+from optitune.validation import Strict
+
+
+class OwnRange(Strict):
+    """A range in a study's own row: its ends and scale, or its options."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    scale: Scale = "linear"
+    options: tuple[bool | int | float | str, ...] = Field(default=(), strict=False)
+
+    def range(self) -> Range:
+        """As the registry has it.
+
+        Raises:
+            ValueError: there are neither two ends nor options, or the ends make no range.
+        """
+        if self.options:
+            return Choice(self.options, SAID)
+        if self.low is None or self.high is None:
+            raise ValueError("must have low and high, or options")
+        if isinstance(self.low, int) and isinstance(self.high, int) and self.scale == "linear":
+            return Int(self.low, self.high, SAID)
+        return Float(float(self.low), float(self.high), self.scale, SAID)
+
+
+class OwnOptimizer(Strict):
+    """An optimizer of the study's own, a row as those of `optimizers.ROWS`."""
+
+    name: str
+    path: str
+    known_good: Annotated[tuple[dict[str, bool | int | float], ...], Field(min_length=1, strict=False)]
+    ranges: dict[str, OwnRange]
+    source: str = SAID
+    note: str = "An optimizer of the study's own."
+    fixed: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    also: dict[str, bool | int | float] = Field(default_factory=dict)
+    needs: dict[str, str] = Field(default_factory=dict)
+    traits: tuple[optimizers.Trait, ...] = Field(default=(), strict=False)
+
+    @field_validator("name", "path")
+    @classmethod
+    def _written_right(cls, text: str, info: ValidationInfo) -> str:
+        forms = {
+            "name": (r"[A-Za-z][A-Za-z0-9_-]*", "letters, digits, '-' and '_', beginning with a letter"),
+            "path": (r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "module:class, such as lion_pytorch:Lion"),
+        }
+        form, words = forms[info.field_name or "name"]
+        if not re.fullmatch(form, text):
+            raise ValueError(f"must be {words}")
+        return text
+
+    @model_validator(mode="after")
+    def _is_a_row(self) -> "OwnOptimizer":
+        if self.name in optimizers.OPTIMIZERS:
+            raise ValueError(f"name = {self.name!r}: optitune has an optimizer of that name; choose another")
+        self.row()
+        return self
+
+    def row(self) -> optimizers.Optimizer:
+        """As the registry has it.
+
+        Raises:
+            ValueError: known-good settings and ranges do not fit each other.
+        """
+        ranges: dict[str, Range] = {}
+        for name, value_range in self.ranges.items():
+            try:
+                ranges[name] = value_range.range()
+            except ValueError as error:
+                raise ValueError(f"ranges.{name}: {error}") from None
+        if "lr" in ranges and any(not isinstance(end, int | float) or end <= 0 for end in ranges["lr"].ends()):
+            raise ValueError(f"ranges.lr = {ranges['lr']}: must be above 0")
+        return optimizers.Optimizer(
+            self.name,
+            self.path,
+            self.known_good,
+            ranges,
+            self.source,
+            self.note,
+            fixed=self.fixed,
+            also=self.also,
+            needs=self.needs,
+            traits=self.traits,
+        )

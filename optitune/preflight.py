@@ -1,0 +1,243 @@
+"""Before anything trains: do model, data, loss, metric, groups and optimizers fit each other?"""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optitune import losses, metrics, search_space
+from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
+from optitune.configuration import Configuration, OptimizerSettings, TrainingSettings
+from optitune.data import Examples, Part
+from optitune.errors import UsageError
+from optitune.search_space import SearchSpace
+from optitune.settings import StudySettings
+from optitune.space import Range
+from optitune.tasks import TASKS, Task, build, theirs
+
+LOOKED_AT = 8
+"""How many examples are tried."""
+
+CPU = torch.device("cpu")
+
+
+def check(task: Task, train: Part, settings: StudySettings) -> str:
+    """Try the parts of a study on a few examples.
+
+    Returns:
+        the fingerprint of the network.
+
+    Raises:
+        UsageError: they do not fit; the message names the place.
+    """
+    model = fresh_model(task)
+    loss = settings.loss or task.loss_name
+    if settings.task not in TASKS or loss != task.loss_name:
+        _try_network(task, model, train, loss)
+    check_groups(model, settings.groups)
+    space = settings.space()
+    for first in search_space.known_good(space, settings.epochs)[: len(space.rows)]:
+        row, values, groups = space.rows[first.optimizer], dict(first.values), dict(first.groups)
+        if "one-group" in row.traits:
+            # what a later trial may draw counts
+            values |= {name: _furthest(each, 0.0) for name, each in _decays(space, row.name)}
+            groups = {pattern: _furthest(each, 1.0) for pattern, each in space.groups.items()}
+        own = any(each.name == row.name for each in settings.optimizer)
+        chosen = OptimizerSettings(
+            name=row.name,
+            settings=row.arguments(values),
+            path=row.path if own else "",
+            traits=row.traits if own else (),
+        )
+        training = TrainingSettings(decay_biases=settings.decay_biases, groups=groups)
+        try_optimizer(chosen, training, model)
+    return fingerprint(model)
+
+
+def _decays(space: SearchSpace, name: str) -> list[tuple[str, Range]]:
+    return [(key, each) for key, each in space.optimizers[name].items() if key == "weight_decay"]
+
+
+def _furthest(value_range: Range, usual: float) -> Any:
+    """The end of a range that is not the usual value, if there is one."""
+    return next((end for end in reversed(value_range.ends()) if end != usual), usual)
+
+
+def check_configuration(task: Task, train: Part, configuration: Configuration) -> str:
+    """Try one configuration on a few examples; the fingerprint of its network.
+
+    Raises:
+        UsageError: its parts do not fit; the message names the place.
+    """
+    model, training = fresh_model(task), configuration.training
+    _try_network(task, model, train, training.loss)
+    check_groups(model, training.groups)
+    try_optimizer(configuration.optimizer, training, model)
+    return fingerprint(model)
+
+
+def fresh_model(task: Task) -> nn.Module:
+    """A network of the task, on the CPU.
+
+    Raises:
+        UsageError: it cannot be built, or has nothing to train.
+    """
+    with theirs(task.name, "model()"):
+        model = build(task, 0, CPU)
+    if not any(each.requires_grad for each in model.parameters()):
+        raise UsageError(f"task '{task.name}': model() gives a network without parameters to train")
+    return model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names and shapes of all that a network keeps: two of another architecture differ."""
+    parts = [f"{name} {tuple(value.shape)}" for name, value in model.state_dict().items() if hasattr(value, "shape")]
+    return f"sha256:{hashlib.sha256('; '.join(parts).encode()).hexdigest()}"
+
+
+def _try_network(task: Task, model: nn.Module, train: Part, name: str) -> None:
+    """Take a few examples through network, loss and metric.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    some = train.take(slice(0, LOOKED_AT))
+    with theirs(task.name, "reading the data"):
+        inputs, targets = next(some.in_turn(LOOKED_AT))
+    with theirs(task.name, f"the model on inputs of shape {tuple(inputs.shape)}, {inputs.dtype}"):
+        outputs = model(inputs)
+    if not isinstance(outputs, Tensor):
+        raise UsageError(
+            f"task '{task.name}': the model gives something of type {type(outputs).__name__}, but must give a tensor"
+        )
+    known = targets if not isinstance(train, Examples) else train.targets
+    _fits_loss(task, name, outputs, targets, known)
+    function = build_loss(TrainingSettings(loss=name), task.own_loss)
+    called = "its own loss" if name == losses.OF_TASK else f"the loss '{name}'"
+    with theirs(task.name, f"{called} on outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"):
+        loss = function(outputs.float(), targets)
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        raise UsageError(f"task '{task.name}': the loss must give one number that follows from the network's outputs")
+    _fits_metric(task, outputs.detach().float(), targets)
+
+
+def _fits_loss(task: Task, name: str, outputs: Tensor, targets: Tensor, all_targets: Tensor) -> None:
+    """Hold outputs and targets against what a loss of the package takes.
+
+    Raises:
+        UsageError: it takes others.
+    """
+    if name == losses.OF_TASK:
+        return
+    row = losses.find(name)
+    shapes = f"the model gives outputs of shape {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}"
+    whole = not targets.is_floating_point()
+    if not whole and not row.one_hot:
+        raise UsageError(
+            f"task '{task.name}': its targets are numbers, which the loss '{name}' cannot take; "
+            "use loss='mse', or classes as whole numbers"
+        )
+    if not whole:
+        if metrics.aligned(outputs, targets).shape != targets.shape:
+            raise UsageError(f"task '{task.name}': {shapes}, but the loss '{name}' compares them number by number")
+        return
+    if outputs.ndim != targets.ndim + 1 or (row.one_hot and targets.ndim != 1):
+        raise UsageError(
+            f"task '{task.name}': {shapes}, but with classes as targets it must give a logit per class, "
+            "(batch, classes) for targets of shape (batch,)"
+        )
+    low, high = int(all_targets.min()), int(all_targets.max())
+    if low < 0 or high >= outputs.shape[1]:
+        raise UsageError(
+            f"task '{task.name}': the model gives {outputs.shape[1]} logits, but the classes go from {low} to {high}: "
+            f"they must be numbered from 0, and the last layer have {high - min(low, 0) + 1} outputs; "
+            "if they are numbers to be predicted, make them floating"
+        )
+
+
+def _fits_metric(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """Hold outputs and targets against what the metric takes.
+
+    Raises:
+        UsageError: it takes others, or gives no number.
+    """
+    metric = task.judge
+    if metric.function is None:
+        return
+    if metric is metrics.METRICS.get("accuracy"):
+        if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+            raise UsageError(
+                f"task '{task.name}': the metric 'accuracy' needs classes as targets and a logit per class; "
+                "use metric='mse', 'mae', 'r2', 'loss', or a Metric of your own"
+            )
+    elif metric in metrics.ROWS and metrics.aligned(outputs, targets).shape != targets.shape:
+        raise UsageError(
+            f"task '{task.name}': the metric '{metric.name}' compares numbers, but the model gives outputs of shape "
+            f"{tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}; use metric='accuracy' for classes"
+        )
+    with theirs(task.name, f"the metric '{metric.name}'"):
+        given = metric.function(outputs, targets)
+        if not metric.each:
+            float(given)
+    if metric.each and (not isinstance(given, Tensor) or given.shape != (len(targets),)):
+        raise UsageError(
+            f"task '{task.name}': the metric '{metric.name}' says each=True, so its function must give a tensor with "
+            f"one value per example, ({len(targets)},)"
+        )
+
+
+def check_groups(model: nn.Module, patterns: object) -> None:
+    """Hold the patterns of parameter groups against the names of the parameters.
+
+    Raises:
+        UsageError: one fits no parameter, or none that an earlier one has left.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    left = list(names)
+    for pattern in dict(patterns):  # type: ignore[call-overload]
+        fitting = [name for name in left if factor(name, {pattern: 0.0}) == 0]
+        if not fitting:
+            shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+            raise UsageError(f'groups."{pattern}": fits no parameter of the network that is left; there are: {shown}')
+        left = [name for name in left if name not in fitting]
+
+
+def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: nn.Module) -> None:
+    """Build an optimizer, as the training will.
+
+    Raises:
+        UsageError: its class cannot be had, or refuses its settings, or does not behave as its traits say.
+    """
+    path, traits = chosen.how
+    place = f"optimizer '{chosen.name}' ({path.replace(':', '.')})"
+    if "one-group" in traits and len(parameter_groups(model, chosen, training)) > 1:
+        raise UsageError(
+            f"optimizer '{chosen.name}' takes no parameter groups: leave out groups"
+            + (", or set decay_biases = true" if chosen.settings.get("weight_decay") else "")
+            + ", or leave it out of optimizers"
+        )
+    try:
+        class_ = at(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{place}: cannot be imported: {error}") from None
+    if not isinstance(class_, type) or not issubclass(class_, torch.optim.Optimizer):
+        raise UsageError(f"{place}: is no torch.optim.Optimizer")
+    for trait, has in (("closure", _wants_closure(class_.step)), ("modes", callable(getattr(class_, "eval", None)))):
+        if has != (trait in traits):
+            remedy = f'say traits = ["{trait}"] in its row' if has else f'leave "{trait}" out of its traits'
+            raise UsageError(f"{place}: {remedy}, as its class {'does' if has else 'does not'} ask for it")
+    try:
+        optimizer = build_optimizer(chosen, model, training)
+        for mode in ("train", "eval") * ("modes" in traits):
+            getattr(optimizer, mode)()
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise UsageError(f"{place}: refuses {dict(chosen.settings)}: {type(error).__name__}: {text}") from None
+
+
+def _wants_closure(step: Callable[..., object]) -> bool:
+    parameter = inspect.signature(step).parameters.get("closure")
+    return parameter is not None and parameter.default is inspect.Parameter.empty

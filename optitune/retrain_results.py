@@ -1,0 +1,105 @@
+"""What a full training leaves: its plan, the result of every seed, and the files of its folder."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from optitune import checkpoint, study
+from optitune.configuration import Configuration
+from optitune.data import Part
+from optitune.figures import training_curves
+from optitune.files import replacing, write_text
+from optitune.metrics import Metric
+from optitune.records import EpochRecord, SeedResult, Summary, summarise
+from optitune.settings import Precision
+from optitune.validation import Strict
+
+
+class FullPlan(Strict):
+    """What a full training is; two of equal plan and seed give the same network."""
+
+    task: str
+    configuration: Configuration
+    epochs: Annotated[int, Field(ge=1)]
+    precision: Precision
+    seeds: tuple[int, ...]
+    data_checksum: str
+    network: str
+
+
+def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
+    """The results in a `metrics.json`, if it is there and of this very plan."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if FullPlan.model_validate_json(json.dumps(metrics["plan"])) != plan:
+            return None
+        return [_result_from(row) for row in metrics["runs"]]
+    except (OSError, ValueError, ValidationError, KeyError, TypeError):
+        return None
+
+
+def _result_from(row: dict[str, Any]) -> SeedResult:
+    return SeedResult(
+        **{
+            **row,
+            "epochs": tuple(EpochRecord(**epoch) for epoch in row["epochs"]),
+            "confusion_matrix": tuple(tuple(counts) for counts in row["confusion_matrix"]),
+        }
+    )
+
+
+def seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None:
+    results = finished_seeds(partial / f"seed-{number}.json", plan)
+    return results[0] if results else None
+
+
+def confusion(test: Part, answers: Tensor | None) -> tuple[tuple[int, ...], ...]:
+    """Counts of true class by answered class; nothing where there are no classes, or they are not known at once."""
+    if answers is None or test.targets is None:
+        return ()
+    labels = test.targets.to(answers.device)
+    classes = int(max(labels.max(), answers.max())) + 1
+    matrix = torch.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
+    return tuple(tuple(int(count) for count in row) for row in matrix)
+
+
+def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:
+    """Test metric and test loss over the seeds."""
+    value = summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest)
+    return value, summarise([seed.test_loss for seed in seeds])
+
+
+def write(
+    folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
+) -> None:
+    """Weights, picture, and last the metrics, whose presence says that all is there."""
+    weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
+    told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
+    with replacing(folder / "model.safetensors") as scratch:
+        save_file(weights, scratch, metadata=told)
+    optimizer = plan.configuration.optimizer.name
+    value, loss = summaries(seeds, metric)
+    runs = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test {metric.name} {value.mean:.4g}"
+    training_curves(
+        [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
+    )
+    metrics = {
+        **about,
+        "plan": plan.model_dump(mode="json"),
+        "metric": metric.name,
+        "test_value": asdict(value),
+        "test_loss": asdict(loss),
+        "interval": "95 %, Student's t over the runs; none for a single run",
+        "runs": [asdict(seed) for seed in seeds],
+        "versions": study.versions(),
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+    shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,338 @@
+"""Where a study looks: the ranges of its competitors, narrowed, widened or fixed by what the study says.
+
+What a study says of a hyperparameter is one value, which fixes it, or a list: the two ends of a range, or,
+of what has no order or few sensible values, the options.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from optitune import optimizers, schedules
+from optitune.errors import UsageError, unknown
+from optitune.optimizers import Optimizer
+from optitune.space import Choice, Fixed, Float, Int, Range
+
+EVERY = ""
+"""In place of an optimizer's name: whatever has that hyperparameter."""
+
+Said = bool | int | float | str | Sequence[bool | int | float | str]
+
+SAID = "said by the study"
+
+LR_FACTOR = "lr_factor"
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A training setting that a study may fix or search.
+
+    Attributes:
+        usual: the value where the study says nothing.
+        start: tried first where the study gives a range.
+        like: the kind and scale of range that a list means; None where it lists options.
+        limit: what the value may be at all, in words and as a test.
+    """
+
+    usual: int | float
+    start: float
+    like: Float | Int | None
+    limit: tuple[str, Any]
+
+
+def _options(least: int) -> tuple[str, Any]:
+    return (
+        f"a whole number from {least} to 65536",
+        lambda value: isinstance(value, int) and least <= value <= 65_536,
+    )
+
+
+_POSITIVE = Float(1e-6, 1.0, "log")
+_SHARE = Float(0.0, 0.5, "linear")
+_BELOW_ONE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+_NOT_NEGATIVE = ("at least 0", lambda value: value >= 0)
+
+KNOBS: Mapping[str, Knob] = MappingProxyType(
+    {
+        "batch_size": Knob(64, 64, None, _options(1)),
+        "accumulation": Knob(1, 1, None, _options(1)),
+        "clip_norm": Knob(0.0, 1.0, _POSITIVE, _NOT_NEGATIVE),
+        "l1": Knob(0.0, 0.0, _POSITIVE, _NOT_NEGATIVE),
+        "label_smoothing": Knob(0.0, 0.0, _SHARE, _BELOW_ONE),
+        "warmup": Knob(0.0, 0.0, _SHARE, _BELOW_ONE),
+    }
+)
+"""Training settings that can be searched. Adding one is adding a row."""
+
+GROUP_LIMIT = ("above 0", lambda value: value > 0)
+
+
+def group(pattern: str) -> str:
+    """The name of the hyperparameter that multiplies the lr of the parameters of that pattern."""
+    return f"lr of {pattern}"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Where a study looks.
+
+    Attributes:
+        rows: the competing optimizers, by name.
+        optimizers: the range of each of their hyperparameters.
+        schedules: the same of the competing schedules.
+        training: ranges of the training settings in `KNOBS`.
+        groups: ranges of the factors of the learning rate, by pattern.
+        parameters: by owner and name, what a hyperparameter is called in Optuna.
+    """
+
+    rows: Mapping[str, Optimizer]
+    optimizers: Mapping[str, Mapping[str, Range]]
+    schedules: Mapping[str, Mapping[str, Range]]
+    training: Mapping[str, Range]
+    groups: Mapping[str, Range]
+    parameters: Mapping[tuple[str, str], str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(_named(self.owned())))
+
+    def owned(self) -> Iterator[tuple[str, str, Range]]:
+        """Every hyperparameter: whose it is (`EVERY` of training settings), its name, its range."""
+        for table in (self.optimizers, self.schedules):
+            for owner, ranges in table.items():
+                for name, value_range in ranges.items():
+                    yield owner, name, value_range
+        for name, value_range in self.training.items():
+            yield EVERY, name, value_range
+        for pattern, value_range in self.groups.items():
+            yield EVERY, group(pattern), value_range
+
+    def words(self) -> dict[str, dict[str, str]]:
+        """All ranges as people read them, by owner; what is always the usual value is left out."""
+        told: dict[str, dict[str, str]] = {}
+        for owner, name, value_range in self.owned():
+            usual = KNOBS[name].usual if name in KNOBS else 1.0
+            if owner != EVERY or not isinstance(value_range, Fixed) or value_range.value != usual:
+                told.setdefault(owner or "training", {})[name] = str(value_range)
+        return told
+
+
+def build(
+    rows: Sequence[Optimizer],
+    schedule_names: Sequence[str],
+    epochs: int,
+    said: Mapping[str, Mapping[str, Said]],
+    training: Mapping[str, Said],
+    groups: Mapping[str, Said],
+) -> SearchSpace:
+    """The space of a study.
+
+    Args:
+        rows: the competing optimizers.
+        schedule_names: the competing schedules.
+        epochs: of a trial.
+        said: what the study says of hyperparameters, by owner; `EVERY` for all that have them.
+        training: what it says of training settings.
+        groups: what it says of the learning rates of patterns.
+
+    Raises:
+        ValueError: a name is not one of its owner's, or a value is not allowed; the message begins with the key.
+    """
+    of_optimizers = {row.name: {**row.ranges} for row in rows}
+    further = {row.name: dict(row.also) for row in rows}
+    of_schedules = {name: {**schedules.find(name).ranges(epochs)} for name in schedule_names}
+    limits = {**optimizers.LIMITS, **schedules.LIMITS}
+    for owner, values in said.items():
+        competing = {**of_optimizers, **of_schedules}
+        if owner != EVERY and owner not in competing:
+            raise ValueError(f"{owner}: is not among the optimizers and schedules that compete; add it there")
+        for name, value in values.items():
+            key = f"{owner}.{name}" if owner else name
+            owners = (
+                [owner]
+                if owner
+                else [each for each in competing if name in {**competing[each], **further.get(each, {})}]
+            )
+            for each in owners:
+                usual = competing[each].get(name)
+                if usual is None and name in further.get(each, {}):
+                    usual = _like(name, further[each][name])
+                if usual is None:
+                    _raise_unknown(key, value, name, owner, [*competing[each], *further.get(each, {})])
+                # a value of its own goes before one that was said of all
+                if owner or name not in said.get(each, {}):
+                    covers = each in of_schedules and name in schedules.find(each).covers
+                    limit = _all_epochs(epochs) if covers else limits.get(name)
+                    competing[each][name] = narrowed(key, value, usual, limit)
+            if not owners:
+                _raise_unknown(key, value, name, "any competitor", {n for ranges in competing.values() for n in ranges})
+    return SearchSpace(
+        rows={row.name: row for row in rows},
+        optimizers=of_optimizers,
+        schedules=of_schedules,
+        training={
+            name: narrowed(name, training.get(name, knob.usual), knob.like, knob.limit) for name, knob in KNOBS.items()
+        },
+        groups={
+            pattern: narrowed(f'groups."{pattern}"', value, _POSITIVE, GROUP_LIMIT) for pattern, value in groups.items()
+        },
+    )
+
+
+def _all_epochs(epochs: int) -> tuple[str, Any]:
+    words = f"a whole number of at least {epochs}, the epochs of a trial"
+    return words, lambda value: isinstance(value, int) and value >= epochs
+
+
+def _raise_unknown(key: str, value: Any, name: str, owner: str, known: Sequence[str] | set[str]) -> None:
+    try:
+        raise unknown(f"setting of {owner}", name, known)
+    except UsageError as error:
+        raise ValueError(f"{key} = {value!r}: {error}") from None
+
+
+def _like(name: str, usual: bool | int | float) -> Range:
+    """The kind and scale of range that a list means for an argument that is not searched by itself.
+
+    They are those of the hyperparameter of that name where another optimizer has it.
+    """
+    if isinstance(usual, bool):
+        return Choice((False, True))
+    others = [row.ranges[name] for row in optimizers.ROWS if name in row.ranges]
+    like = next((each for each in others if isinstance(each, Float) == isinstance(usual, float)), None)
+    return like or (Int(0, 1) if isinstance(usual, int) else Float(0.0, 1.0))
+
+
+def narrowed(key: str, said: Said, usual: Range | None, limit: tuple[str, Any] | None) -> Range:
+    """The range that is meant by what a study says of one hyperparameter.
+
+    Args:
+        key: of the hyperparameter, for messages.
+        said: a value, the two ends of a range, or options.
+        usual: gives kind and scale; None where a list means options.
+        limit: what a value may be at all.
+
+    Raises:
+        ValueError: the value is not allowed; the message says what is.
+    """
+    values: list[Any] = list(said) if isinstance(said, list | tuple) else [said]
+    for value in values:
+        _check(key, said, value, usual, limit)
+    if not isinstance(said, list | tuple):
+        return Fixed(_typed(said, usual), SAID)
+    ends = isinstance(usual, Float | Int) or (isinstance(usual, Fixed) and not isinstance(usual.value, bool | str))
+    if not ends:
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"{key} = {said!r}: must be a value, or a list of some, all different")
+        return Fixed(values[0], SAID) if len(values) == 1 else Choice(tuple(values), SAID)
+    if len(values) != 2 or not values[0] < values[1]:
+        raise ValueError(f"{key} = {said!r}: must be a value, or the two ends of a range, the lower first")
+    if isinstance(usual, Int) or (isinstance(usual, Fixed) and isinstance(usual.value, int)):
+        return Int(values[0], values[1], SAID)
+    scale = usual.scale if isinstance(usual, Float) else "linear"
+    low, high = float(values[0]), float(values[1])
+    try:
+        return Float(low, high, scale, SAID)
+    except ValueError as error:
+        raise ValueError(f"{key} = {said!r}: {error}") from None
+
+
+def _typed(value: Any, usual: Range | None) -> Any:
+    """A whole number where a real one is meant, as TOML writes `lr = 1`, is that real one."""
+    real = isinstance(usual, Float) or (isinstance(usual, Fixed) and isinstance(usual.value, float))
+    return float(value) if real and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check(key: str, said: Said, value: Any, usual: Range | None, limit: tuple[str, Any] | None) -> None:
+    """Hold one value that was said against the kind of `usual` and the `limit`.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    if isinstance(usual, Choice):
+        if not usual.contains(value):
+            raise ValueError(f"{key} = {said!r}: must be {usual}")
+        return
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        raise ValueError(f"{key} = {said!r}: must be a number, or a list of them")
+    whole = isinstance(usual, Int) or (isinstance(usual, Fixed) and isinstance(usual.value, int))
+    if whole and not isinstance(value, int):
+        raise ValueError(f"{key} = {said!r}: must be a whole number, or a list of them")
+    if not abs(value) <= 1e30:
+        raise ValueError(f"{key} = {said!r}: must be finite, and at most 1e30 in size")
+    if limit is not None and not limit[1](value):
+        raise ValueError(f"{key} = {said!r}: must be {limit[0]}")
+
+
+def _named(owned: Iterator[tuple[str, str, Range]]) -> dict[tuple[str, str], str]:
+    """A name in Optuna for every hyperparameter.
+
+    It is shared by all owners that have it, so that the dashboard's plots fill, as far as Optuna allows:
+    what differs in kind, in scale or in its options has a name of its own.
+    """
+    kinds: dict[str, Any] = {}
+    names = {}
+    for owner, name, value_range in owned:
+        if isinstance(value_range, Fixed):
+            continue
+        kind: Any = type(value_range)
+        shared = name
+        if isinstance(value_range, Float):
+            if value_range.scale == "complement":
+                shared = f"one_minus_{name}"
+            kind = (kind, value_range.scale == "linear")
+        elif isinstance(value_range, Choice):
+            kind = (kind, value_range.options)
+        if owner and name == "lr" and isinstance(value_range, Float) and value_range.scale == "log":
+            shared = LR_FACTOR
+        elif kinds.setdefault(shared, kind) != kind:
+            shared = f"{owner}.{shared}"
+        names[owner, name] = shared
+    return names
+
+
+def start(value_range: Range, value: Any) -> Any:
+    """The value of the range that is nearest to a known-good one."""
+    if isinstance(value_range, Fixed):
+        return value_range.value
+    if value_range.contains(value):
+        return value
+    if isinstance(value_range, Choice):
+        return value_range.options[0]
+    return min(max(value, value_range.low), value_range.high)
+
+
+@dataclass(frozen=True)
+class First:
+    """Settings to try first: values by name of one optimizer and its schedule, training and groups."""
+
+    optimizer: str
+    schedule: str
+    values: Mapping[str, Any]
+    shape: Mapping[str, Any]
+    training: Mapping[str, Any]
+    groups: Mapping[str, Any]
+
+
+def known_good(space: SearchSpace, epochs: int) -> list[First]:
+    """Each optimizer's known-good settings under the first schedule, then the variants some of them have.
+
+    What lies outside the study's ranges is moved to their nearest end.
+    """
+    schedule = schedules.find(next(iter(space.schedules)))
+    shape = {
+        name: start(space.schedules[schedule.name][name], value) for name, value in schedule.known_good(epochs).items()
+    }
+    training = {name: start(value_range, KNOBS[name].start) for name, value_range in space.training.items()}
+    groups = {pattern: start(value_range, 1.0) for pattern, value_range in space.groups.items()}
+
+    def first(row: Optimizer, values: Mapping[str, Any]) -> First:
+        moved = {
+            name: start(value_range, {**row.also, **values}[name])
+            for name, value_range in space.optimizers[row.name].items()
+        }
+        return First(row.name, schedule.name, moved, shape, training, groups)
+
+    rows = list(space.rows.values())
+    variants = [first(row, values) for row in rows for values in row.known_good[1:]]
+    return [first(row, row.known_good[0]) for row in rows] + variants

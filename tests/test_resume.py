@@ -1,0 +1,124 @@
+"""A training that is taken up again from a file goes on to the last bit, whatever it is made of."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from optitune import checkpoint, metrics
+from optitune.configuration import Configuration
+from optitune.data import Examples
+from optitune.engine import Plan, Progress, Training
+from optitune.optimizers import OPTIMIZERS
+from optitune.schedules import SCHEDULES
+from optitune.settings import Precision
+
+Configured = Callable[..., Configuration]
+Network = Callable[[int], nn.Module]
+
+
+def planned(configuration: Configuration, precision: Precision = "fp32", evaluations: int = 1) -> Plan:
+    accuracy = metrics.find("accuracy")
+    return Plan(configuration, functional.cross_entropy, accuracy, 3, 5, precision, evaluations=evaluations)
+
+
+def dropping() -> nn.Module:
+    """A network whose training draws random numbers."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.Dropout(0.5), nn.Linear(32, 3))
+
+
+def told(progress: list[Progress]) -> list[tuple[object, ...]]:
+    """Everything of it but the clock."""
+    return [
+        (row.step, row.epoch, row.lr, row.train_loss, row.train_value, row.validation and row.validation.loss)
+        for row in progress
+    ]
+
+
+def weights(model: nn.Module) -> Tensor:
+    """Of all layers, what batch normalisation has counted included."""
+    return torch.cat([each.detach().flatten().double() for each in model.state_dict().values()])
+
+
+def straight_and_resumed(
+    plan: Plan, build: Callable[[], nn.Module], images: Examples, path: Path
+) -> Iterator[tuple[Tensor, list[tuple[object, ...]]]]:
+    """Weights and progress of a training, then of one that was taken up from a file after each epoch."""
+    straight = Training(build(), plan, images, images)
+    progress = list(straight.run())
+    yield weights(straight.model), told(progress)
+    reached: list[Progress] = []
+    for epoch in range(plan.epochs):
+        training = Training(build(), plan, images, images)
+        if epoch:
+            training.load_state_dict(checkpoint.load(path))
+        for row in training.run():
+            reached.append(row)
+            if row.epoch == epoch + 1:
+                checkpoint.save(training.state_dict(), path)
+                break
+    yield weights(training.model), told(reached)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_taken_up_again_goes_on_to_the_last_bit(
+    optimizer: str, schedule: str, configured: Configured, network: Network, images: Examples, tmp_path: Path
+) -> None:
+    plan = planned(configured(optimizer, schedule))
+    straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+    assert len(resumed[1]) == 3
+
+
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "warm-up": {"schedule": "cosine", "warmup": 0.5},
+    "warm-up and a plateau": {"schedule": "reduce-on-plateau", "warmup": 0.5},
+    "groups": {"training": {"groups": {"conv1.*": 3.0, "fc*": 0.3}}},
+    "accumulation, clipping and a penalty": {"training": {"accumulation": 4, "clip_norm": 0.5, "l1": 0.01}},
+}
+
+
+@pytest.mark.parametrize("said", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon", "lbfgs", "adamw-schedulefree"])
+def test_so_does_one_with_other_training_settings(
+    optimizer: str,
+    said: Mapping[str, Any],
+    configured: Configured,
+    network: Network,
+    images: Examples,
+    tmp_path: Path,
+) -> None:
+    if "one-group" in OPTIMIZERS[optimizer].traits and "groups" in said.get("training", {}):
+        said = {"training": {"groups": {"*": 0.3}}}
+    plan = planned(configured(optimizer, **said))
+    straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd-schedulefree"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_with_dropout_is_taken_up_again_to_the_last_bit(
+    precision: Precision, optimizer: str, configured: Configured, images: Examples, tmp_path: Path
+) -> None:
+    plan = planned(configured(optimizer), precision, evaluations=2)
+    straight, resumed = straight_and_resumed(plan, dropping, images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+
+
+def test_the_clock_goes_on_where_a_training_is_taken_up(
+    configured: Configured, network: Network, images: Examples
+) -> None:
+    training = Training(network(0), planned(configured()), images)
+    training.load_state_dict({**training.state_dict(), "epoch": 2, "seconds": 1000.0})
+    (last,) = training.run()
+    assert last.seconds > 1000
+    assert training.seconds == last.seconds

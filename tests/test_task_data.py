@@ -1,0 +1,371 @@
+"""A user's data: what is sealed away, what is read once and what is streamed, and how workers find it."""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+import optitune
+from optitune import Task
+from optitune.data import Examples, Part, Streamed, share, shared
+from optitune.errors import UsageError
+from optitune.task_data import all_but_test, load, load_test, opened, save, search_data, without_data
+
+
+def never() -> Any:
+    raise AssertionError("the test set was asked for")
+
+
+def task(data: Any, **fields: Any) -> Task:
+    """A task of these data, whose network nobody builds."""
+    return Task(model=lambda: nn.Linear(1, 2), data=data, name="mine", **fields)
+
+
+def numbered(total: int, classes: int = 3) -> tuple[Tensor, Tensor]:
+    """Examples that each say in their input who they are."""
+    return torch.arange(total, dtype=torch.float32).reshape(total, 1), torch.arange(total) % classes
+
+
+def who(part: Part) -> list[int]:
+    """The numbers of the examples of a part of `numbered`, in its own order."""
+    return [int(number) for inputs, _ in part.in_turn(50) for number in inputs.flatten()]
+
+
+class Pairs(Dataset[tuple[Any, Any]]):
+    """Pairs as they stand, and how often each was read."""
+
+    def __init__(self, inputs: Any, targets: Any) -> None:
+        self.inputs, self.labels = inputs, targets
+        self.read = [0] * len(targets)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        self.read[place] += 1
+        return self.inputs[place], self.labels[place]
+
+
+class Turned(Pairs):
+    """Every other reading turns an example round, by chance."""
+
+    def __init__(self, inputs: Any, targets: Any, coin: Callable[[], float]) -> None:
+        super().__init__(inputs, targets)
+        self.coin = coin
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        given = super().__getitem__(place)
+        return (given[0].flip(0), given[1]) if self.coin() < 0.5 else given
+
+
+class Told(Pairs):
+    """Tells its targets without being read, as torchvision's data sets do."""
+
+    @property
+    def targets(self) -> Any:
+        return self.labels
+
+
+# what is sealed away
+
+
+@given(st.integers(10, 400), st.integers(1, 12))
+def test_a_fifth_is_sealed_away_and_the_rest_is_all_that_a_search_sees(total: int, classes: int) -> None:
+    mine = task(numbered(total, classes), validation=2)
+    searched, sealed, rest = search_data(mine, None), who(load_test(mine)), who(all_but_test(mine))
+    seen = who(searched.train) + who(searched.validation)
+    assert len(sealed) == round(total / 5)
+    assert sorted(seen) == sorted(rest)
+    assert sorted(seen + sealed) == list(range(total))
+
+
+@given(st.lists(st.integers(0, 3), min_size=60, max_size=300))
+def test_every_part_has_its_share_of_every_class(labels: list[int]) -> None:
+    # one of each at least, so that the sealing has two of each class to divide
+    targets = torch.tensor([*labels, *[0, 1, 2, 3] * 8])
+    mine = task((torch.zeros(len(targets), 1), targets))
+    sealed, rest = load_test(mine), all_but_test(mine)
+    searched = search_data(mine, None)
+    for part, whole in ((sealed, targets), (searched.validation, rest.targets)):
+        expected = torch.bincount(whole, minlength=4) * len(part) / len(whole)
+        assert ((torch.bincount(part.targets, minlength=4) - expected).abs() <= 1).all()
+
+
+def test_the_same_are_sealed_away_every_time_whatever_was_drawn_before() -> None:
+    mine = task(numbered(100))
+    first = who(load_test(mine))
+    torch.manual_seed(7)
+    np.random.seed(7)
+    assert who(load_test(task(numbered(100)))) == first
+    assert first[:5] == [80, 68, 26, 4, 52]
+
+
+def test_what_is_sealed_away_is_no_run_of_neighbours() -> None:
+    sealed = who(load_test(task(numbered(200))))
+    assert sealed != sorted(sealed)
+    assert max(sealed) - min(sealed) > 150
+
+
+def test_the_sealed_fifth_is_the_same_in_memory_and_streamed() -> None:
+    inputs, targets = numbered(90)
+    streamed = task(Told(inputs, targets), in_memory=False)
+    assert who(load_test(streamed)) == who(load_test(task((inputs, targets))))
+    assert who(all_but_test(streamed)) == who(all_but_test(task((inputs, targets))))
+
+
+def test_with_a_test_set_of_its_own_a_task_keeps_all_of_its_data() -> None:
+    mine = task(numbered(60), test=(torch.full((7, 1), -1.0), torch.zeros(7)))
+    assert who(all_but_test(mine)) == list(range(60))
+    assert who(load_test(mine)) == [-1] * 7
+
+
+def test_a_search_never_asks_for_a_test_set_of_the_tasks_own() -> None:
+    assert len(search_data(task(numbered(60), test=never), None).validation) == 12
+    assert len(all_but_test(task(numbered(60), test=never))) == 60
+    with pytest.raises(UsageError, match=r"task 'mine': test\(\) fails: AssertionError: the test set was asked for"):
+        load_test(task(numbered(60), test=never))
+
+
+class Diary(nn.Module):
+    """A network that writes down which examples it meets, and whether to train on them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with self.path.open("a") as file:
+            file.writelines(f"{'train' if self.training else 'judge'} {int(number)}\n" for number in inputs[:, 0])
+        return self.layer(inputs / 100)
+
+    @staticmethod
+    def met(path: Path, how: str) -> set[int]:
+        return {int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(how)}
+
+
+class Fickle(Pairs):
+    """Examples that are of chance in the process that made them, and the same at every reading in all others."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        super().__init__(inputs, targets)
+        self.home = os.getpid()
+
+    def __getitem__(self, place: int) -> tuple[Any, Any]:
+        number, target = super().__getitem__(place)
+        noise = torch.rand(1) if os.getpid() == self.home else torch.zeros(1)
+        return torch.cat([number, noise]), target
+
+
+def doubled() -> tuple[Tensor, Tensor]:
+    inputs, targets = numbered(100)
+    return inputs.expand(100, 2), targets
+
+
+@pytest.mark.parametrize("data", [doubled, lambda: Fickle(*numbered(100))], ids=["a pair", "now and then of chance"])
+def test_whoever_trains_meets_what_is_sealed_away_in_the_one_evaluation_of_a_full_training_alone(
+    data: Callable[[], Any], tmp_path: Path
+) -> None:
+    # 80 examples after the seal, 64 of them to train on: batches of 16 leave none out
+    path = tmp_path / "diary"
+    watched = Task(model=lambda: Diary(path), data=data(), name="mine")
+    where: dict[str, Any] = {"study": "mine", "studies_dir": tmp_path, "device": "cpu", "progress": False}
+    optitune.search(watched, trials=2, epochs=1, optimizers="sgd,adam", batch_size=16, pruner="none", **where)
+    searched = Diary.met(path, "train") | Diary.met(path, "judge")
+    assert len(searched) == 80
+    assert not Diary.met(path, "train") & Diary.met(path, "judge")
+    path.unlink()
+    optitune.retrain(watched, seeds=1, epochs=2, **where)
+    assert Diary.met(path, "train") == searched
+    assert Diary.met(path, "judge") == set(range(100)) - searched
+
+
+@pytest.mark.parametrize(("validation", "held"), [(0.2, 16), (0.25, 20), (5, 5), (1, 1), (40, 40), (0.001, 1)])
+def test_what_is_held_out_is_a_share_or_a_number(validation: float, held: int) -> None:
+    data = search_data(task(numbered(100, classes=1), validation=validation), None)
+    assert (len(data.train), len(data.validation)) == (80 - held, held)
+
+
+# what is read once, and what is streamed
+
+
+@pytest.mark.parametrize("wrapped", [TensorDataset, Pairs])
+def test_a_data_set_that_stays_the_same_is_read_into_memory(wrapped: Callable[..., Any]) -> None:
+    inputs, targets = torch.rand(40, 3), torch.arange(40) % 4
+    whole = all_but_test(task(wrapped(inputs, targets), test=never))
+    assert isinstance(whole, Examples)
+    assert torch.equal(whole.inputs, inputs)
+    assert torch.equal(whole.targets, targets)
+
+
+def test_a_list_of_pairs_is_a_data_set() -> None:
+    pairs = [(torch.tensor([float(number)]), number % 2) for number in range(12)]
+    whole = all_but_test(task(pairs, test=never))
+    assert isinstance(whole, Examples)
+    assert who(whole) == list(range(12))
+    assert whole.targets.tolist() == [0, 1] * 6
+
+
+COINS = {
+    "torch": lambda: float(torch.rand(())),
+    "numpy": lambda: float(np.random.rand()),
+    "random": random.random,
+    "numpy's own generator": np.random.default_rng(3).random,
+}
+
+
+@pytest.mark.parametrize("coin", COINS.values(), ids=COINS)
+def test_a_data_set_of_chance_is_streamed_whatever_it_draws_from(coin: Callable[[], float]) -> None:
+    inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
+    for seed in range(50):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        whole = all_but_test(task(Turned(inputs, targets, coin), test=never))
+        assert isinstance(whole, Streamed)
+
+
+def test_a_data_set_of_chance_is_read_anew_in_every_epoch() -> None:
+    inputs, targets = torch.arange(160.0).reshape(80, 2), torch.arange(80) % 2
+    train = search_data(task(Turned(inputs, targets, random.random), test=never), None).train
+    random.seed(0)
+    epochs = [torch.cat([batch for batch, _ in train.in_turn(16)]) for _ in range(2)]
+    assert not torch.equal(*epochs)
+    # turned round or not, an example is itself
+    assert torch.equal(*(epoch.sort(1).values for epoch in epochs))
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_what_the_task_says_of_memory_holds_whatever_the_data(in_memory: bool) -> None:
+    inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
+    for data in (Pairs(inputs, targets), Turned(inputs, targets, random.random)):
+        whole = all_but_test(task(data, test=never, in_memory=in_memory))
+        assert isinstance(whole, Examples if in_memory else Streamed)
+
+
+def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optitune.task_data.IN_MEMORY", 1_000)
+    data = Told(torch.rand(500, 4), torch.arange(500) % 5)
+    whole = all_but_test(task(data, test=never))
+    assert isinstance(whole, Streamed)
+    assert sum(data.read) <= 2
+    assert whole.targets is not None
+    assert torch.equal(whole.targets, data.labels)
+
+
+@pytest.mark.parametrize("told", [None, "cat", torch.zeros(500, 2), torch.zeros(3), [("a", 1)]])
+def test_targets_that_do_not_say_one_class_each_are_not_taken_for_them(told: Any) -> None:
+    data = Pairs(torch.rand(500, 4), torch.arange(500) % 5)
+    data.targets = told  # type: ignore[attr-defined]
+    whole = all_but_test(task(data, test=never, in_memory=False))
+    assert isinstance(whole, Streamed)
+    assert whole.targets is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_streamed_batches_are_those_of_the_same_data_in_memory(batch_size: int) -> None:
+    inputs, targets = torch.rand(40, 3), torch.arange(40) % 4
+    parts = [all_but_test(task(Pairs(inputs, targets), test=never, in_memory=each)) for each in (False, True)]
+    order = torch.randperm(40)
+    streamed, whole = ([part.batch(item) for item in part.items(order, batch_size)] for part in parts)
+    assert len(streamed) == len(whole) == -(-40 // batch_size)
+    for one, other in zip(streamed, whole, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_reading_a_stream_draws_nothing_from_torchs_generator() -> None:
+    stream = all_but_test(task(Pairs(*numbered(50)), in_memory=False))
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    list(stream.in_turn(8))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_one_other_target_is_another_checksum_streamed_or_not() -> None:
+    inputs, targets = numbered(50)
+    other = targets.clone()
+    other[all_but_test(task((inputs, targets))).inputs[0].long()] += 1  # type: ignore[union-attr]
+    for in_memory in (True, False):
+        one, same, changed = (
+            search_data(task(Pairs(inputs, each), in_memory=in_memory, validation=5), None).checksum
+            for each in (targets, targets.clone(), other)
+        )
+        assert one == same != changed
+
+
+# how workers find it
+
+
+def test_what_is_shared_is_found_as_it_was(tmp_path: Path) -> None:
+    parts = {
+        "bytes": Examples(torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8), torch.arange(9), white=255.0),
+        "numbers": Examples(torch.rand(2, 9, 3).transpose(0, 1), torch.rand(9, 2)),
+        "whole": Examples(torch.arange(18).reshape(9, 2), torch.arange(18).reshape(9, 2)),
+    }
+    share(parts, tmp_path / "shared", {"checksum": "abc"})
+    found, about = shared(tmp_path / "shared")
+    assert set(found) == set(parts)
+    assert about["checksum"] == "abc"
+    for name, part in parts.items():
+        back = found[name]
+        assert isinstance(back, Examples)
+        assert torch.equal(back.inputs, part.inputs)
+        assert torch.equal(back.targets, part.targets)
+        assert (back.inputs.dtype, back.white) == (part.inputs.dtype, part.white)
+
+
+def test_inputs_that_are_their_own_targets_can_be_shared(tmp_path: Path) -> None:
+    pixels = torch.rand(20, 6)
+    data = search_data(task((pixels, pixels), loss="mse", metric="mse"), None)
+    save(data, tmp_path / "shared")
+    found = load(tmp_path / "shared", task(None))
+    assert isinstance(found.train, Examples)
+    assert torch.equal(found.train.inputs, data.train.inputs)  # type: ignore[union-attr]
+    assert torch.equal(found.train.targets, found.train.inputs)
+    assert found.checksum == data.checksum
+
+
+def test_of_streamed_data_workers_find_the_places_and_bring_the_data_set(tmp_path: Path) -> None:
+    mine = task(Told(*numbered(100)), in_memory=False)
+    data = search_data(mine, 30)
+    save(data, tmp_path / "shared")
+    found = load(tmp_path / "shared", mine)
+    assert isinstance(found.train, Streamed)
+    assert (tmp_path / "shared").stat().st_size < 2_000
+    assert who(found.train) == who(data.train)
+    assert who(found.validation) == who(data.validation)
+    assert torch.equal(found.validation.targets, data.validation.targets)
+
+
+def test_what_was_found_to_be_streamed_stays_so_at_the_workers(tmp_path: Path) -> None:
+    inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
+    coins = iter([1.0, 0.0])
+    moody = task(Turned(inputs, targets, lambda: next(coins, 1.0)), test=never)
+    whole = all_but_test(moody)
+    assert isinstance(whole, Streamed)
+    share({"train": whole}, tmp_path / "shared")
+    # its coin has fallen on both sides, and now falls on one side only
+    assert isinstance(all_but_test(moody), Examples)
+    assert isinstance(opened(shared(tmp_path / "shared")[0], moody)["train"], Streamed)
+
+
+def test_a_task_goes_to_workers_without_its_data_unless_they_are_streamed() -> None:
+    inputs, targets = numbered(50)
+    whole = task((inputs, targets), test=never)
+    light = without_data(whole, search_data(whole, None))
+    assert (light.data, light.test) == (None, None)
+    stream = task(Pairs(inputs, targets), test=never, in_memory=False)
+    light = without_data(stream, search_data(stream, None))
+    assert light.data is stream.data
+    assert light.test is None
