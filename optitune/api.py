@@ -23,6 +23,7 @@ from optitune import retraining, searching, task_data, tasks
 from optitune import study as studies
 from optitune.cli.choose import choose
 from optitune.cli.live import retrain_view, search_view
+from optitune.cli.options import WORKER_MODULES
 from optitune.errors import UsageError
 from optitune.machine import resolve_device, resolve_precision
 from optitune.objective import Result as TrialResult
@@ -31,6 +32,7 @@ from optitune.preflight import check
 from optitune.settings import StudySettings, checked_study_name
 from optitune.tasks import Task
 from optitune.validation import validated
+from optitune.workers import warm_up
 
 
 def _data_folder(given: str | Path | None) -> Path:
@@ -38,11 +40,30 @@ def _data_folder(given: str | Path | None) -> Path:
 
 
 def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:
-    """A task as an object, its name, and the name of its study."""
+    """A task as an object, its name, and the name of its study.
+
+    Raises:
+        UsageError: it is neither a task nor a name.
+    """
+    if not isinstance(task, Task | str):
+        raise UsageError(
+            f"task: is {tasks.kind(task)}, but must be a Task or a name; of a function, give what it returns"
+        )
     if isinstance(task, Task):
         name = task.name or study or "task"
         return replace(task, name=name), tasks.FROM_PYTHON + name, checked_study_name(study or tasks.study_of(name))
     return None, task, checked_study_name(study or tasks.study_of(task))
+
+
+def _begin(workers: int | None) -> None:
+    """Let worker processes import what they need while the rest is looked at.
+
+    Raises:
+        UsageError: there are to be none.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers = {workers}: must be at least 1, or None for one per core")
+    warm_up(*WORKER_MODULES)
 
 
 def search(
@@ -77,6 +98,7 @@ def search(
         Interrupted: the user stopped it; everything finished is kept.
     """
     own, source, name = _parted(task, study)
+    _begin(workers)
     request = searching.Request(
         home=studies.home(Path(studies_dir), name, storage),
         studies_dir=Path(studies_dir),
@@ -120,6 +142,7 @@ def retrain(
         Interrupted: the user stopped it; the epochs done are kept and taken up by the same call.
     """
     own, source, name = _parted(task, study)
+    _begin(workers)
     chosen = choose(what, name, Path(studies_dir), storage)
     if chosen.config.task != source:
         raise UsageError(

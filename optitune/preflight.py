@@ -2,9 +2,11 @@
 
 import hashlib
 import inspect
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,8 +87,21 @@ def fresh_model(task: Task) -> nn.Module:
     Raises:
         UsageError: it cannot be built, or has nothing to train.
     """
-    with theirs(task.name, "model()"):
-        model = build(task, 0, CPU)
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        with theirs(task.name, "model()"):
+            model = build(task, 0, CPU)
+            again = task.model()
+    finally:
+        # whoever calls optitune from Python goes on with their own draws
+        torch.set_rng_state(kept[0])
+        random.setstate(kept[1])
+        np.random.set_state(kept[2])
+    if again is model or {id(each) for each in again.parameters()} & {id(each) for each in model.parameters()}:
+        raise UsageError(
+            f"task '{task.name}': model() gives the same network again, but must build a fresh one at every call, "
+            "since every trial trains one of its own"
+        )
     if not any(each.requires_grad for each in model.parameters()):
         raise UsageError(f"task '{task.name}': model() gives a network without parameters to train")
     return model

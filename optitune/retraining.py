@@ -122,6 +122,8 @@ def make_plan(request: Request, device: torch.device, checksum: str, network: st
     epochs = 3 * config.epochs if request.epochs is None else request.epochs
     if epochs < 1 or request.seeds < 1:
         raise UsageError(f"epochs = {epochs}, seeds = {request.seeds}: must be at least 1")
+    if request.precision not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"precision = {request.precision!r}: must be auto, fp32 or bf16")
     ratio = 1.0 if request.keep_schedule else epochs / config.epochs
     wanted = config.precision if request.precision == "auto" else request.precision
     return FullPlan(

@@ -209,6 +209,8 @@ def find(source: Source, data_dir: Path) -> Task:
             f"task '{source}' was given as an object from Python: go on there, with optitune.search and "
             "optitune.retrain, or put it into a file and name that as FILE.py:FUNCTION"
         )
+    if source.endswith(".py"):
+        raise UsageError(f"task '{source}': name the function in it that gives the task: {source}:make_task")
     if ":" not in source:
         raise unknown("task", source, TASKS, "(see 'optitune tasks'; your own is FILE.py:FUNCTION)")
     place, _, name = source.rpartition(":")

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from optitune import Metric, Task
 from optitune.errors import UsageError
-from optitune.preflight import check, check_configuration, fingerprint
+from optitune.preflight import check, check_configuration, fingerprint, fresh_model
 from optitune.settings import StudySettings
 from optitune.task_data import search_data
 from optitune.validation import validated
@@ -324,3 +324,19 @@ def test_a_configuration_is_held_against_a_task_as_a_study_is(configured: Any) -
     wrong = Task(model=linear(2), data=(INPUTS, CLASSES), name="mine")
     with pytest.raises(UsageError, match="gives 2 logits, but the classes go from 0 to 2"):
         check_configuration(wrong, train, configured())
+
+
+def test_a_network_that_is_the_same_at_every_call_is_refused() -> None:
+    net = nn.Linear(4, 3)
+    task = Task(model=lambda: net, data=(torch.rand(60, 4), torch.arange(60) % 3), name="mine")
+    with pytest.raises(UsageError, match=r"model\(\) gives the same network again"):
+        fresh_model(task)
+
+
+def test_looking_at_a_task_leaves_the_callers_draws_as_they_were() -> None:
+    task = Task(model=lambda: nn.Linear(4, 3), data=(torch.rand(60, 4), torch.arange(60) % 3), name="mine")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fresh_model(task)
+    assert torch.equal(torch.rand(3), expected)

@@ -18,7 +18,7 @@ import optitune
 from optitune import Task
 from optitune.data import Examples, Part, Streamed, share, shared
 from optitune.errors import UsageError
-from optitune.task_data import all_but_test, load, load_test, opened, save, search_data, without_data
+from optitune.task_data import LOOKED_AT, all_but_test, load, load_test, opened, save, search_data, without_data
 
 
 def never() -> Any:
@@ -257,7 +257,8 @@ def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: p
     data = Told(torch.rand(500, 4), torch.arange(500) % 5)
     whole = all_but_test(task(data, test=never))
     assert isinstance(whole, Streamed)
-    assert sum(data.read) <= 2
+    # the first one, and those whose targets are held against what the data set tells
+    assert sum(data.read) <= 2 + LOOKED_AT + 1
     assert whole.targets is not None
     assert torch.equal(whole.targets, data.labels)
 
@@ -369,3 +370,20 @@ def test_a_task_goes_to_workers_without_its_data_unless_they_are_streamed() -> N
     light = without_data(stream, search_data(stream, None))
     assert light.data is stream.data
     assert light.test is None
+
+
+def test_targets_that_the_data_set_does_not_give_are_not_believed() -> None:
+    """As with a transform of the targets, which torchvision's `targets` know nothing of."""
+
+    class Transformed(Dataset[Any]):
+        targets = torch.arange(100) % 10
+
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, place: int) -> tuple[Tensor, int]:
+            return torch.zeros(3), int(self.targets[place]) % 2
+
+    whole = all_but_test(Task(model=lambda: nn.Linear(3, 2), data=Transformed(), test=Transformed(), in_memory=False))
+    assert isinstance(whole, Streamed)
+    assert whole.targets is None

@@ -113,7 +113,7 @@ WRONG = {
         "'mine.py:make': make() fails: TypeError: Task.__init__() got an unexpected keyword argument 'net' "
         "({here}/mine.py, line 13)",
     ),
-    "no colon": ("mine.py", "", "unknown task 'mine.py': "),
+    "no colon": ("mine.py", "", "task 'mine.py': name the function in it that gives the task: mine.py:make_task"),
     "a model that raises": (
         "mine.py:make",
         "\ndef make():\n    def model():\n        return nn.Linear('4', 3)\n\n"
@@ -145,7 +145,7 @@ def test_with_json_the_message_is_one_object(here: Path, capsys: pytest.CaptureF
     (here / "mine.py").write_text(SOUND)
     assert run(["search", "--task", "mine.py:make_tsk", "--json"]) == 2
     out, err = capsys.readouterr()
-    assert json.loads(out)["error"].startswith("unknown function in mine.py 'make_tsk': did you mean 'make_task'")
+    assert json.loads(out)["error"] == "unknown function in mine.py 'make_tsk': did you mean 'make_task'?"
     assert err == ""
 
 
