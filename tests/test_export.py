@@ -392,16 +392,3 @@ def test_no_format_ends_in_a_newline(form: str, configured: Configured, best_con
 def test_python_is_what_is_exported_as_python(configured: Configured, best_config: Config) -> None:
     config = best_config(configured("sgd"))
     assert export(config, "python") == python(config)
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "polynomial", "one-cycle"])
-def test_a_schedule_that_lasts_the_training_does_so_for_any_number_of_epochs(
-    schedule: str, configured: Configured, best_config: Config, network: Network, images: Examples
-) -> None:
-    """One cycle would fail after its last step, and half a cosine rise again."""
-    names: dict[str, Any] = {}
-    exec(python(best_config(configured("adam", schedule, epochs=3))), names)  # noqa: S102
-    batches = [images.batch(places) for places in torch.arange(90).split(16)]
-    losses = names["train"](network(0), batches, epochs=5)
-    assert len(losses) == 5
-    assert losses[-1] < losses[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
 import optuna
 import pytest
@@ -288,3 +289,16 @@ def test_a_schedule_that_was_added_as_a_row_is_exported(
 def test_without_its_row_the_schedule_is_unknown(configured: Configured) -> None:
     with pytest.raises(UsageError, match="unknown schedule 'halving'"):
         configured("adam", "halving")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "polynomial", "one-cycle"])
+def test_a_schedule_that_lasts_the_training_does_so_for_any_number_of_epochs(
+    schedule: str, configured: Configured, best_config: Callable[[Configuration], BestConfig], images: Examples
+) -> None:
+    """One cycle would fail after its last step, and half a cosine rise again."""
+    names: dict[str, Any] = {}
+    exec(python(best_config(configured("adam", schedule, epochs=3))), names)  # noqa: S102
+    batches = [images.batch(places) for places in torch.arange(90).split(16)]
+    losses = names["train"](Mlp((16, 16, 3)), batches, epochs=5)
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
