@@ -61,8 +61,8 @@ def _begin(workers: int | None) -> None:
     Raises:
         UsageError: there are to be none.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers = {workers}: must be at least 1, or None for one per core")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"workers = {workers!r}: must be at least 1, or None for one per core")
     warm_up(*WORKER_MODULES)
 
 

@@ -183,10 +183,10 @@ def _fits_metric(task: Task, outputs: Tensor, targets: Tensor) -> None:
     if metric.function is None:
         return
     if metric is metrics.METRICS.get("accuracy"):
-        if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+        if targets.is_floating_point() or outputs.ndim != targets.ndim + 1 or outputs.shape[1] < 2:
             raise UsageError(
-                f"task '{task.name}': the metric 'accuracy' needs classes as targets and a logit per class; "
-                "use metric='mse', 'mae', 'r2', 'loss', or a Metric of your own"
+                f"task '{task.name}': the metric 'accuracy' needs classes as targets and a logit for each, at least "
+                "two; use metric='mse', 'mae', 'r2', 'loss', or a Metric of your own"
             )
     elif metric in metrics.ROWS and metrics.aligned(outputs, targets).shape != targets.shape:
         raise UsageError(

@@ -148,7 +148,8 @@ LABELS = {
 JUDGING = {
     "accuracy of numbers": (
         {"model": linear(1), "data": (INPUTS, NUMBERS), "loss": "mse"},
-        "task 'mine': the metric 'accuracy' needs classes as targets and a logit per class; use metric='mse', 'mae', "
+        "task 'mine': the metric 'accuracy' needs classes as targets and a logit for each, at least two; use "
+        "metric='mse', 'mae', "
         "'r2', 'loss', or a Metric of your own",
     ),
     "mse of classes": (
@@ -340,3 +341,13 @@ def test_looking_at_a_task_leaves_the_callers_draws_as_they_were() -> None:
     torch.manual_seed(5)
     fresh_model(task)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_one_logit_has_no_class_to_choose() -> None:
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(outputs.reshape(-1), targets.float())
+
+    task = Task(model=lambda: nn.Linear(4, 1), data=(torch.rand(60, 4), torch.arange(60) % 2), loss=loss, name="mine")
+    settings = StudySettings(task="mine", loss="task")
+    with pytest.raises(UsageError, match="a logit for each, at least two"):
+        check(task, search_data(task, None).train, settings)
