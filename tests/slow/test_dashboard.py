@@ -249,7 +249,7 @@ def test_trial_shows_its_learning_rate_and_configuration(
         configuration = re.search(r"^configuration (\{.*\})$", attributes, re.MULTILINE)
         assert configuration is not None
         shown = json.loads(configuration[1])
-        assert shown["optimizer"] == {"name": best["optimizer"], "settings": best["settings"]}
+        assert (shown["optimizer"]["name"], shown["optimizer"]["settings"]) == (best["optimizer"], best["settings"])
         assert "outcome complete" in attributes
         assert re.search(rf"^Value\n+{re.escape(str(best['value']))}$", text, re.MULTILINE)
         # of equals the dashboard may crown another one
