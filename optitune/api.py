@@ -17,15 +17,14 @@ from typing import Any
 
 import optuna
 import torch
-from platformdirs import user_cache_path
 
 from optitune import retraining, searching, task_data, tasks
 from optitune import study as studies
 from optitune.cli.choose import choose
 from optitune.cli.live import retrain_view, search_view
-from optitune.cli.options import WORKER_MODULES
+from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.errors import UsageError
-from optitune.machine import resolve_device, resolve_precision
+from optitune.machine import resolve_device
 from optitune.objective import Result as TrialResult
 from optitune.objective import run_trial
 from optitune.preflight import check
@@ -33,10 +32,6 @@ from optitune.settings import StudySettings, checked_study_name
 from optitune.tasks import Task
 from optitune.validation import validated
 from optitune.workers import warm_up
-
-
-def _data_folder(given: str | Path | None) -> Path:
-    return Path(given) if given is not None else user_cache_path("optitune", appauthor=False) / "data"
 
 
 def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:
@@ -105,7 +100,7 @@ def search(
         said={**_plain(settings), "task": source},
         trials=trials,
         timeout=timeout,
-        data_dir=_data_folder(data_dir),
+        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
         workers=workers,
         device=device,
         task=own,
@@ -156,7 +151,7 @@ def retrain(
         keep_schedule=keep_schedule,
         seeds=seeds,
         seed=seed,
-        data_dir=_data_folder(data_dir),
+        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
         workers=workers,
         device=device,
         precision=precision,
@@ -197,12 +192,10 @@ class Objective:
         self, task: Task | str, *, data_dir: str | Path | None = None, device: str = "auto", **settings: Any
     ) -> None:
         own, source, _ = _parted(task, None)
-        self.task = own or tasks.find(source, _data_folder(data_dir))
+        self.task = own or tasks.find(source, data_folder(None if data_dir is None else Path(data_dir)))
         self._device: torch.device = resolve_device(device)
         said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
-        precision = self.task.precision if said.precision == "auto" else said.precision
-        settled = {"precision": resolve_precision(precision, self._device), "loss": said.loss or self.task.loss_name}
-        self.settings = validated(StudySettings, {**said.document(), **settled}, "Objective")
+        self.settings = searching.completed(said, self.task, self._device, "Objective")
         data = task_data.search_data(self.task, self.settings.train_examples)
         check(self.task, data.train, self.settings)
         self._data = task_data.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)

@@ -15,7 +15,6 @@ from optitune.building import at, build_loss, build_optimizer, factor, parameter
 from optitune.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.data import Examples, Part
 from optitune.errors import UsageError
-from optitune.search_space import SearchSpace
 from optitune.settings import StudySettings
 from optitune.space import Range
 from optitune.tasks import TASKS, Task, build, theirs
@@ -45,7 +44,8 @@ def check(task: Task, train: Part, settings: StudySettings) -> str:
         row, values, groups = space.rows[first.optimizer], dict(first.values), dict(first.groups)
         if "one-group" in row.traits:
             # what a later trial may draw counts
-            values |= {name: _furthest(each, 0.0) for name, each in _decays(space, row.name)}
+            if "weight_decay" in values:
+                values["weight_decay"] = _furthest(space.optimizers[row.name]["weight_decay"], 0.0)
             groups = {pattern: _furthest(each, 1.0) for pattern, each in space.groups.items()}
         own = any(each.name == row.name for each in settings.optimizer)
         chosen = OptimizerSettings(
@@ -57,10 +57,6 @@ def check(task: Task, train: Part, settings: StudySettings) -> str:
         training = TrainingSettings(decay_biases=settings.decay_biases, groups=groups)
         try_optimizer(chosen, training, model)
     return fingerprint(model)
-
-
-def _decays(space: SearchSpace, name: str) -> list[tuple[str, Range]]:
-    return [(key, each) for key, each in space.optimizers[name].items() if key == "weight_decay"]
 
 
 def _furthest(value_range: Range, usual: float) -> Any:

@@ -136,6 +136,17 @@ class Settled:
     task: tasks.Task
 
 
+def completed(settings: StudySettings, task: tasks.Task, device: torch.device, where: str) -> StudySettings:
+    """The settings with every `auto` and the loss decided by the task and the device.
+
+    Raises:
+        UsageError: a setting does not fit what was decided.
+    """
+    precision = task.precision if settings.precision == "auto" else settings.precision
+    decided = {"precision": resolve_precision(precision, device), "loss": settings.loss or task.loss_name}
+    return validated(StudySettings, {**settings.document(), **decided}, where)
+
+
 def settle(request: Request, device: torch.device) -> Settled:
     """The settings of the study and its task, from what was typed, its file, and what it was made with.
 
@@ -153,9 +164,7 @@ def settle(request: Request, device: torch.device) -> Settled:
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name)
     task = request.task or tasks.find(settings.task, request.data_dir)
-    precision = task.precision if settings.precision == "auto" else settings.precision
-    settled = {"precision": resolve_precision(precision, device), "loss": settings.loss or task.loss_name}
-    return Settled(validated(StudySettings, {**settings.document(), **settled}, f"study '{name}'"), budget, task)
+    return Settled(completed(settings, task, device, f"study '{name}'"), budget, task)
 
 
 def search(request: Request, view: View) -> Result:
