@@ -1,0 +1,90 @@
+"""What `bench_search_quality.py` found, as a table and pictures."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from bench_search_quality import FULL_TRAININGS, WORLDS, Repeat, read, world
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+LANES = ("tpe-median-wide", "tpe-median", "now", "even", "process")
+"""Who is drawn; all are in the table."""
+
+
+def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
+    found = np.array(list(values), dtype=float)
+    return float(found.mean()), float(found.std(ddof=1) / len(found) ** 0.5)
+
+
+def at_the_end(repeats: list[Repeat], without_winner: float) -> dict[str, Any]:
+    """The figures of one search, each with its standard error.
+
+    Args:
+        without_winner: the regret of a search that completed no trial.
+    """
+    winner = mean_and_error(without_winner if each.winner[-1] is None else each.winner[-1] for each in repeats)
+    return {
+        "winner": winner,
+        "right": mean_and_error(each.right[-1] for each in repeats),
+        "own": mean_and_error(each.own[-1] for each in repeats),
+        "trials": mean_and_error(each.trials for each in repeats)[0],
+        "ms": 1_000 * float(np.median([each.seconds for each in repeats])),
+        "repeats": len(repeats),
+    }
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+    winner, right, own = found["winner"], found["right"], found["own"]
+    cells = (
+        f"`{name}`",
+        f"{1e3 * winner[0]:.2f} ± {1e3 * winner[1]:.2f}",
+        f"{100 * right[0]:.0f} ± {100 * right[1]:.0f} %",
+        f"{1e3 * own[0]:.2f} ± {1e3 * own[1]:.2f}",
+        f"{found['trials']:.0f}",
+        f"{found['ms']:.1f}",
+        f"{found['repeats']}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD = """| search | the winner's regret, 1e-3 | right optimizer | each one's own regret, 1e-3 | trials | ms a trial | n |
+|---|---|---|---|---|---|---|"""
+
+
+def draw(found: dict[str, list[Repeat]], to: Path) -> None:
+    """Both regrets against epochs spent, means with bands of two standard errors."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for name in LANES:
+        for axis, field in zip(axes, ("winner", "own"), strict=True):
+            if name in found:
+                runs = np.array([getattr(each, field) for each in found[name]], dtype=float)
+                whole = ~np.isnan(runs).any(axis=0)
+                at = np.arange(1, runs.shape[1] + 1)[whole] * FULL_TRAININGS / runs.shape[1]
+                mean, error = runs[:, whole].mean(0), runs[:, whole].std(0, ddof=1) / len(runs) ** 0.5
+                axis.plot(at, mean, label=f"{name} (n={len(runs)})")
+                axis.fill_between(at, mean - 2 * error, mean + 2 * error, alpha=0.2)
+    for axis, title in zip(axes, ("regret of the winner", "mean regret of each optimizer's own best"), strict=True):
+        axis.set(yscale="log", xlabel="epochs spent, in full trainings", ylabel="accuracy", title=title)
+        axis.legend()
+    figure.savefig(to, dpi=100)
+    plt.close(figure)
+
+
+def report(results: Path) -> dict[str, Any]:
+    """Print a table for each world, write its picture, and give all figures."""
+    told: dict[str, Any] = {}
+    for name in WORLDS:
+        files = sorted(results.glob(f"{name}.*.jsonl"))
+        found = {file.name.removeprefix(f"{name}.").removesuffix(".jsonl"): read(file) for file in files}
+        found = {search: repeats for search, repeats in found.items() if len(repeats) > 1}
+        if not found:
+            continue
+        here = world(name)
+        worst = max(here.best.values()) - min(here.known_good(each) for each in here.best)
+        told[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
+        print(f"### {name}\n\n{HEAD}")
+        print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
+        draw(found, DOCS / f"search-quality-{name}.png")
+    return told

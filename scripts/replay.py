@@ -1,0 +1,387 @@
+"""Replay of a record of real trainings: what any configuration would have done, without training it.
+
+Two worlds are made from one record. In `fitted`, a Gaussian process within each optimizer is fitted to the recorded
+curves (their principal components, of the logarithm of one minus accuracy), and whether a configuration fails is told
+by its nearest neighbours. In `nearest`, a configuration does what the nearest recorded one did. In both, what differs
+from run to run is drawn from what differed between seeds in the record. `World.errors` says how far off the fit is.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from math import log10
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from curve_record import Curve, read
+from numpy.typing import NDArray
+from scipy.stats import qmc, spearmanr
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+from optitune.objective import suggest
+from optitune.pruner import OPTIMIZER
+from optitune.search_space import LR_FACTOR
+from optitune.settings import StudySettings
+from optitune.space import Choice, Float, Int, Range
+
+Kind = Literal["fitted", "nearest"]
+Array = NDArray[np.float64]
+
+FAILED = 0.5
+"""A training whose final accuracy is below this did not learn: its curve has no place among the others."""
+
+COMPONENTS = 4
+FOLDS = 8
+
+RUN_NOISE = 0.04
+"""By how much runs of one configuration differ, on the scale of `logarithm`: a standard deviation, from the record."""
+NEIGHBOURS = 3
+
+APART = 0.15
+"""By how much of a range promising configurations differ in at least one hyperparameter."""
+
+
+def logarithm(values: Any) -> Array:
+    """Accuracy on the scale on which a tenth of the error is one more, whatever the error was."""
+    return np.asarray(-np.log10(np.clip(1 - np.asarray(values, dtype=float), 5e-4, 1.0)))
+
+
+def accuracy(logarithms: Any) -> Array:
+    return np.asarray(np.clip(1 - 10.0 ** -np.asarray(logarithms), 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a training would have shown: a value at every evaluation, the last one final; fewer where it diverged."""
+
+    values: tuple[float, ...]
+    diverged: bool
+
+
+class Point:
+    """A trial whose parameters come from a point of the unit cube, coordinate by coordinate.
+
+    Attributes:
+        params: drawn so far.
+    """
+
+    def __init__(
+        self, optimizer: str, point: Iterable[float], beyond: tuple[tuple[float, float], tuple[float, float]] | None
+    ) -> None:
+        self.params: dict[str, Any] = {OPTIMIZER: optimizer}
+        self._point = iter(point)
+        self._beyond = beyond
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name not in self.params:
+            self.params[name] = choices[int(next(self._point) * len(choices))]
+        return self.params[name]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        at = next(self._point)
+        if self._beyond and name == LR_FACTOR:
+            (low, high), at = self._beyond[at >= 0.5], 2 * at % 1
+        self.params[name] = float(low ** (1 - at) * high**at if log else low + at * (high - low))
+        return float(self.params[name])
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        self.params[name] = low + int(next(self._point) * (high - low + 1))
+        return int(self.params[name])
+
+
+def drawn(
+    settings: StudySettings,
+    optimizer: str,
+    points: Iterable[Iterable[float]],
+    beyond: tuple[tuple[float, float], tuple[float, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """Optuna's parameters at points of the unit cube; `beyond` has other ranges for the learning rate."""
+    space, found = settings.space(), []
+    for point in points:
+        trial = Point(optimizer, point, beyond)
+        suggest(trial, settings, space)  # type: ignore[arg-type]
+        found.append(trial.params)
+    return found
+
+
+def dimensions(settings: StudySettings, optimizer: str) -> int:
+    """How many hyperparameters there are to draw, the optimizer itself not counted."""
+    return len(drawn(settings, optimizer, [repeat(0.5)])[0]) - 1
+
+
+class Places:
+    """From one optimizer's parameters to numbers of about the same weight."""
+
+    def __init__(self, settings: StudySettings, optimizer: str) -> None:
+        space = settings.space()
+        self.ranges: dict[str, Range] = {
+            space.parameters[owner, name]: value_range
+            for owner, name, value_range in space.owned()
+            if owner == optimizer and (owner, name) in space.parameters
+        }
+        self.epochs = settings.epochs
+
+    def __call__(self, parameters: Mapping[str, Any]) -> Array:
+        """The learning rate's height, the others' places in their ranges, and what the schedule makes of the lr:
+        its mean and its end, which tell more than the step size and gamma that make them."""
+        lrs = [parameters["gamma"] ** (epoch // parameters["step_size"]) for epoch in range(self.epochs)]
+        own = [place(value_range, name, parameters.get(name)) for name, value_range in self.ranges.items()]
+        return np.array([*own, float(np.mean(np.log10(lrs))), log10(lrs[-1]) / 2])
+
+
+def place(value_range: Range, name: str, value: Any) -> float:
+    if value is None:
+        # what depends on another hyperparameter, and is off with it
+        return 0.0
+    if name == LR_FACTOR:
+        return log10(value)
+    if isinstance(value_range, Choice):
+        return float(value_range.options.index(value))
+    if isinstance(value_range, Float):
+        plain = 1 - value if value_range.scale == "complement" else value
+        return value_range.place(min(max(plain, value_range.low), value_range.high))
+    assert isinstance(value_range, Int)
+    return (value - value_range.low) / max(1, value_range.high - value_range.low)
+
+
+class Process:
+    """A Gaussian process fitted by scikit-learn; its mean at one place without what the library checks each time."""
+
+    def __init__(self, x: Array, y: Array, repeats: Array) -> None:
+        length = Matern(np.ones(x.shape[1]), [(0.1, 30.0)] * x.shape[1], nu=2.5)
+        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * length + WhiteKernel(0.01, (1e-4, 2.0))
+        # a mean of several runs is known better than one run
+        noise = RUN_NOISE**2 / repeats / np.var(y)
+        with warnings.catch_warnings():
+            # a hyperparameter that does not matter goes to its bound
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = GaussianProcessRegressor(
+                kernel, alpha=noise, normalize_y=True, n_restarts_optimizer=1, random_state=0
+            ).fit(x, y)
+        signal = fitted.kernel_.k1
+        self.scales = np.asarray(signal.k2.length_scale)
+        self._x = x / self.scales
+        self._weights = fitted.alpha_.ravel() * signal.k1.constant_value * fitted._y_train_std
+        self._mean = float(fitted._y_train_mean)
+
+    def __call__(self, x: Array) -> Array:
+        """The mean at places of shape (n, dimensions), (n,)."""
+        apart = (x / self.scales)[:, None, :] - self._x
+        distance = np.sqrt(5 * (apart**2).sum(axis=2))
+        return np.asarray(self._mean + ((1 + distance + distance**2 / 3) * np.exp(-distance)) @ self._weights)
+
+
+class Model:
+    """What a record tells of one optimizer.
+
+    Attributes:
+        x: places of all configurations, (n, dimensions).
+        y: curves of all configurations, means over their seeds, on the scale of `logarithm`, (n, evaluations).
+        failed: whether they failed, (n,); their row of `y` is then nan.
+        repeats: over how many seeds, (n,).
+        residuals: what single runs differ from the mean of their configuration by, (runs, evaluations).
+    """
+
+    def __init__(self, places: Places, curves: Sequence[Curve]) -> None:
+        self.places = places
+        self.first = [curve for curve in curves if curve.origin != "again"]
+        self.x = np.array([places(curve.parameters) for curve in self.first])
+        self.failed = np.array([curve.final < FAILED for curve in self.first])
+        rungs = max(len(curve.values) for curve in curves)
+        self.y = np.full((len(self.first), rungs), np.nan)
+        self.repeats = np.ones(len(self.first))
+        residuals = []
+        for row, first in enumerate(self.first):
+            if not self.failed[row]:
+                same = [c for c in curves if c.number == first.number and c.final >= FAILED]
+                runs = np.array([logarithm(curve.values) for curve in same])
+                self.y[row], self.repeats[row] = runs.mean(axis=0), len(runs)
+                if len(runs) > 2:
+                    residuals.extend((runs - self.y[row]) * np.sqrt(len(runs) / (len(runs) - 1)))
+        self.residuals = np.array(residuals).reshape(-1, rungs)
+        learned = ~self.failed
+        x, y = self.x[learned], self.y[learned]
+        self._mean = y.mean(axis=0)
+        self._basis = np.linalg.svd(y - self._mean, full_matrices=False)[2][:COMPONENTS]
+        self._final = Process(x, y[:, -1], self.repeats[learned])
+        self._scales = np.minimum(self._final.scales, 10.0)
+        # the fit is not believed where it expects more than was ever measured over several seeds
+        self.ceiling = float(self.y[self.repeats > 2, -1].max(initial=-np.inf))
+        if not np.isfinite(self.ceiling):
+            self.ceiling = float(np.nanmax(self.y[:, -1]))
+
+    @cached_property
+    def _processes(self) -> list[Process]:
+        learned = ~self.failed
+        scores = (self.y[learned] - self._mean) @ self._basis.T
+        return [Process(self.x[learned], column, self.repeats[learned]) for column in scores.T]
+
+    def _distances(self, x: Array) -> Array:
+        return np.asarray((((x[:, None, :] - self.x) / self._scales) ** 2).sum(axis=2))
+
+    def fails(self, x: Array) -> NDArray[np.bool_]:
+        """Whether most of the nearest recorded configurations failed, (n,)."""
+        near = np.argsort(self._distances(x), axis=1)[:, :NEIGHBOURS]
+        return np.asarray(self.failed[near].sum(axis=1) * 2 > NEIGHBOURS)
+
+    def nearest(self, x: Array, failed: bool | None = None) -> int:
+        """The nearest recorded configuration to one place, of those that failed or not."""
+        distances = self._distances(x[None])[0]
+        return int(np.argmin(distances if failed is None else np.where(self.failed == failed, distances, np.inf)))
+
+    def final(self, x: Array) -> Array:
+        """The expected final value of configurations that learn, (n,)."""
+        return np.minimum(self._final(x), self.ceiling)
+
+    def expected(self, x: Array) -> Array:
+        """The expected curve at one place; its last point from a fit of its own, (evaluations,)."""
+        curve = self._mean + np.array([float(each(x[None])[0]) for each in self._processes]) @ self._basis
+        curve[-1] = float(self.final(x[None])[0])
+        return np.asarray(curve)
+
+    def held_out(self) -> tuple[Array, Array]:
+        """Expected and recorded final values, each fitted without its fold."""
+        learned = np.flatnonzero(~self.failed)
+        told = np.empty(len(learned))
+        for fold in range(FOLDS):
+            out = np.arange(len(learned)) % FOLDS == fold
+            kept = learned[~out]
+            told[out] = Process(self.x[kept], self.y[kept, -1], self.repeats[kept])(self.x[learned[out]])
+        return told, self.y[learned, -1]
+
+
+def promising(settings: StudySettings, optimizer: str, model: Model, number: int) -> list[dict[str, Any]]:
+    """The configurations within our ranges that a model expects most of, a little apart from each other."""
+
+    def finals(points: Array) -> Array:
+        x = np.array([model.places(each) for each in drawn(settings, optimizer, points.tolist())])
+        return np.where(model.fails(x), -np.inf, model.final(x))
+
+    generator = np.random.default_rng(0)
+    points = qmc.Sobol(dimensions(settings, optimizer), rng=0).random(4096)
+    for scale in (0.1, 0.05, 0.02):
+        leaders = points[np.argsort(-finals(points))[:64]]
+        around = np.repeat(leaders, 24, axis=0)
+        points = np.concatenate([leaders, np.clip(around + generator.normal(0, scale, around.shape), 0, 1 - 1e-9)])
+    chosen: list[Array] = []
+    for point in points[np.argsort(-finals(points))]:
+        if len(chosen) < number and all(np.abs(point - other).max() > APART for other in chosen):
+            chosen.append(point)
+    return drawn(settings, optimizer, [point.tolist() for point in chosen])
+
+
+class World:
+    """Where searches are replayed.
+
+    Args:
+        record: the file that `record_curves.py` wrote.
+        kind: how configurations that were not recorded are told.
+        without: optimizers that do not compete.
+
+    Attributes:
+        settings: of the recorded study.
+        rungs: evaluations of a whole training.
+    """
+
+    def __init__(self, record: Path, kind: Kind, without: Sequence[str] = ()) -> None:
+        self.about, curves = read(record)
+        self.kind = kind
+        settings = StudySettings.model_validate(self.about.settings)
+        competing = tuple(name for name in settings.optimizers if name not in without)
+        self.settings = settings.model_copy(update={"optimizers": competing})
+        self.rungs = self.about.evaluations * self.settings.epochs
+        self._curves = curves
+        self._models = {
+            name: Model(Places(self.settings, name), [curve for curve in curves if curve.optimizer == name])
+            for name in self.settings.optimizers
+        }
+        self._residuals = np.concatenate([model.residuals for model in self._models.values()])
+        for model in self._models.values():
+            # before worker processes are forked
+            model.expected(model.x[0])
+
+    def truth(self, parameters: Mapping[str, Any]) -> float:
+        """The mean final accuracy over seeds."""
+        model = self._models[parameters[OPTIMIZER]]
+        x = model.places(parameters)
+        if self.kind == "nearest":
+            row = model.nearest(x)
+            return model.first[row].final if model.failed[row] else float(accuracy(model.y[row, -1]))
+        if model.fails(x[None])[0]:
+            return model.first[model.nearest(x, failed=True)].final
+        return float(accuracy(model.final(x[None])[0]))
+
+    def train(self, parameters: Mapping[str, Any], generator: np.random.Generator) -> Replayed:
+        """One run of a configuration, with what differs from run to run drawn."""
+        model = self._models[parameters[OPTIMIZER]]
+        x = model.places(parameters)
+        if self.kind == "nearest":
+            row = model.nearest(x)
+            failed, curve = bool(model.failed[row]), model.y[row]
+        else:
+            failed = bool(model.fails(x[None])[0])
+            row = model.nearest(x, failed) if failed else 0
+            curve = model.y[row] if failed else model.expected(x)
+        if failed:
+            was = model.first[row]
+            return Replayed(was.values, was.diverged is not None)
+        values = accuracy(curve + self._residuals[generator.integers(len(self._residuals))])
+        return Replayed(tuple(float(value) for value in values), False)
+
+    def known_good(self, optimizer: str) -> float:
+        """The mean final accuracy of an optimizer's known-good settings."""
+        first = self._models[optimizer].first[0]
+        assert first.origin == "known-good"
+        return self.truth(first.parameters)
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of a final accuracy from run to run, at the median configuration of those repeated."""
+        repeated: dict[tuple[str, int], list[float]] = {}
+        for curve in self._curves:
+            repeated.setdefault((curve.optimizer, curve.number), []).append(curve.final)
+        spreads = [np.std(runs, ddof=1) for runs in repeated.values() if len(runs) > 2 and min(runs) >= FAILED]
+        return float(np.median(spreads))
+
+    @cached_property
+    def best(self) -> dict[str, float]:
+        """The best mean final accuracy that each optimizer has within our ranges."""
+        return {name: self._best(name) for name in self.settings.optimizers}
+
+    def _best(self, name: str) -> float:
+        model = self._models[name]
+        if self.kind == "nearest":
+            inside = [row for row, curve in enumerate(model.first) if curve.origin != "outer" and not model.failed[row]]
+            return float(accuracy(model.y[inside, -1].max()))
+        known = [curve.parameters for curve in model.first if curve.origin == "known-good"]
+        return max(self.truth(parameters) for parameters in [*known, *promising(self.settings, name, model, 1)])
+
+    def errors(self) -> dict[str, float]:
+        """How far off the fitted world is at configurations it was not shown, over all optimizers.
+
+        Returns:
+            root mean square and median absolute error of the final accuracy, rank correlation, the share of variance
+            explained on the scale of `logarithm`, and how often failing was told rightly.
+        """
+        pairs = [model.held_out() for model in self._models.values()]
+        told, was = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        off = accuracy(told) - accuracy(was)
+        right = [self._told_failing(model) for model in self._models.values()]
+        return {
+            "rms": float(np.sqrt(np.mean(off**2))),
+            "median": float(np.median(np.abs(off))),
+            "rank": float(np.mean([spearmanr(*pair).statistic for pair in pairs])),
+            "explained": float(1 - np.mean((told - was) ** 2) / np.var(was)),
+            "failing": float(np.mean(np.concatenate(right))),
+        }
+
+    def _told_failing(self, model: Model) -> NDArray[np.bool_]:
+        distances = model._distances(model.x)
+        np.fill_diagonal(distances, np.inf)
+        near = np.argsort(distances, axis=1)[:, :NEIGHBOURS]
+        return np.asarray((model.failed[near].sum(axis=1) * 2 > NEIGHBOURS) == model.failed)

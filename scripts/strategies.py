@@ -1,0 +1,212 @@
+"""The searches that are held against each other on replayed trainings: one row each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log10
+from typing import Any
+
+import numpy as np
+import optuna
+from forecast import Ahead, ForecastPruner
+from joint import JointSampler
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from replay import World
+
+from optitune import optimizers
+from optitune.objective import first_parameters, suggest
+from optitune.pruner import OPTIMIZER, MedianOfSameOptimizer
+from optitune.sampler import KnownGoodFirst, build_sampler
+from optitune.search_space import LR_FACTOR
+
+Parameters = dict[str, Any]
+
+WIDE_LR = 1e-5, 1e-1
+"""The learning rates that a plain user looks at, whatever the optimizer."""
+
+RECORDED = 0.003, 300.0
+"""Multiples of the known-good learning rate that the record reaches."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A trial that ended: with the epochs that the search had spent by then, and its final value, if it has one."""
+
+    epochs: float
+    parameters: Parameters
+    value: float | None
+
+
+Strategy = Callable[[World, float, int], Iterator[Step]]
+"""From a world, a number of epochs and a seed to trials as they end, until so many epochs are spent."""
+
+
+def our_space(world: World, trial: Any) -> Parameters:
+    suggest(trial, world.settings, world.settings.space())
+    return dict(trial.params)
+
+
+def wide_space(world: World, trial: Any) -> Parameters:
+    """What a plain user searches: one range of learning rates, and momenta on a linear scale."""
+    name = trial.suggest_categorical(OPTIMIZER, world.settings.optimizers)
+    row = optimizers.find(name)
+    factor = trial.suggest_float("lr", *WIDE_LR, log=True) / row.lr
+    values = dict(row.known_good[0])
+    if "momentum" in row.ranges:
+        values["momentum"] = trial.suggest_float("momentum", 0.0, 0.99)
+    if "beta1" in row.ranges and "beta2" in row.ranges and name != "muon":
+        values["beta1"] = trial.suggest_float("beta1", 0.8, 0.99)
+        values["beta2"] = trial.suggest_float("beta2", 0.9, 0.9999)
+    found: Parameters = {
+        OPTIMIZER: name,
+        LR_FACTOR: min(max(factor, RECORDED[0]), RECORDED[1]),
+        "step_size": trial.suggest_int("step_size", 1, world.settings.epochs),
+        "gamma": trial.suggest_float("gamma", 0.1, 1.0),
+    }
+    space = world.settings.space()
+    for (owner, key), parameter in space.parameters.items():
+        if owner == name and key != "lr":
+            found[parameter] = 1 - values[key] if parameter.startswith("one_minus") else values[key]
+    return found
+
+
+def optuna_search(
+    sampler: Callable[[World, int], BaseSampler],
+    pruner: Callable[[World], BasePruner],
+    space: Callable[[World, Any], Parameters] = our_space,
+    rungs_per_epoch: int = 1,
+) -> Strategy:
+    """A search that is an Optuna study.
+
+    Args:
+        rungs_per_epoch: how often an epoch is reported.
+    """
+
+    def run(world: World, epochs: float, seed: int) -> Iterator[Step]:
+        generator = np.random.default_rng((seed, 1))
+        study = optuna.create_study(direction="maximize", sampler=sampler(world, seed), pruner=pruner(world))
+        every = world.about.evaluations
+        spent = 0.0
+        while spent < epochs:
+            trial = study.ask()
+            parameters = space(world, trial)
+            replayed = world.train(parameters, generator)
+            state, value = TrialState.COMPLETE, None
+            for rung, found in enumerate(replayed.values, start=1):
+                at = rung
+                if rung * rungs_per_epoch % every == 0 and rung < world.rungs:
+                    trial.report(found, rung)
+                    if trial.should_prune():
+                        state = TrialState.PRUNED
+                        break
+            else:
+                at = len(replayed.values) + replayed.diverged
+                if replayed.diverged:
+                    state = TrialState.PRUNED
+                    trial.report(0.0, max(1, at))
+                else:
+                    value = replayed.values[-1]
+                    trial.report(value, world.rungs)
+            study.tell(trial, value, state)
+            spent += at / every
+            yield Step(spent, parameters, value)
+
+    return run
+
+
+def ours_now(world: World, seed: int) -> BaseSampler:
+    return build_sampler("optitune", seed, first_parameters(world.settings))
+
+
+def epochs_of_drop(parameters: Any, epochs: int) -> list[int]:
+    """After which epochs the step schedule drops the learning rate."""
+    return list(range(parameters["step_size"], epochs, parameters["step_size"]))
+
+
+def ahead(world: World) -> Ahead:
+    """By how many powers of ten the step schedule still lowers the learning rate after an evaluation."""
+
+    def told(parameters: Any, rung: int) -> float:
+        now = (rung - 1) // world.about.evaluations
+        later = [epoch for epoch in epochs_of_drop(parameters, world.settings.epochs) if epoch > now]
+        return len(later) * log10(parameters["gamma"])
+
+    return told
+
+
+def late_drop(world: World) -> list[Parameters]:
+    """The known-good settings with one tenfold drop of the learning rate for the last fifth of the training, as in
+    the cooldown of Hägele et al. 2024, arXiv:2405.18392."""
+    settings = world.settings
+    late = {"step_size": max(1, round(0.8 * settings.epochs)), "gamma": 0.1}
+    return [{**each, **late} for each in first_parameters(settings)]
+
+
+def known_good(world: World) -> list[Parameters]:
+    return first_parameters(world.settings)
+
+
+def forecast(sure: float) -> Callable[[World], BasePruner]:
+    return lambda world: ForecastPruner(ideal=1.0, sure=sure, ahead=ahead(world))
+
+
+def candidate(
+    pruner: Callable[[World], BasePruner],
+    first: Callable[[World], list[Parameters]] = late_drop,
+    **options: Any,
+) -> Strategy:
+    """One of the searches from which ours is chosen."""
+
+    def sampler(world: World, seed: int) -> BaseSampler:
+        drawn = JointSampler(seed, ideal=1.0, ahead=ahead(world), **options)
+        return KnownGoodFirst(lambda _: drawn, seed, first(world), reseed=False)
+
+    return optuna_search(sampler, pruner, rungs_per_epoch=4)
+
+
+EVENLY = 10_000
+"""So many initial trials of each optimizer that none is ever chosen by a model."""
+
+OPTUNA: dict[str, Strategy] = {
+    "random-wide": optuna_search(lambda w, s: RandomSampler(seed=s), lambda w: NopPruner(), wide_space),
+    "tpe-median-wide": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: MedianPruner(), wide_space),
+    "random": optuna_search(lambda w, s: RandomSampler(seed=s), lambda w: NopPruner()),
+    "tpe-median": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: MedianPruner()),
+    "tpe": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: NopPruner()),
+    "tpe-group": optuna_search(
+        lambda w, s: TPESampler(seed=s, multivariate=True, group=True, warn_independent_sampling=False),
+        lambda w: MedianPruner(),
+    ),
+    "hyperband": optuna_search(
+        lambda w, s: TPESampler(seed=s),
+        lambda w: HyperbandPruner(min_resource=w.about.evaluations, max_resource=w.rungs),
+    ),
+    "qmc": optuna_search(
+        lambda w, s: QMCSampler(seed=s, scramble=True, warn_independent_sampling=False), lambda w: MedianPruner()
+    ),
+    "gp": optuna_search(lambda w, s: GPSampler(seed=s, warn_independent_sampling=False), lambda w: MedianPruner()),
+}
+"""What Optuna offers. `wide` is the space that a plain user writes; all others have the space that ours has."""
+
+CANDIDATES: dict[str, Strategy] = {
+    "now": optuna_search(ours_now, lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations), rungs_per_epoch=4),
+    "now-late-drop": optuna_search(
+        lambda w, s: build_sampler("optitune", s, late_drop(w)),
+        lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations),
+        rungs_per_epoch=4,
+    ),
+    "even": candidate(forecast(0.5), initial=EVENLY),
+    "even-sure": candidate(forecast(1.0), initial=EVENLY),
+    "even-early-drop": candidate(forecast(0.5), known_good, initial=EVENLY),
+    "even-median": candidate(lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations), initial=EVENLY),
+    "process": candidate(forecast(1.0)),
+    "process-late": candidate(forecast(0.5), initial=8),
+    "process-early-drop": candidate(forecast(1.0), known_good),
+    "process-racing": candidate(forecast(1.0), allocation="racing"),
+    "process-free": candidate(forecast(1.0), allocation="free"),
+}
+"""Ours as it is now, and what may become it: Sobol points within each optimizer (`even`), a Gaussian process over all
+(`process`); all but `now` and `early-drop` begin with the known-good settings under a late drop."""
+
+STRATEGIES: dict[str, Strategy] = {**OPTUNA, **CANDIDATES}
