@@ -118,12 +118,13 @@ ROWS = (
     Schedule(
         name="step",
         path="torch.optim.lr_scheduler:StepLR",
-        known_good=lambda epochs: {"step_size": 1, "gamma": _to_a_tenth(epochs)},
+        known_good=lambda epochs: {"step_size": max(1, int(0.8 * epochs)), "gamma": 0.1},
         ranges=lambda epochs: {
             "step_size": Int(1, max(1, epochs), "once an epoch to never within the training", closed=True),
             "gamma": _gamma("torch's default of 0.1 to 1, the constant schedule"),
         },
-        source="torch documentation, StepLR; PyTorch's MNIST example (step_size 1); gamma: to a tenth in all",
+        source="torch documentation, StepLR (gamma 0.1); one late drop: the cooldown over the last fifth of "
+        "Hägele et al. 2024, arXiv:2405.18392; against an even fall to a tenth: docs/search-quality.md",
         note="lr * gamma after every step_size epochs; gamma 1 is a constant lr.",
         in_epochs=("step_size",),
     ),

@@ -25,7 +25,7 @@ from typing import Any
 
 import optuna
 from curve_record import Row, path
-from replay import World
+from replay import FAILED, World
 from strategies import STRATEGIES, Strategy
 
 FULL_TRAININGS = 25
@@ -78,8 +78,8 @@ def repeat(world: World, strategy: Strategy, seed: int) -> Repeat:
     """Run one search and look at it as it goes."""
     best, budget = world.best, float(FULL_TRAININGS * world.settings.epochs)
     good = tied(world)
-    # an optimizer that never came through is used with its known-good settings
-    own = {name: (float("-inf"), world.known_good(name)) for name in best}
+    # an optimizer that never came through, or only failed, is used with its known-good settings
+    own = {name: (FAILED, world.known_good(name)) for name in best}
     won: tuple[float, float, str] | None = None
     grid = [budget * (number + 1) / CHECKPOINTS for number in range(CHECKPOINTS)]
     winner: list[float | None] = []

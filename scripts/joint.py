@@ -130,7 +130,9 @@ class JointSampler(BaseSampler):
         if begun < self._initial or (model := self._model(known)) is None:
             # one sequence for each optimizer, so that its points keep apart from each other
             sequence = qmc.Sobol(len(space), rng=np.random.default_rng((self._seed, known.optimizers.index(name))))
-            return {**chosen, **known.parameters(name, sequence.random(begun + 1)[-1])}
+            if begun:
+                sequence.fast_forward(begun)
+            return {**chosen, **known.parameters(name, sequence.random()[0])}
         points = self._candidates(known, name, model)
         gain = improvement(*model.worth(name, points), model.best_of(name))
         return {**chosen, **known.parameters(name, points[int(np.argmax(gain))])}

@@ -115,8 +115,13 @@ def optuna_search(
     return run
 
 
-def ours_now(world: World, seed: int) -> BaseSampler:
-    return build_sampler("optitune", seed, first_parameters(world.settings))
+def ours(first: Callable[[World], list[Parameters]]) -> Strategy:
+    """The default search, beginning with these settings."""
+    return optuna_search(
+        lambda world, seed: build_sampler("optitune", seed, first(world)),
+        lambda world: MedianOfSameOptimizer(warmup=world.about.evaluations),
+        rungs_per_epoch=4,
+    )
 
 
 def epochs_of_drop(parameters: Any, epochs: int) -> list[int]:
@@ -135,12 +140,9 @@ def ahead(world: World) -> Ahead:
     return told
 
 
-def late_drop(world: World) -> list[Parameters]:
-    """The known-good settings with one tenfold drop of the learning rate for the last fifth of the training, as in
-    the cooldown of Hägele et al. 2024, arXiv:2405.18392."""
-    settings = world.settings
-    late = {"step_size": max(1, round(0.8 * settings.epochs)), "gamma": 0.1}
-    return [{**each, **late} for each in first_parameters(settings)]
+def even_fall(world: World) -> list[Parameters]:
+    """The known-good settings as they were before the bench: the learning rate falls to a tenth, evenly by epochs."""
+    return [{**each, "step_size": 1, "gamma": 0.1 ** (1 / world.settings.epochs)} for each in known_good(world)]
 
 
 def known_good(world: World) -> list[Parameters]:
@@ -153,7 +155,7 @@ def forecast(sure: float) -> Callable[[World], BasePruner]:
 
 def candidate(
     pruner: Callable[[World], BasePruner],
-    first: Callable[[World], list[Parameters]] = late_drop,
+    first: Callable[[World], list[Parameters]] = known_good,
     **options: Any,
 ) -> Strategy:
     """One of the searches from which ours is chosen."""
@@ -175,7 +177,7 @@ OPTUNA: dict[str, Strategy] = {
     "tpe-median": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: MedianPruner()),
     "tpe": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: NopPruner()),
     "tpe-group": optuna_search(
-        lambda w, s: TPESampler(seed=s, multivariate=True, group=True, warn_independent_sampling=False),
+        lambda w, s: TPESampler(seed=s, multivariate=True, group=True),
         lambda w: MedianPruner(),
     ),
     "hyperband": optuna_search(
@@ -190,23 +192,19 @@ OPTUNA: dict[str, Strategy] = {
 """What Optuna offers. `wide` is the space that a plain user writes; all others have the space that ours has."""
 
 CANDIDATES: dict[str, Strategy] = {
-    "now": optuna_search(ours_now, lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations), rungs_per_epoch=4),
-    "now-late-drop": optuna_search(
-        lambda w, s: build_sampler("optitune", s, late_drop(w)),
-        lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations),
-        rungs_per_epoch=4,
-    ),
+    "before": ours(even_fall),
+    "now": ours(known_good),
     "even": candidate(forecast(0.5), initial=EVENLY),
     "even-sure": candidate(forecast(1.0), initial=EVENLY),
-    "even-early-drop": candidate(forecast(0.5), known_good, initial=EVENLY),
+    "even-before": candidate(forecast(0.5), even_fall, initial=EVENLY),
     "even-median": candidate(lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations), initial=EVENLY),
     "process": candidate(forecast(1.0)),
     "process-late": candidate(forecast(0.5), initial=8),
-    "process-early-drop": candidate(forecast(1.0), known_good),
+    "process-before": candidate(forecast(1.0), even_fall),
     "process-racing": candidate(forecast(1.0), allocation="racing"),
     "process-free": candidate(forecast(1.0), allocation="free"),
 }
 """Ours as it is now, and what may become it: Sobol points within each optimizer (`even`), a Gaussian process over all
-(`process`); all but `now` and `early-drop` begin with the known-good settings under a late drop."""
+(`process`). Those called `before` begin with the known-good settings of earlier versions."""
 
 STRATEGIES: dict[str, Strategy] = {**OPTUNA, **CANDIDATES}

@@ -143,7 +143,7 @@ def test_what_is_known_to_be_good_is_moved_into_narrowed_ranges() -> None:
     said = {
         "adam": {"lr": [0.01, 0.1], "beta1": [0.5, 0.6], "eps": 1e-6, "weight_decay": [0.1, 0.2], "amsgrad": [True]},
         "sgd": {"nesterov": [True], "lr": [0.001, 0.06]},
-        "step": {"step_size": [3, 4], "gamma": [0.9, 1.0]},
+        "step": {"step_size": [2, 3], "gamma": [0.9, 1.0]},
     }
     training = {"batch_size": [16, 32], "clip_norm": [2, 5], "label_smoothing": [0.1, 0.2], "l1": [1e-6, 1e-3]}
     found = known_good(space(said=said, training=training, groups={"fc*": [2, 4], "*": 7}), EPOCHS)

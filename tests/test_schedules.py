@@ -102,10 +102,15 @@ def test_known_good_settings_lie_in_the_ranges(row: Schedule, epochs: int) -> No
 
 
 @every_length
-@pytest.mark.parametrize("name", ["step", "exponential"])
-def test_known_good_settings_fall_to_a_tenth_over_the_whole_training(name: str, epochs: int) -> None:
-    rates = curve(name, SCHEDULES[name].known_good(epochs), epochs + 1)
+def test_the_known_good_exponential_falls_to_a_tenth_over_the_whole_training(epochs: int) -> None:
+    rates = curve("exponential", SCHEDULES["exponential"].known_good(epochs), epochs + 1)
     assert rates[-1] == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize(("epochs", "high"), [(2, 1), (3, 2), (5, 4), (10, 8), (100, 80)])
+def test_the_known_good_step_drops_once_for_the_last_fifth(epochs: int, high: int) -> None:
+    rates = curve("step", SCHEDULES["step"].known_good(epochs), epochs, steps=1)
+    assert rates == pytest.approx([1.0] * high + [0.1] * (epochs - high))
 
 
 STRETCHED: dict[str, list[Settings]] = {
