@@ -67,7 +67,7 @@ def draw(found: dict[str, list[Repeat]], to: Path) -> None:
                 axis.fill_between(at, mean - 2 * error, mean + 2 * error, alpha=0.2)
     for axis, title in zip(axes, ("regret of the winner", "mean regret of each optimizer's own best"), strict=True):
         axis.set(yscale="log", xlabel="epochs spent, in full trainings", ylabel="accuracy", title=title)
-        axis.legend()
+    axes[0].legend()
     figure.savefig(to, dpi=100)
     plt.close(figure)
 
