@@ -84,7 +84,9 @@ def report(results: Path) -> dict[str, Any]:
         here = world(name)
         worst = max(here.best.values()) - min(here.known_good(each) for each in here.best)
         told[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
-        print(f"### {name}\n\n{HEAD}")
+        best = ", ".join(f"{each} {value:.4f}" for each, value in here.best.items())
+        fit = ", ".join(f"{each} {value:.4f}" for each, value in here.errors().items())
+        print(f"### {name}\n\nbest: {best}\n\nfit: {fit}; one run differs by {here.spread:.4f}\n\n{HEAD}")
         print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
         draw(found, DOCS / f"search-quality-{name}.png")
     return told
