@@ -9,9 +9,9 @@ each. Every training is evaluated four times an epoch.
     python scripts/record_curves.py --task mnist-cnn --data-dir DIR
     python scripts/record_curves.py --task mnist-net --data-dir DIR
 
-Trains on 6,000 images for 5 epochs: less than an hour for mnist-cnn, ten minutes for mnist-net, on two cores that
-multiply bfloat16 fast. May be stopped at any time; the same command goes on. What is finished lies a line each in
-WORK/TASK.jsonl; the record in studies/ is written once all is.
+Trains on 6,000 images for 5 epochs. With other jobs on the same two cores, which multiply bfloat16 fast, that took
+about an hour for mnist-cnn and half of one for mnist-net. May be stopped at any time; the same command goes on. What is
+finished lies a line each in WORK/TASK.jsonl; the record in studies/ is written once all is.
 """
 
 import argparse
