@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optitune.api import Objective, retrain, search
     from optitune.metrics import Metric
+    from optitune.pruner import ForecastPruner
+    from optitune.sampler import FairSampler
     from optitune.tasks import Task
 
-__all__ = ["Metric", "Objective", "Task", "retrain", "search"]
+__all__ = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "retrain", "search"]
 
 _PLACES = {
+    "FairSampler": "optitune.sampler",
+    "ForecastPruner": "optitune.pruner",
     "Metric": "optitune.metrics",
     "Objective": "optitune.api",
     "Task": "optitune.tasks",

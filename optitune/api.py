@@ -17,6 +17,8 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 
 from optitune import retraining, searching, task_data, tasks
 from optitune import study as studies
@@ -28,6 +30,7 @@ from optitune.machine import resolve_device
 from optitune.objective import Result as TrialResult
 from optitune.objective import run_trial
 from optitune.preflight import check
+from optitune.search_worker import pruner_of, sampler_of
 from optitune.settings import StudySettings, checked_study_name
 from optitune.tasks import Task
 from optitune.validation import validated
@@ -172,11 +175,14 @@ class Objective:
     """optitune's objective for an Optuna study of one's own.
 
         objective = Objective(make_task(), optimizers=("sgd", "adam"), epochs=5)
-        study = optuna.create_study(direction=objective.direction, pruner=optuna.pruners.MedianPruner())
+        study = optuna.create_study(
+            direction=objective.direction, sampler=objective.sampler, pruner=objective.pruner
+        )
         study.optimize(objective, n_trials=20)
 
     Samples optimizer, settings and schedule, trains in this process, reports at every evaluation, and prunes as
-    the study's own pruner says. The whole configuration is in the trial's user attribute `configuration`.
+    the study's own pruner says, be it ours or another. The whole configuration is in the trial's user attribute
+    `configuration`.
 
     Args:
         task: what to train.
@@ -204,6 +210,16 @@ class Objective:
     def direction(self) -> str:
         """`maximize` or `minimize`, for `optuna.create_study`."""
         return self.task.judge.direction
+
+    @property
+    def sampler(self) -> BaseSampler:
+        """That of the settings, for `optuna.create_study`: known-good settings first, then fair to every optimizer."""
+        return sampler_of(self.settings, self.task.judge)
+
+    @property
+    def pruner(self) -> BasePruner:
+        """That of the settings, for `optuna.create_study`."""
+        return pruner_of(self.settings, self.task.judge, len(self._data.train))
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train one trial; its metric on the validation examples.

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
+from math import log10
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from optitune import losses, schedules
@@ -19,6 +21,9 @@ from optitune.metrics import aligned
 from optitune.tasks import Loss
 
 NAMES = ", ".join(LOSSES)
+
+STEPS_OF_A_GLANCE = 10
+"""How many steps between two evaluations show what a schedule does."""
 
 
 def at(path: str) -> Any:
@@ -131,6 +136,33 @@ def build_schedules(
 def warmup_steps(settings: ScheduleSettings, epochs: int, steps_per_epoch: int) -> int:
     """Over how many steps the learning rate is ramped up."""
     return round(settings.warmup * epochs * steps_per_epoch)
+
+
+def lr_ahead(settings: ScheduleSettings, epochs: int, evaluations: int) -> list[float]:
+    """By how many powers of ten the learning rate is still to change after each evaluation of a training.
+
+    It is told by torch's own schedulers, stepped through a training of a few steps. What falls below a hundredth
+    counts as one; a fall that depends on the loss is not foreseen.
+
+    Args:
+        evaluations: of an epoch.
+
+    Returns:
+        A number for each evaluation, the last one 0; negative where the learning rate falls.
+    """
+    steps = STEPS_OF_A_GLANCE * evaluations
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    stepped = [each for each in build_schedules(settings, optimizer, epochs, steps) if not each.observes]
+    lrs = []
+    for step in range(1, epochs * steps + 1):
+        lr = optimizer.param_groups[0]["lr"]
+        if step % STEPS_OF_A_GLANCE == 0:
+            lrs.append(log10(max(lr, 0.01)))
+        optimizer.step()
+        for each in stepped:
+            if each.per_step or step % steps == 0:
+                each.scheduler.step()
+    return [round(lrs[-1] - lr, 6) for lr in lrs]
 
 
 def build_loss(training: TrainingSettings, own: Loss | None) -> Loss:

@@ -3,6 +3,7 @@
 import ctypes
 import platform
 
+import threadpoolctl
 import torch
 
 from optitune.errors import UsageError
@@ -20,6 +21,8 @@ def own_the_process() -> None:
     The three settings of mallopt(3) make it keep them; other C libraries are left as they are.
     """
     torch.set_num_threads(1)
+    # small matrices, as the pruner has them, are slower by two threads than by one, and take the other worker's core
+    threadpoolctl.threadpool_limits(1)
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, megabytes in ((M_TRIM_THRESHOLD, 1024), (M_TOP_PAD, 64), (M_MMAP_THRESHOLD, 32)):

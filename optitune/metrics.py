@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from types import MappingProxyType
 from typing import Literal
 
@@ -41,6 +41,12 @@ class Metric:
     def __post_init__(self) -> None:
         if self.direction not in ("maximize", "minimize"):
             raise ValueError(f"metric '{self.name}': direction = {self.direction!r}: must be maximize or minimize")
+
+    @property
+    def ideal(self) -> float | None:
+        """The best value there can be, where there is one."""
+        end = self.highest if self.direction == "maximize" else self.lowest
+        return end if isfinite(end) else None
 
     def score(self, value: float) -> float:
         """The value as something of which more is better."""

@@ -32,7 +32,7 @@ __all__ = [
 
 OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType({row.name: row for row in ROWS})
 
-DEFAULT_OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")
+DEFAULT_OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 
 
 def _whole_number(least: int) -> tuple[str, Callable[[Any], bool]]:

@@ -1,11 +1,7 @@
-"""Which trials end early: those behind the median of their own optimizer, or a pruner of Optuna's."""
+"""Which trials end early: those forecast to stay behind their own optimizer's best, or a pruner of Optuna's."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from itertools import accumulate
-from statistics import median
 from types import MappingProxyType
-from typing import Any
 
 import optuna
 from optuna.pruners import (
@@ -16,69 +12,71 @@ from optuna.pruners import (
     PercentilePruner,
     SuccessiveHalvingPruner,
 )
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-OPTIMIZER = "optimizer"
-"""The parameter that names a trial's optimizer."""
+from optitune.forecast import OPTIMIZER, Forecast
 
 
-class MedianOfSameOptimizer(BasePruner):
-    """Prune a trial whose best value so far is below the median of its own optimizer's trials at that step.
+class ForecastPruner(BasePruner):
+    """Prune a trial that will hardly come to as much as the best of its own optimizer, as far as finished ones tell.
 
-    The rule of Golovin et al. 2017 (Google Vizier, KDD), kept within one optimizer: some learn slower at
-    first and would be stopped by the others' medians before they catch up.
+    A trial is compared with its own optimizer's alone, so that each one's best is found, and by what it will come to
+    rather than by where it stands, so that neither slow starters nor learning rates that fall late are cut off: see
+    `optitune.forecast.Forecast`. While fewer than five trials have finished, nothing is pruned.
 
-    What has ended never changes, so each ended trial is looked at once, however often running ones are judged.
+    It serves in any Optuna study. Where the learning rate changes while a trial goes on, tell it at the trial's start:
+    `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` says that up to step 200 the learning rate is still
+    to fall by two powers of ten, then up to step 300 by one.
 
     Args:
-        compared: how many earlier trials of the same optimizer must have come as far.
-        warmup: steps of a trial that are never judged.
+        ideal: the value that cannot be passed, such as 1.0 of an accuracy or 0.0 of a loss, where there is one.
+        sure: by how many standard deviations the forecast must stay behind.
+        by: the parameter that names the optimizer; a study without one is one group.
     """
 
-    def __init__(self, compared: int = 3, warmup: int = 0) -> None:
-        self._compared = compared
-        self._warmup = warmup
-        self._study: optuna.Study | None = None
-        self._seen: set[int] = set()
-        self._best: defaultdict[tuple[Any, int], list[float]] = defaultdict(list)
+    def __init__(self, ideal: float | None = None, sure: float = 0.5, by: str = OPTIMIZER) -> None:
+        self._ideal = ideal
+        self._sure = sure
+        self._by = by
+        self._known: tuple[optuna.Study, int, Forecast] | None = None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
-        if step is None or step <= self._warmup:
+        if step is None:
             return False
-        better = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
-        own = better(trial.intermediate_values.values())
-        self._look(study, better)
-        others = self._best[trial.params.get(OPTIMIZER), step]
-        if len(others) < self._compared:
+        forecast = self._forecast(study)
+        best, expected = forecast.best_of(trial.params.get(self._by)), forecast.at(trial, step)
+        if best is None or expected is None:
             return False
-        return bool(own != better(own, median(others)))
+        return bool(expected.height + self._sure * expected.variance**0.5 < best)
 
-    def _look(self, study: optuna.Study, better: Callable[..., float]) -> None:
-        """Note of every trial that has ended since the last look how good it was so far at each of its steps."""
-        if study is not self._study:
-            self._study, self._seen, self._best = study, set(), defaultdict(list)
-        for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
-            if other.number not in self._seen:
-                self._seen.add(other.number)
-                values = sorted(other.intermediate_values.items())
-                for (step, _), best in zip(values, accumulate((value for _, value in values), better), strict=True):
-                    self._best[other.params.get(OPTIMIZER), step].append(best)
+    def _forecast(self, study: optuna.Study) -> Forecast:
+        """Made anew when a trial has finished since."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self._known is None or self._known[0] is not study or self._known[1] != len(complete):
+            maximize = study.direction == StudyDirection.MAXIMIZE
+            self._known = study, len(complete), Forecast(complete, maximize, self._ideal, self._by)
+        return self._known[2]
 
 
-PRUNERS: Mapping[str, Callable[[int, int], BasePruner]] = MappingProxyType(
+PRUNERS: Mapping[str, Callable[[int, int, float | None], BasePruner]] = MappingProxyType(
     {
-        "optitune": lambda last, epoch: MedianOfSameOptimizer(warmup=epoch),
-        "none": lambda last, epoch: NopPruner(),
-        "median": lambda last, epoch: MedianPruner(),
-        "percentile": lambda last, epoch: PercentilePruner(25.0),
-        "successive-halving": lambda last, epoch: SuccessiveHalvingPruner(min_resource=epoch),
-        "hyperband": lambda last, epoch: HyperbandPruner(min_resource=epoch, max_resource=last),
+        "optitune": lambda last, epoch, ideal: ForecastPruner(ideal),
+        "none": lambda last, epoch, ideal: NopPruner(),
+        "median": lambda last, epoch, ideal: MedianPruner(),
+        "percentile": lambda last, epoch, ideal: PercentilePruner(25.0),
+        "successive-halving": lambda last, epoch, ideal: SuccessiveHalvingPruner(min_resource=epoch),
+        "hyperband": lambda last, epoch, ideal: HyperbandPruner(min_resource=epoch, max_resource=last),
     }
 )
-"""Pruners by name, each built from the last step of a trial and the steps of one epoch."""
+"""Pruners by name, each built from the last step of a trial, the steps of one epoch, and the ideal value."""
 
 
-def build_pruner(name: str, last: int, epoch: int) -> BasePruner:
-    """The pruner called `name`, for trials of `last` training steps, `epoch` of them an epoch."""
-    return PRUNERS[name](last, epoch)
+def build_pruner(name: str, last: int, epoch: int, ideal: float | None = None) -> BasePruner:
+    """The pruner called `name`, for trials of `last` training steps, `epoch` of them an epoch.
+
+    Args:
+        ideal: the metric's value that cannot be passed, where there is one.
+    """
+    return PRUNERS[name](last, epoch, ideal)

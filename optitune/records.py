@@ -26,6 +26,7 @@ class TrialRecord:
         reason: why it ended early or was not trained, in words.
         curve: (training step, validation metric) at each evaluation.
         seconds: how long it trained; None where it has not ended.
+        epochs: the same; 0 where it has not ended.
         same_as: the trial of the same configuration whose result this one was given; None where it was trained.
     """
 
@@ -37,6 +38,7 @@ class TrialRecord:
     curve: tuple[tuple[int, float], ...]
     seconds: float | None
     same_as: int | None = None
+    epochs: float = 0.0
     score: float | None = None
 
     @property
@@ -46,12 +48,13 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Standing:
-    """How one optimizer stands: over how many trials, and its best complete one."""
+    """How one optimizer stands: over how many trials of how many epochs together, and its best complete one."""
 
     optimizer: str
     finished: int
     pruned: int
     diverged: int
+    epochs: float
     best: TrialRecord | None
 
 
@@ -76,8 +79,8 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list
     table = []
     for name in optimizers:
         own = by_optimizer[name]
-        number = counts(own)
-        table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], best(own)))
+        number, epochs = counts(own), sum(row.epochs for row in own)
+        table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], epochs, best(own)))
     return sorted(table, key=lambda row: -(row.best.score or 0.0) if row.best else inf)
 
 

@@ -8,18 +8,22 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 
 from optitune import study, task_data, tasks
 from optitune.configuration import Configuration
 from optitune.engine import Progress
 from optitune.errors import OptituneError
 from optitune.machine import own_the_process
-from optitune.objective import GivenBack, first_parameters, run_trial, usual_steps
+from optitune.metrics import Metric
+from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.pruner import build_pruner
-from optitune.sampler import build_sampler
+from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
 from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study import Home
+from optitune.suggestion import first_parameters, spaces
 from optitune.workers import Channel
 
 FAILURES_IN_A_ROW = 3
@@ -53,16 +57,31 @@ class Job:
     deadline: float | None
 
 
-def open_study(home: Home, settings: StudySettings) -> optuna.Study:
-    """The study at `home` with its sampler and pruner, sized for its own trials."""
+def open_study(home: Home, settings: StudySettings, metric: Metric) -> optuna.Study:
+    """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
     opened = study.find(open_storage(home.url, create=False), home.name)
-    # a sampler of Optuna's by name is that and nothing else
-    known_good = first_parameters(settings) if settings.sampler == "optitune" else []
-    opened.sampler = build_sampler(settings.sampler, settings.seed, known_good)
-    examples = opened.user_attrs[study.DATA]["train_examples"]
-    epoch = usual_steps(settings, examples)
-    opened.pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch)
+    opened.sampler = sampler_of(settings, metric)
+    opened.pruner = pruner_of(settings, metric, opened.user_attrs[study.DATA]["train_examples"])
     return opened
+
+
+def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
+    """The sampler that these settings name; one of Optuna's is that and nothing else."""
+    if settings.sampler != "optitune":
+        return SAMPLERS[settings.sampler](settings.seed)
+    return FairSampler(
+        settings.seed,
+        settings.allocation,
+        metric.ideal,
+        known_good=first_parameters(settings),
+        spaces=spaces(settings),
+    )
+
+
+def pruner_of(settings: StudySettings, metric: Metric, examples: int) -> BasePruner:
+    """The pruner that these settings name, sized for trials that train on so many examples."""
+    epoch = usual_steps(settings, examples)
+    return build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)
 
 
 def work(channel: Channel, job: Job) -> None:
@@ -92,7 +111,7 @@ class Worker:
         self._task = tasks.find(job.task, job.data_dir)
         data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
-        opened = open_study(job.home, job.settings)
+        opened = open_study(job.home, job.settings, self._task.judge)
         self._desk = study.Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
 
     def run(self) -> None:
@@ -156,6 +175,6 @@ class Worker:
             self._desk.tell(trial, "failed", None, reason, 0.0)
             self._channel.send("failed", number=number, reason=reason)
             return "failed"
-        self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds)
+        self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         self._channel.send("finished", number=number)
         return result.outcome

@@ -10,20 +10,21 @@ import optuna
 import torch
 
 from optitune import best, study, task_data, tasks
+from optitune.allocation import ALLOCATIONS, competitors
 from optitune.edges import Edge, edges
 from optitune.errors import Interrupted, OptituneError
 from optitune.files import aside
 from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.metrics import Metric
-from optitune.objective import owned_values
 from optitune.preflight import check
-from optitune.records import TrialRecord, counts, plain
+from optitune.records import TrialRecord, counts, plain, standings
 from optitune.records import best as best_record
 from optitune.search_worker import Job, work
 from optitune.settings import StudySettings, resolve
 from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
 from optitune.study_file import Budget, from_file, parted
+from optitune.suggestion import owned_values
 from optitune.validation import validated
 from optitune.workers import Event, Pool, auto
 
@@ -62,6 +63,7 @@ class Result:
     Attributes:
         trained: how many trials this run finished, of all that the study has.
         metric: what it judges by.
+        competing: the optimizers that have not been dropped.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
     """
@@ -76,6 +78,7 @@ class Result:
     seconds: float
     set_aside: Path | None
     metric: Metric
+    competing: tuple[str, ...]
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range."""
@@ -98,6 +101,11 @@ class Result:
             if winner and winner.configuration
             else None,
             "best_file": str(self.best_file) if self.best_file else None,
+            "allocation": {
+                "rule": self.settings.allocation,
+                "epochs": {row.optimizer: row.epochs for row in standings(self.records, self.settings.optimizers)},
+                "competing": list(self.competing),
+            },
             "at_the_edge": [edge.line for edge in self.edges()],
             "seconds": self.seconds,
         }
@@ -212,7 +220,15 @@ def search(request: Request, view: View) -> Result:
         seconds=round(time.monotonic() - began, 3),
         set_aside=keeper.set_aside,
         metric=task.judge,
+        competing=_competing(opened, settings, task.judge),
     )
+
+
+def _competing(opened: optuna.Study, settings: StudySettings, metric: Metric) -> tuple[str, ...]:
+    """The optimizers that the study would go on with."""
+    trials = opened.get_trials(deepcopy=False)
+    found = competitors(trials, settings.optimizers, metric.direction == "maximize", metric.ideal)
+    return tuple(ALLOCATIONS[settings.allocation](found)) if settings.sampler == "optitune" else settings.optimizers
 
 
 def _train_missing(

@@ -16,7 +16,7 @@ from optitune.space import Fixed
 from optitune.validation import Strict, inline, toml_key, validated
 
 Precision = Literal["fp32", "bf16"]
-Sampler = Literal["optitune", "tpe", "random", "qmc", "gp", "nsgaii"]
+Sampler = Literal["optitune", "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"]
 Pruner = Literal["optitune", "none", "median", "percentile", "successive-halving", "hyperband"]
 
 
@@ -79,6 +79,7 @@ class StudySettings(Strict):
     warmup: Any = 0.0
     groups: dict[str, Any] = Field(default_factory=dict)
     sampler: Sampler = "optitune"
+    allocation: Literal["equal", "racing"] = "equal"
     pruner: Pruner = "optitune"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

@@ -33,6 +33,7 @@ OWNER = "owner"
 OUTCOME = "outcome"
 REASON = "reason"
 SECONDS = "seconds"
+EPOCHS = "epochs"
 CONFIGURATION = "configuration"
 DEVICE = "device"
 SAME_AS = "same_as"
@@ -254,14 +255,17 @@ class Desk:
         """How many trials need no more training."""
         return finished(self.study)
 
-    def tell(self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float) -> None:
-        """Write down how a trial ended."""
+    def tell(
+        self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float, epochs: float = 0.0
+    ) -> None:
+        """Write down how a trial ended, and how long it trained."""
         trial.set_user_attr(OUTCOME, outcome)
         if reason:
             trial.set_user_attr(REASON, reason)
         if versions() != self.study.user_attrs.get(VERSIONS):
             trial.set_user_attr(VERSIONS, versions())
         trial.set_user_attr(SECONDS, round(seconds, 3))
+        trial.set_user_attr(EPOCHS, round(epochs, 3))
         state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(outcome, TrialState.PRUNED)
         self.study.tell(trial, value if state == TrialState.COMPLETE else None, state)
 
@@ -358,6 +362,7 @@ def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
         reason=attrs.get(REASON, ""),
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=attrs.get(SECONDS),
+        epochs=attrs.get(EPOCHS, 0.0),
         same_as=attrs.get(SAME_AS),
         score=None if value is None else sign * value,
     )

@@ -140,7 +140,8 @@ task = {task}
 # Learning rates by the pattern of the parameters' names, as factors of the lr; the first that fits holds.
 # groups = {{ "fc*" = 10.0, "conv1.*" = [0.1, 10.0] }}
 
-# sampler = "optitune"                    # or "tpe", "random", "qmc", "gp", "nsgaii"
+# sampler = "optitune"                    # or "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"
+# allocation = "equal"                    # as many epochs for every optimizer; or "racing"
 # pruner = "optitune"                     # or "none", "median", "percentile", "successive-halving", "hyperband"
 # precision = "auto"                      # or "fp32", "bf16"
 # seed = 0

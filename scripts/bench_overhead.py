@@ -37,7 +37,9 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import metrics, objective, study
+from optitune import metrics, objective, study, suggestion
+from optitune.configuration import Configuration
+from optitune.forecast import LR_AHEAD
 from optitune.search_space import LR_FACTOR
 from optitune.search_worker import open_study
 from optitune.searching import Keeper
@@ -219,15 +221,20 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 # -- how sampling and storage grow ------------------------------------------------------------------------------------
 
 
+def ahead(configuration: Configuration, epochs: int) -> dict[str, float]:
+    """What a trial of this configuration notes of its learning rate."""
+    return objective.changes_ahead(configuration.schedule, epochs, objective.EVALUATIONS_PER_EPOCH, EPOCH_STEPS)
+
+
 def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
-    """Finished trials, drawn at random as `objective.suggest` draws, with curves that depend a little on the draw."""
+    """Finished trials, drawn at random as `suggestion.suggest` draws, with curves that depend a little on the draw."""
     chance = random.Random(0)  # noqa: S311
     space = settings.space()
     source = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     began = datetime.datetime.now() - datetime.timedelta(days=1)
     for number in range(trials):
         trial = source.ask()
-        configuration = objective.suggest(trial, settings, space)
+        configuration = suggestion.suggest(trial, settings, space)
         best = 0.99 - 0.01 * abs(trial.params[LR_FACTOR] - 1) - 0.02 * chance.random()
         evaluations = objective.EVALUATIONS_PER_EPOCH * settings.epochs
         pruned = number >= len(settings.optimizers) and chance.random() < 0.4
@@ -242,6 +249,8 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
             study.CONFIGURATION: configuration.model_dump(mode="json"),
             study.OUTCOME: "pruned" if pruned else "complete",
             study.SECONDS: 10.0,
+            study.EPOCHS: reports / objective.EVALUATIONS_PER_EPOCH,
+            LR_AHEAD: ahead(configuration, settings.epochs),
         }
         if pruned:
             attributes[study.REASON] = "pruned at epoch 2.5: accuracy 0.9123 is behind what this pruner keeps"
@@ -287,10 +296,6 @@ def fill(opened: optuna.Study, engine: sqlalchemy.Engine, trials: Sequence[Froze
                 rows[models.TrialParamModel].append(key | {"param_name": name} | stored)
             for name, attribute in trial.user_attrs.items():
                 rows[models.TrialUserAttributeModel].append(key | {"key": name, "value_json": json.dumps(attribute)})
-            # what the sampler leaves at every trial
-            shared = {name: trial.params[name] for name in ("optimizer", "lr_factor", "gamma", "step_size")}
-            relative = {"key": "tpe:relative_params:0", "value_json": json.dumps(json.dumps(shared))}
-            rows[models.TrialSystemAttributeModel].append(key | relative)
             for step, reported in trial.intermediate_values.items():
                 point = {"step": step, "intermediate_value": reported, "intermediate_value_type": finite}
                 rows[models.TrialIntermediateValueModel].append(key | point)
@@ -312,7 +317,7 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
 
     parent = study.find(open_storage(home.url, create=False), home.name)
     keeper = timed("parent's first reading, once", lambda: Keeper(parent, home))
-    worker = open_study(home, settings)
+    worker = open_study(home, settings, ACCURACY)
     timed("worker's first reading, once", lambda: worker.get_trials(deepcopy=False))
     owner = study.Owner(home.folder / "workers")
     desk = study.Desk(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
@@ -323,10 +328,11 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
             trial.should_prune()
 
     def suggest(trial: optuna.Trial) -> None:
-        configuration = objective.suggest(trial, settings, settings.space())
+        configuration = suggestion.suggest(trial, settings, settings.space())
         trial.set_user_attr(study.DEVICE, "cpu")
         trial.set_user_attr("lr", configuration.lr)
         trial.set_user_attr(study.CONFIGURATION, configuration.model_dump(mode="json"))
+        trial.set_user_attr(LR_AHEAD, ahead(configuration, settings.epochs))
         study.trained_before(worker, configuration.model_dump(mode="json"), "cpu")
 
     for _ in range(rounds + 1):

@@ -25,7 +25,7 @@ import optuna
 from replay import Replayed, World
 from strategies import Parameters, Step, Strategy, our_space
 
-from optitune.pruner import OPTIMIZER
+from optitune.forecast import OPTIMIZER
 
 ETA = 3
 """One of how many configurations goes on from a rung to the next where a peer halves: the default of all that do."""

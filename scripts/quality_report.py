@@ -9,7 +9,7 @@ import numpy as np
 from bench_search_quality import FULL_TRAININGS, WORLDS, Repeat, read, world
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-LANES = ("tpe-median-wide", "tpe-median", "before", "now", "even", "process")
+LANES = ("tpe-median-wide", "tpe-median", "gp", "syne-tune-asha", "smac", "optitune")
 """Who is drawn; all are in the table."""
 
 

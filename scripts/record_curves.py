@@ -33,11 +33,12 @@ from scipy.stats import qmc
 
 from optitune import study, task_data, tasks
 from optitune.engine import QUICK_EXAMPLES, Diverged, Training
+from optitune.forecast import OPTIMIZER
 from optitune.machine import own_the_process
-from optitune.objective import first_parameters, plan, suggest
-from optitune.pruner import OPTIMIZER
+from optitune.objective import plan
 from optitune.searching import completed
 from optitune.settings import StudySettings
+from optitune.suggestion import first_parameters, suggest
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4

@@ -23,11 +23,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from optitune.objective import suggest
-from optitune.pruner import OPTIMIZER
+from optitune.forecast import OPTIMIZER
 from optitune.search_space import LR_FACTOR
 from optitune.settings import StudySettings
 from optitune.space import Choice, Float, Int, Range
+from optitune.suggestion import suggest
 
 Kind = Literal["fitted", "nearest"]
 Array = NDArray[np.float64]

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import log10
 from typing import Any
 
 import numpy as np
 import optuna
-from forecast import Ahead, ForecastPruner
-from joint import JointSampler
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from replay import World
 
 from optitune import optimizers
-from optitune.objective import first_parameters, suggest
-from optitune.pruner import OPTIMIZER, MedianOfSameOptimizer
-from optitune.sampler import KnownGoodFirst, build_sampler
+from optitune.configuration import ScheduleSettings
+from optitune.forecast import LR_AHEAD, OPTIMIZER
+from optitune.objective import changes_ahead
+from optitune.pruner import ForecastPruner
+from optitune.sampler import FairSampler
 from optitune.search_space import LR_FACTOR
+from optitune.suggestion import first_parameters, spaces, suggest
 
 Parameters = dict[str, Any]
 
@@ -71,6 +71,10 @@ def wide_space(world: World, trial: Any) -> Parameters:
     return found
 
 
+def schedule(parameters: Parameters) -> ScheduleSettings:
+    return ScheduleSettings(name="step", settings={name: parameters[name] for name in ("step_size", "gamma")})
+
+
 def optuna_search(
     sampler: Callable[[World, int], BaseSampler],
     pruner: Callable[[World], BasePruner],
@@ -85,12 +89,16 @@ def optuna_search(
 
     def run(world: World, epochs: float, seed: int) -> Iterator[Step]:
         generator = np.random.default_rng((seed, 1))
-        study = optuna.create_study(direction="maximize", sampler=sampler(world, seed), pruner=pruner(world))
+        # Hyperband tells brackets by the name of the study
+        study = optuna.create_study(
+            study_name="replay", direction="maximize", sampler=sampler(world, seed), pruner=pruner(world)
+        )
         every = world.about.evaluations
         spent = 0.0
         while spent < epochs:
             trial = study.ask()
             parameters = space(world, trial)
+            trial.set_user_attr(LR_AHEAD, changes_ahead(schedule(parameters), world.settings.epochs, every, every))
             replayed = world.train(parameters, generator)
             state, value = TrialState.COMPLETE, None
             for rung, found in enumerate(replayed.values, start=1):
@@ -115,62 +123,20 @@ def optuna_search(
     return run
 
 
-def ours(first: Callable[[World], list[Parameters]]) -> Strategy:
-    """The default search, beginning with these settings."""
+def fair(world: World, seed: int, **options: Any) -> FairSampler:
+    """Our sampler, as `optitune search` makes it."""
+    settings = world.settings
+    return FairSampler(seed, ideal=1.0, known_good=first_parameters(settings), spaces=spaces(settings), **options)
+
+
+def ours(**options: Any) -> Strategy:
+    """Our search, with these options of its sampler."""
     return optuna_search(
-        lambda world, seed: build_sampler("optitune", seed, first(world)),
-        lambda world: MedianOfSameOptimizer(warmup=world.about.evaluations),
-        rungs_per_epoch=4,
+        lambda world, seed: fair(world, seed, **options), lambda world: ForecastPruner(ideal=1.0), rungs_per_epoch=4
     )
 
 
-def epochs_of_drop(parameters: Any, epochs: int) -> list[int]:
-    """After which epochs the step schedule drops the learning rate."""
-    return list(range(parameters["step_size"], epochs, parameters["step_size"]))
-
-
-def ahead(world: World) -> Ahead:
-    """By how many powers of ten the step schedule still lowers the learning rate after an evaluation."""
-
-    def told(parameters: Any, rung: int) -> float:
-        now = (rung - 1) // world.about.evaluations
-        later = [epoch for epoch in epochs_of_drop(parameters, world.settings.epochs) if epoch > now]
-        return len(later) * log10(parameters["gamma"])
-
-    return told
-
-
-def even_fall(world: World) -> list[Parameters]:
-    """The known-good settings as they were before the bench: the learning rate falls to a tenth, evenly by epochs."""
-    return [{**each, "step_size": 1, "gamma": 0.1 ** (1 / world.settings.epochs)} for each in known_good(world)]
-
-
-def known_good(world: World) -> list[Parameters]:
-    return first_parameters(world.settings)
-
-
-def forecast(sure: float) -> Callable[[World], BasePruner]:
-    return lambda world: ForecastPruner(ideal=1.0, sure=sure, ahead=ahead(world))
-
-
-def candidate(
-    pruner: Callable[[World], BasePruner],
-    first: Callable[[World], list[Parameters]] = known_good,
-    **options: Any,
-) -> Strategy:
-    """One of the searches from which ours is chosen."""
-
-    def sampler(world: World, seed: int) -> BaseSampler:
-        drawn = JointSampler(seed, ideal=1.0, ahead=ahead(world), **options)
-        return KnownGoodFirst(lambda _: drawn, seed, first(world), reseed=False)
-
-    return optuna_search(sampler, pruner, rungs_per_epoch=4)
-
-
-EVENLY = 10_000
-"""So many initial trials of each optimizer that none is ever chosen by a model."""
-
-OPTUNA: dict[str, Strategy] = {
+STRATEGIES: dict[str, Strategy] = {
     "random-wide": optuna_search(lambda w, s: RandomSampler(seed=s), lambda w: NopPruner(), wide_space),
     "tpe-median-wide": optuna_search(lambda w, s: TPESampler(seed=s), lambda w: MedianPruner(), wide_space),
     "random": optuna_search(lambda w, s: RandomSampler(seed=s), lambda w: NopPruner()),
@@ -188,23 +154,7 @@ OPTUNA: dict[str, Strategy] = {
         lambda w, s: QMCSampler(seed=s, scramble=True, warn_independent_sampling=False), lambda w: MedianPruner()
     ),
     "gp": optuna_search(lambda w, s: GPSampler(seed=s, warn_independent_sampling=False), lambda w: MedianPruner()),
+    "optitune": ours(),
+    "optitune-racing": ours(allocation="racing"),
 }
-"""What Optuna offers. `wide` is the space that a plain user writes; all others have the space that ours has."""
-
-CANDIDATES: dict[str, Strategy] = {
-    "before": ours(even_fall),
-    "now": ours(known_good),
-    "even": candidate(forecast(0.5), initial=EVENLY),
-    "even-sure": candidate(forecast(1.0), initial=EVENLY),
-    "even-before": candidate(forecast(0.5), even_fall, initial=EVENLY),
-    "even-median": candidate(lambda w: MedianOfSameOptimizer(warmup=w.about.evaluations), initial=EVENLY),
-    "process": candidate(forecast(1.0)),
-    "process-late": candidate(forecast(0.5), initial=8),
-    "process-before": candidate(forecast(1.0), even_fall),
-    "process-racing": candidate(forecast(1.0), allocation="racing"),
-    "process-free": candidate(forecast(1.0), allocation="free"),
-}
-"""Ours as it is now, and what may become it: Sobol points within each optimizer (`even`), a Gaussian process over all
-(`process`). Those called `before` begin with the known-good settings of earlier versions."""
-
-STRATEGIES: dict[str, Strategy] = {**OPTUNA, **CANDIDATES}
+"""What Optuna offers, and ours. `wide` is the space that a plain user writes; all others have our space."""

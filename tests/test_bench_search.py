@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from yardstick import OPTIMIZERS
 
 from optitune.building import build_optimizer, build_schedules
 from optitune.configuration import Configuration
-from optitune.optimizers import DEFAULT_OPTIMIZERS
 
 
 def trial(number: int, seconds: float, value: float | None, lr: float | None = None) -> Any:
@@ -99,7 +99,7 @@ class Drawn:
     suggest_int = suggest_float
 
 
-@pytest.mark.parametrize("name", DEFAULT_OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_our_engine_trains_a_plain_trial_with_the_very_same_settings(name: str) -> None:
     from yardstick import BATCH, arguments, configuration, draw, torch_class
 

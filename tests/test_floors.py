@@ -49,8 +49,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "storage",
+        "forecast",
+        "allocation",
         "sampler",
         "pruner",
+        "suggestion",
         "objective",
         "study",
         "workers",

@@ -112,6 +112,18 @@ def test_the_ends_hold_the_values_of_a_good_and_of_a_bad_answer(row: Metric) -> 
         assert row.score(value(row, wrong, targets)) < row.score(best)
 
 
+@every_row
+def test_the_ideal_is_the_value_of_right_answers(row: Metric) -> None:
+    assert row.ideal == {"accuracy": 1.0, "mse": 0.0, "mae": 0.0, "r2": 1.0, "loss": None}[row.name]
+
+
+def test_a_metric_has_no_ideal_whose_better_end_is_open() -> None:
+    assert Metric("own", "maximize", None, lowest=0.0).ideal is None
+    assert Metric("own", "minimize", None, highest=0.0).ideal is None
+    assert Metric("own", "minimize", None, lowest=-1.0, highest=2.0).ideal == -1.0
+    assert Metric("own", "maximize", None, lowest=-1.0, highest=2.0).ideal == 2.0
+
+
 def test_guessing_is_the_commonest_share_and_one_standard_error() -> None:
     assert commonest(torch.tensor([0, 1] * 50), 100) == pytest.approx(0.5 + 0.05)
     assert commonest(torch.tensor([0, 1, 1, 1]), 10_000) == pytest.approx(0.75 + (0.75 * 0.25) ** 0.5 / 100)

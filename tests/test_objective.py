@@ -15,11 +15,12 @@ from optitune.data import Examples
 from optitune.engine import Training
 from optitune.metrics import Metric
 from optitune.models import Cnn
-from optitune.objective import GivenBack, Result, first_parameters, run_trial, suggest
+from optitune.objective import GivenBack, Result, run_trial
 from optitune.pruner import build_pruner
-from optitune.sampler import build_sampler
+from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
 from optitune.study import versions
+from optitune.suggestion import first_parameters, spaces, suggest
 from optitune.task_data import SearchData
 from optitune.tasks import Task
 
@@ -92,7 +93,8 @@ def test_optimizers_share_the_names_of_their_parameters() -> None:
 
 
 def test_known_good_parameters_come_out_as_the_known_good_settings_exactly() -> None:
-    study = optuna.create_study(sampler=build_sampler("optitune", 0, first_parameters(EVERYTHING)))
+    sampler = FairSampler(known_good=first_parameters(EVERYTHING), spaces=spaces(EVERYTHING))
+    study = optuna.create_study(sampler=sampler)
     configurations = [suggest(study.ask(), EVERYTHING, SPACE) for _ in first_parameters(EVERYTHING)]
     rows = list(optimizers.OPTIMIZERS.values())
     wanted = [row.arguments(row.known_good[0]) for row in rows]
@@ -147,11 +149,12 @@ def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> 
     assert result.reason.endswith("is no better than guessing")
 
 
-def test_a_hopeless_trial_is_pruned_with_its_reason(data: SearchData) -> None:
-    class Always(optuna.pruners.BasePruner):
-        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-            return True
+class Always(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return True
 
+
+def test_a_hopeless_trial_is_pruned_with_its_reason(data: SearchData) -> None:
     study = optuna.create_study(direction="maximize", pruner=Always())
     result, _ = trained(data, SHORT, SGD | STEP, study)
     assert (result.outcome, result.value) == ("pruned", None)
@@ -199,6 +202,13 @@ def tell(trial: optuna.Trial, result: Result) -> None:
     trial.study.tell(trial, result.value, TrialState.COMPLETE if result.outcome == "complete" else TrialState.PRUNED)
 
 
+@pytest.mark.parametrize(("pruner", "ahead"), [("optitune", {"48": -2.0, "96": -1.0}), ("none", None)])
+def test_a_trial_tells_our_pruner_alone_what_is_ahead(pruner: str, ahead: dict | None, data: SearchData) -> None:
+    settings = StudySettings.model_validate({**SHORT.document(), "pruner": pruner})
+    _, trial = trained(data, settings, SGD | {"step_size": 4, "gamma": 0.1})
+    assert trial.study.trials[0].user_attrs.get("lr_ahead") == ahead
+
+
 def test_an_equal_configuration_is_given_the_result_and_not_trained(data: SearchData, once: Once) -> None:
     study, first = once(data)
     for number in (1, 2):
@@ -217,10 +227,6 @@ def test_an_equal_configuration_is_given_the_result_and_not_trained(data: Search
 
 
 def test_a_diverged_or_pruned_configuration_ends_as_it_did(data: SearchData, once: Once) -> None:
-    class Always(optuna.pruners.BasePruner):
-        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-            return True
-
     broken = SearchData(Examples(data.train.inputs, data.train.targets, white=1e-30), data.validation, data.checksum)
     diverged, first = once(broken)
     pruned, second = once(data, pruner=Always())
@@ -344,7 +350,7 @@ def test_a_diverged_trial_reports_the_worst_there_is_and_nothing_where_there_is_
     assert list(study.trials[0].intermediate_values.values()) == [worst] * (worst is not None)
     tell(trial, result)
     # the sampler draws on, and never takes it for a good one
-    study.sampler = build_sampler("tpe", 0, [])
+    study.sampler = SAMPLERS["tpe"](0)
     suggest(study.ask(), MSE, MSE.space())
 
 
@@ -379,14 +385,14 @@ def test_of_a_metric_of_ones_own_no_trial_is_called_stuck() -> None:
 
 def test_a_hopeless_trial_of_a_minimised_metric_is_pruned_and_a_good_one_is_not() -> None:
     task, data = squares("mse")
-    study = optuna.create_study(direction="minimize", pruner=build_pruner("optitune", 120, 12))
+    study = optuna.create_study(direction="minimize", pruner=build_pruner("optitune", 120, 12, ideal=0.0))
     outcomes = []
-    for number, lr_factor in enumerate((0.40, 0.41, 0.42, 0.1, 0.39)):
+    for number, lr_factor in enumerate((0.60, 0.62, 0.64, 0.66, 0.68, 0.1, 0.45)):
         result, trial = trained(data, MSE, SGD | STEP | {"lr_factor": lr_factor}, study, task=task)
         assert trial.number == number
         tell(trial, result)
         outcomes.append(result.outcome)
-    assert outcomes[:4] == ["complete", "complete", "complete", "pruned"]
+    assert outcomes == [*["complete"] * 5, "pruned", "complete"]
     assert re.fullmatch(
-        r"pruned at epoch \S+: mse \S+ is behind what this pruner keeps", study.trials[3].user_attrs["reason"]
+        r"pruned at epoch \S+: mse \S+ is behind what this pruner keeps", study.trials[5].user_attrs["reason"]
     )

@@ -21,10 +21,10 @@ from optitune.engine import Diverged, Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.objective import first_parameters, suggest
 from optitune.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, UNUSABLE, Optimizer
 from optitune.settings import StudySettings
 from optitune.space import Choice, Fixed, Float, around
+from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import Task
 
 Configured = Callable[..., Configuration]

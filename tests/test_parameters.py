@@ -8,13 +8,13 @@ import pytest
 
 from optitune import optimizers, schedules
 from optitune.edges import edges
-from optitune.objective import first_parameters, owned_values, suggest
 from optitune.optimizers import OPTIMIZERS
 from optitune.schedules import SCHEDULES
 from optitune.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
 from optitune.settings import StudySettings
 from optitune.space import Fixed
 from optitune.study_file import from_text
+from optitune.suggestion import first_parameters, owned_values, spaces, suggest
 
 EPOCHS = 6
 ALL = {"optimizers": ("all",), "schedules": ("all",)}
@@ -79,6 +79,21 @@ def test_optuna_takes_every_draw_of_every_competitor_under_one_set_of_names(said
             if place in limits and place[1] not in ("milestone1", "milestone2", "warmup"):
                 assert limits[place].contains(value), place
     assert seen == {*settings.optimizers, *settings.schedules}
+
+
+@pytest.mark.parametrize("said", STUDIES, ids=range(len(STUDIES)))
+def test_the_spaces_are_what_the_draws_of_each_optimizer_ask_for(said: Mapping[str, Any]) -> None:
+    settings = StudySettings.model_validate({"epochs": EPOCHS, **said})
+    ranges, found = settings.space(), spaces(settings)
+    assert list(found) == list(settings.optimizers)
+    for name, distributions in found.items():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for number in range(50):
+            curve = settings.schedules[number % len(settings.schedules)]
+            study.enqueue_trial({"optimizer": name, **({"schedule": curve} if len(settings.schedules) > 1 else {})})
+            suggest(study.ask(), settings, ranges)
+        asked = {key: each for trial in study.trials for key, each in trial.distributions.items() if key != "optimizer"}
+        assert distributions == asked
 
 
 def test_the_first_parameters_are_drawn_as_they_were_enqueued() -> None:

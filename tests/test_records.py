@@ -99,6 +99,20 @@ def test_the_standings_have_the_best_first_and_those_without_a_complete_trial_la
     assert (table[3].finished, table[3].pruned, table[3].diverged, table[3].best) == (1, 1, 0, None)
 
 
+def test_the_standings_sum_the_epochs_that_each_optimizer_was_trained_for(row: Row) -> None:
+    rows = [
+        replace(row(0, value=0.7, optimizer="sgd"), epochs=5.0),
+        replace(row(1, "pruned", optimizer="sgd"), epochs=1.25),
+        replace(row(2, "diverged", optimizer="adam"), epochs=0.5),
+        row(3, "running", optimizer="adam"),
+    ]
+    assert {line.optimizer: line.epochs for line in standings(rows, ["sgd", "adam", "nadam"])} == {
+        "sgd": 6.25,
+        "adam": 0.5,
+        "nadam": 0.0,
+    }
+
+
 def test_equal_standings_keep_the_order_of_the_names(row: Row) -> None:
     rows = [row(0, value=0.7, optimizer="sgd"), row(1, value=0.7, optimizer="adam")]
     assert [line.optimizer for line in standings(rows, ["adam", "sgd"])] == ["adam", "sgd"]

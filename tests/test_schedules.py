@@ -20,10 +20,10 @@ from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.objective import first_parameters, suggest
 from optitune.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
 from optitune.settings import StudySettings
 from optitune.space import Fixed, Float
+from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import Task
 
 Configured = Callable[..., Configuration]

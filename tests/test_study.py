@@ -267,6 +267,18 @@ def test_records_tell_how_each_trial_ended(desk: Callable[..., study.Desk]) -> N
     assert rows[0].seconds == 1.5
 
 
+def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[..., study.Desk]) -> None:
+    own = desk(3)
+    for outcome, epochs in (("complete", 2.0), ("pruned", 0.7504), ("diverged", 0.05)):
+        taken = own.take()
+        assert taken is not None
+        own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 1.5, epochs)
+    own.study.add_trial(optuna.trial.create_trial(value=0.5))  # of a study that did not write them down
+    rows = study.records(own.study)
+    assert [row.epochs for row in rows] == [2.0, 0.75, 0.05, 0.0]
+    assert [row.seconds for row in rows] == [1.5, 1.5, 1.5, None]
+
+
 def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., study.Desk]) -> None:
     own = desk(1)
     with pytest.raises(UsageError, match="has no trial 0: it has no trials yet"):

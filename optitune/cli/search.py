@@ -57,12 +57,20 @@ def _default(key: str) -> str:
 @click.option(
     "--sampler",
     metavar="NAME",
-    help="optitune (known-good settings, then TPE), or Optuna's tpe, random, qmc, gp, nsgaii." + _default("sampler"),
+    help="optitune (known-good settings, then Sobol points of every optimizer in turn), or Optuna's tpe, tpe-group, "
+    "random, qmc, gp, nsgaii." + _default("sampler"),
+)
+@click.option(
+    "--allocation",
+    metavar="NAME",
+    help="equal (as many epochs for every optimizer), or racing (drops those that would hardly win)."
+    + _default("allocation"),
 )
 @click.option(
     "--pruner",
     metavar="NAME",
-    help="optitune (ours), none, median, percentile, successive-halving or hyperband." + _default("pruner"),
+    help="optitune (by what a trial will come to, against its own optimizer's best), or Optuna's median, percentile, "
+    "successive-halving, hyperband, none." + _default("pruner"),
 )
 @machine
 @click.option("--precision", metavar="NAME", help="auto, fp32, or bf16; auto takes the faster." + _default("precision"))

@@ -65,14 +65,15 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], m
     """One row per optimizer, the best first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer")
-    for name in ("finished", "pruned", "diverged", f"best {metric}", "lr", "trial"):
+    for name in ("finished", "pruned", "diverged", "epochs", f"best {metric}", "lr", "trial"):
         table.add_column(name, justify="right")
     for row in standings(records, optimizers):
         leader = row.best
         value = value_format(leader.value, metric) if leader and leader.value is not None else "-"
         lr = number_format(leader.configuration.lr) if leader and leader.configuration else "-"
         trial = str(leader.number) if leader else "-"
-        table.add_row(row.optimizer, str(row.finished), str(row.pruned), str(row.diverged), value, lr, trial)
+        number = [str(count) for count in (row.finished, row.pruned, row.diverged)]
+        table.add_row(row.optimizer, *number, f"{row.epochs:.1f}", value, lr, trial)
     return table
 
 
@@ -102,6 +103,9 @@ def print_result(result: Result, studies_dir: Path, storage: str | None, data_di
         f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
     )
+    dropped = [name for name in result.settings.optimizers if name not in result.competing]
+    if dropped:
+        console.print(f"no longer in the race, which they would hardly win: {', '.join(dropped)}")
     winner = result.best
     if winner is None or winner.configuration is None or winner.value is None:
         console.print(
@@ -165,6 +169,7 @@ def study_document(
                 "value": row.value,
                 "reason": row.reason,
                 "seconds": row.seconds,
+                "epochs": row.epochs,
                 "curve": [list(point) for point in row.curve],
                 **(plain(row.configuration) if row.configuration else {}),
             }

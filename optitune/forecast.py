@@ -1,25 +1,18 @@
-"""A pruner that may become ours: what unfinished trials will come to, as far as finished ones tell."""
+"""What a trial that is still going on, or was pruned, will come to, as far as finished trials tell."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from math import isfinite, log10
 from typing import Any, NamedTuple
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
-from optuna.pruners import BasePruner
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.pruner import OPTIMIZER
+OPTIMIZER = "optimizer"
+"""The parameter that names a trial's optimizer."""
 
-Array = NDArray[np.float64]
-
-CLOSEST = 1e-6
-"""How near to its ideal a value counts at most."""
-
-WORST = -2.0
-"""The height of what is nan or infinite where there is an ideal."""
+LR_AHEAD = "lr_ahead"
+"""The user attribute that says by how many powers of ten the learning rate is still to change, up to which step."""
 
 SLOPE = 0.8, 0.3
 """How much of a lead at an evaluation is left at the end, and how sure that is, before any trial has told."""
@@ -37,17 +30,15 @@ ROUNDS = 3
 """How often weights and variance are fitted in turn."""
 
 WORST_SHARE = 0.2
-"""What share of the finished trials a forecast does not learn from."""
+"""What share of the finished trials a forecast does not learn from: the worst tell little of how good ones go on."""
 
-ENOUGH = 3
+ENOUGH = 5
 """How many finished trials an evaluation must have been met by."""
 
-UNKNOWN_GAIN, UNKNOWN_SPREAD = 0.1, 0.3
-"""What is still to come, and how sure that is, where too few trials have told."""
+MOST = 300
+"""How many of the latest finished trials a forecast learns from."""
 
-
-Ahead = Callable[[Mapping[str, Any], int], float]
-"""From parameters and a step to the powers of ten by which the learning rate changes after it."""
+Array = NDArray[np.float64]
 
 
 class Expected(NamedTuple):
@@ -57,84 +48,106 @@ class Expected(NamedTuple):
     variance: float
 
 
-def height(value: float, maximize: bool, ideal: float | None) -> float:
-    """A value as something of which more is better, on the scale on which its noise is about even.
+class Heights:
+    """From values to heights, of which more is better, on a scale on which their noise is about even.
 
-    With an ideal (1 of an accuracy, 0 of a loss), that is how many powers of ten it is away from it.
+    With an ideal (1 of an accuracy, 0 of a loss), a height is how many powers of ten a value is away from it; one that
+    has reached it counts as half as far as the nearest other. Without one, values are heights in units of how far
+    the better half is spread.
+
+    Args:
+        values: that were reached at the end, any number.
+        maximize: whether more is better.
+        ideal: the value that cannot be passed.
     """
-    if ideal is None:
-        return value if maximize else -value
-    return -log10(max(abs(ideal - value), CLOSEST)) if isfinite(value) else WORST
+
+    def __init__(self, values: Sequence[float], maximize: bool, ideal: float | None) -> None:
+        self._ideal = ideal
+        self._unit = 1.0 if maximize else -1.0
+        self._closest = 1e-300
+        finite = np.array([value for value in values if isfinite(value)])
+        if ideal is not None:
+            apart = np.abs(ideal - finite)
+            self._closest = max(float(apart[apart > 0].min(initial=2.0)) / 2, self._closest)
+        elif len(finite):
+            better = np.sort(self._unit * finite)[len(finite) // 2 :]
+            spread = float(better.std())
+            # of equal numbers, rounding leaves a little
+            self._unit /= 10 * spread if spread > 1e-9 * float(np.abs(better).max()) else 1.0
+        worst = min((self(float(value)) for value in finite), default=0.0)
+        self._worst = worst - max(1.0, 1e-3 * abs(worst))
+
+    def __call__(self, value: float) -> float:
+        if not isfinite(value):
+            return self._worst
+        if self._ideal is None:
+            return self._unit * value
+        return -log10(max(abs(self._ideal - value), self._closest))
+
+
+def lr_ahead(trial: FrozenTrial, step: int) -> float:
+    """By how many powers of ten a trial's learning rate is still to change after a step, as far as it says."""
+    later = [(int(last), change) for last, change in trial.user_attrs.get(LR_AHEAD, {}).items() if int(last) >= step]
+    return float(min(later)[1]) if later else 0.0
 
 
 class Forecast:
     """Final heights of a study's trials: as reached, or as a regression on finished trials' curves tells.
 
     At each evaluation, the final height is a linear function of the height there, of the optimizer, and of how far the
-    learning rate is still to fall, fitted to the trials that finished; all coefficients have normal priors. So a curve
-    is compared with others where those stood in their own schedules.
+    learning rate is still to fall, fitted to the trials that finished; all coefficients have normal priors (Bayesian
+    linear regression: Bishop 2006, Pattern Recognition and Machine Learning, 3.3). So a curve is compared with others
+    where those stood in their own schedules, and optimizers learn from each other.
 
     Args:
-        study: for its direction.
-        trials: of that study.
-        ideal: see `height`.
+        trials: of a study; those that did not finish are left out.
+        maximize: whether more is better in that study.
+        ideal: see `Heights`.
         by: the parameter that names the optimizer.
-        ahead: from parameters and a step to the powers of ten by which the learning rate falls after it.
     """
 
     def __init__(
-        self,
-        study: optuna.Study,
-        trials: Iterable[FrozenTrial],
-        ideal: float | None,
-        by: str = OPTIMIZER,
-        ahead: Ahead | None = None,
+        self, trials: Iterable[FrozenTrial], maximize: bool, ideal: float | None = None, by: str = OPTIMIZER
     ) -> None:
-        self._maximize = study.direction == StudyDirection.MAXIMIZE
-        self._ideal = ideal
         self._by = by
-        self._ahead = ahead
         self._complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        self.height = Heights([trial.values[0] for trial in self._complete], maximize, ideal)
         self.finals = {trial.number: self.height(trial.values[0]) for trial in self._complete}
         self._lines: dict[int, _Line | None] = {}
-
-    def height(self, value: float) -> float:
-        return height(value, self._maximize, self._ideal)
 
     def at(self, trial: FrozenTrial, step: int) -> Expected | None:
         """What a trial comes to that stands where this one stood at this step; None where too few trials tell."""
         if step not in self._lines:
-            known = [each for each in self._complete if step in each.intermediate_values]
+            known = [each for each in self._complete if step in each.intermediate_values][-MOST:]
             self._lines[step] = self._line(known, step) if len(known) >= ENOUGH else None
         line = self._lines[step]
         return None if line is None else line(self._features(trial, step), self._of(trial))
+
+    def best_of(self, optimizer: Any) -> float | None:
+        """The greatest final height that was reached with this optimizer."""
+        return max((self.finals[each.number] for each in self._complete if self._of(each) == optimizer), default=None)
+
+    def __call__(self, trial: FrozenTrial) -> Expected | None:
+        """What an ended trial came to, or would have come to; None where that cannot be told."""
+        if trial.number in self.finals:
+            return Expected(self.finals[trial.number], 0.0)
+        return None if trial.last_step is None else self.at(trial, trial.last_step)
 
     def _of(self, trial: FrozenTrial) -> Any:
         return trial.params.get(self._by)
 
     def _features(self, trial: FrozenTrial, step: int) -> list[float]:
-        ahead = self._ahead(trial.params, step) if self._ahead else 0.0
-        return [self.height(trial.intermediate_values[step]), ahead]
+        return [self.height(trial.intermediate_values[step]), lr_ahead(trial, step)]
 
     def _line(self, known: list[FrozenTrial], step: int) -> "_Line":
         finals = np.array([self.finals[each.number] for each in known])
-        # the worst tell little of how the good ones go on
-        kept = [each for each, final in zip(known, finals, strict=True) if final >= np.quantile(finals, WORST_SHARE)]
+        enough = np.quantile(finals, WORST_SHARE)
+        kept = [each for each, final in zip(known, finals, strict=True) if final >= enough]
         return _Line.fitted(
             np.array([self._features(each, step) for each in kept]),
             [self._of(each) for each in kept],
             np.array([self.finals[each.number] for each in kept]),
         )
-
-    def __call__(self, trial: FrozenTrial) -> Expected:
-        """What an ended trial came to, or would have come to."""
-        if trial.number in self.finals:
-            return Expected(self.finals[trial.number], 0.0)
-        step = trial.last_step
-        if step is None:
-            return Expected(min(self.finals.values(), default=WORST), UNKNOWN_SPREAD**2)
-        value = trial.intermediate_values[step]
-        return self.at(trial, step) or Expected(self.height(value) + UNKNOWN_GAIN, UNKNOWN_SPREAD**2)
 
 
 class _Line(NamedTuple):
@@ -178,41 +191,3 @@ class _Line(NamedTuple):
         return Expected(
             float(self.end + row @ self.weights), float(self.variance + row @ self.covariance @ row + stranger)
         )
-
-
-class ForecastPruner(BasePruner):
-    """Prune a trial that will hardly come to as much as the best of its own optimizer, as far as finished ones tell.
-
-    Args:
-        ideal: the value that cannot be passed, where there is one; see `height`.
-        sure: by how many standard deviations the forecast must stay behind.
-        warmup: steps of a trial that are never judged.
-        by: the parameter that names the optimizer.
-        ahead: see `Forecast`.
-    """
-
-    def __init__(
-        self,
-        ideal: float | None = None,
-        sure: float = 1.0,
-        warmup: int = 0,
-        by: str = OPTIMIZER,
-        ahead: Ahead | None = None,
-    ) -> None:
-        self._ideal = ideal
-        self._sure = sure
-        self._warmup = warmup
-        self._by = by
-        self._ahead = ahead
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        step = trial.last_step
-        if step is None or step <= self._warmup:
-            return False
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        own = [other.number for other in complete if other.params.get(self._by) == trial.params.get(self._by)]
-        forecast = Forecast(study, complete, self._ideal, self._by, self._ahead)
-        if not own or (expected := forecast.at(trial, step)) is None:
-            return False
-        best = max(forecast.finals[number] for number in own)
-        return bool(expected.height + self._sure * expected.variance**0.5 < best)

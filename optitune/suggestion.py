@@ -1,0 +1,157 @@
+"""From settings to Optuna's parameters and back: what a trial is asked for, and the configuration that it makes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from optitune import schedules, search_space
+from optitune.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.forecast import OPTIMIZER
+from optitune.optimizers import Optimizer
+from optitune.search_space import EVERY, KNOBS, LR_FACTOR, SearchSpace, group
+from optitune.settings import StudySettings
+from optitune.space import Choice, Fixed, Float, Range
+
+SCHEDULE = "schedule"
+"""The parameter that names a trial's schedule."""
+
+
+def _suggest(trial: optuna.Trial, parameter: str, value_range: Range, unit: float = 1.0) -> Any:
+    """Draw a value from `value_range`, in multiples of `unit`."""
+    if isinstance(value_range, Fixed):
+        return value_range.value
+    if isinstance(value_range, Choice):
+        return trial.suggest_categorical(parameter, value_range.options)
+    if isinstance(value_range, Float):
+        low, high = value_range.low, value_range.high
+        if value_range.scale == "complement":
+            drawn = 1 - trial.suggest_float(parameter, 1 - high, 1 - low, log=True)
+            # 1 - (1 - x) may leave the range by a rounding error
+            return min(max(drawn, low), high)
+        return unit * trial.suggest_float(parameter, low / unit, high / unit, log=value_range.scale == "log")
+    return trial.suggest_int(parameter, value_range.low, value_range.high)
+
+
+def _unit(row: Optimizer, parameter: str) -> float:
+    """What a parameter is a multiple of."""
+    return row.lr if parameter == LR_FACTOR else 1.0
+
+
+def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) -> Configuration:
+    """Draw the optimizer, its lr as a multiple of its known-good one, its other settings, schedule, and the rest."""
+    name = trial.suggest_categorical(OPTIMIZER, settings.optimizers)
+    row, ranges = space.rows[name], space.optimizers[name]
+
+    def drawn(owner: str, key: str, value_range: Range) -> Any:
+        parameter = space.parameters.get((owner, key), "")
+        return _suggest(trial, parameter, value_range, unit=_unit(row, parameter))
+
+    values: dict[str, Any] = {}
+    # lr first; last those that depend on another one
+    for key in sorted(ranges, key=lambda each: (each in row.needs, each != "lr")):
+        if key not in row.needs or values[row.needs[key]] > 0:
+            values[key] = drawn(name, key, ranges[key])
+    several = len(settings.schedules) > 1
+    schedule = schedules.find(
+        trial.suggest_categorical(SCHEDULE, settings.schedules) if several else settings.schedules[0]
+    )
+    shape = {key: drawn(schedule.name, key, each) for key, each in space.schedules[schedule.name].items()}
+    fed = {
+        key: drawn(EVERY, key, each) for key, each in space.training.items() if key != "warmup" or not schedule.warms_up
+    }
+    own = any(each.name == name for each in settings.optimizer)
+    return Configuration(
+        optimizer=OptimizerSettings(
+            name=name,
+            settings=row.arguments(values),
+            path=row.path if own else "",
+            traits=row.traits if own else (),
+        ),
+        schedule=ScheduleSettings(
+            name=schedule.name, settings=schedule.arguments(shape), warmup=fed.pop("warmup", 0.0)
+        ),
+        training=TrainingSettings(
+            loss=settings.loss or "cross-entropy",
+            decay_biases=settings.decay_biases,
+            groups={pattern: drawn(EVERY, group(pattern), each) for pattern, each in space.groups.items()},
+            **fed,
+        ),
+    )
+
+
+def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
+    """The known-good settings as Optuna's parameters, in the order in which they are tried."""
+    space = settings.space()
+    parameters = []
+    for first in search_space.known_good(space, settings.epochs):
+        owned = {(first.optimizer, name): value for name, value in first.values.items()}
+        owned |= {(first.schedule, name): value for name, value in first.shape.items()}
+        owned |= {(EVERY, name): value for name, value in first.training.items()}
+        owned |= {(EVERY, group(pattern)): value for pattern, value in first.groups.items()}
+        ranges = {(owner, name): value_range for owner, name, value_range in space.owned()}
+        drawn = {OPTIMIZER: first.optimizer, SCHEDULE: first.schedule}
+        for place, value in owned.items():
+            if place in space.parameters:
+                parameter = space.parameters[place]
+                drawn[parameter] = _encoded(value, ranges[place], _unit(space.rows[first.optimizer], parameter))
+        parameters.append(drawn)
+    return parameters
+
+
+class _Asked:
+    """A trial that keeps what it is asked for, and answers so that nothing is left out: never with 0.
+
+    Attributes:
+        distributions: by parameter.
+    """
+
+    def __init__(self, optimizer: str, schedule: str) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+        self._said = {OPTIMIZER: optimizer, SCHEDULE: schedule}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return self._said.get(name, choices[-1])
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log)
+        return (low + high) / 2
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        self.distributions[name] = IntDistribution(low, high)
+        return high
+
+
+def spaces(settings: StudySettings) -> dict[str, dict[str, BaseDistribution]]:
+    """The distributions of Optuna's parameters, by optimizer; those of all schedules, the optimizer's own left out."""
+    space = settings.space()
+    found: dict[str, dict[str, BaseDistribution]] = {}
+    for optimizer in settings.optimizers:
+        own = found.setdefault(optimizer, {})
+        for schedule in settings.schedules:
+            asked = _Asked(optimizer, schedule)
+            suggest(asked, settings, space)  # type: ignore[arg-type]
+            own.update(asked.distributions)
+        del own[OPTIMIZER]
+    return found
+
+
+def _encoded(value: Any, value_range: Range, unit: float) -> Any:
+    if isinstance(value_range, Float):
+        return round(1 - value, 12) if value_range.scale == "complement" else value / unit
+    return value
+
+
+def owned_values(configuration: Configuration) -> dict[tuple[str, str], Any]:
+    """A configuration's hyperparameters by owner and name, as the ranges have them."""
+    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
+    values: dict[tuple[str, str], Any] = {}
+    for owner, settings in ((optimizer.name, optimizer.settings), (schedule.name, schedule.settings)):
+        for name, value in settings.items():
+            parts = JOINED.get(name, (name,))
+            values |= zip([(owner, part) for part in parts], value if isinstance(value, list) else [value], strict=True)
+    values |= {(EVERY, name): getattr(training, name) for name in KNOBS if name != "warmup"}
+    values |= {(EVERY, group(pattern)): value for pattern, value in training.groups.items()}
+    return {**values, (EVERY, "warmup"): schedule.warmup}
