@@ -1,7 +1,7 @@
 """What a trial that is still going on, or was pruned, will come to, as far as finished trials tell."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite, log10
+from math import inf, isfinite, log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,10 +94,10 @@ def lr_ahead(trial: FrozenTrial, step: int) -> float:
 class Forecast:
     """Final heights of a study's trials: as reached, or as a regression on finished trials' curves tells.
 
-    At each evaluation, the final height is a linear function of the height there, of the optimizer, and of how far the
-    learning rate is still to fall, fitted to the trials that finished; all coefficients have normal priors (Bayesian
-    linear regression: Bishop 2006, Pattern Recognition and Machine Learning, 3.3). So a curve is compared with others
-    where those stood in their own schedules, and optimizers learn from each other.
+    At each evaluation, the final height is a linear function of the greatest height so far, of the optimizer, and of
+    how far the learning rate is still to fall, fitted to the trials that finished; all coefficients have normal priors
+    (Bayesian linear regression: Bishop 2006, Pattern Recognition and Machine Learning, 3.3). So a curve is compared
+    with others where those stood in their own schedules, and optimizers learn from each other.
 
     Args:
         trials: of a study; those that did not finish are left out.
@@ -127,6 +127,11 @@ class Forecast:
         """The greatest final height that was reached with this optimizer."""
         return max((self.finals[each.number] for each in self._complete if self._of(each) == optimizer), default=None)
 
+    def leads(self, trial: FrozenTrial, step: int) -> bool:
+        """Whether a trial stands above all finished ones of its optimizer at this step."""
+        own = [each for each in self._complete if self._of(each) == self._of(trial)]
+        return all(self._so_far(trial, step) > self._so_far(each, step) for each in own)
+
     def __call__(self, trial: FrozenTrial) -> Expected | None:
         """What an ended trial came to, or would have come to; None where that cannot be told."""
         if trial.number in self.finals:
@@ -137,7 +142,12 @@ class Forecast:
         return trial.params.get(self._by)
 
     def _features(self, trial: FrozenTrial, step: int) -> list[float]:
-        return [self.height(trial.intermediate_values[step]), lr_ahead(trial, step)]
+        return [self._so_far(trial, step), lr_ahead(trial, step)]
+
+    def _so_far(self, trial: FrozenTrial, step: int) -> float:
+        """The greatest height up to a step: single evaluations, on some of the data, have a noise of their own."""
+        reached = (self.height(value) for at, value in trial.intermediate_values.items() if at <= step)
+        return max(reached, default=-inf)
 
     def _line(self, known: list[FrozenTrial], step: int) -> "_Line":
         finals = np.array([self.finals[each.number] for each in known])

@@ -17,13 +17,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.forecast import OPTIMIZER, Forecast
 
+WARMUP = 20
+"""How many optimizer steps every trial is given: after fewer, even a good learning rate need not show."""
+
 
 class ForecastPruner(BasePruner):
     """Prune a trial that will hardly come to as much as the best of its own optimizer, as far as finished ones tell.
 
     A trial is compared with its own optimizer's alone, so that each one's best is found, and by what it will come to
     rather than by where it stands, so that neither slow starters nor learning rates that fall late are cut off: see
-    `optitune.forecast.Forecast`. While fewer than five trials have finished, nothing is pruned.
+    `optitune.forecast.Forecast`. One that is ahead of all its optimizer's goes on whatever is forecast. While fewer
+    than five trials have finished, nothing is pruned.
 
     It serves in any Optuna study. Where the learning rate changes while a trial goes on, tell it at the trial's start:
     `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` says that up to step 200 the learning rate is still
@@ -32,22 +36,24 @@ class ForecastPruner(BasePruner):
     Args:
         ideal: the value that cannot be passed, such as 1.0 of an accuracy or 0.0 of a loss, where there is one.
         sure: by how many standard deviations the forecast must stay behind.
+        warmup: up to which step no trial is judged.
         by: the parameter that names the optimizer; a study without one is one group.
     """
 
-    def __init__(self, ideal: float | None = None, sure: float = 0.5, by: str = OPTIMIZER) -> None:
+    def __init__(self, ideal: float | None = None, sure: float = 0.5, warmup: int = 0, by: str = OPTIMIZER) -> None:
         self._ideal = ideal
         self._sure = sure
+        self._warmup = warmup
         self._by = by
         self._known: tuple[optuna.Study, int, Forecast] | None = None
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
-        if step is None:
+        if step is None or step <= self._warmup:
             return False
         forecast = self._forecast(study)
         best, expected = forecast.best_of(trial.params.get(self._by)), forecast.at(trial, step)
-        if best is None or expected is None:
+        if best is None or expected is None or forecast.leads(trial, step):
             return False
         return bool(expected.height + self._sure * expected.variance**0.5 < best)
 
@@ -62,7 +68,7 @@ class ForecastPruner(BasePruner):
 
 PRUNERS: Mapping[str, Callable[[int, int, float | None], BasePruner]] = MappingProxyType(
     {
-        "optitune": lambda last, epoch, ideal: ForecastPruner(ideal),
+        "optitune": lambda last, epoch, ideal: ForecastPruner(ideal, warmup=WARMUP),
         "none": lambda last, epoch, ideal: NopPruner(),
         "median": lambda last, epoch, ideal: MedianPruner(),
         "percentile": lambda last, epoch, ideal: PercentilePruner(25.0),

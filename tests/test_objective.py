@@ -387,8 +387,10 @@ def test_a_hopeless_trial_of_a_minimised_metric_is_pruned_and_a_good_one_is_not(
     task, data = squares("mse")
     study = optuna.create_study(direction="minimize", pruner=build_pruner("optitune", 120, 12, ideal=0.0))
     outcomes = []
-    for number, lr_factor in enumerate((0.60, 0.62, 0.64, 0.66, 0.68, 0.1, 0.45)):
-        result, trial = trained(data, MSE, SGD | STEP | {"lr_factor": lr_factor}, study, task=task)
+    for number, lr_factor in enumerate((3.0, 3.5, 4.0, 4.5, 5.0, 2.0, 7.0)):
+        result, trial = trained(
+            data, MSE, SGD | STEP | {"lr_factor": lr_factor, "one_minus_momentum": 1.0}, study, task=task
+        )
         assert trial.number == number
         tell(trial, result)
         outcomes.append(result.outcome)

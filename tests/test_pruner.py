@@ -54,9 +54,23 @@ def test_a_promising_trial_goes_on(value: float) -> None:
     assert not ForecastPruner(1.0).prune(study_of(*complete("sgd", *GOOD)), trial("sgd", {10: value}))
 
 
+def test_one_that_is_ahead_of_all_goes_on_however_little_is_forecast() -> None:
+    # leads that grow, as where the error falls by a factor each epoch: the forecast expects them to shrink
+    curves = [{10: 0.97 + 0.004 * place, 20: 1 - 10.0 ** -(2.5 + 0.5 * place)} for place in range(5)]
+    study = study_of(*complete("sgd", *curves))
+    ahead, between = trial("sgd", {10: 0.9861}), trial("sgd", {10: 0.9859})
+    assert ForecastPruner(1.0).prune(study, between)
+    assert not ForecastPruner(1.0).prune(study, ahead)
+
+
 def test_the_surer_the_forecast_has_to_be_the_less_is_pruned() -> None:
     study, behind = study_of(*complete("sgd", *GOOD)), trial("sgd", {10: 0.89})
     assert [ForecastPruner(1.0, sure=sure).prune(study, behind) for sure in (0.0, 10.0)] == [True, False]
+
+
+def test_nothing_is_judged_up_to_the_end_of_the_warmup() -> None:
+    study, behind = study_of(*complete("sgd", *GOOD)), trial("sgd", {10: 0.5})
+    assert [ForecastPruner(1.0, warmup=steps).prune(study, behind) for steps in (9, 10)] == [True, False]
 
 
 def test_while_fewer_than_five_are_complete_nothing_is_pruned() -> None:
