@@ -164,6 +164,11 @@ class StudySettings(Strict):
                     optimizers.check_installed(optimizers.find(name))
             except UsageError as error:
                 raise ValueError(f"optimizers = {list(self.optimizers)!r}: {error}") from None
+        if self.allocation != "equal" and self.sampler != "optitune":
+            raise ValueError(
+                f"allocation = {self.allocation!r}: only the sampler optitune allocates epochs, not {self.sampler!r}: "
+                "leave out one of them"
+            )
         space = self.space()
         if self.loss not in (None, "cross-entropy") and space.training["label_smoothing"] != Fixed(0.0, SAID):
             raise ValueError(

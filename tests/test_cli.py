@@ -29,6 +29,8 @@ WRONG = [
     ("search --task digits --precision fp16", "precision = 'fp16'"),
     ("search --task digits --sampler grid", "sampler = 'grid'"),
     ("search --task digits --pruner nothing", "pruner = 'nothing'"),
+    ("search --task digits --allocation fair", "allocation = 'fair'"),
+    ("search --task digits --allocation racing --sampler tpe", "only the sampler optitune allocates epochs, not 'tpe'"),
     ("search --task digits --study ../up", "'../up' cannot be a study's name"),
     ("search --task digits --storage nonsense", "--storage is not a database URL"),
     ("search --seeds 3", "No such option"),

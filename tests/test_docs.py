@@ -146,3 +146,12 @@ def test_the_readmes_study_is_a_valid_file(tmp_path: Path) -> None:
     settings, budget = from_file(path)
     assert settings["groups"] == {"fc*": 10.0, "conv1.*": [0.1, 10.0]}
     assert budget == {"trials": 100}
+
+
+def test_the_plain_optuna_script_runs_as_it_stands(tmp_path: Path) -> None:
+    (script,) = blocks("docs/search-quality.md", "python")
+    assert "n_trials=30" in script
+    (tmp_path / "script.py").write_text(script.replace("n_trials=30", "n_trials=12"))
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pruned" in done.stderr

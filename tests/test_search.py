@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import optitune
 from optitune import best, study
 from optitune.cli.main import run
 from optitune.records import best as best_record
@@ -45,7 +47,7 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     code, out, err = command("search", *QUICK, "--trials", "3", "--json")
     document = json.loads(out)
     assert (code, err) == (0, "")
-    keys = {"study", "task", "metric", "storage", "trials", "best", "best_file", "at_the_edge", "seconds"}
+    keys = {"study", "task", "metric", "storage", "trials", "best", "best_file", "allocation", "at_the_edge", "seconds"}
     assert set(document) == keys
     assert document["metric"] == "accuracy"
     assert document["study"] == document["task"] == "digits"
@@ -56,6 +58,28 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     assert (config.trial, config.value) == (document["best"]["number"], document["best"]["value"])
     assert dict(config.configuration.optimizer.settings) == document["best"]["settings"]
     assert config.data_checksum.startswith("sha256:")
+
+
+def test_json_tells_how_the_epochs_were_shared_out(command: Any, tmp_path: Path) -> None:
+    _, out, _ = command("search", *QUICK, "--trials", "3", "--json")
+    shared = json.loads(out)["allocation"]
+    assert (shared["rule"], shared["competing"]) == ("equal", ["sgd", "adam"])
+    assert shared["epochs"] == {"sgd": 2.0, "adam": 1.0}
+    _, out, _ = command("show", "digits", "--json")
+    assert [trial["epochs"] for trial in json.loads(out)["trials"]] == [1.0, 1.0, 1.0]
+    _, out, _ = command("search", *QUICK, "--trials", "3", "--study", "race", "--allocation", "racing", "--json")
+    assert json.loads(out)["allocation"]["rule"] == "racing"
+
+
+def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from optitune.cli.standings import print_result
+
+    places = {"studies_dir": tmp_path, "progress": False}
+    found = optitune.search("digits", trials=2, epochs=1, optimizers=["sgd", "adam"], **places)  # type: ignore[arg-type]
+    print_result(found, tmp_path, None, None)
+    assert "in the race" not in capsys.readouterr().out
+    print_result(replace(found, competing=("adam",)), tmp_path, None, None)
+    assert "no longer in the race, which they would hardly win: sgd" in capsys.readouterr().out
 
 
 def test_a_complete_study_trains_nothing_and_a_higher_target_completes_it(command: Any, tmp_path: Path) -> None:

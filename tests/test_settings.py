@@ -119,6 +119,7 @@ def test_another_precision_is_a_difference() -> None:
         ("schedules", []),
         ("sampler", "best"),
         ("pruner", "all"),
+        ("allocation", "fair"),
         ("precision", "fp16"),
         ("task", 3),
     ],
