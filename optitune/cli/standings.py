@@ -66,7 +66,8 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], m
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer")
     for name in ("finished", "pruned", "diverged", "epochs", f"best {metric}", "lr", "trial"):
-        table.add_column(name, justify="right")
+        # in a narrow terminal headings break, numbers do not
+        table.add_column(name, justify="right", min_width=6)
     for row in standings(records, optimizers):
         leader = row.best
         value = value_format(leader.value, metric) if leader and leader.value is not None else "-"
