@@ -28,6 +28,8 @@ from curve_record import Row, path
 from replay import FAILED, World
 from strategies import STRATEGIES, Strategy
 
+from optitune.allocation import competitors, racing
+
 FULL_TRAININGS = 25
 CHECKPOINTS = 25
 """How many times between the start and the end of a search its state is looked at."""
@@ -51,6 +53,7 @@ class Repeat(Row):
         right: whether its optimizer is the best, or tied with it.
         own: mean over optimizers of the regret of each one's own best complete trial.
         trials: that ended within the budget.
+        dropped: who racing leaves out in the end, or would.
         seconds: of processor time per trial, the search's own.
     """
 
@@ -60,6 +63,7 @@ class Repeat(Row):
     own: list[float]
     trials: int
     seconds: float
+    dropped: tuple[str, ...] = ()
 
 
 @cache
@@ -108,7 +112,11 @@ def repeat(world: World, strategy: Strategy, seed: int) -> Repeat:
     seconds = (time.process_time() - began) / max(1, trials)
     while len(winner) < CHECKPOINTS:
         look()
-    return Repeat(seed=seed, winner=winner, right=right, own=owns, trials=trials, seconds=seconds)
+    dropped: tuple[str, ...] = ()
+    if step.study is not None:
+        kept = racing(competitors(step.study.get_trials(deepcopy=False), best, maximize=True, ideal=1.0))
+        dropped = tuple(name for name in best if name not in kept)
+    return Repeat(seed=seed, winner=winner, right=right, own=owns, trials=trials, seconds=seconds, dropped=dropped)
 
 
 def results(world_name: str, name: str) -> Path:

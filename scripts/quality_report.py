@@ -31,6 +31,7 @@ def at_the_end(repeats: list[Repeat], without_winner: float) -> dict[str, Any]:
         "own": mean_and_error(each.own[-1] for each in repeats),
         "trials": mean_and_error(each.trials for each in repeats)[0],
         "ms": 1_000 * float(np.median([each.seconds for each in repeats])),
+        "dropped": float(np.mean([len(each.dropped) for each in repeats])),
         "repeats": len(repeats),
     }
 
@@ -87,6 +88,11 @@ def report(results: Path) -> dict[str, Any]:
         best = ", ".join(f"{each} {value:.4f}" for each, value in here.best.items())
         fit = ", ".join(f"{each} {value:.4f}" for each, value in here.errors().items())
         print(f"### {name}\n\nbest: {best}\n\nfit: {fit}; one run differs by {here.spread:.4f}\n\n{HEAD}")
+        top = max(here.best, key=lambda each: here.best[each])
+        if race := found.get("optitune-racing"):
+            lost = mean_and_error(top in each.dropped for each in race)
+            print(f"racing: {told[name]['optitune-racing']['dropped']:.1f} optimizers dropped in the end;", end=" ")
+            print(f"{top}, the best, in {100 * lost[0]:.1f} ± {100 * lost[1]:.1f} % of {len(race)}\n")
         print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
         draw(found, DOCS / f"search-quality-{name}.png")
     return told

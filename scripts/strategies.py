@@ -1,7 +1,7 @@
 """The searches that are held against each other on replayed trainings: one row each."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,16 @@ RECORDED = 0.003, 300.0
 
 @dataclass(frozen=True)
 class Step:
-    """A trial that ended: with the epochs that the search had spent by then, and its final value, if it has one."""
+    """A trial that ended: with the epochs that the search had spent by then, and its final value, if it has one.
+
+    Attributes:
+        study: of a search that is one of Optuna's.
+    """
 
     epochs: float
     parameters: Parameters
     value: float | None
+    study: optuna.Study | None = field(default=None, compare=False)
 
 
 Strategy = Callable[[World, float, int], Iterator[Step]]
@@ -118,7 +123,7 @@ def optuna_search(
                     trial.report(value, world.rungs)
             study.tell(trial, value, state)
             spent += at / every
-            yield Step(spent, parameters, value)
+            yield Step(spent, parameters, value, study)
 
     return run
 
