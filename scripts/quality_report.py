@@ -87,12 +87,13 @@ def report(results: Path) -> dict[str, Any]:
         told[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
         best = ", ".join(f"{each} {value:.4f}" for each, value in here.best.items())
         fit = ", ".join(f"{each} {value:.4f}" for each, value in here.errors().items())
-        print(f"### {name}\n\nbest: {best}\n\nfit: {fit}; one run differs by {here.spread:.4f}\n\n{HEAD}")
+        print(f"### {name}\n\nbest: {best}\n\nfit: {fit}; one run differs by {here.spread:.4f}\n")
         top = max(here.best, key=lambda each: here.best[each])
         if race := found.get("optitune-racing"):
             lost = mean_and_error(top in each.dropped for each in race)
             print(f"racing: {told[name]['optitune-racing']['dropped']:.1f} optimizers dropped in the end;", end=" ")
             print(f"{top}, the best, in {100 * lost[0]:.1f} ± {100 * lost[1]:.1f} % of {len(race)}\n")
+        print(HEAD)
         print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
         draw(found, DOCS / f"search-quality-{name}.png")
     return told
