@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-HANG_S = 300
+HANG_S = 900
 """No command of these tests takes nearly as long; it only keeps a hang from lasting for ever."""
 
 MISSING = "{what} is missing: install the Debian package '{package}' (scripts/ci_services.sh does)"
