@@ -233,11 +233,14 @@ class Desk:
         with self._turn():
             trials = self.study.get_trials(deepcopy=False)
             taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
-            for frozen in (trial for trial in trials if trial.state == TrialState.RUNNING):
-                if self._left_behind(frozen):
-                    trial = Trial(self.study, frozen._trial_id)
-                    trial.set_user_attr(OWNER, self.owner.name())
-                    return trial, frozen
+            for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
+                if self._left_behind(running):
+                    # its owner may have ended it, and then itself, since the trials were read
+                    frozen = self.study._storage.get_trial(running._trial_id)
+                    if frozen.state == TrialState.RUNNING:
+                        trial = Trial(self.study, frozen._trial_id)
+                        trial.set_user_attr(OWNER, self.owner.name())
+                        return trial, frozen
                 taken += 1
             if taken >= self.target:
                 return None

@@ -1,5 +1,6 @@
 """Small data, networks and settings that several test files share."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional
 
 from optitune import optimizers, schedules
 from optitune.best import BestConfig
+from optitune.cli.main import run
 from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.models import Cnn
@@ -27,6 +29,21 @@ settings.load_profile("optitune")
 def one_thread() -> None:
     """Sums in another order are other sums: what is bit-equal is so for one number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Run a command line: exit code, stdout, stderr. A test that fails shows what its commands told."""
+    told: list[str] = []
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run([*words])
+        printed = capsys.readouterr()
+        told.append(printed.err)
+        return code, printed.out, printed.err
+
+    yield call
+    print(*told, file=sys.stderr)
 
 
 @pytest.fixture(scope="session")

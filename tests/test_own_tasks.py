@@ -146,7 +146,7 @@ SEARCH = ("search", "--task", "flowers.py:wine", "--optimizers", "sgd", "--epoch
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Any) -> Any:
     """Commands in a folder with a copy of the tasks, which may be changed: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -158,9 +158,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         # a command that is a process of its own would import the file anew
         for name in [name for name in sys.modules if name.endswith("flowers")]:
             del sys.modules[name]
-        code = run([*words])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        result: tuple[int, str, str] = run_command(*words)
+        return result
 
     return call
 

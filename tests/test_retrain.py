@@ -38,11 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(folder: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def command(folder: Path, run_command: Any) -> Any:
     def call(*words: str) -> tuple[int, str, str]:
-        code = run([*words, "--studies-dir", str(folder)])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        result: tuple[int, str, str] = run_command(*words, "--studies-dir", str(folder))
+        return result
 
     return call
 

@@ -19,14 +19,13 @@ QUICK = ("--task", "digits", "--epochs", "1", "--optimizers", "sgd,adam")
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+def command(run_command: Any, tmp_path: Path) -> Any:
     """Run a command in a studies folder of its own: exit code, stdout, stderr."""
 
     def call(*words: str) -> tuple[int, str, str]:
         places = [] if words[0] in ("optimizers", "tasks") else ["--studies-dir", str(tmp_path / "studies")]
-        code = run([*words, *places])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        result: tuple[int, str, str] = run_command(*words, *places)
+        return result
 
     return call
 

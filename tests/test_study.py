@@ -127,6 +127,19 @@ def test_trials_are_handed_out_up_to_the_target(desk: Callable[..., study.Desk])
     assert own.finished() == 3
 
 
+def test_a_trial_that_its_worker_ended_just_now_is_not_taken_again(
+    desk: Callable[..., study.Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = desk(1), desk(1)
+    taken = other.take()
+    assert taken is not None
+    before = own.study.get_trials()
+    finish(other, taken)
+    other.owner.release()
+    monkeypatch.setattr(own.study, "get_trials", lambda **_: before)
+    assert own.take() is None
+
+
 def test_running_trials_of_living_workers_count_and_are_left_alone(desk: Callable[..., study.Desk]) -> None:
     one, other = desk(2), desk(2)
     first, second = one.take(), other.take()
