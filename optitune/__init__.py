@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optitune.api import Objective, retrain, search
+    from optitune.api import Objective, compare, retrain, search
     from optitune.metrics import Metric
     from optitune.pruner import ForecastPruner
     from optitune.sampler import FairSampler
     from optitune.tasks import Task
 
-__all__ = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "retrain", "search"]
+__all__ = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "compare", "retrain", "search"]
 
 _PLACES = {
     "FairSampler": "optitune.sampler",
@@ -17,6 +17,7 @@ _PLACES = {
     "Metric": "optitune.metrics",
     "Objective": "optitune.api",
     "Task": "optitune.tasks",
+    "compare": "optitune.api",
     "retrain": "optitune.api",
     "search": "optitune.api",
 }

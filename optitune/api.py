@@ -10,7 +10,7 @@ A task may be an object, the name of a built-in one, or `FILE.py:FUNCTION`. Work
 they take the task's functions along, wherever those were defined.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import retraining, searching, task_data, tasks
+from optitune import comparing, retraining, searching, task_data, tasks
 from optitune import study as studies
-from optitune.cli.choose import choose
+from optitune.cli.choose import choose, choose_study
+from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.errors import UsageError
@@ -32,6 +33,7 @@ from optitune.objective import run_trial
 from optitune.preflight import check
 from optitune.search_worker import pruner_of, sampler_of
 from optitune.settings import StudySettings, checked_study_name
+from optitune.storage import open_storage
 from optitune.tasks import Task
 from optitune.validation import validated
 from optitune.workers import warm_up
@@ -161,6 +163,77 @@ def retrain(
         task=own,
     )
     return retraining.retrain(request, retrain_view(quiet=not progress))
+
+
+def compare(
+    task: Task | str,
+    *,
+    study: str | None = None,
+    optimizers: Sequence[str] | None = None,
+    epochs: int | None = None,
+    max_runs: int = comparing.MOST_RUNS,
+    timeout: float | None = None,
+    epsilon: float | None = None,
+    target: float | None = None,
+    sensitivity: int = comparing.SENSITIVITY,
+    seed: int = 0,
+    studies_dir: str | Path = "studies",
+    storage: str | None = None,
+    data_dir: str | Path | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> comparing.Result:
+    """Train the best configuration of each optimizer again on fresh seeds, as `optitune compare` does.
+
+    Args:
+        task: what to train; the same as that of the study.
+        optimizers: whom to compare; None for all that have a complete trial.
+        epochs: of a run; None for the search's.
+        max_runs: how many runs there may be in all.
+        timeout: seconds after which no further run is begun.
+        epsilon: what difference of the metric does not matter.
+        target: of the metric, whose time is told.
+        sensitivity: in how many rounds those still in are trained with other settings too.
+
+    Raises:
+        UsageError: there is no such study, or task, data and configurations do not fit each other.
+        OptituneError: there is nothing to compare, every finalist diverges, or data or files cannot be had.
+        Interrupted: the user stopped it; finished runs are kept.
+    """
+    own, source, name = _parted(task, study)
+    _begin(workers)
+    home = choose_study(name, Path(studies_dir), storage)
+    _fits(home, source)
+    request = comparing.Request(
+        home=home,
+        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
+        workers=workers,
+        device=device,
+        optimizers=None if optimizers is None else tuple(optimizers),
+        epochs=epochs,
+        max_runs=max_runs,
+        timeout=timeout,
+        epsilon=epsilon,
+        target=target,
+        sensitivity=sensitivity,
+        seed=seed,
+        task=own,
+    )
+    return comparing.compare(request, compare_view(quiet=not progress))
+
+
+def _fits(home: studies.Home, source: str) -> None:
+    """Hold a task against the study it is used in.
+
+    Raises:
+        UsageError: the study is of another one.
+    """
+    trained = studies.stored_settings(studies.find(open_storage(home.url, create=False), home.name))["task"]
+    if trained != source:
+        raise UsageError(
+            f"study '{home.name}' trains '{trained}', not '{source}': give its own task, or name another study"
+        )
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

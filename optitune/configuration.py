@@ -206,3 +206,8 @@ class Configuration(Strict):
         """The same with its schedule stretched over `ratio` times as many epochs."""
         settings = schedules.find(self.schedule.name).stretched(dict(self.schedule.settings), ratio)
         return self.model_copy(update={"schedule": self.schedule.model_copy(update={"settings": settings})})
+
+    def with_lr(self, lr: float) -> "Configuration":
+        """The same with another learning rate."""
+        settings = {**self.optimizer.settings, "lr": lr}
+        return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"settings": settings})})

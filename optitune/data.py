@@ -211,6 +211,22 @@ def split(targets: Tensor | None, total: int, validation: int, seed: int = SPLIT
     return torch.from_numpy(train), torch.from_numpy(held_out)
 
 
+def rotated(total: int, training: int, held_out: int, number: int) -> tuple[Tensor, Tensor]:
+    """Places for one round of several, each of which holds out others.
+
+    Args:
+        total: how many places there are, in a random order.
+        training: how many to train on: those that follow the ones held out, in a circle.
+        held_out: how many to hold out.
+        number: of the round, from 0.
+
+    Returns:
+        (training places, places held out), int64, disjoint.
+    """
+    order = (torch.arange(held_out + training) + number * held_out) % total
+    return order[held_out:], order[:held_out]
+
+
 def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write examples, by the name of their part, where worker processes find them; of streamed ones, their places.
 

@@ -56,12 +56,14 @@ class Evaluation:
         loss: mean over them.
         value: of the task's metric.
         predicted: the class answered for each, int64; None where there are no classes.
+        each: the metric of each, (n,); None where it is no mean over examples.
     """
 
     loss: float
     value: float
     examples: int
     predicted: Tensor | None
+    each: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Plan:
         judge: the loss that evaluations tell, where that is another one, such as without label smoothing.
         metric: what evaluations tell beside the loss.
         evaluations: how often an epoch is interrupted to evaluate, its end included.
+        quick: how many examples evaluations before the last one judge on.
     """
 
     configuration: Configuration
@@ -106,6 +109,7 @@ class Plan:
     precision: Precision
     evaluations: int = 1
     judge: Loss | None = None
+    quick: int = QUICK_EXAMPLES
 
 
 def batches(examples: int, batch_size: int) -> int:
@@ -297,7 +301,7 @@ class Training:
         if self.validation is None:
             return None
         whole = done >= self.plan.epochs
-        examples = self.validation if whole else self.validation.take(slice(0, QUICK_EXAMPLES))
+        examples = self.validation if whole else self.validation.take(slice(0, self.plan.quick))
         plan = self.plan
         found = evaluate(self.model, examples, plan.judge or plan.loss, plan.metric, plan.precision)
         if not isfinite(found.loss):
@@ -340,8 +344,7 @@ def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, preci
     model.eval()
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
-    value = torch.zeros((), dtype=torch.float64, device=device)
-    predicted, answers, truths = [], [], []
+    predicted, answers, truths, each = [], [], [], []
     batch = max(1, min(EVALUATION_BATCH.get(device.type, 1_000), EVALUATION_NUMBERS // max(1, examples.numbers)))
     for inputs, targets in examples.in_turn(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -351,15 +354,16 @@ def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, preci
         if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
             predicted.append(outputs.argmax(1))
         if metric.each and metric.function is not None:
-            value += metric.function(outputs, targets).sum()  # type: ignore[union-attr]
+            each.append(metric.function(outputs, targets))
         elif metric.function is not None:
             answers.append(outputs)
             truths.append(targets)
     mean = total.item() / len(examples)
+    values = torch.cat(each) if each else None  # type: ignore[arg-type]
     if metric.function is None:
         judged = mean
-    elif metric.each:
-        judged = value.item() / len(examples)
+    elif values is not None:
+        judged = values.double().sum().item() / len(examples)
     else:
         judged = float(metric.function(torch.cat(answers), torch.cat(truths)))
-    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None)
+    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None, values)

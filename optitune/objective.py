@@ -64,9 +64,9 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Container[
     return Result(before.user_attrs[study.OUTCOME], final, reason, 0.0, 0.0)
 
 
-def evaluations_per_epoch(train_examples: int, validation_examples: int) -> int:
+def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: int = QUICK_EXAMPLES) -> int:
     """How often to evaluate in an epoch: less often on few examples, so that it takes little of the time."""
-    judged = min(QUICK_EXAMPLES, validation_examples)
+    judged = min(quick, validation_examples)
     return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
 
 

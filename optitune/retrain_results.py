@@ -2,24 +2,30 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from optitune import checkpoint, study
 from optitune.configuration import Configuration
-from optitune.data import Part
+from optitune.data import Examples, Part
+from optitune.errors import OptituneError
 from optitune.figures import training_curves
-from optitune.files import replacing, write_text
+from optitune.files import explained, replacing, write_text
 from optitune.metrics import Metric
 from optitune.records import EpochRecord, SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.validation import Strict
+
+MISTAKES = "mistakes.safetensors"
+"""The worst mistakes of the first seed's network, beside its results."""
+
+MOST_MISTAKES = 16
 
 
 class FullPlan(Strict):
@@ -70,6 +76,102 @@ def confusion(test: Part, answers: Tensor | None) -> tuple[tuple[int, ...], ...]
     return tuple(tuple(int(count) for count in row) for row in matrix)
 
 
+@dataclass(frozen=True)
+class Mistakes:
+    """Images that a network answered wrong, the most confident mistake first.
+
+    Attributes:
+        images: (n, channels, height, width), bytes.
+        white: the value of a full pixel.
+        truths: their classes.
+        answers: what they were taken for.
+    """
+
+    images: Tensor
+    white: float
+    truths: tuple[int, ...]
+    answers: tuple[int, ...]
+
+
+@torch.inference_mode()
+def worst_mistakes(model: nn.Module, test: Part, answers: Tensor | None, precision: Precision) -> Mistakes | None:
+    """The mistakes whose answer is furthest above the true class; None where the examples are no images, or all right.
+
+    Args:
+        model: judges, on the device of `test`.
+        answers: the class that it answered for each example.
+    """
+    if answers is None or not isinstance(test, Examples) or test.white is None or test.inputs.ndim != 4:
+        return None
+    wrong = (answers != test.targets).nonzero().flatten()
+    if not len(wrong):
+        return None
+    apart = []
+    for places in torch.split(wrong, 250):
+        inputs, truths = test.batch(places)
+        with torch.autocast(places.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs = model(inputs)
+        rows = torch.arange(len(places), device=places.device)
+        apart.append(outputs[rows, answers[places]].float() - outputs[rows, truths].float())
+    worst = wrong[torch.cat(apart).argsort(descending=True, stable=True)[:MOST_MISTAKES]]
+    shown = test.take(worst)
+    return Mistakes(shown.inputs, test.white, tuple(shown.targets.tolist()), tuple(answers[worst].tolist()))
+
+
+def save_mistakes(found: Mistakes, path: Path) -> None:
+    """Write them, all of them or nothing.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    checkpoint.save(vars(found), path)
+
+
+def load_mistakes(path: Path) -> Mistakes | None:
+    """What `save_mistakes` wrote; None where there is nothing that can be read."""
+    try:
+        return Mistakes(**checkpoint.load(path)) if path.exists() else None
+    except (OptituneError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What is in a folder of results.
+
+    Attributes:
+        trial: of the search that the configuration comes from.
+    """
+
+    plan: FullPlan
+    trial: int | None
+    metric: str
+    value: Summary
+    loss: Summary
+    seeds: tuple[SeedResult, ...]
+    versions: dict[str, str]
+
+
+def load(folder: Path) -> Tested | None:
+    """The results in a folder; None where there are none, or none of this version."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        value, loss = (
+            Summary(**{**metrics[key], "each": tuple(metrics[key]["each"])}) for key in ("test_value", "test_loss")
+        )
+        return Tested(
+            plan=FullPlan.model_validate_json(json.dumps(metrics["plan"])),
+            trial=metrics.get("trial"),
+            metric=metrics["metric"],
+            value=value,
+            loss=loss,
+            seeds=tuple(_result_from(row) for row in metrics["runs"]),
+            versions=dict(metrics["versions"]),
+        )
+    except (OSError, ValueError, ValidationError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:
     """Test metric and test loss over the seeds."""
     value = summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest)
@@ -79,7 +181,7 @@ def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary
 def write(
     folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
 ) -> None:
-    """Weights, picture, and last the metrics, whose presence says that all is there."""
+    """Weights, pictures, and last the metrics, whose presence says that all is there."""
     weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
     told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
     with replacing(folder / "model.safetensors") as scratch:
@@ -91,6 +193,9 @@ def write(
     training_curves(
         [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
     )
+    if (partial / MISTAKES).exists():
+        with explained(folder / MISTAKES):
+            (partial / MISTAKES).replace(folder / MISTAKES)
     metrics = {
         **about,
         "plan": plan.model_dump(mode="json"),

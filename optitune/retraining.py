@@ -22,7 +22,17 @@ from optitune.files import aside, explained, make_folder, write_text
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
 from optitune.preflight import check_configuration
 from optitune.records import EpochRecord, SeedResult, Summary
-from optitune.retrain_results import FullPlan, confusion, finished_seeds, seed_result, summaries, write
+from optitune.retrain_results import (
+    MISTAKES,
+    FullPlan,
+    confusion,
+    finished_seeds,
+    save_mistakes,
+    seed_result,
+    summaries,
+    worst_mistakes,
+    write,
+)
 from optitune.study import Home
 from optitune.workers import Channel, Event, Pool, auto
 
@@ -165,7 +175,7 @@ def retrain(request: Request, view: View) -> Result:
         seconds = round(time.monotonic() - began, 3)
         return Result(request.name, plan, task.judge.name, value, loss, folder, seconds, trained, other_data)
 
-    with _alone(folder):
+    with alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
@@ -179,7 +189,7 @@ def retrain(request: Request, view: View) -> Result:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Let one process at a time work on the results in `folder`.
 
     Raises:
@@ -278,6 +288,9 @@ def work(
             epochs=tuple(epochs),
             confusion_matrix=confusion(test, evaluation.predicted),
         )
+        mistakes = worst_mistakes(model, test, evaluation.predicted, plan.precision) if number == 0 else None
+        if mistakes is not None:
+            save_mistakes(mistakes, partial / MISTAKES)
         document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
         write_text(partial / f"seed-{number}.json", json.dumps(document))
         channel.send("finished", seed=number, value=evaluation.value)

@@ -1,10 +1,12 @@
 """From settings to Optuna's parameters and back: what a trial is asked for, and the configuration that it makes."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FixedTrial
 
 from optitune import schedules, search_space
 from optitune.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
@@ -98,6 +100,18 @@ def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
                 drawn[parameter] = _encoded(value, ranges[place], _unit(space.rows[first.optimizer], parameter))
         parameters.append(drawn)
     return parameters
+
+
+def known_good(settings: StudySettings) -> dict[str, Configuration]:
+    """The first known-good configuration of each optimizer."""
+    found: dict[str, Configuration] = {}
+    for parameters in first_parameters(settings):
+        with warnings.catch_warnings():
+            # of a range that was narrowed, known-good settings may lie outside
+            warnings.simplefilter("ignore")
+            configuration = suggest(FixedTrial(parameters), settings, settings.space())  # type: ignore[arg-type]
+        found.setdefault(configuration.optimizer.name, configuration)
+    return found
 
 
 class _Asked:

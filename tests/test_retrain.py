@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from optitune import best, datasets, retraining, study
 from optitune.cli.main import run
 from optitune.records import summarise
+from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.tasks import TASKS
 
 
@@ -80,8 +81,20 @@ def test_the_weights_are_the_first_seeds_and_give_its_test_value(folder: Path) -
 
 def test_the_folder_holds_the_results_and_nothing_half_done(folder: Path) -> None:
     names = sorted(path.name for path in (folder / "digits" / "retrain" / "best").iterdir())
-    assert names == ["curves.png", "metrics.json", "model.safetensors"]
+    assert names == ["curves.png", "metrics.json", "mistakes.safetensors", "model.safetensors"]
     assert (folder / "digits" / "retrain" / "best" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_worst_mistakes_of_the_first_seed_are_kept(folder: Path) -> None:
+    kept = load_mistakes(folder / "digits" / "retrain" / "best" / MISTAKES)
+    assert kept is not None
+    matrix = torch.tensor(results(folder)["runs"][0]["confusion_matrix"])
+    assert len(kept.truths) == min(MOST_MISTAKES, int(matrix.sum() - matrix.trace()))
+    assert kept.images.shape == (len(kept.truths), 1, 8, 8)
+    assert all(matrix[true, said] > 0 for true, said in zip(kept.truths, kept.answers, strict=True))
+    found = load(folder / "digits" / "retrain" / "best")
+    assert found is not None
+    assert [seed.test_value for seed in found.seeds] == list(found.value.each)
 
 
 def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> None:

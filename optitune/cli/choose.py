@@ -8,8 +8,10 @@ import optuna
 
 from optitune import best, study
 from optitune.best import BestConfig
+from optitune.comparison_results import FOLDER, winner
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.records import best as best_record
+from optitune.records import standings
 from optitune.searching import best_config
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, shown
@@ -20,13 +22,27 @@ from optitune.study import Home
 class Chosen:
     """A configuration, the name that its results go by, and the study it belongs to.
 
-    `edited` says that its trial in the study had other settings, so that its value is not theirs.
+    `edited` says that its trial in the study had other settings, so that its value is not theirs; `compared`, that it
+    is what the study's comparison says to take.
     """
 
     name: str
     config: BestConfig
     home: Home
     edited: bool = False
+    compared: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a user should know of it; empty where there is nothing to say."""
+        if self.compared:
+            found = self.config
+            return (
+                f"best is what the comparison says to take: {found.configuration.optimizer.name}, trial {found.trial}"
+            )
+        if self.edited:
+            return "best.toml was edited; the value it tells is that of its trial before"
+        return ""
 
 
 def study_names(studies_dir: Path, storage: str | None) -> list[str]:
@@ -91,8 +107,14 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         path = home.folder / "best.toml"
         config = best.load(path, "") if path.exists() else _best_of(home, opened)
         best.check_task(config, home.name, settings["task"], path)
-        found = next((row.configuration for row in study.records(opened) if row.number == config.trial), None)
-        return Chosen("best", config, home, edited=found != config.configuration)
+        records = study.records(opened)
+        found = next((row.configuration for row in records if row.number == config.trial), None)
+        edited = found != config.configuration
+        leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
+        taken = winner(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
+        if taken is not None and not edited:
+            return Chosen("best", best_config(home, opened, study.record(opened, taken)), home, compared=True)
+        return Chosen("best", config, home, edited=edited)
     return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)
 
 

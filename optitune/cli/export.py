@@ -29,6 +29,6 @@ def export(what: str, form: str, study: str | None, studies_dir: Path, storage: 
     from optitune.export import export as exported
 
     chosen = choose(what, study, studies_dir, storage)
-    if chosen.edited:
-        click.echo("note: best.toml was edited; the accuracy it tells is that of its trial before", err=True)
+    if chosen.note:
+        click.echo(f"note: {chosen.note}", err=True)
     click.echo(exported(chosen.config, form))

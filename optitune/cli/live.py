@@ -23,12 +23,14 @@ class Silent:
 
     def show(self, *args: Any) -> None: ...
 
+    def judged(self, *args: Any) -> None: ...
+
     def tick(self) -> None: ...
 
     def end(self) -> None: ...
 
 
-class _Screen:
+class Screen:
     """A block of the terminal that is drawn anew a few times a second."""
 
     def __init__(self, console: Console, draw: Callable[[], RenderableType]) -> None:
@@ -46,7 +48,7 @@ class _Screen:
             self._live.stop()
 
 
-def _bar(console: Console, what: str) -> Progress:
+def bar(console: Console, what: str) -> Progress:
     left = TextColumn("{task.fields[left]}")
     return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), left, console=console)
 
@@ -56,7 +58,7 @@ class LiveSearch:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._screen = _Screen(console, self._draw)
+        self._screen = Screen(console, self._draw)
         self._doing: dict[int, str] = {}
 
     def begin(
@@ -67,7 +69,7 @@ class LiveSearch:
         self._before = counts(records)["finished"]
         self._began = time.monotonic()
         self._console.print(f"[bold]{name}[/bold]: {_about(settings, target, workers)}", highlight=False)
-        self._progress = _bar(self._console, "trials")
+        self._progress = bar(self._console, "trials")
         self._bar = self._progress.add_task("", total=target, completed=self._before, left="")
         self._screen.begin()
 
@@ -98,7 +100,7 @@ class LiveSearch:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        doing = _dim([text for _, text in sorted(self._doing.items())])
+        doing = dim([text for _, text in sorted(self._doing.items())])
         return Group(self._standings, *doing, self._progress)
 
 
@@ -154,7 +156,7 @@ class LiveRetrain:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._screen = _Screen(console, self._draw)
+        self._screen = Screen(console, self._draw)
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
@@ -163,7 +165,7 @@ class LiveRetrain:
         self._total = plan.epochs * len(plan.seeds)
         self._began = time.monotonic()
         self._console.print(_about_plan(plan, workers), highlight=False)
-        self._progress = _bar(self._console, "epochs")
+        self._progress = bar(self._console, "epochs")
         self._bar = self._progress.add_task("", total=self._total, left="")
         self._screen.begin()
 
@@ -185,7 +187,7 @@ class LiveRetrain:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        return Group(*_dim([text for _, text in sorted(self._seeds.items())]), self._progress)
+        return Group(*dim([text for _, text in sorted(self._seeds.items())]), self._progress)
 
 
 MOST_LINES = 20
@@ -234,7 +236,7 @@ def _about_plan(plan: FullPlan, workers: int) -> str:
     return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {_many(workers, 'worker')}"
 
 
-def _dim(lines: list[str]) -> list[Text]:
+def dim(lines: list[str]) -> list[Text]:
     """What the workers do now, a line each."""
     return [Text(line, style="dim") for line in lines or ["starting workers ..."]]
 

@@ -15,7 +15,9 @@ from optitune.errors import OptituneError
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
+    "compare": ("optitune.cli.compare", "Which optimizer, and how sure: train the best of each again on fresh seeds."),
     "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
+    "report": ("optitune.cli.report", "Write a page: which optimizer, how sure, and why."),
     "show": ("optitune.cli.show", "Show a study: settings, standings, best configuration."),
     "studies": ("optitune.cli.show", "List the studies."),
     "init": ("optitune.cli.init", "Write a commented file that describes a study."),

@@ -130,7 +130,13 @@ output = together(
 )
 
 
-WORKER_MODULES = ("optitune.search_worker", "optitune.retraining", "optitune.pooling_kernels", "torch._dynamo")
+WORKER_MODULES = (
+    "optitune.search_worker",
+    "optitune.retraining",
+    "optitune.comparison_worker",
+    "optitune.pooling_kernels",
+    "torch._dynamo",
+)
 """What worker processes need; torch's optimizers import torch's compiler at their first step."""
 
 

@@ -78,6 +78,8 @@ def retrain(
         device=device,
         precision=precision,
     )
+    if chosen.note and not (quiet or as_json):
+        click.echo(f"note: {chosen.note}", err=True)
     result = run_retrain(request, retrain_view(quiet=quiet or as_json))
     if result.other_data:
         click.echo(

@@ -77,6 +77,9 @@ def _default(key: str) -> str:
 @click.option(
     "--seed", type=AtLeast(0), help="With --workers 1, the same seed gives the same study." + _default("seed")
 )
+@click.option(
+    "--then-compare", is_flag=True, help="Then 'optitune compare' it: train the best of each optimizer again."
+)
 @output
 def search(
     trials: int | None,
@@ -88,6 +91,7 @@ def search(
     workers: int | None,
     device: str,
     assignments: tuple[str, ...],
+    then_compare: bool,
     as_json: bool,
     quiet: bool,
     **flags: Any,
@@ -124,7 +128,16 @@ def search(
         device=device,
     )
     result = run_search(request, search_view(quiet=quiet or as_json))
+    if not as_json:
+        print_result(result, studies_dir, storage, data_dir, next_steps=not then_compare)
+    document = result.document()
+    if then_compare:
+        from optitune.cli.compare import compared
+        from optitune.comparing import Request as ComparisonRequest
+
+        again = ComparisonRequest(
+            home=request.home, data_dir=request.data_dir, workers=workers, device=device, task=request.task
+        )
+        document["comparison"] = compared(again, studies_dir, storage, data_dir, as_json, quiet)
     if as_json:
-        print_json(result.document())
-    else:
-        print_result(result, studies_dir, storage, data_dir)
+        print_json(document)

@@ -78,12 +78,12 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], m
     return table
 
 
-def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path | None, study: str) -> str:
+def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path | None, study: str = "") -> str:
     """A command with the options that lead it to the same study.
 
     A storage URL may hold a password, so its place is only named.
     """
-    words = ["optitune", *command.split(), "--study", study]
+    words = ["optitune", *command.split(), *(["--study", study] if study else [])]
     if studies_dir != Path("studies"):
         words += ["--studies-dir", str(studies_dir)]
     if data_dir is not None:
@@ -91,8 +91,10 @@ def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path |
     return shlex.join(words) + (" --storage URL" if storage else "")
 
 
-def print_result(result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
-    """The end of a search: standings, the best configuration, and the next two commands."""
+def print_result(
+    result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
+) -> None:
+    """The end of a search: standings, the best configuration, and the next commands."""
     console = Console(highlight=False, soft_wrap=True)
     number = counts(result.records)
     if result.trained == 0:
@@ -124,7 +126,10 @@ def print_result(result: Result, studies_dir: Path, storage: str | None, data_di
     console.print(f"  saved in {result.best_file}")
     if result.set_aside is not None:
         console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
+    if not next_steps:
+        return
     console.print("\nnext:")
+    console.print("  " + typed(f"compare {result.name}", studies_dir, storage, data_dir), markup=False)
     console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
     console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
 

@@ -1,0 +1,127 @@
+"""`optitune compare`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import (
+    WORKER_MODULES,
+    AtLeast,
+    Duration,
+    Names,
+    data_folder,
+    data_place,
+    machine,
+    output,
+    study_places,
+    together,
+)
+
+effort = together(
+    click.option(
+        "--max-runs",
+        type=AtLeast(1),
+        default=100,
+        show_default=True,
+        help="Runs of finalists in all; a comparison that goes on counts those it has.",
+    ),
+    click.option(
+        "--epsilon",
+        type=float,
+        help="What difference does not matter.  [default: 0.001 of accuracy and r2, else 1 % of the best value]",
+    ),
+)
+"""How far a comparison goes."""
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option("--optimizers", type=Names(), help="Whom to compare.  [default: all with a complete trial]")
+@click.option(
+    "--epochs", type=AtLeast(1), help="Length of a run, its schedule stretched to it.  [default: the search's]"
+)
+@effort
+@click.option("--timeout", type=Duration(), help="Begin no further run after this time, such as 90s, 10m or 2h.")
+@click.option(
+    "--target", type=float, help="Of the metric: tell how soon it is reached.  [default: what the weakest still in has]"
+)
+@click.option(
+    "--sensitivity",
+    type=AtLeast(0),
+    default=2,
+    show_default=True,
+    help="In how many rounds those still in are also trained with half the lr, twice the lr and their known-good "
+    "settings. Not counted by --max-runs.",
+)
+@study_places
+@data_place
+@machine
+@click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other runs.")
+@output
+def compare(
+    study: str | None,
+    optimizers: tuple[str, ...] | None,
+    epochs: int | None,
+    max_runs: int,
+    epsilon: float | None,
+    timeout: float | None,
+    target: float | None,
+    sensitivity: int,
+    studies_dir: Path,
+    storage: str | None,
+    data_dir: Path | None,
+    workers: int | None,
+    device: str,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Which optimizer, and how sure: train each one's best configuration again on fresh seeds.
+
+    Goes on in rounds. A round trains every optimizer that may still be best from one new seed and judges it on
+    examples that neither its training nor the search has used. It ends when one is better than all others, when those
+    left are equal for practical purposes, or when --max-runs or --timeout is spent. Stopped half-way, the same command
+    goes on; with a higher --max-runs, a finished one does. Writes studies/STUDY/compare/.
+    """
+    from optitune.workers import warm_up
+
+    warm_up(*WORKER_MODULES)
+    from optitune.cli.choose import choose_study
+    from optitune.comparing import Request
+
+    request = Request(
+        home=choose_study(study, studies_dir, storage),
+        optimizers=optimizers,
+        epochs=epochs,
+        max_runs=max_runs,
+        timeout=timeout,
+        epsilon=epsilon,
+        target=target,
+        sensitivity=sensitivity,
+        seed=seed,
+        data_dir=data_folder(data_dir),
+        workers=workers,
+        device=device,
+    )
+    document = compared(request, studies_dir, storage, data_dir, as_json, quiet)
+    if as_json:
+        print_json(document)
+
+
+def compared(
+    request: Any, studies_dir: Path, storage: str | None, data_dir: Path | None, as_json: bool, quiet: bool
+) -> dict[str, Any]:
+    """Compare, print what came of it unless it is to be JSON, and give that JSON."""
+    from optitune.cli.compare_view import compare_view, print_comparison
+    from optitune.comparing import compare as run_compare
+
+    result = run_compare(request, compare_view(quiet=quiet or as_json))
+    if result.other_data:
+        click.echo(
+            "note: the data are not those that the configurations were found on (their checksums differ)", err=True
+        )
+    if not as_json:
+        print_comparison(result, studies_dir, storage, data_dir)
+    return result.document()

@@ -1,0 +1,228 @@
+"""A comparison on the terminal: while it runs, and what came of it."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from optitune.cli.live import Screen, Silent, bar, dim
+from optitune.cli.standings import duration, typed
+from optitune.comparing import Result
+from optitune.comparison import ITSELF, Key, Plan
+from optitune.comparison_results import Comparison
+from optitune.costs import Change, Cost
+from optitune.verdict import Difference, Place
+from optitune.wording import Unit
+from optitune.workers import Event
+
+
+def _value(place: Place, unit: Unit) -> str:
+    value = place.value
+    if value is None:
+        return "-"
+    if value.low is None or value.high is None:
+        return unit.bare(value.mean)
+    return f"{unit.bare(value.mean)} ({unit.bare(value.low)} to {unit.bare(value.high)})"
+
+
+def _between(apart: Difference, unit: Unit) -> str:
+    return f"{unit.signed(apart.low, bare=True)} to {unit.signed(apart.high, bare=True)}"
+
+
+def _relation(place: Place, leader: str) -> str:
+    if place.optimizer == leader:
+        return "leads"
+    if place.diverged:
+        return f"out: diverged in {place.diverged}"
+    if place.to_leader is None:
+        return "-"
+    return "worse" if place.out else place.to_leader.relation
+
+
+def verdict_table(found: Comparison) -> Table:
+    """One row per finalist, the leader first."""
+    unit, verdict = Unit(found.plan.metric), found.verdict
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("optimizer")
+    for name in ("runs", unit.heading, "P(best)", f"than {verdict.leader}, {unit.points}", ""):
+        table.add_column(name, justify="left" if not name else "right")
+    for place in verdict.places:
+        runs = len(place.value.each) if place.value else 0
+        apart = place.to_leader
+        table.add_row(
+            place.optimizer,
+            str(runs + place.diverged),
+            _value(place, unit),
+            f"{place.best:.2f}",
+            _between(apart, unit) if apart is not None and apart.rounds > 3 else "",
+            _relation(place, verdict.leader),
+        )
+    return table
+
+
+def costs_table(found: Comparison) -> Table:
+    """What those that are not out cost."""
+    unit = Unit(found.plan.metric)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("optimizer", no_wrap=True)
+    to_target = f"to {unit.value(found.target)}" if found.target is not None else "to target"
+    half, twice, tuning = (f"{name}{', pp' * unit.percent}" for name in ("lr / 2", "lr x 2", "tuning"))
+    for name in (to_target, "epochs", "s/epoch", "state", half, twice, tuning, "diverged"):
+        table.add_column(name, justify="right", min_width=6)
+    for name in found.verdict.contenders:
+        table.add_row(name, *_cost(found.costs[name], unit))
+    return table
+
+
+def _cost(cost: Cost, unit: Unit) -> list[str]:
+    target = cost.target
+    return [
+        f"{target.seconds:.3g} s" if target.seconds is not None else f"in {target.reached} of {target.rounds}",
+        f"{target.epochs:.3g}" if target.epochs is not None else "-",
+        f"{cost.epoch_seconds:.3g}" if cost.epoch_seconds is not None else "-",
+        f"{cost.state:.2g} x" if cost.state is not None else "-",
+        _change(cost.half, unit),
+        _change(cost.twice, unit),
+        _change(cost.tuning, unit, -1),
+        f"{100 * cost.diverged:.0f} %" if cost.diverged is not None else "-",
+    ]
+
+
+def _change(change: Change | None, unit: Unit, sign: int = 1) -> str:
+    if change is None:
+        return "-"
+    return "diverged" if change.change is None else unit.signed(sign * change.change, bare=True)
+
+
+class LiveCompare:
+    """The verdict so far, what each worker does, and the runs so far."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._screen = Screen(console, self._draw)
+        self._doing: dict[int, str] = {}
+        self._found: Comparison | None = None
+        self._table: RenderableType = ""
+
+    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
+        self._plan = plan
+        self._console.print(f"[bold]{name}[/bold]: {_about(plan, workers, most)}", highlight=False)
+        self._progress = bar(self._console, "runs")
+        self._bar = self._progress.add_task("", total=most, left="at most")
+        self._screen.begin()
+
+    def judged(self, found: Comparison | None, done: int) -> None:
+        self._found = found
+        self._table = verdict_table(found) if found is not None else ""
+        self._progress.update(self._bar, completed=done)
+
+    def show(self, event: Event) -> None:
+        key: Key = event.body["key"]
+        if event.kind == "progress":
+            self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan)}"
+        elif event.kind == "finished":
+            self._doing.pop(event.worker, None)
+            if key.variant == ITSELF:
+                self._progress.advance(self._bar)
+
+    def tick(self) -> None:
+        """The screen draws itself."""
+
+    def end(self) -> None:
+        self._screen.end()
+
+    def _draw(self) -> RenderableType:
+        return Group(self._table, *dim([text for _, text in sorted(self._doing.items())]), self._progress)
+
+
+class LinesCompare:
+    """A line a run, and the verdict's sentence after every step, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told = ""
+        self._began = time.monotonic()
+
+    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
+        self._plan = plan
+        self._line(f"{name}: {_about(plan, workers, most)}")
+
+    def judged(self, found: Comparison | None, done: int) -> None:
+        if found is not None and found.sentence != self._told and done >= len(self._plan.finalists):
+            self._told = found.sentence
+            self._line(f"after {done} runs, {duration(time.monotonic() - self._began)}: {found.sentence}")
+
+    def show(self, event: Event) -> None:
+        if event.kind == "finished":
+            diverged = event.body["diverged"]
+            unit = Unit(self._plan.metric)
+            self._line(f"{_run(event.body['key'])}: {diverged or unit.metric + ' ' + unit.value(event.body['value'])}")
+
+    def tick(self) -> None:
+        """Lines need no clock."""
+
+    def end(self) -> None:
+        """Lines stay as they are."""
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _run(key: Key) -> str:
+    variant = "" if key.variant == ITSELF else f" with {key.variant}"
+    return f"round {key.round + 1}, {key.optimizer}{variant}"
+
+
+def _stand(event: Event, plan: Plan) -> str:
+    unit = Unit(plan.metric)
+    return f"epoch {event.body['epoch']:.2f} of {plan.epochs}, {unit.metric} {unit.value(event.body['value'])}"
+
+
+def _about(plan: Plan, workers: int, most: int) -> str:
+    """What a comparison is about to do, in a line."""
+    return (
+        f"{', '.join(plan.optimizers)} from fresh seeds, {plan.epochs} epochs on {plan.train_examples} examples, "
+        f"judged on {plan.held_out} others in each of up to {plan.rounds} rounds; "
+        f"at most {most} runs, {workers} worker{'s' * (workers != 1)}"
+    )
+
+
+def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
+    """The view of a comparison that fits where stderr goes."""
+    console = Console(stderr=True)
+    if quiet:
+        return Silent()
+    return LiveCompare(console) if console.is_terminal else LinesCompare(console)
+
+
+def print_comparison(result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
+    """The end of a comparison: the verdict, what it rests on, what the optimizers cost, and the next commands."""
+    console = Console(highlight=False, soft_wrap=True)
+    found, plan = result.comparison, result.comparison.plan
+    if result.trained == 0:
+        console.print(f"study '{result.study}' was compared just so before; nothing was trained")
+    if result.set_aside is not None:
+        console.print(f"another comparison lay here; it is kept as {result.set_aside}")
+    console.print(verdict_table(found))
+    console.print(
+        f"\n{plan.metric} on {plan.held_out} held-out examples a round, 95 % interval of each over its own runs; "
+        "then from what to what it is better than the leader. With 95 % confidence, however often one looked, the "
+        "best is not among those called worse.\n"
+    )
+    console.print(costs_table(found))
+    console.print(
+        "\ntime and epochs to the value named (medians); optimizer state against weights; what half and twice the lr "
+        "change, and what tuning gained over the known-good settings, from few runs; share of its trials that diverged"
+    )
+    if result.left_out:
+        console.print(f"\nnot compared, for want of a complete trial: {', '.join(result.left_out)}")
+    console.print(f"\n[bold]{found.sentence}[/bold]")
+    console.print(found.advice)
+    if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
+        spent = "--max-runs" if result.ending == "runs" else "--timeout"
+        console.print(f"After {found.verdict.runs} runs {spent} is spent: the same command with more goes on.")
+    console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
+    console.print("\nnext:")
+    console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.study), markup=False)
+    console.print("  " + typed(f"report {result.study}", studies_dir, storage, None), markup=False)

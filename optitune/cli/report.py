@@ -1,0 +1,70 @@
+"""`optitune report`."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import output, study_places
+
+
+@click.command()
+@click.argument("study", required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "png"]),
+    default="html",
+    show_default=True,
+    help="One page, or the figures alone.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: studies/STUDY/report]")
+@click.option("--open", "opening", is_flag=True, help="Open it in the browser.")
+@study_places
+@output
+def report(
+    study: str | None,
+    form: str,
+    out: Path | None,
+    opening: bool,
+    studies_dir: Path,
+    storage: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write a page that says which optimizer to take, how sure that is, and why.
+
+    The page is one file that needs no other: verdict, standings, learning curves, learning rates, the budget, which
+    settings matter, the test, and all that is needed to repeat it. It tells what is known by then: after a search,
+    after a comparison, after a full training.
+    """
+    from optitune import report as reports
+    from optitune.cli.choose import choose_study
+    from optitune.storage import open_storage
+    from optitune.study import find
+
+    home = choose_study(study, studies_dir, storage)
+    opened = find(open_storage(home.url, create=False), home.name)
+    subject = reports.gather(home, opened, _options(studies_dir, storage))
+    folder = out or home.folder / reports.FOLDER
+    paths = [reports.write_page(subject, folder)] if form == "html" else reports.write_pictures(subject, folder)
+    if as_json:
+        print_json({"report": str(paths[0])} if form == "html" else {"figures": [str(path) for path in paths]})
+    else:
+        for path in paths:
+            click.echo(path)
+        if not paths:
+            click.echo("note: there is nothing to draw yet", err=True)
+        elif subject.comparison is None and not quiet:
+            click.echo("note: the optimizers are not compared yet, so nothing is sure: optitune compare", err=True)
+    if opening and paths:
+        import webbrowser
+
+        webbrowser.open((paths[0] if form == "html" else folder).resolve().as_uri())
+
+
+def _options(studies_dir: Path, storage: str | None) -> str:
+    """What leads a command to the same studies; a URL may hold a password, so its place is only named."""
+    place = "" if studies_dir == Path("studies") else f" --studies-dir {shlex.quote(str(studies_dir))}"
+    return place + (" --storage URL" if storage else "")

@@ -1,0 +1,354 @@
+"""`optitune compare`: each optimizer's best configuration again, on fresh seeds and examples, until it is clear.
+
+Runs are in `comparison_worker`, what they say in `verdict`; here is which runs there are to be.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from optitune import study, task_data, tasks
+from optitune.comparison import (
+    KNOWN_GOOD,
+    VARIANTS,
+    Key,
+    Plan,
+    opening,
+    step,
+)
+from optitune.comparison_plan import finalists, make_plan, practical
+from optitune.comparison_results import (
+    FOLDER,
+    Comparison,
+    conclude,
+    load_plan,
+    load_run,
+    load_runs,
+    run_path,
+    save_plan,
+    save_verdict,
+)
+from optitune.comparison_worker import DATA, work
+from optitune.data import share
+from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.files import aside, make_folder
+from optitune.machine import devices, resolve_device
+from optitune.preflight import check_configuration
+from optitune.retraining import alone
+from optitune.settings import StudySettings
+from optitune.storage import open_storage
+from optitune.study import Home
+from optitune.validation import validated
+from optitune.workers import Event, Pool, auto
+
+MOST_RUNS = 100
+"""How many runs a comparison may take if nothing else is said."""
+
+SENSITIVITY = 2
+"""In how many rounds other settings are trained too if nothing else is said."""
+
+Ending = Literal["decided", "runs", "timeout", "rounds"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of a comparison.
+
+    Attributes:
+        home: of the study.
+        optimizers: whom to compare; None for all that have a complete trial.
+        epochs: of a run; None for the search's.
+        max_runs: how many runs of finalists there may be in all.
+        timeout: seconds after which no further run is begun; None for never.
+        epsilon: what difference does not matter; None for the metric's usual one.
+        target: of the metric, whose time is told; None for what the weakest that is not out reaches.
+        sensitivity: in how many rounds other settings are trained too.
+        seed: another seed, other runs.
+        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
+    """
+
+    home: Home
+    data_dir: Path
+    workers: int | None
+    device: str
+    optimizers: tuple[str, ...] | None = None
+    epochs: int | None = None
+    max_runs: int = MOST_RUNS
+    timeout: float | None = None
+    epsilon: float | None = None
+    target: float | None = None
+    sensitivity: int = SENSITIVITY
+    seed: int = 0
+    task: tasks.Task | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a comparison left.
+
+    Attributes:
+        ending: why no more was trained.
+        left_out: optimizers of the study without a complete trial.
+        trained: how many runs this call trained.
+        set_aside: where a comparison of other configurations that lay here is kept now.
+        other_data: whether the data differ from those that the configurations were found on.
+    """
+
+    study: str
+    comparison: Comparison
+    ending: Ending
+    left_out: tuple[str, ...]
+    folder: Path
+    trained: int
+    seconds: float
+    set_aside: Path | None
+    other_data: bool
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {
+            "study": self.study,
+            "task": self.comparison.plan.task,
+            **self.comparison.document(),
+            "ending": self.ending,
+            "left_out": list(self.left_out),
+            "folder": str(self.folder),
+            "seconds": self.seconds,
+        }
+
+
+class View(Protocol):
+    """Where a running comparison shows itself."""
+
+    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
+        """Training is about to begin; so many runs at most."""
+
+    def judged(self, found: Comparison | None, done: int) -> None:
+        """What so many runs say so far."""
+
+    def show(self, event: Event) -> None:
+        """A worker told something."""
+
+    def tick(self) -> None:
+        """A moment passed."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+
+def compare(request: Request, view: View) -> Result:
+    """Train each optimizer's best configuration again, round by round, until the verdict is clear.
+
+    Raises:
+        UsageError: task, data and configurations do not fit each other.
+        OptituneError: there is nothing to compare, every finalist diverges, or data or files cannot be had.
+        Interrupted: the user stopped it; finished runs are kept and the same call goes on after them.
+    """
+    began = time.monotonic()
+    _check(request)
+    deadline = None if request.timeout is None else time.time() + request.timeout
+    opened = study.find(open_storage(request.home.url, create=False), request.home.name)
+    settings = validated(StudySettings, study.stored_settings(opened), f"study '{request.home.name}' as stored")
+    records = study.records(opened)
+    epochs = request.epochs or settings.epochs
+    who, without = finalists(records, settings, request.optimizers, epochs)
+    if request.max_runs < len(who):
+        raise UsageError(f"--max-runs {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
+    device = resolve_device(request.device)
+    task = request.task or tasks.find(settings.task, request.data_dir)
+    known = opened.user_attrs[study.DATA]
+    if known["metric"] != task.judge.name:
+        raise UsageError(
+            f"task '{task.name}' is judged by '{task.judge.name}' now, but study '{request.home.name}' by "
+            f"'{known['metric']}': search again, or judge by that"
+        )
+    # everything but the test set and the examples that the search chose by
+    data = task_data.search_data(task, None)
+    for each in who:
+        network = check_configuration(task, data.train, each.configuration)
+    facts = {"data_checksum": data.checksum, "network": network}
+    plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts)
+    epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
+    folder = request.home.folder / FOLDER
+    with alone(folder):
+        set_aside = _place(folder, plan)
+        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
+        rounds = Rounds(request, plan, folder, source, device, view, deadline)
+        before = len(load_runs(folder))
+
+        def judged() -> Comparison | None:
+            return conclude(plan, load_runs(folder), records, task.judge, epsilon, request.target)
+
+        try:
+            share({"train": data.train}, folder / DATA)
+            ending = rounds.run(judged)
+        finally:
+            view.end()
+            (folder / DATA).unlink(missing_ok=True)
+        found = judged()
+        if found is None:
+            raise OptituneError("the time was over before the first run ended: give more with --timeout")
+        save_verdict(folder, found)
+        shutil.rmtree(folder / "partial", ignore_errors=True)
+    return Result(
+        study=request.home.name,
+        comparison=found,
+        ending=ending,
+        left_out=without,
+        folder=folder,
+        trained=len(found.runs) - before,
+        seconds=round(time.monotonic() - began, 3),
+        set_aside=set_aside,
+        other_data=data.checksum != known["checksum"],
+    )
+
+
+def _check(request: Request) -> None:
+    """Hold a request against what is allowed.
+
+    Raises:
+        UsageError: something is not.
+    """
+    for name, value in (("epsilon", request.epsilon), ("timeout", request.timeout)):
+        if value is not None and not (isfinite(value) and value >= 0):
+            raise UsageError(f"{name} = {value}: must be a number of at least 0")
+    if request.target is not None and not isfinite(request.target):
+        raise UsageError(f"target = {request.target}: must be a finite number, as the metric tells it")
+    for name, number, least in (
+        ("epochs", request.epochs, 1),
+        ("max_runs", request.max_runs, 1),
+        ("sensitivity", request.sensitivity, 0),
+    ):
+        if number is not None and number < least:
+            raise UsageError(f"{name} = {number}: must be at least {least}")
+
+
+def _place(folder: Path, plan: Plan) -> Path | None:
+    """Make `folder` that of `plan`; runs of another one are set aside, but those that would be the same are kept.
+
+    Returns:
+        where the other one is kept; None where there was none.
+    """
+    there = load_plan(folder)
+    if there == plan:
+        return None
+    old = aside(folder) if there is not None or (folder / "runs").exists() else None
+    if old is not None and there is not None:
+        changed = {"finalists": plan.finalists}
+        if there.model_copy(update=changed) == plan:
+            same = {each.optimizer for each in plan.finalists if each in there.finalists}
+            for path in (old / "runs").glob("*.safetensors"):
+                if load_run(path).key.optimizer in same:
+                    make_folder(folder / "runs")
+                    shutil.copy2(path, folder / "runs" / path.name)
+    save_plan(folder, plan)
+    return old
+
+
+class Rounds:
+    """The rounds of a comparison: who trains next, and the workers that do."""
+
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        folder: Path,
+        source: tasks.Source,
+        device: torch.device,
+        view: View,
+        deadline: float | None,
+    ) -> None:
+        self._request = request
+        self._plan = plan
+        self._folder = folder
+        self._source = source
+        self._spread = devices(device)
+        self._gpus = len(self._spread) * (device.type != "cpu")
+        self._view = view
+        self._deadline = deadline
+
+    def run(self, judged: Callable[[], Comparison | None]) -> Ending:
+        """Train until the verdict is clear, or something is spent.
+
+        Raises:
+            Interrupted: the user stopped it.
+        """
+        plan, most = self._plan, self._request.max_runs
+        workers = auto(self._request.workers, self._gpus, 1_000_000)
+        self._view.begin(self._request.home.name, plan, workers, most)
+        while True:
+            done = self._done()
+            found = judged()
+            self._view.judged(found, len(done))
+            keys = opening(plan.optimizers, done, plan.rounds)
+            if not keys:
+                assert found is not None
+                wanted = found.verdict.wanted
+                keys = step(wanted, done, plan.rounds)
+                if not keys:
+                    return self._others(found, "rounds" if wanted else "decided")
+            # whole rounds alone: half of one decides nothing
+            keys = [key for key in keys if len(done) + sum(other.round <= key.round for other in keys) <= most]
+            if not keys:
+                assert found is not None
+                return self._others(found, "runs")
+            self._train(keys)
+            if self._late():
+                return "timeout"
+
+    def _others(self, found: Comparison, ending: Ending) -> Ending:
+        """Train other settings of those that are not out."""
+        plan = self._plan
+        keys = [
+            Key(number, name, variant)
+            for name in found.verdict.contenders
+            for variant in VARIANTS
+            for number in range(min(self._request.sensitivity, plan.rounds))
+            if not (variant == KNOWN_GOOD and plan.finalist(name).configuration == plan.finalist(name).known_good)
+        ]
+        self._train([key for key in keys if not run_path(self._folder, key).exists()])
+        return ending
+
+    def _done(self) -> set[Key]:
+        """The finalists' runs there are."""
+        return {run.key for run in load_runs(self._folder) if run.key.variant not in VARIANTS}
+
+    def _late(self) -> bool:
+        return self._deadline is not None and time.time() >= self._deadline
+
+    def _train(self, keys: list[Key]) -> None:
+        """Let workers train these runs.
+
+        Raises:
+            Interrupted: the user stopped it.
+            OptituneError: workers keep dying, or data or files cannot be had.
+        """
+        if not keys or self._late():
+            return
+        workers = auto(self._request.workers, self._gpus, len(keys))
+        jobs = [
+            (
+                self._plan,
+                keys[worker::workers],
+                self._folder,
+                self._source,
+                self._request.data_dir,
+                str(self._spread[worker % len(self._spread)]),
+                self._deadline,
+            )
+            for worker in range(workers)
+        ]
+        try:
+            Pool(work, jobs, self._view.show, self._view.tick).run()
+        except Interrupted:
+            done = sum(run_path(self._folder, key).exists() for key in keys)
+            if done < len(keys):
+                raise Interrupted(
+                    "stopped; finished runs are kept, run the same command again to go on after them"
+                ) from None

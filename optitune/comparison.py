@@ -1,0 +1,169 @@
+"""Plain rows about a comparison: what was trained again on fresh seeds, and what came of it."""
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from optitune.configuration import Configuration
+from optitune.settings import Precision
+from optitune.validation import Strict
+
+ROUNDS = 20
+"""How many rounds a comparison has at most: so many parts of the data are each held out once."""
+
+FIRST = 4
+"""How many rounds all finalists are given before any can be out: no evidence of fewer is enough."""
+
+ITSELF = "itself"
+"""The finalist as it is."""
+
+HALF, TWICE, KNOWN_GOOD = "half the lr", "twice the lr", "known-good settings"
+
+VARIANTS = (HALF, TWICE, KNOWN_GOOD)
+"""What else of a finalist is trained, to tell how much it hangs on its settings."""
+
+
+class Finalist(Strict):
+    """An optimizer's best configuration.
+
+    Attributes:
+        trial: of the search that found it.
+        value: what that trial came to: the luckiest of many, so no estimate of anything.
+        configuration: as it is compared, its schedule stretched to the comparison's epochs.
+        known_good: its optimizer's known-good settings, likewise.
+    """
+
+    trial: Annotated[int, Field(ge=0)]
+    value: float
+    configuration: Configuration
+    known_good: Configuration
+
+    @property
+    def optimizer(self) -> str:
+        return self.configuration.optimizer.name
+
+    def variant(self, name: str) -> Configuration:
+        """What is trained under this name."""
+        if name == KNOWN_GOOD:
+            return self.known_good
+        factor = {ITSELF: 1.0, HALF: 0.5, TWICE: 2.0}[name]
+        return self.configuration if factor == 1 else self.configuration.with_lr(factor * self.configuration.lr)
+
+
+class Plan(Strict):
+    """What a comparison is: two of equal plan have equal runs.
+
+    Attributes:
+        train_examples: that each run trains on.
+        held_out: that each run is judged on.
+        rounds: how many there are at most.
+        metric: its name.
+        evaluations: of an epoch.
+    """
+
+    task: str
+    finalists: tuple[Finalist, ...]
+    epochs: Annotated[int, Field(ge=1)]
+    precision: Precision
+    seed: int
+    data_checksum: str
+    network: str
+    metric: str
+    train_examples: int
+    held_out: int
+    rounds: int
+    evaluations: int
+
+    def finalist(self, optimizer: str) -> Finalist:
+        return next(each for each in self.finalists if each.optimizer == optimizer)
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        return tuple(each.optimizer for each in self.finalists)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a run stood at an evaluation.
+
+    Attributes:
+        epoch: epochs done, a fraction within one.
+        seconds: of training and evaluating so far.
+        value: of the metric on the examples held out.
+        loss: likewise.
+    """
+
+    epoch: float
+    seconds: float
+    value: float
+    loss: float
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which run: all runs of a round have one seed and one part of the data held out."""
+
+    round: int
+    optimizer: str
+    variant: str = ITSELF
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a comparison.
+
+    Attributes:
+        diverged: why there is no value, in words; empty where there is one.
+        value: of the metric on the examples held out, after the last epoch.
+        loss: likewise.
+        seconds: of training and evaluating.
+        state_bytes: what the optimizer keeps beside weights and gradients.
+        weight_bytes: of the weights.
+        each: the metric of each example held out, (n,) float32; None where it is no mean over examples.
+    """
+
+    key: Key
+    diverged: str
+    value: float
+    loss: float
+    seconds: float
+    state_bytes: int
+    weight_bytes: int
+    curve: tuple[Point, ...]
+    each: NDArray[np.float32] | None = None
+
+
+def finalists_runs(runs: Iterable[Run], optimizer: str, variant: str = ITSELF) -> list[Run]:
+    """The runs of one optimizer, by round."""
+    own = [run for run in runs if run.key.optimizer == optimizer and run.key.variant == variant]
+    return sorted(own, key=lambda run: run.key)
+
+
+def paired(runs: Sequence[Run], one: str, other: str) -> list[tuple[Run, Run]]:
+    """The runs of two optimizers in the rounds that both finished."""
+    others = {run.key.round: run for run in finalists_runs(runs, other) if not run.diverged}
+    own = [run for run in finalists_runs(runs, one) if not run.diverged]
+    return [(run, others[run.key.round]) for run in own if run.key.round in others]
+
+
+def step(wanted: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+    """The next runs: the next round of those wanted, or the next two where they are few, so that no worker waits.
+
+    Args:
+        wanted: of whom another round would decide something.
+        done: the runs there are.
+        rounds: how many there are at most.
+    """
+    lacking = [number for number in range(rounds) if any(Key(number, name) not in done for name in wanted)]
+    several = 1 if len(wanted) >= 4 else 2
+    return [Key(number, name) for number in lacking[:several] for name in wanted if Key(number, name) not in done]
+
+
+def opening(optimizers: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+    """The runs of the first rounds that are not there yet."""
+    first = [Key(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
+    return [key for key in first if key not in done]

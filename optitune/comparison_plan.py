@@ -1,0 +1,107 @@
+"""Who is compared, and how: from a study to the plan of its comparison."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from optitune.comparison import ROUNDS, Finalist, Plan
+from optitune.errors import OptituneError, UsageError, unknown
+from optitune.metrics import Metric
+from optitune.objective import evaluations_per_epoch
+from optitune.records import TrialRecord, standings
+from optitune.settings import StudySettings
+from optitune.suggestion import known_good
+
+SEEDS_APART = 2_000_003
+"""Comparisons use seeds far from the search's and from those of full trainings."""
+
+FEWEST_HELD_OUT = 10
+"""Of fewer examples no round is made: there are fewer rounds then."""
+
+PRACTICAL = {"accuracy": 0.001, "r2": 0.001}
+"""What difference does not matter, by metric."""
+
+PRACTICAL_SHARE = 0.01
+"""The same for other metrics, as a share of the best value that the search found."""
+
+
+def finalists(
+    records: Sequence[TrialRecord], settings: StudySettings, asked: Sequence[str] | None, epochs: int
+) -> tuple[tuple[Finalist, ...], tuple[str, ...]]:
+    """The best configuration of each optimizer, and the optimizers that have none.
+
+    Raises:
+        UsageError: an optimizer that was asked for is not in the study.
+        OptituneError: there is nothing to compare.
+    """
+    for name in asked or ():
+        if name not in settings.optimizers:
+            raise unknown("optimizer of this study", name, settings.optimizers)
+    ratio, start = epochs / settings.epochs, known_good(settings)
+    found, without = [], []
+    for row in standings(records, asked or settings.optimizers):
+        if row.best is None or row.best.configuration is None or row.best.value is None:
+            without.append(row.optimizer)
+            continue
+        found.append(
+            Finalist(
+                trial=row.best.number,
+                value=row.best.value,
+                configuration=row.best.configuration.stretched(ratio),
+                known_good=start[row.optimizer].stretched(ratio),
+            )
+        )
+    if len(found) < 2:
+        there = f"only {found[0].optimizer} has" if found else "no optimizer has"
+        raise OptituneError(
+            f"there is nothing to compare: {there} a complete trial; search more trials, or with more --optimizers"
+        )
+    return tuple(found), tuple(without)
+
+
+def make_plan(
+    settings: StudySettings,
+    who: tuple[Finalist, ...],
+    metric: Metric,
+    total: int,
+    epochs: int,
+    seed: int,
+    facts: Mapping[str, str],
+) -> Plan:
+    """The plan of a comparison.
+
+    Args:
+        settings: of the study.
+        who: is compared.
+        total: how many examples may be trained on and held out.
+        epochs: of a run.
+        seed: another seed, other runs.
+        facts: of data and network.
+
+    Raises:
+        UsageError: there are too few examples.
+    """
+    rounds = min(ROUNDS, total // FEWEST_HELD_OUT)
+    if rounds < 2:
+        raise UsageError(f"{total} examples are too few to hold out other ones in every round: at least 20 are needed")
+    held = total // rounds
+    training = min(settings.train_examples or total, total - held)
+    assert settings.precision != "auto"
+    return Plan(
+        task=settings.task,
+        finalists=who,
+        epochs=epochs,
+        precision=settings.precision,
+        seed=settings.seed + SEEDS_APART + 1000 * seed,
+        metric=metric.name,
+        train_examples=training,
+        held_out=held,
+        rounds=rounds,
+        evaluations=evaluations_per_epoch(training, held, held),
+        **facts,
+    )
+
+
+def practical(metric: Metric, who: Iterable[Finalist]) -> float:
+    """What difference does not matter, if nothing is said of it."""
+    values = [each.value for each in who]
+    best = max(values) if metric.direction == "maximize" else min(values)
+    return PRACTICAL.get(metric.name, PRACTICAL_SHARE * abs(best))

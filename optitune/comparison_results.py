@@ -1,0 +1,224 @@
+"""What a comparison leaves on disk: its plan, every run, and the verdict; and reading them back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from optitune import checkpoint, study
+from optitune.comparison import ITSELF, Key, Plan, Point, Run, finalists_runs
+from optitune.costs import Cost, Recommendation, costs, recommend, target_of
+from optitune.errors import OptituneError
+from optitune.files import replacing, write_text
+from optitune.metrics import Metric
+from optitune.records import TrialRecord
+from optitune.verdict import Verdict, judge
+from optitune.wording import Unit, advice, headline
+
+FOLDER = "compare"
+"""Within the folder of a study."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison says, and all that it rests on.
+
+    Attributes:
+        target: of the metric, whose time is told; None where nothing finished.
+        sentence: which optimizer is best, and how sure that is.
+        advice: which to take, and why.
+    """
+
+    plan: Plan
+    runs: tuple[Run, ...]
+    verdict: Verdict
+    costs: dict[str, Cost]
+    target: float | None
+    recommendation: Recommendation
+    sentence: str
+    advice: str
+
+    def document(self) -> dict[str, Any]:
+        """As `verdict.json` and `--json` have it."""
+        verdict = self.verdict
+        return {
+            "sentence": self.sentence,
+            "advice": self.advice,
+            "status": verdict.status,
+            "leader": verdict.leader,
+            "recommended": self.recommendation.optimizer,
+            "trial": self.plan.finalist(self.recommendation.optimizer).trial,
+            "metric": self.plan.metric,
+            "epsilon": verdict.epsilon,
+            "error": verdict.error,
+            "target": self.target,
+            "runs": verdict.runs,
+            "more_runs": verdict.more_runs,
+            "places": [
+                {
+                    **_finite(asdict(place)),
+                    "trial": self.plan.finalist(place.optimizer).trial,
+                    **{key: value for key, value in asdict(self.costs[place.optimizer]).items() if key != "optimizer"},
+                }
+                for place in verdict.places
+            ],
+            "differences": [_finite(asdict(each)) for each in verdict.differences],
+        }
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that are not known yet are infinite; JSON has no word for that."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and abs(value) == float("inf") else value
+
+
+def conclude(
+    plan: Plan,
+    runs: Sequence[Run],
+    trials: Sequence[TrialRecord],
+    metric: Metric,
+    epsilon: float,
+    target: float | None = None,
+) -> Comparison | None:
+    """What these runs say; None while there are none.
+
+    Args:
+        trials: of the search.
+        epsilon: what difference does not matter.
+        target: of the metric; None for what the weakest of those that are not out reaches.
+
+    Raises:
+        OptituneError: every run diverged.
+    """
+    sign = 1 if metric.direction == "maximize" else -1
+    if not runs:
+        return None
+    verdict = judge(runs, plan.optimizers, sign, epsilon, (metric.lowest, metric.highest))
+    if verdict is None:
+        if {run.key.optimizer for run in runs} < set(plan.optimizers):
+            return None
+        raise OptituneError(
+            f"all {len(plan.finalists)} finalists diverged on a fresh seed: search more trials, or ranges with lower lr"
+        )
+    if target is None:
+        target = target_of(runs, verdict.contenders, sign)
+    untuned = {each.optimizer: each.configuration == each.known_good for each in plan.finalists}
+    found = costs(runs, plan.optimizers, trials, plan.epochs, target, sign, untuned)
+    recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
+    unit = Unit(metric.name)
+    left = sum(plan.rounds - len(finalists_runs(runs, name)) for name in verdict.wanted)
+    return Comparison(
+        plan=plan,
+        runs=tuple(runs),
+        verdict=verdict,
+        costs=found,
+        target=target,
+        recommendation=recommendation,
+        sentence=headline(verdict, unit, left),
+        advice=advice(verdict, recommendation, found, target, unit),
+    )
+
+
+def run_path(folder: Path, key: Key) -> Path:
+    """Where a run's result lies."""
+    variant = "" if key.variant == ITSELF else "-" + key.variant.replace(" ", "-")
+    return folder / "runs" / f"{key.round:02d}-{key.optimizer}{variant}.safetensors"
+
+
+def save_run(folder: Path, run: Run) -> None:
+    """Write a run, all of it or nothing.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    each = None if run.each is None else torch.from_numpy(run.each)
+    told = {key: value for key, value in vars(run).items() if key not in ("key", "each", "curve")}
+    state = {"key": asdict(run.key), **told, "curve": [list(vars(point).values()) for point in run.curve], "each": each}
+    checkpoint.save(state, run_path(folder, run.key))
+
+
+def load_run(path: Path) -> Run:
+    """What `save_run` wrote.
+
+    Raises:
+        OptituneError: the file is damaged.
+    """
+    state = checkpoint.load(path)
+    each = state.pop("each")
+    key, curve = Key(**state.pop("key")), tuple(Point(*point) for point in state.pop("curve"))
+    return Run(key=key, curve=curve, each=None if each is None else each.numpy(), **state)
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """All runs there are, in order.
+
+    Raises:
+        OptituneError: a file is damaged.
+    """
+    return sorted((load_run(path) for path in (folder / "runs").glob("*.safetensors")), key=lambda run: run.key)
+
+
+def save_plan(folder: Path, plan: Plan) -> None:
+    """Write what the runs beside it are of."""
+    write_text(folder / "plan.json", plan.model_dump_json(indent=1))
+
+
+def load_plan(folder: Path) -> Plan | None:
+    """The plan in `folder`; None where there is none, or none of this version."""
+    try:
+        return Plan.model_validate_json((folder / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, ValueError):
+        return None
+
+
+def save_verdict(folder: Path, found: Comparison) -> None:
+    """Write what the runs say."""
+    document = {**found.document(), "versions": study.versions()}
+    with replacing(folder / "verdict.json") as scratch:
+        scratch.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def load_verdict(folder: Path) -> dict[str, Any] | None:
+    """The `verdict.json` in `folder`; None where there is none that can be read."""
+    try:
+        found = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Comparison | None:
+    """The comparison in `folder`, judged as it was; None where there is none.
+
+    Raises:
+        OptituneError: a file is damaged.
+    """
+    plan, verdict = load_plan(folder), load_verdict(folder)
+    if plan is None or verdict is None:
+        return None
+    return conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
+
+
+def winner(folder: Path, trials: Mapping[str, int]) -> int | None:
+    """The trial of the configuration that the comparison in `folder` says to take.
+
+    Args:
+        trials: the numbers of each optimizer's best trial by now.
+
+    Returns:
+        None where there is no comparison, where it is not decided, or where the search has found better since.
+    """
+    plan, verdict = load_plan(folder), load_verdict(folder)
+    if plan is None or verdict is None or verdict.get("status") not in ("clear", "tied"):
+        return None
+    if any(trials.get(each.optimizer) != each.trial for each in plan.finalists):
+        return None
+    trial = verdict.get("trial")
+    return trial if trial in trials.values() else None

@@ -1,0 +1,139 @@
+"""What a worker process of a comparison does: train runs one by one and keep what each came to."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial as bound
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from optitune import checkpoint, task_data, tasks
+from optitune.building import build_loss
+from optitune.comparison import Key, Plan, Point, Run
+from optitune.comparison_results import run_path, save_run
+from optitune.data import rotated, shared
+from optitune.engine import Diverged, Training
+from optitune.engine import Plan as TrainingPlan
+from optitune.machine import own_the_process
+from optitune.workers import Channel
+
+CHECKPOINT_S = 30
+"""How much of a run may be lost."""
+
+DATA = "data.safetensors"
+"""What all rounds share out among training and judging, within the folder of the comparison."""
+
+
+def work(
+    channel: Channel,
+    plan: Plan,
+    keys: Sequence[Key],
+    folder: Path,
+    source: tasks.Source,
+    data_dir: Path,
+    device_name: str,
+    deadline: float | None,
+) -> None:
+    """A worker process: train these runs, one after the other, as far as they are not there.
+
+    Raises:
+        OptituneError: the data cannot be had, or a file not be written.
+    """
+    own_the_process()
+    device = torch.device(device_name)
+    task = tasks.find(source, data_dir)
+    data = task_data.opened(shared(folder / DATA)[0], task)["train"]
+    for key in keys:
+        if run_path(folder, key).exists():
+            continue
+        if channel.stopping() or (deadline is not None and time.time() >= deadline):
+            return
+        places, held = rotated(len(data), plan.train_examples, plan.held_out, key.round)
+        training = Training(
+            tasks.build(task, plan.seed + key.round, device),
+            training_plan(plan, key, task),
+            data.take(places).to(device),
+            data.take(held).to(device),
+        )
+        run = _train(training, plan, key, folder, bound(_tell, channel, key), channel.stopping)
+        if run is None:
+            return
+        save_run(folder, run)
+        channel.send("finished", key=key, value=run.value, diverged=run.diverged)
+
+
+def training_plan(plan: Plan, key: Key, task: tasks.Task) -> TrainingPlan:
+    """How a run is trained."""
+    configuration = plan.finalist(key.optimizer).variant(key.variant)
+    fed = configuration.training
+    return TrainingPlan(
+        configuration,
+        build_loss(fed, task.own_loss),
+        task.judge,
+        plan.epochs,
+        plan.seed + key.round,
+        plan.precision,
+        evaluations=plan.evaluations,
+        judge=build_loss(fed.model_copy(update={"label_smoothing": 0.0}), task.own_loss),
+        quick=plan.held_out,
+    )
+
+
+def _tell(channel: Channel, key: Key, point: Point) -> None:
+    channel.send("progress", key=key, epoch=point.epoch, value=point.value)
+
+
+def _train(
+    training: Training,
+    plan: Plan,
+    key: Key,
+    folder: Path,
+    on_point: Callable[[Point], None],
+    stopping: Callable[[], bool],
+) -> Run | None:
+    """Train a run, from its checkpoint if there is one; None if stopped on the way."""
+    path = folder / "partial" / run_path(folder, key).name
+    identity = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    points: list[Point] = []
+    if path.exists():
+        kept = checkpoint.load(path)
+        if kept["plan"] == identity:
+            training.load_state_dict(kept["training"])
+            points = [Point(*row) for row in kept["points"]]
+    saved, each = training.seconds, None
+    try:
+        for progress in training.run():
+            assert progress.validation is not None
+            found = progress.validation
+            points.append(Point(progress.epoch, progress.seconds, found.value, found.loss))
+            each = found.each
+            on_point(points[-1])
+            if progress.epoch == training.epoch < plan.epochs and training.seconds - saved >= CHECKPOINT_S:
+                rows = [list(vars(point).values()) for point in points]
+                checkpoint.save({"plan": identity, "points": rows, "training": training.state_dict()}, path)
+                saved = training.seconds
+            if progress.epoch < plan.epochs and stopping():
+                return None
+    except Diverged as diverged:
+        return _run(training, key, points, None, str(diverged))
+    path.unlink(missing_ok=True)
+    return _run(training, key, points, each)
+
+
+def _run(training: Training, key: Key, points: Sequence[Point], each: torch.Tensor | None, diverged: str = "") -> Run:
+    """What a training came to."""
+    state = [value for own in training.optimizer.state.values() for value in own.values()]
+    tensors = [value for value in state if isinstance(value, torch.Tensor)]
+    return Run(
+        key=key,
+        diverged=diverged,
+        value=0.0 if diverged else points[-1].value,
+        loss=0.0 if diverged else points[-1].loss,
+        seconds=round(training.seconds, 3),
+        state_bytes=sum(tensor.nbytes for tensor in tensors),
+        weight_bytes=sum(parameter.nbytes for parameter in training.parameters),
+        curve=tuple(points),
+        each=None if each is None else each.to("cpu", torch.float32).numpy().astype(np.float32),
+    )

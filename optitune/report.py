@@ -1,0 +1,324 @@
+"""A report: one page that says which optimizer to take, how sure that is, and all that it rests on.
+
+It reads what a search, a comparison and a full training left; nothing is trained, and no data are read.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from optitune import (
+    comparison_results,
+    report_data,
+    report_figures,
+    report_tables,
+    report_tested,
+    retrain_results,
+    study,
+)
+from optitune.comparison import ITSELF
+from optitune.comparison_results import Comparison
+from optitune.files import write_text
+from optitune.metrics import METRICS, Metric
+from optitune.records import TrialRecord, standings
+from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
+from optitune.report_tables import Table
+from optitune.retrain_results import MISTAKES, Mistakes, Tested
+from optitune.study import Home
+from optitune.study_file import dumps
+from optitune.wording import Unit, listed
+
+FOLDER = "report"
+"""Within the folder of a study."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about.
+
+    Attributes:
+        data: what the study knows of its data and metric.
+        versions: of everything that decides a result, by stage.
+        options: what leads a typed command to the study, with a space before it.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, Mapping[str, Any]]
+    metric: Metric
+    trials: tuple[TrialRecord, ...]
+    comparison: Comparison | None
+    tested: Tested | None
+    mistakes: Mistakes | None
+    options: str = ""
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.metric.direction == "maximize" else -1
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        return tuple(self.settings["optimizers"])
+
+    @cached_property
+    def unit(self) -> Unit:
+        return Unit(self.metric.name)
+
+    @cached_property
+    def palette(self) -> Palette:
+        return Palette(self.optimizers, self.unit)
+
+    def command(self, words: str) -> str:
+        return f"optitune {words}{self.options}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `code` is what can be typed or saved."""
+
+    key: str
+    title: str
+    words: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+def gather(home: Home, opened: optuna.Study, options: str = "") -> Subject:
+    """Everything that there is of a study.
+
+    Raises:
+        UsageError: it was not made by optitune.
+        OptituneError: a file of the comparison is damaged.
+    """
+    settings, data, trials = study.stored_settings(opened), opened.user_attrs[study.DATA], study.records(opened)
+    metric = METRICS.get(data["metric"]) or Metric(data["metric"], data["direction"], None)
+    folder, trained = home.folder / comparison_results.FOLDER, home.folder / "retrain" / "best"
+    comparison = comparison_results.load(folder, trials, metric)
+    tested = retrain_results.load(trained)
+    versions = {"search": opened.user_attrs[study.VERSIONS]}
+    if comparison is not None:
+        versions["compare"] = (comparison_results.load_verdict(folder) or {}).get("versions", {})
+    if tested is not None:
+        versions["retrain"] = tested.versions
+    return Subject(
+        name=home.name,
+        settings=settings,
+        data=data,
+        versions=versions,
+        metric=metric,
+        trials=tuple(trials),
+        comparison=comparison,
+        tested=tested,
+        mistakes=retrain_results.load_mistakes(trained / MISTAKES) if tested is not None else None,
+        options=options,
+    )
+
+
+def sections(subject: Subject) -> list[Section]:
+    """The page's parts in order, those left out that have nothing to show."""
+    parts = (_standings, _curves, _learning_rates, _climbs, _budget, _importance, _tested, _repeat)
+    return [section for part in parts if (section := part(subject)) is not None]
+
+
+def _standings(subject: Subject) -> Section:
+    found, unit = subject.comparison, subject.unit
+    if found is None:
+        table = report_tables.searched(subject.trials, subject.optimizers, unit)
+        return Section("standings", "How the optimizers stand in the search", tables=(table,))
+    verdict, pictures = found.verdict, []
+    if rows := report_data.intervals(verdict.places):
+        pictures.append(report_figures.values(rows, subject.palette))
+    if gaps := report_data.gaps(verdict):
+        pictures.append(report_figures.differences(gaps, verdict.leader, verdict.epsilon, subject.palette))
+    tables = (report_tables.compared(found, unit), report_tables.costs(found, unit))
+    return Section("standings", "How the optimizers stand", tables=tables, pictures=tuple(pictures))
+
+
+def _curves(subject: Subject) -> Section | None:
+    found, palette, behind = subject.comparison, subject.palette, report_data.search_curves(subject.trials)
+    if found is not None and (bands := report_data.bands(found.runs, found.plan.optimizers)):
+        # of another length, the schedules are others, and so are the curves
+        alike = found.plan.epochs == subject.settings["epochs"]
+        pruned = [row for row in behind if row.outcome == "pruned"] if alike else []
+        picture = report_figures.curves(bands, found.verdict.contenders, pruned, palette)
+    elif behind:
+        picture = report_figures.search_curves(behind, palette, subject.sign)
+    else:
+        return None
+    return Section("curves", "Learning curves", pictures=(picture,))
+
+
+def _learning_rates(subject: Subject) -> Section | None:
+    epsilon = subject.comparison.verdict.epsilon if subject.comparison else None
+    rows = report_data.basins(subject.trials, subject.optimizers, subject.sign, epsilon)
+    if not rows:
+        return None
+    words = ("The wider the range of learning rates that come near an optimizer's best, the less it needs tuning.",)
+    pictures = (report_figures.basins(rows, subject.palette, subject.sign),)
+    return Section("learning-rates", "How wide is the good range of the learning rate?", words, pictures=pictures)
+
+
+def _climbs(subject: Subject) -> Section | None:
+    rows = report_data.climbs(subject.trials, subject.optimizers, subject.sign)
+    if not rows:
+        return None
+    pictures = (report_figures.climbs(rows, subject.palette, subject.sign),)
+    return Section("best-so-far", "How the search went", pictures=pictures)
+
+
+def _budget(subject: Subject) -> Section | None:
+    runs = subject.comparison.runs if subject.comparison else ()
+    rows = report_data.shares(subject.trials, runs, subject.optimizers)
+    if not any(row.complete + row.pruned + row.diverged for row in rows):
+        return None
+    trained = report_tables.seconds(sum(row.seconds for row in rows))
+    words = [f"The search trained {sum(row.epochs for row in rows):.0f} epochs in {trained}, all its workers together."]
+    if runs:
+        spent = report_tables.seconds(sum(run.seconds for run in runs))
+        words.append(f"The comparison trained {len(runs)} runs in {spent}.")
+    return Section(
+        "budget", "The budget, and who had it", tuple(words), pictures=(report_figures.shares(rows, subject.palette),)
+    )
+
+
+def _importance(subject: Subject) -> Section | None:
+    rows = report_data.influences(subject.trials, subject.optimizers, subject.sign)
+    if not any(row.trials for row in rows):
+        return None
+    few = report_tables.too_few(rows)
+    pictures = (report_figures.influences(rows),) if any(row.shares for row in rows) else ()
+    return Section("importance", "Which settings matter", (few,) if few else (), pictures=pictures)
+
+
+def _tested(subject: Subject) -> Section | None:
+    result, found = subject.tested, subject.comparison
+    if result is None:
+        return None
+    words = report_tables.tested(result, found, subject.unit, subject.sign)
+    rows = [(f"test set, {result.plan.epochs} epochs", result.value)]
+    place = report_tables.compared_as(result, found) if found is not None else None
+    if found is not None and place is not None and place.value is not None:
+        rows.insert(0, (f"comparison, {found.plan.epochs} epochs", place.value))
+    pictures = [report_tested.tested(rows, result.plan.configuration.optimizer.name, subject.palette)]
+    if (matrix := report_tested.confusion(result.seeds)) is not None:
+        pictures.append(matrix)
+    if subject.mistakes is not None:
+        pictures.append(report_tested.mistakes(subject.mistakes))
+    return Section("test", "On the test set", tuple(words), pictures=tuple(pictures))
+
+
+def _repeat(subject: Subject) -> Section:
+    found, result = subject.comparison, subject.tested
+    seeds = [f"search {subject.settings.get('seed', 0)}"]
+    finished = len([row for row in subject.trials if row.outcome in ("complete", "pruned", "diverged")])
+    commands = [subject.command(f"search --study {subject.name} --trials {finished}")] if finished else []
+    if found is not None:
+        seeds.append(f"comparison {found.plan.seed}")
+        commands.append(subject.command(f"compare {subject.name}"))
+    if result is not None:
+        seeds.append(f"full trainings {', '.join(map(str, result.plan.seeds))}")
+        commands.append(subject.command(f"retrain best --study {subject.name}"))
+    words = (
+        f"Save the settings as studies/{subject.name}.toml, and run the commands.",
+        f"Data: {subject.data['train_examples']} examples to train on and {subject.data['validation_examples']} to "
+        f"judge on in the search; checksum {subject.data['checksum']}.",
+        f"Seeds: {'; '.join(seeds)}.",
+    )
+    tables = [report_tables.versions(subject.versions)]
+    if rows := _chosen(subject):
+        tables.insert(0, report_tables.configurations(rows))
+    return Section("repeat", "To repeat it", words, tuple(tables), code=("\n".join(commands), dumps(subject.settings)))
+
+
+def _chosen(subject: Subject) -> list[tuple[str, int, Any]]:
+    """Each optimizer's configuration that was compared, or else is its best."""
+    if subject.comparison is not None:
+        return [(each.optimizer, each.trial, each.configuration) for each in subject.comparison.plan.finalists]
+    rows = standings(subject.trials, subject.optimizers)
+    return [(row.optimizer, row.best.number, row.best.configuration) for row in rows if row.best is not None]
+
+
+def verdict(subject: Subject) -> tuple[str, str, str]:
+    """The page's first words: a headline, advice, and the next command, which may be empty."""
+    found = subject.comparison
+    if found is None:
+        headline, advice = report_tables.unsure(subject.name, subject.trials, subject.unit)
+        complete = any(row.outcome == "complete" for row in subject.trials)
+        command = f"compare {subject.name}" if complete else f"search --study {subject.name}"
+        return headline, advice, subject.command(command)
+    advice = found.advice
+    if later := report_data.searched_on(found.plan, subject.trials):
+        advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
+        return found.sentence, advice, subject.command(f"compare {subject.name}")
+    done = [run.key.round for run in found.runs if run.key.variant == ITSELF]
+    if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
+        most = len(done) + max(1, found.verdict.more_runs)
+        return found.sentence, f"{advice} To go on:", subject.command(f"compare {subject.name} --max-runs {most}")
+    return found.sentence, advice, "" if subject.tested else subject.command(f"retrain best --study {subject.name}")
+
+
+def write_page(subject: Subject, folder: Path) -> Path:
+    """Write `report.html`, all of it or nothing.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("optitune")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    headline, advice, command = verdict(subject)
+    page = environment.get_template("report.html").render(
+        subject=subject,
+        headline=headline,
+        advice=advice,
+        command=command,
+        sections=sections(subject),
+        drawn=drawn,
+        colours=colours(subject),
+        writer=study.versions()["optitune"],
+        written=datetime.now().astimezone(),
+    )
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def colours(subject: Subject) -> dict[str, tuple[str, str]]:
+    """Each optimizer's colour on light and on dark paper."""
+    palette = subject.palette
+    return {name: (palette.colour(name), DARK[palette.colour(name).lower()]) for name in subject.optimizers}
+
+
+def drawn(panel: Panel) -> tuple[str, str]:
+    """A panel for light and for dark paper, as addresses that hold it."""
+    light = svg(panel)
+    return _address(light), _address(darkened(light))
+
+
+def _address(text: str) -> str:
+    return "data:image/svg+xml;base64," + b64encode(text.encode()).decode()
+
+
+def write_pictures(subject: Subject, folder: Path) -> list[Path]:
+    """Write every figure as a PNG.
+
+    Raises:
+        OptituneError: a file cannot be written.
+    """
+    paths = []
+    for section in sections(subject):
+        for picture in section.pictures:
+            paths.append(folder / f"{picture.name}.png")
+            save_png(picture, paths[-1])
+    return paths

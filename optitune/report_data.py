@@ -1,0 +1,381 @@
+"""What a report's figures show, as plain rows of trials and runs; nothing is drawn here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+
+import numpy as np
+from scipy.stats import rankdata
+
+from optitune.comparison import Plan, Run, finalists_runs
+from optitune.configuration import JOINED, Configuration
+from optitune.records import Outcome, Summary, TrialRecord, counts, standings
+from optitune.verdict import Place, Relation, Verdict
+
+ENOUGH = 10
+"""Of how many finished trials of an optimizer the importance of its settings is told."""
+
+REACH = 4.0
+"""How many times as wide as what matters an axis may become for the sake of the rest."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An optimizer's value in a comparison.
+
+    Attributes:
+        each: of its runs that came to an end.
+        low, high: None for a single run.
+    """
+
+    optimizer: str
+    mean: float
+    low: float | None
+    high: float | None
+    each: tuple[float, ...]
+    out: bool
+
+
+def intervals(places: Iterable[Place]) -> list[Interval]:
+    """The values of all that have one, in the order of the places."""
+    return [
+        Interval(place.optimizer, place.value.mean, place.value.low, place.value.high, place.value.each, place.out)
+        for place in places
+        if place.value is not None
+    ]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """By how much an optimizer is better than the leader: negative where it is worse.
+
+    `low` and `high` are None while nothing is known of them.
+    """
+
+    optimizer: str
+    mean: float
+    low: float | None
+    high: float | None
+    relation: Relation
+    rounds: int
+
+
+def gaps(verdict: Verdict) -> list[Gap]:
+    """The differences to the leader, in the order of the places."""
+    return [
+        Gap(
+            place.optimizer,
+            known.mean,
+            known.low if isfinite(known.low) else None,
+            known.high if isfinite(known.high) else None,
+            known.relation,
+            known.rounds,
+        )
+        for place in verdict.places
+        if (known := place.to_leader) is not None
+    ]
+
+
+def better_half(values: Iterable[float], sign: int) -> list[float]:
+    """What is to be told apart, whatever the others came to; of few, two at least."""
+    order = sorted(values, key=lambda value: -sign * value)
+    return order[: max(2, -(-len(order) // 2))]
+
+
+def window(inner: Sequence[float], others: Iterable[float] = ()) -> tuple[float, float]:
+    """Between what an axis runs: all of `inner` is on it, and of the others what does not squeeze it.
+
+    Args:
+        inner: at least one.
+    """
+    known = [value for value in inner if isfinite(value)] or [0.0]
+    low, high = min(known), max(known)
+    reach = REACH * (high - low) or inf
+    near = [value for value in others if isfinite(value) and low - reach <= value <= high + reach]
+    low, high = min([low, *near]), max([high, *near])
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+@dataclass(frozen=True)
+class Band:
+    """An optimizer's runs at each evaluation: their median, and between what the middle half of them lies."""
+
+    optimizer: str
+    epochs: tuple[float, ...]
+    middle: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    runs: int
+
+
+def bands(runs: Sequence[Run], optimizers: Iterable[str]) -> list[Band]:
+    """A band for each optimizer that has a run without divergence."""
+    found = []
+    for name in optimizers:
+        curves = [
+            {point.epoch: point.value for point in run.curve}
+            for run in finalists_runs(runs, name)
+            if not run.diverged and run.curve
+        ]
+        if not curves:
+            continue
+        # runs of one plan are judged at the same points
+        epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+        heights = [[curve[epoch] for curve in curves] for epoch in epochs]
+        low, middle, high = (tuple(row) for row in np.quantile(heights, (0.25, 0.5, 0.75), axis=1).tolist())
+        found.append(Band(name, tuple(epochs), middle, low, high, len(curves)))
+    return found
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial's learning curve: (epoch, value) at each evaluation."""
+
+    optimizer: str
+    outcome: Outcome
+    points: tuple[tuple[float, float], ...]
+
+
+def search_curves(trials: Sequence[TrialRecord]) -> list[Curve]:
+    """The curves of the trials that were trained and did not diverge.
+
+    Steps become epochs by a trial that is complete: its last step is the end of its last epoch.
+    """
+    trained = [row for row in trials if row.curve and row.same_as is None and row.outcome in ("complete", "pruned")]
+    complete = [row for row in trained if row.outcome == "complete"]
+    ended = next((row for row in [*complete, *trained] if row.epochs), None)
+    if ended is None:
+        return []
+    an_epoch = ended.curve[-1][0] / ended.epochs
+    return [
+        Curve(row.optimizer or "", row.outcome, tuple((step / an_epoch, value) for step, value in row.curve))
+        for row in trained
+    ]
+
+
+@dataclass(frozen=True)
+class LrPoint:
+    """A trial by its learning rate; `value` is the last that was seen, None where it diverged."""
+
+    lr: float
+    value: float | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Basin:
+    """An optimizer's trials by learning rate.
+
+    Attributes:
+        best: value of its trials.
+        good: from what lr to what its complete trials came as near to the best of them as does not matter; None
+            without a comparison, which alone says what that is, or for fewer than two.
+    """
+
+    optimizer: str
+    points: tuple[LrPoint, ...]
+    best: float
+    good: tuple[float, float] | None
+
+
+def basins(
+    trials: Iterable[TrialRecord], optimizers: Iterable[str], sign: int, epsilon: float | None = None
+) -> list[Basin]:
+    """A basin for each optimizer that has a trial with a value."""
+    records = [row for row in trials if row.outcome in ("complete", "pruned", "diverged") and row.same_as is None]
+    found = []
+    for name in optimizers:
+        points = [
+            LrPoint(row.configuration.lr, last_seen(row), row.outcome)
+            for row in records
+            if row.configuration is not None and row.optimizer == name
+        ]
+        complete = [p.value for p in points if p.value is not None and p.outcome == "complete"]
+        scores = [sign * value for value in complete or [p.value for p in points if p.value is not None]]
+        if scores:
+            found.append(Basin(name, tuple(points), sign * max(scores), _good(points, sign, epsilon)))
+    return found
+
+
+def common_depth(rows: Iterable[Basin], sign: int) -> float:
+    """How far below its best each basin is to be seen: most complete trials of all of them are."""
+    below = [
+        sign * (row.best - point.value)
+        for row in rows
+        for point in row.points
+        if point.value is not None and point.outcome == "complete"
+    ]
+    return 1.2 * float(np.quantile(below, 0.9)) if below and max(below) > 0 else 1.0
+
+
+def last_seen(row: TrialRecord) -> float | None:
+    """The last value of a trial; None where it diverged or was never judged."""
+    if row.outcome == "diverged":
+        return None
+    seen = row.value if row.value is not None else row.curve[-1][1] if row.curve else None
+    return seen if seen is not None and isfinite(seen) else None
+
+
+def _good(points: Iterable[LrPoint], sign: int, epsilon: float | None) -> tuple[float, float] | None:
+    complete = [
+        (sign * point.value, point.lr) for point in points if point.outcome == "complete" and point.value is not None
+    ]
+    if epsilon is None or not complete:
+        return None
+    best = max(complete)[0]
+    near = [lr for score, lr in complete if score >= best - epsilon]
+    return (min(near), max(near)) if len(near) > 1 else None
+
+
+@dataclass(frozen=True)
+class Climb:
+    """The best of an optimizer so far: after its so many trials, and so many seconds that they trained."""
+
+    optimizer: str
+    trials: tuple[int, ...]
+    seconds: tuple[float, ...]
+    best: tuple[float, ...]
+
+
+def climbs(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: int) -> list[Climb]:
+    """A row for each optimizer with a complete trial, from the first of them on."""
+    rows = sorted((row for row in records if row.outcome in ("complete", "pruned", "diverged")), key=lambda r: r.number)
+    found = []
+    for name in optimizers:
+        steps: list[tuple[int, float, float]] = []
+        seconds, best = 0.0, -inf
+        for count, row in enumerate((row for row in rows if row.optimizer == name), start=1):
+            seconds += row.seconds or 0.0
+            if row.outcome == "complete" and row.value is not None:
+                best = max(best, sign * row.value)
+            if best > -inf:
+                steps.append((count, seconds, sign * best))
+        if steps:
+            trials, spent, values = zip(*steps, strict=True)
+            found.append(Climb(name, trials, spent, values))
+    return found
+
+
+@dataclass(frozen=True)
+class Share:
+    """What an optimizer had of the budget: trials of the search by outcome, their epochs and seconds; and runs.
+
+    `runs` are those of the comparison, variants included.
+    """
+
+    optimizer: str
+    complete: int
+    pruned: int
+    diverged: int
+    epochs: float
+    seconds: float
+    runs: int
+
+
+def shares(trials: Sequence[TrialRecord], runs: Iterable[Run], optimizers: Iterable[str]) -> list[Share]:
+    """A row for each optimizer."""
+    ran = [run.key.optimizer for run in runs]
+    found = []
+    for name in optimizers:
+        own = [row for row in trials if row.optimizer == name]
+        number, epochs = counts(own), sum(row.epochs for row in own)
+        seconds = sum(row.seconds or 0.0 for row in own)
+        found.append(
+            Share(name, number["complete"], number["pruned"], number["diverged"], epochs, seconds, ran.count(name))
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How much an optimizer's result hangs on each of its settings.
+
+    Attributes:
+        trials: how many tell it.
+        shares: by setting, how much of the ranks' variance it explains by itself, from 0 to 1; empty where the trials
+            are too few.
+    """
+
+    optimizer: str
+    trials: int
+    shares: Mapping[str, float]
+
+
+def influences(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: int) -> list[Influence]:
+    """A row for each optimizer.
+
+    Trials are ranked by the last value seen, those that diverged last, so that what fails early counts too: an
+    importance over complete trials alone would not know of learning rates that are far off.
+    """
+    rows = [row for row in records if row.outcome in ("complete", "pruned", "diverged") and row.same_as is None]
+    found = []
+    for name in optimizers:
+        told = [
+            (settings_of(row.configuration), -inf if (value := last_seen(row)) is None else sign * value)
+            for row in rows
+            if row.configuration is not None and row.optimizer == name
+        ]
+        shares: dict[str, float] = {}
+        if len(told) >= ENOUGH:
+            for key in {key: None for settings, _ in told for key in settings}:
+                having = [(settings[key], score) for settings, score in told if key in settings]
+                share = explained([value for value, _ in having], [score for _, score in having])
+                if share is not None:
+                    shares[key] = share
+        found.append(Influence(name, len(told), shares))
+    return found
+
+
+def settings_of(configuration: Configuration) -> dict[str, float | str]:
+    """All that may differ between an optimizer's trials, by name; lists spelled out."""
+    schedule, training = configuration.schedule, configuration.training.model_dump()
+    groups = {f'lr of "{pattern}"': factor for pattern, factor in training.pop("groups").items()}
+    shape = {f"{schedule.name} {key}": value for key, value in schedule.settings.items()}
+    told: dict[str, float | str] = {}
+    every = {**configuration.optimizer.settings, "schedule": schedule.name, **shape, "warmup": schedule.warmup}
+    for key, value in {**every, **training, **groups}.items():
+        parts = value if isinstance(value, list | tuple) else (value,)
+        names = JOINED.get(key.rpartition(" ")[2], tuple(f"{key} {place + 1}" for place in range(len(parts))))
+        for name, part in zip((key,) if len(parts) == 1 else names, parts, strict=False):
+            told[name] = str(part) if isinstance(part, bool | str) else float(part)
+    return told
+
+
+def explained(setting: Sequence[float | str], scores: Sequence[float]) -> float | None:
+    """What share of the variance of the scores' ranks a setting explains, less what chance would.
+
+    Numbers explain as a parabola of their ranks does, since most have a best somewhere between; words as the means of
+    their groups do. None where it is always the same, or the values are too few.
+    """
+    kinds, total = sorted(set(map(str, setting))), len(setting)
+    if len(kinds) < 2 or total < ENOUGH or len(set(scores)) < 2:
+        return None
+    if any(isinstance(value, str) for value in setting):
+        columns = [np.array([str(value) == kind for value in setting], dtype=np.float64) for kind in kinds[1:]]
+    else:
+        ranks = rankdata(setting) / total - 0.5
+        columns = [ranks, ranks**2][: len(kinds) - 1]
+    design = np.column_stack([np.ones(total), *columns])
+    free = total - 1 - len(columns)
+    if free < 1:
+        return None
+    ranked = rankdata(scores)
+    solution = np.linalg.lstsq(design, ranked, rcond=None)[0]
+    unexplained = float(np.square(ranked - design @ solution).sum() / np.square(ranked - ranked.mean()).sum())
+    return min(1.0, max(0.0, 1 - unexplained * (total - 1) / free))
+
+
+def searched_on(plan: Plan, trials: Sequence[TrialRecord]) -> list[str]:
+    """The finalists whose optimizer has a better trial by now than the one that was compared."""
+    best = {row.optimizer: row.best.number for row in standings(trials, plan.optimizers) if row.best is not None}
+    return [each.optimizer for each in plan.finalists if best.get(each.optimizer, each.trial) != each.trial]
+
+
+def agreement(value: float, other: Summary, sign: int) -> str:
+    """How a value lies to the interval of another estimate, in words; empty where that has none."""
+    if other.low is None or other.high is None:
+        return ""
+    if other.low <= value <= other.high:
+        return "within"
+    return "better than" if sign * (value - other.mean) > 0 else "worse than"

@@ -1,0 +1,344 @@
+"""The figures of a report: rows of `report_data`, drawn."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from optitune.report_data import (
+    Band,
+    Basin,
+    Climb,
+    Curve,
+    Gap,
+    Influence,
+    Interval,
+    Share,
+    better_half,
+    common_depth,
+    window,
+)
+from optitune.report_style import (
+    FAINT,
+    GREY,
+    INK,
+    SMALL,
+    TINT,
+    WIDE,
+    Palette,
+    Panel,
+    Picture,
+    for_rows,
+    log_lr,
+    over,
+    rows_of,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
+
+
+def values(rows: Sequence[Interval], palette: Palette) -> Picture:
+    """Dot and interval of every optimizer, with its runs."""
+
+    def draw(place: "FigureBase") -> None:
+        axes = place.subplots()
+        seen = [value for row in rows if not row.out for value in (row.low, row.high, *row.each) if value is not None]
+        rest = [value for row in rows for value in (row.low, row.mean, row.high) if value is not None]
+        axes.set_xlim(window(palette.scaled(seen or rest), palette.scaled(rest)))
+        for number, row in enumerate(rows):
+            if not _beyond(axes, number, palette.scaled([row.mean])[0], palette.unit.value(row.mean)):
+                each = palette.scaled(row.each)
+                strokes: dict[str, Any] = {"alpha": 0.6, "markersize": 5, "color": palette.colour(row.optimizer)}
+                axes.plot(each, [number + 0.24] * len(each), "|", **strokes)
+                _bar(axes, number, row, palette)
+        rows_of(axes, [row.optimizer for row in rows])
+        axes.set_xlabel(palette.label("validation"))
+
+    alt = "; ".join(f"{row.optimizer} {palette.unit.value(row.mean)}" for row in rows)
+    caption = (
+        f"Mean and 95 % interval (Student's t) of each optimizer's best configuration over "
+        f"{over([len(row.each) for row in rows], 'run')} on fresh seeds, the small strokes; a round is as easy or "
+        "hard for all, so that differences are surer than these intervals look."
+    )
+    return Picture("values", caption, (Panel(draw, alt, for_rows(len(rows))),))
+
+
+def differences(rows: Sequence[Gap], leader: str, epsilon: float, palette: Palette) -> Picture:
+    """How far every optimizer is from the leader, and how sure that is."""
+
+    def draw(place: "FigureBase") -> None:
+        axes = place.subplots()
+        nearest = min(rows, key=lambda row: abs(row.mean))
+        near = [row for row in rows if row.relation in ("equal", "undecided")] or [nearest]
+        inner = [value for row in near for value in (row.low, row.high, row.mean) if value is not None]
+        rest = [value for row in rows for value in (row.low, row.high, row.mean) if value is not None]
+        axes.set_xlim(window(palette.scaled([*inner, 0.0, epsilon, -epsilon]), palette.scaled(rest)))
+        axes.axvspan(*palette.scaled([-epsilon, epsilon]), color=TINT, zorder=0)
+        axes.axvline(0, color=FAINT, linewidth=1)
+        for number, row in enumerate(rows):
+            if not _beyond(axes, number, palette.scaled([row.mean])[0], palette.unit.signed(row.mean)):
+                _bar(axes, number, row, palette)
+        rows_of(axes, [row.optimizer for row in rows])
+        axes.set_xlabel(f"better than {leader} by{', pp' if palette.unit.percent else ''}")
+
+    alt = "; ".join(f"{row.optimizer} {palette.unit.signed(row.mean)} ({row.relation})" for row in rows)
+    caption = (
+        f"Difference to {leader} over {over([row.rounds for row in rows], 'common round')}, with bounds that hold "
+        "however often one looks; in the shaded band it does not matter "
+        f"({palette.unit.difference(epsilon)})."
+    )
+    return Picture("differences", caption, (Panel(draw, alt, for_rows(len(rows))),))
+
+
+def _bar(axes: "Axes", number: int, row: Interval | Gap, palette: Palette) -> None:
+    """A dot, and the interval about it."""
+    colour = palette.colour(row.optimizer)
+    if row.low is not None and row.high is not None:
+        axes.plot(palette.scaled([row.low, row.high]), [number] * 2, color=colour, linewidth=2)
+    axes.plot(palette.scaled([row.mean]), [number], color=colour, marker="o", markersize=6)
+
+
+def _beyond(axes: "Axes", number: int, value: float, text: str) -> bool:
+    """Write a value that the axis does not reach at its end; whether it is one."""
+    low, high = axes.get_xlim()
+    if low <= value <= high:
+        return False
+    told = f"◂ {text}" if value < low else f"{text} ▸"
+    side = "left" if value < low else "right"
+    axes.text(low if value < low else high, number, told, ha=side, va="center", color=FAINT, fontsize=8.5)
+    return True
+
+
+def curves(rows: Sequence[Band], contenders: Sequence[str], behind: Sequence[Curve], palette: Palette) -> Picture:
+    """Learning curves of a comparison, the search's pruned trials behind them.
+
+    Args:
+        contenders: whose curves are to be seen well.
+    """
+
+    def draw(place: "FigureBase") -> None:
+        axes = place.subplots()
+        for curve in behind:
+            _line(axes, curve, palette, color=GREY, linewidth=0.6, alpha=0.6)
+        for row in rows:
+            low, high = palette.scaled(row.low), palette.scaled(row.high)
+            axes.fill_between(row.epochs, low, high, color=palette.colour(row.optimizer), alpha=0.15, linewidth=0)
+            axes.plot(
+                row.epochs, palette.scaled(row.middle), linewidth=1.5, markersize=3, **palette.look(row.optimizer)
+            )
+        leading = [row for row in rows if row.optimizer in contenders] or rows
+        late = [value for row in leading for part in (row.low, row.high) for value in part[len(part) // 3 :]]
+        axes.set_ylim(window(palette.scaled(late), palette.scaled(row.middle[-1] for row in rows)))
+        _off(axes, [(row.optimizer, palette.scaled(row.middle)) for row in rows])
+        _by_epoch(place, axes, palette, [row.optimizer for row in rows])
+
+    alt = "; ".join(f"{row.optimizer} ends at {palette.unit.value(row.middle[-1])}" for row in rows)
+    pruned = over([len(behind)], "pruned trial")
+    grey = f", and in grey {pruned} of the search where they come into sight" if behind else ""
+    caption = (
+        "Median learning curve of each optimizer's best configuration, the middle half of its "
+        f"{over([row.runs for row in rows], 'run')} within the band{grey}; the beginning may lie beyond the edge."
+    )
+    return Picture("curves", caption, (Panel(draw, alt, (WIDE[0], 3.6)),))
+
+
+def search_curves(rows: Sequence[Curve], palette: Palette, sign: int) -> Picture:
+    """Learning curves of a search's trials."""
+    complete = [row for row in rows if row.outcome == "complete"]
+
+    def draw(place: "FigureBase") -> None:
+        axes = place.subplots()
+        for row in rows:
+            if row.outcome == "complete":
+                style = palette.look(row.optimizer) | {"marker": ""}
+                _line(axes, row, palette, linewidth=1.1, alpha=0.85, zorder=3, **style)
+            else:
+                _line(axes, row, palette, color=GREY, linewidth=0.6, alpha=0.6)
+        ends = [row.points[-1][1] for row in complete or rows]
+        leading = set(better_half(ends, sign))
+        late = [value for row in complete or rows for _, value in row.points[len(row.points) // 3 :]
+                if row.points[-1][1] in leading]  # fmt: skip
+        axes.set_ylim(window(palette.scaled(late), palette.scaled(ends)))
+        _by_epoch(place, axes, palette, list(dict.fromkeys(row.optimizer for row in complete)))
+
+    alt = f"{len(complete)} curves of complete trials and {len(rows) - len(complete)} of pruned ones"
+    caption = (
+        f"Learning curves of the search's {over([len(complete)], 'complete trial')} in the optimizers' colours, and "
+        f"of {over([len(rows) - len(complete)], 'pruned trial')} in grey, one run each."
+    )
+    return Picture("curves", caption, (Panel(draw, alt, (WIDE[0], 3.6)),))
+
+
+def _off(axes: "Axes", rows: Sequence[tuple[str, Sequence[float]]]) -> None:
+    """Name above those whose curve never comes into sight."""
+    low, high = axes.get_ylim()
+    below = [name for name, heights in rows if max(heights) < low]
+    above = [name for name, heights in rows if min(heights) > high]
+    told = [f"{mark} {', '.join(names)}" for mark, names in (("▾", below), ("▴", above)) if names]
+    axes.set_title("   ".join(told), loc="right", fontsize=8.5, color=FAINT)
+
+
+def _line(axes: "Axes", row: Curve, palette: Palette, **style: Any) -> None:
+    axes.plot([epoch for epoch, _ in row.points], palette.scaled(value for _, value in row.points), **style)
+
+
+def _by_epoch(place: "FigureBase", axes: "Axes", palette: Palette, names: Sequence[str]) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(palette.label("validation"))
+    palette.legend(place, names)
+
+
+def basins(rows: Sequence[Basin], palette: Palette, sign: int) -> Picture:
+    """Value by learning rate, a panel for each optimizer, each as deep as the others below its own best."""
+    depth = common_depth(rows, sign)
+
+    def draw(row: Basin, place: "FigureBase") -> None:
+        axes = place.subplots()
+        log_lr(axes, [point.lr for point in row.points])
+        near, far = palette.scaled([row.best + 0.08 * sign * depth, row.best - sign * depth])
+        low, high = min(near, far), max(near, far)
+        axes.set_ylim(low, high)
+        if row.good is not None:
+            axes.axvspan(*row.good, color=TINT, zorder=0)
+        colour = palette.colour(row.optimizer)
+        filled: dict[str, Any] = {"marker": "o", "color": colour, "edgecolors": "none", "s": 22, "zorder": 3}
+        open_: dict[str, Any] = {"marker": "o", "facecolors": "none", "edgecolors": colour, "linewidths": 0.9, "s": 18}
+        for outcome, style in (("complete", filled), ("pruned", open_)):
+            points = [p for p in row.points if p.outcome == outcome and p.value is not None]
+            heights = [min(max(value, low), high) for value in palette.scaled(p.value or 0.0 for p in points)]
+            axes.scatter([p.lr for p in points], heights, clip_on=False, **style)
+        lost = [point.lr for point in row.points if point.outcome == "diverged"]
+        axes.scatter(lost, [far] * len(lost), marker="x", color=INK, s=20, linewidths=1.1, clip_on=False, zorder=4)
+        # where less is better, what lies beyond is drawn at the upper edge
+        axes.set_title(row.optimizer, pad=8)
+        axes.set_ylabel(palette.label("").strip())
+
+    def alt(row: Basin) -> str:
+        best = f", good from {row.good[0]:.2g} to {row.good[1]:.2g}" if row.good else ""
+        return f"{row.optimizer}: {len(row.points)} trials by learning rate{best}"
+
+    count = sum(len(row.points) for row in rows)
+    shaded = "; shaded, from where to where complete trials came as near to the best as does not matter"
+    caption = (
+        f"Value by learning rate of {over([count], 'trial')} of the search, one run each: filled where complete, open "
+        "where pruned (the last value seen, at the edge if it lies beyond), a cross where diverged; each panel reaches "
+        f"as far from its own best{shaded if any(row.good for row in rows) else ''}."
+    )
+    return Picture("learning-rates", caption, tuple(Panel(partial(draw, row), alt(row), SMALL) for row in rows))
+
+
+def climbs(rows: Sequence[Climb], palette: Palette, sign: int) -> Picture:
+    """The best so far, by trials and by seconds."""
+    every = [value for row in rows for value in row.best]
+    leading = better_half((row.best[-1] for row in rows), sign)
+
+    def draw(by: str, place: "FigureBase") -> None:
+        axes = place.subplots()
+        for row in rows:
+            spent = row.trials if by == "trials" else row.seconds
+            style = palette.look(row.optimizer) | {"marker": ""}
+            axes.step(spent, palette.scaled(row.best), where="post", linewidth=1.5, **style)
+            axes.plot(spent[-1:], palette.scaled(row.best[-1:]), markersize=4, **palette.look(row.optimizer))
+        axes.set_ylim(window(palette.scaled(leading), palette.scaled(every)))
+        _off(axes, [(row.optimizer, palette.scaled(row.best)) for row in rows])
+        axes.set_xlabel("trials of the optimizer" if by == "trials" else "seconds that they trained")
+        axes.set_ylabel(palette.label("best"))
+        palette.legend(place, [row.optimizer for row in rows])
+
+    alt = "; ".join(f"{row.optimizer} {palette.unit.value(row.best[-1])} after {row.trials[-1]} trials" for row in rows)
+    caption = (
+        "The best value of each optimizer so far, by its trials and by the seconds that they trained, over "
+        f"{over([row.trials[-1] for row in rows], 'trial')} each; it is the luckiest of single runs, so better the "
+        "more there are."
+    )
+    sides = tuple(Panel(partial(draw, by), f"By {by}: {alt}", (WIDE[0], 3.4)) for by in ("trials", "seconds"))
+    return Picture("best-so-far", caption, sides)
+
+
+def shares(rows: Sequence[Share], palette: Palette) -> Picture:
+    """How the budget was shared."""
+    names = [row.optimizer for row in rows]
+    colours = [palette.colour(name) for name in names]
+
+    def trials(place: "FigureBase") -> None:
+        from matplotlib.patches import Patch
+
+        axes = place.subplots()
+        begins = [0] * len(rows)
+        parts: list[tuple[str, list[int], dict[str, Any]]] = [
+            ("complete", [row.complete for row in rows], {"alpha": 1.0}),
+            ("pruned", [row.pruned for row in rows], {"alpha": 0.4}),
+            ("diverged", [row.diverged for row in rows], {"fill": False, "hatch": "/////"}),
+        ]
+        for _, counts, style in parts:
+            axes.barh(range(len(rows)), counts, left=begins, height=0.62, color=colours, edgecolor=colours, **style)
+            begins = [begin + count for begin, count in zip(begins, counts, strict=True)]
+        rows_of(axes, names)
+        axes.set_xlabel("trials of the search")
+        patches = [Patch(label=name, facecolor=GREY, edgecolor=GREY, **style) for name, _, style in parts]
+        place.legend(handles=patches, loc="outside lower center", ncols=3)
+
+    def bars(heights: Sequence[float], label: str, place: "FigureBase") -> None:
+        axes = place.subplots()
+        axes.barh(range(len(rows)), heights, height=0.62, color=colours)
+        rows_of(axes, names)
+        axes.set_xlabel(label)
+
+    size = for_rows(len(rows) + 1)
+    told = [f"{row.optimizer} {row.complete} complete, {row.pruned} pruned, {row.diverged} diverged" for row in rows]
+    panels = [Panel(trials, "Trials: " + "; ".join(told), size)]
+    columns: dict[str, list[float]] = {
+        "epochs of the search": [row.epochs for row in rows],
+        "runs of the comparison": [row.runs for row in rows],
+    }
+    for label, heights in columns.items():
+        if any(heights):
+            alt = "; ".join(f"{name} {height:g}" for name, height in zip(names, heights, strict=True))
+            panels.append(Panel(partial(bars, heights, label), f"{label}: {alt}", size))
+    total = sum(row.complete + row.pruned + row.diverged for row in rows)
+    runs = sum(row.runs for row in rows)
+    ran = f" and the comparison's {over([runs], 'run')}, those with other settings included," if runs else ""
+    caption = f"How the search's {over([total], 'finished trial')}{ran} were shared out among the optimizers."
+    return Picture("budget", caption, tuple(panels))
+
+
+def influences(rows: Sequence[Influence]) -> Picture:
+    """A heat map: how much the result of every optimizer hangs on each of its settings."""
+    told = [row for row in rows if row.shares]
+    strength: dict[str, float] = {}
+    for row in told:
+        for key, share in row.shares.items():
+            strength[key] = max(strength.get(key, 0.0), share)
+    settings = sorted(strength, key=lambda key: -strength[key])
+
+    def draw(place: "FigureBase") -> None:
+        axes = place.subplots()
+        for column, row in enumerate(told):
+            for number, key in enumerate(settings):
+                if key in row.shares:
+                    tile(axes, column, number, row.shares[key], f"{100 * row.shares[key]:.0f}")
+        rows_of(axes, settings)
+        columns = [f"{row.optimizer} ({row.trials})" for row in told]
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if len(told) > 4 else {}
+        axes.set_xticks(range(len(told)), columns, color=INK, **slanted)
+        axes.tick_params(axis="x", length=0, labeltop=True, labelbottom=False)
+        axes.set_xlim(-0.5, len(told) - 0.5)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+
+    alt = "; ".join(f"{row.optimizer}: {max(row.shares, key=lambda key: row.shares[key])} most" for row in told)
+    caption = (
+        "How much of the differences between an optimizer's trials each of its settings explains by itself, in percent "
+        "of the variance of their ranks (a parabola of its rank, less what chance would; pruned trials by the "
+        f"last value seen, diverged ones last), over {over([row.trials for row in told], 'trial')} each, in brackets."
+    )
+    return Picture("importance", caption, (Panel(draw, alt, (WIDE[0], 1.1 + 0.28 * len(settings))),))
+
+
+def tile(axes: "Axes", column: float, row: float, strength: float, text: str, colour: str = "#0072B2") -> None:
+    """A cell of a heat map, with its number."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colour, alpha=0.06 + 0.6 * strength))
+    axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=8.5)

@@ -1,0 +1,388 @@
+"""Which optimizers are distinguishable, and how sure that is: pure functions of a comparison's runs.
+
+A round trains every optimizer from one seed and judges it on one part of the data, which no other round holds out. So
+the differences of two optimizers, a round each, carry the luck of seeds and of examples together, and are independent
+but for what their training examples share.
+
+Decisions rest on intervals for the mean difference of a pair that hold after every round at once
+(`optitune.anytime`). What must not happen is that the truly best is found worse than another one, of which there are
+k - 1: comparisons with the best (Hsu 1981, Annals of Statistics 9:1026). Every pair's interval is made at
+2 / k of `ERROR`, half of it for either side, so that this ever happens with a probability of `ERROR` at most, however
+often one looks and whatever is dropped when; of two that are the same, one is called better as rarely. `epsilon` is
+what matters in practice: a pair whose interval lies within +- epsilon is equal for practical purposes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, sqrt
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from optitune.anytime import half_width
+from optitune.comparison import Run, finalists_runs, paired
+from optitune.records import Summary, summarise
+
+ERROR = 0.05
+"""How probable it may be that the truly best is ever found worse than another."""
+
+DRAWS, SPREADS = 20_000, 400
+"""How many draws the probabilities of being best rest on, and how many spreads of a run are drawn for them."""
+
+Relation = Literal["better", "worse", "equal", "undecided"]
+
+Status = Literal["clear", "tied", "undecided"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much one optimizer is better than another, in the metric's unit: negative where it is worse.
+
+    Attributes:
+        rounds: that both finished.
+        mean: over them.
+        sd: of one round's difference; never less than the examples alone make it.
+        low, high: where the true mean lies, at any time.
+    """
+
+    one: str
+    other: str
+    rounds: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    relation: Relation
+
+    def turned(self) -> "Difference":
+        """The same seen from the other side."""
+        opposite: Mapping[Relation, Relation] = {"better": "worse", "worse": "better"}
+        return Difference(
+            self.other,
+            self.one,
+            self.rounds,
+            -self.mean,
+            self.sd,
+            -self.high,
+            -self.low,
+            opposite.get(self.relation, self.relation),
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """How an optimizer stands in a comparison.
+
+    Attributes:
+        value: over its own rounds, with Student's t interval, which is not made for looking again and again; None
+            where all diverged.
+        loss: likewise.
+        diverged: in how many rounds; one is enough to be out.
+        best: how probable it is that it is truly the best; 0 for those that are out.
+        to_leader: how it compares with the leader; None for the leader itself, and without a common round.
+    """
+
+    optimizer: str
+    value: Summary | None
+    loss: Summary | None
+    diverged: int
+    best: float
+    to_leader: Difference | None
+    out: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison says.
+
+    Attributes:
+        status: `clear`: the leader is better than all others; `tied`: those that are not worse are equal to it for
+            practical purposes; `undecided`.
+        leader: of the highest estimate, of those that are not out.
+        places: of all, the leader first, those that are out last.
+        differences: of all pairs.
+        runs: of the finalists themselves.
+        more_runs: about how many more would decide it, should things go on as they went; 0 where it is decided.
+    """
+
+    status: Status
+    leader: str
+    places: tuple[Place, ...]
+    differences: tuple[Difference, ...]
+    epsilon: float
+    error: float
+    runs: int
+    more_runs: int
+
+    def place(self, optimizer: str) -> Place:
+        return next(place for place in self.places if place.optimizer == optimizer)
+
+    def related(self, relation: Relation) -> tuple[str, ...]:
+        """Those still in that are so to the leader, or to which the leader is so (`equal`, `undecided`)."""
+        return tuple(
+            place.optimizer
+            for place in self.places
+            if not place.out and place.to_leader is not None and place.to_leader.relation == relation
+        )
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Those that are not out."""
+        return tuple(place.optimizer for place in self.places if not place.out)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Those of whom another round would decide something."""
+        undecided = tuple(
+            place.optimizer
+            for place in self.places
+            if not place.out
+            and place.optimizer != self.leader
+            and (place.to_leader is None or place.to_leader.relation == "undecided")
+        )
+        return (self.leader, *undecided) if undecided else ()
+
+
+def judge(
+    runs: Sequence[Run], optimizers: Sequence[str], sign: int, epsilon: float, limits: tuple[float, float] = (-inf, inf)
+) -> Verdict | None:
+    """The verdict on these runs; None where not one of an optimizer without a diverged one came to an end.
+
+    Args:
+        runs: of the finalists themselves and perhaps of variants, which are left out.
+        optimizers: the finalists.
+        sign: 1 where more of the metric is better, -1 where less is.
+        epsilon: what difference does not matter.
+        limits: what no value can fall below or pass.
+    """
+    own = {name: finalists_runs(runs, name) for name in optimizers}
+    sound = [name for name in optimizers if not any(run.diverged for run in own[name])]
+    if not any(own[name] for name in sound):
+        return None
+    alpha = 2 * ERROR / max(2, len(optimizers))
+    pairs = {
+        (one, other): difference(paired(runs, one, other), one, other, sign, epsilon, alpha)
+        for position, one in enumerate(optimizers)
+        for other in optimizers[position + 1 :]
+    }
+    pairs |= {(other, one): each.turned() for (one, other), each in pairs.items()}
+    beaten = {one for (one, other), each in pairs.items() if each.relation == "worse" and other in sound}
+    # should everybody have been beaten by somebody, all go on
+    alive = [name for name in sound if name not in beaten] or sound
+    estimates = _Estimates({name: own[name] for name in sound if own[name]}, sign)
+    leader = max(alive, key=lambda name: estimates.mean.get(name, -inf))
+    # those that are out, often the noisiest, say nothing of the others
+    chances = _Estimates({name: own[name] for name in alive if own[name]}, sign).best(epsilon)
+
+    def place(name: str) -> Place:
+        finished = [run for run in own[name] if not run.diverged]
+        return Place(
+            optimizer=name,
+            value=summarise([run.value for run in finished], *limits) if finished else None,
+            loss=summarise([run.loss for run in finished]) if finished else None,
+            diverged=len(own[name]) - len(finished),
+            best=chances.get(name, 0.0),
+            to_leader=pairs[name, leader] if name != leader and pairs[name, leader].rounds else None,
+            out=name not in alive,
+        )
+
+    order = sorted(optimizers, key=lambda name: (name != leader, name not in alive, -estimates.mean.get(name, -inf)))
+    places = tuple(place(name) for name in order)
+    relations = {pairs[name, leader].relation for name in alive if name != leader}
+    status: Status = "undecided" if "undecided" in relations else "tied" if relations else "clear"
+    return Verdict(
+        status=status,
+        leader=leader,
+        places=places,
+        differences=tuple(
+            each for (one, other), each in pairs.items() if optimizers.index(one) < optimizers.index(other)
+        ),
+        epsilon=epsilon,
+        error=ERROR,
+        runs=sum(map(len, own.values())),
+        more_runs=_more_runs([pairs[name, leader] for name in alive if name != leader], epsilon, alpha),
+    )
+
+
+def difference(
+    rounds: Sequence[tuple[Run, Run]], one: str, other: str, sign: int, epsilon: float, alpha: float
+) -> Difference:
+    """The difference of a pair, from the rounds that both finished."""
+    values = sign * np.array([mine.value - theirs.value for mine, theirs in rounds], dtype=np.float64)
+    examples = [_apart(mine, theirs) for mine, theirs in rounds]
+    low, high, sd = -inf, inf, inf
+    for n in range(2, len(values) + 1):
+        mean, sd = float(values[:n].mean()), _sd(values[:n], examples[:n])
+        margin = half_width(sd, n, alpha)
+        low, high = max(low, mean - margin), min(high, mean + margin)
+        if low > high:
+            # of intervals that hold together two exclude each other: the later one knows more
+            low, high = mean - margin, mean + margin
+    relation: Relation = "undecided"
+    if -epsilon <= low and high <= epsilon:
+        relation = "equal"
+    elif low > 0:
+        relation = "better"
+    elif high < 0:
+        relation = "worse"
+    mean = float(values.mean()) if len(values) else 0.0
+    return Difference(one, other, len(values), mean, sd, low, high, relation)
+
+
+class Apart(NamedTuple):
+    """How far a round's examples are apart.
+
+    Attributes:
+        squares: of their differences, the sum.
+        examples: how many.
+        most: the largest squared difference; where there is none, the largest that there could be.
+    """
+
+    squares: float
+    examples: int
+    most: float
+
+
+def _apart(one: Run, other: Run) -> Apart | None:
+    """How far the examples of a round are apart; None where they have no values of their own."""
+    if one.each is None or other.each is None:
+        return None
+    each, others = one.each.astype(np.float64), other.each.astype(np.float64)
+    squares = np.square(each - others)
+    possible = np.square(np.concatenate([each, others])).max()
+    return Apart(float(squares.sum()), len(squares), float(squares.max() or possible))
+
+
+def _sd(values: NDArray[np.float64], examples: Sequence[Apart | None]) -> float:
+    """The standard deviation of a round's difference, not less than what its examples make by themselves.
+
+    Few rounds may agree by chance, above all where a round has few examples, and a t statistic would take that for
+    certainty. The examples' own spread is taken as if one more of them had differed as much as any did, so that it is
+    never 0. Where examples have no values, differences that are the same show how coarse they are.
+    """
+    sample = float(values.var(ddof=1))
+    known = [each for each in examples if each is not None]
+    if len(known) < len(examples):
+        return max(sqrt(sample), _grain(values))
+    number = sum(each.examples for each in known)
+    one_more = max([each.most for each in known if each.squares] or [each.most for each in known])
+    spread = (sum(each.squares for each in known) + one_more) / number
+    return sqrt(max(sample, spread * len(known) / number))
+
+
+def _grain(values: NDArray[np.float64]) -> float:
+    """The least step between differences where some are the same, as those of continuous values never are.
+
+    Infinite where all are 0: how coarse they are cannot be told.
+    """
+    largest = float(np.abs(values).max())
+    if not largest:
+        return inf
+    if len(np.unique(np.round(values / largest, 9))) == len(values):
+        return 0.0
+    return largest * float(np.diff(np.unique(np.append(np.round(np.abs(values) / largest, 9), 0.0))).min())
+
+
+def _more_runs(pairs: Sequence[Difference], epsilon: float, alpha: float) -> int:
+    """About how many more runs would decide these pairs with the leader, were means and spreads to stay."""
+    more = [
+        _rounds_needed(abs(each.mean), each.sd, epsilon, alpha, each.rounds) - each.rounds
+        for each in pairs
+        if each.relation == "undecided" and each.rounds > 1 and isfinite(each.sd)
+    ]
+    return sum(more) + max(more, default=0)
+
+
+def _rounds_needed(mean: float, sd: float, epsilon: float, alpha: float, now: int) -> int:
+    """After how many rounds a difference would be seen, or seen to be less than epsilon."""
+
+    def decided(n: int) -> bool:
+        margin = half_width(sd, n, alpha)
+        return margin < mean or mean + margin <= epsilon
+
+    high = now + 1
+    while not decided(high) and high < 1_000_000:
+        high *= 2
+    low = max(now, high // 2)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return high
+
+
+class _Estimates:
+    """Every optimizer's value as if all had finished the same rounds: a round's seed and examples are easy or hard
+    for all alike, so an optimizer that left early is not judged by the rounds it happened to meet.
+
+    The model is additive, optimizer + round + noise, fitted by least squares.
+
+    Args:
+        runs: of every optimizer, at least one.
+        sign: 1 where more is better.
+    """
+
+    def __init__(self, runs: Mapping[str, Sequence[Run]], sign: int) -> None:
+        self._names = list(runs)
+        rounds = sorted({run.key.round for own in runs.values() for run in own})
+        cells = [
+            (column, rounds.index(run.key.round), sign * run.value)
+            for column, own in enumerate(runs.values())
+            for run in own
+        ]
+        wide = len(self._names)
+        design = np.zeros((len(cells), wide + len(rounds)))
+        for row, (column, number, _) in enumerate(cells):
+            design[row, column] = design[row, wide + number] = 1
+        # one optimizer's mean and all rounds' effects may be shifted against each other: the rounds' sum to zero
+        design[:, wide:-1] -= design[:, -1:]
+        design = design[:, :-1]
+        values = np.array([value for _, _, value in cells])
+        solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+        residuals = values - design @ solution
+        self._df = len(values) - int(rank)
+        self._variance = float(residuals @ residuals) / self._df if self._df else 0.0
+        self._means = solution[:wide]
+        self._unscaled = np.linalg.pinv(design.T @ design)[:wide, :wide]
+        self.mean = dict(zip(self._names, self._means.tolist(), strict=True))
+
+    def best(self, scale: float) -> dict[str, float]:
+        """How probable it is for each to be the best.
+
+        By a hierarchical model (Gelman et al. 2013, Bayesian Data Analysis, chapter 5): true values are normal about a
+        common mean, with a spread that is half-Cauchy of this scale, so that the luckiest of several is not believed
+        in full. The draws are the same for the same runs.
+
+        Args:
+            scale: what spread of true values would be no surprise.
+        """
+        k = len(self._names)
+        if k == 1:
+            return {self._names[0]: 1.0}
+        if not self._df:
+            return dict.fromkeys(self._names, 1 / k)
+        generator = np.random.default_rng(0)
+        # contrasts, turned so that they are independent: what a round does to all falls away
+        centre = np.eye(k) - 1 / k
+        basis = np.linalg.svd(centre)[0][:, : k - 1]
+        sizes, turned = np.linalg.eigh(basis.T @ self._unscaled @ basis)
+        basis = basis @ turned
+        y = basis.T @ self._means
+        smallest = np.finfo(float).tiny
+        spreads = max(self._variance, smallest) * self._df / generator.chisquare(self._df, SPREADS)
+        noise = spreads[:, None] * np.maximum(sizes, 0) + smallest
+        scale = scale or sqrt(max(self._variance, smallest))
+        taus = scale * np.geomspace(1e-3, 1e3, 121)
+        total = taus[None, :, None] ** 2 + noise[:, None, :]
+        likelihood = -0.5 * (np.log(total) + y**2 / total).sum(-1)
+        weight = likelihood + stats.halfcauchy.logpdf(taus, scale=scale) + np.log(taus)
+        cumulated = np.cumsum(np.exp(weight - weight.max(1, keepdims=True)), 1)
+        levels = generator.random((SPREADS, DRAWS // SPREADS)) * cumulated[:, -1:]
+        chosen = (cumulated[:, None, :] < levels[:, :, None]).sum(-1).clip(max=len(taus) - 1)
+        between = taus[chosen][:, :, None] ** 2
+        kept = between / (between + noise[:, None, :])
+        drawn = kept * y + np.sqrt(kept * noise[:, None, :]) * generator.standard_normal((*chosen.shape, k - 1))
+        drawn = drawn.reshape(-1, k - 1) @ basis.T
+        winners = np.bincount(drawn.argmax(1), minlength=k)
+        return dict(zip(self._names, (winners / len(drawn)).tolist(), strict=True))

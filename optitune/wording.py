@@ -1,0 +1,139 @@
+"""The verdict in words that a statistician would sign."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optitune.costs import Cost, Recommendation
+from optitune.verdict import Difference, Place, Verdict
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is written: accuracies in percent and their differences in percentage points."""
+
+    metric: str
+
+    @property
+    def percent(self) -> bool:
+        return self.metric == "accuracy"
+
+    def value(self, value: float) -> str:
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
+
+    def difference(self, value: float) -> str:
+        """Without a sign."""
+        return f"{100 * abs(value):.2f} pp" if self.percent else f"{abs(value):.2g}"
+
+    def signed(self, value: float, bare: bool = False) -> str:
+        """With its sign; `bare` in a column that has the unit above it."""
+        return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
+
+    def bare(self, value: float) -> str:
+        """Without the unit, for a column that has it above."""
+        return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
+
+    @property
+    def heading(self) -> str:
+        """The metric with its unit."""
+        return f"{self.metric}, %" if self.percent else self.metric
+
+    @property
+    def points(self) -> str:
+        """The unit of differences."""
+        return "pp" if self.percent else "difference"
+
+    def span(self, low: float, high: float, signed: bool = False) -> str:
+        """An interval, its unit said once."""
+        sign = "+" if signed else ""
+        if self.percent:
+            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
+        return f"{low:{sign}.4g} to {high:{sign}.4g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def interval(place: Place, unit: Unit) -> str:
+    """A value with its interval and the number of its runs."""
+    value = place.value
+    if value is None:
+        return "no run came to its end"
+    if value.low is None or value.high is None:
+        return f"{unit.value(value.mean)} (1 run)"
+    return f"{unit.value(value.mean)} (95 % interval {unit.span(value.low, value.high)}, {len(value.each)} runs)"
+
+
+def bound(difference: Difference, unit: Unit) -> str:
+    """Between what a difference lies, the better one's side positive."""
+    return unit.span(difference.low, difference.high, signed=True)
+
+
+def headline(verdict: Verdict, unit: Unit, left: int) -> str:
+    """Which optimizer is best, in a sentence.
+
+    Args:
+        left: how many more runs there can be of those of whom more would decide something.
+    """
+    leader = verdict.place(verdict.leader)
+    sure = f"{100 * (1 - verdict.error):.0f} %"
+    if len(verdict.places) == 1:
+        return f"{leader.optimizer} was compared with nothing: {interval(leader, unit)}."
+    if verdict.status == "clear":
+        others = [place for place in verdict.places if place.to_leader is not None and place.value is not None]
+        fell = [place.optimizer for place in verdict.places if place.diverged]
+        if not others:
+            return f"{leader.optimizer} alone did not diverge: {interval(leader, unit)}."
+        beaten = [place for place in others if not place.diverged]
+        text = f"{leader.optimizer} is the best: {interval(leader, unit)}."
+        if beaten:
+            apart = min((place.to_leader.turned() for place in beaten if place.to_leader), key=lambda each: each.mean)
+            text += (
+                f" {apart.other}, the nearest, is worse by {unit.difference(apart.mean)} (from {bound(apart, unit)}); "
+                f"with {sure} confidence none is better than {leader.optimizer}."
+            )
+        return text + (f" {listed(fell)} diverged." if fell else "")
+    if verdict.status == "tied":
+        tied = (leader.optimizer, *verdict.related("equal"))
+        widest = max(
+            max(abs(place.to_leader.low), abs(place.to_leader.high))
+            for place in verdict.places
+            if place.optimizer in tied and place.to_leader is not None
+        )
+        at = f", at {unit.value(leader.value.mean)}" if leader.value else ""
+        return (
+            f"{listed(tied)} are equal for practical purposes{at}: with {sure} confidence they differ by at most "
+            f"{unit.difference(widest)}, and {unit.difference(verdict.epsilon)} is said not to matter."
+        )
+    several = verdict.wanted
+    chances = listed([f"{name} {verdict.place(name).best:.2f}" for name in several])
+    more = f"about {verdict.more_runs} more runs would be needed" if verdict.more_runs else "more runs are needed"
+    if not left:
+        more = "every example has been held out once, so that it takes more data, not more runs"
+    elif verdict.more_runs > left:
+        more += f", and there are data for {left}"
+    return (
+        f"Not enough evidence to tell {listed(several)} apart (probability of being best: {chances}): "
+        f"{more}. {leader.optimizer} leads with {interval(leader, unit)}."
+    )
+
+
+def advice(
+    verdict: Verdict, recommendation: Recommendation, costs: Mapping[str, Cost], target: float | None, unit: Unit
+) -> str:
+    """Which optimizer to take, with the reason."""
+    taken, leader = recommendation.optimizer, verdict.leader
+    if verdict.status == "undecided":
+        return f"Until that is known, take {taken}, which is the likeliest to be best."
+    if taken == leader:
+        if verdict.status == "clear":
+            return f"Take {taken}."
+        return f"None of them is much quicker or lighter; take {taken}, which is the likeliest to be best."
+    reasons = []
+    if recommendation.seconds is not None and target is not None:
+        reasons.append(f"reaches {unit.value(target)} in {100 * recommendation.seconds:.0f} % of the time of {leader}")
+    if recommendation.state is not None:
+        reasons.append(f"keeps {100 * recommendation.state:.0f} % of its memory" if reasons else
+                       f"keeps {100 * recommendation.state:.0f} % of the memory of {leader}")  # fmt: skip
+    return f"{taken} {' and '.join(reasons)}: take {taken}."
