@@ -36,8 +36,9 @@ def compared(found: Comparison, unit: Unit) -> Table:
     sure = f"{100 * (1 - verdict.error):.0f} %"
     columns = (
         "optimizer",
-        f"validation {unit.metric}",
+        f"held-out {unit.metric}",
         "95 % interval",
+        "its loss",
         "runs",
         "probability of being best",
         f"difference to {verdict.leader}",
@@ -68,6 +69,7 @@ def _stands(place: Place, leader: str, runs: Iterable[Run], unit: Unit) -> tuple
         place.optimizer,
         unit.value(value.mean) if value else UNKNOWN,
         unit.span(value.low, value.high) if known and value else UNKNOWN,  # type: ignore[arg-type]
+        f"{place.loss.mean:.4g}" if place.loss else UNKNOWN,
         str(ran + place.diverged),
         f"{place.best:.2f}",
         unit.signed(apart.mean) if apart else UNKNOWN,

@@ -77,16 +77,16 @@ def python(code: str, here: Path | None = None) -> str:
 
 def test_the_names_are_functions_and_classes_also_after_the_modules_were_imported() -> None:
     code = """
-import optitune.searching, optitune.retraining, optitune.api, optitune.tasks, optitune.metrics, optitune.objective
-import optitune
-from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, retrain, search
+import optitune.searching, optitune.comparing, optitune.retraining, optitune.api, optitune.tasks, optitune.metrics
+import optitune, optitune.objective
+from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, compare, retrain, search
 import types
-assert isinstance(search, types.FunctionType) and isinstance(retrain, types.FunctionType)
+assert all(isinstance(each, types.FunctionType) for each in (search, compare, retrain))
 assert all(isinstance(each, type) for each in (FairSampler, ForecastPruner, Metric, Objective, Task))
 assert optitune.search is search and optitune.Task is Task
 print(sorted(optitune.__all__), search.__module__, retrain.__module__)
 """
-    names = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "retrain", "search"]
+    names = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "compare", "retrain", "search"]
     assert python(code).strip() == f"{names} optitune.api optitune.api"
 
 

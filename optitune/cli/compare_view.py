@@ -34,7 +34,7 @@ def _relation(place: Place, leader: str) -> str:
     if place.optimizer == leader:
         return "leads"
     if place.diverged:
-        return f"out: diverged in {place.diverged}"
+        return f"diverged in {place.diverged}"
     if place.to_leader is None:
         return "-"
     return "worse" if place.out else place.to_leader.relation
@@ -46,7 +46,7 @@ def verdict_table(found: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer")
     for name in ("runs", unit.heading, "P(best)", f"than {verdict.leader}, {unit.points}", ""):
-        table.add_column(name, justify="left" if not name else "right")
+        table.add_column(name, justify="right" if name else "left", no_wrap=name == unit.heading)
     for place in verdict.places:
         runs = len(place.value.each) if place.value else 0
         apart = place.to_leader
@@ -92,7 +92,7 @@ def _cost(cost: Cost, unit: Unit) -> list[str]:
 def _change(change: Change | None, unit: Unit, sign: int = 1) -> str:
     if change is None:
         return "-"
-    return "diverged" if change.change is None else unit.signed(sign * change.change, bare=True)
+    return "failed" if change.change is None else unit.signed(sign * change.change, bare=True)
 
 
 class LiveCompare:

@@ -1,0 +1,143 @@
+"""A comparison as the terminal shows it."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import DIVERGED, curve, made_up, noisy, runs
+from rich.console import Console
+
+from optitune.cli.compare_view import (
+    LinesCompare,
+    LiveCompare,
+    compare_view,
+    costs_table,
+    print_comparison,
+    verdict_table,
+)
+from optitune.cli.live import Silent
+from optitune.comparing import Result
+from optitune.comparison import HALF, KNOWN_GOOD, Finalist, Key, Plan
+from optitune.comparison_results import Comparison, conclude
+from optitune.configuration import Configuration
+from optitune.metrics import METRICS
+from optitune.workers import Event
+
+
+@pytest.fixture
+def plan(configured: Callable[..., Configuration]) -> Plan:
+    return Plan(
+        task="digits",
+        finalists=tuple(
+            Finalist(trial=number, value=0.97, configuration=configured(name), known_good=configured(name, lr=0.01))
+            for number, name in enumerate(("adam", "sgd", "muon"))
+        ),
+        epochs=2,
+        precision="fp32",
+        seed=7,
+        data_checksum="sha256:0",
+        network="Net",
+        metric="accuracy",
+        train_examples=1000,
+        held_out=57,
+        rounds=20,
+        evaluations=2,
+    )
+
+
+@pytest.fixture
+def found(plan: Plan) -> Comparison:
+    values = noisy({"adam": 0.95, "sgd": 0.9495}, 6)
+    rows = [made_up(run.key.round, run.key.optimizer, run.value, curve=curve(0.9, run.value)) for run in runs(values)]
+    rows += [made_up(0, "muon", 0.9), made_up(1, "muon", DIVERGED)]
+    rows += [made_up(0, "adam", 0.9, HALF), made_up(0, "adam", DIVERGED, KNOWN_GOOD)]
+    comparison = conclude(plan, rows, [], METRICS["accuracy"], 0.001, target=0.93)
+    assert comparison is not None
+    return comparison
+
+
+def terminal(width: int = 100) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=30)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def plain(renderable: Any, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return text(console).splitlines()
+
+
+def drive(view: Any, plan: Plan, found: Comparison) -> None:
+    view.begin("digits", plan, 2, 100)
+    view.judged(None, 0)
+    view.show(Event("progress", 0, {"key": Key(0, "adam"), "epoch": 0.5, "value": 0.9}))
+    view.show(Event("finished", 0, {"key": Key(0, "adam"), "value": 0.95, "diverged": ""}))
+    view.show(Event("finished", 1, {"key": Key(0, "muon"), "value": 0.0, "diverged": DIVERGED}))
+    view.show(Event("finished", 1, {"key": Key(0, "adam", HALF), "value": 0.9, "diverged": ""}))
+    view.judged(found, 14)
+    view.show(Event("progress", 1, {"key": Key(1, "sgd"), "epoch": 0.5, "value": 0.9}))
+    view.tick()
+    view.end()
+
+
+def test_lines_tell_every_run_and_what_is_known_so_far(plan: Plan, found: Comparison) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    drive(LinesCompare(console), plan, found)
+    lines = text(console).splitlines()
+    assert lines[0] == (
+        "digits: adam, sgd, muon from fresh seeds, 2 epochs on 1000 examples, judged on 57 others in each of up to 20 "
+        "rounds; at most 100 runs, 2 workers"
+    )
+    assert lines[1:4] == [
+        "round 1, adam: accuracy 95.00 %",
+        f"round 1, muon: {DIVERGED}",
+        "round 1, adam with half the lr: accuracy 90.00 %",
+    ]
+    assert lines[4].startswith("after 14 runs")
+    assert lines[4].endswith(found.sentence)
+
+
+def test_the_live_view_shows_the_verdict_so_far_and_what_workers_do(plan: Plan, found: Comparison) -> None:
+    console = terminal()
+    drive(LiveCompare(console), plan, found)
+    shown = text(console)
+    assert "round 2, sgd, epoch 0.50 of 2, accuracy 90.00 %" in shown
+    assert "P(best)" in shown
+    assert "diverged in 1" in shown
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_tables_keep_their_numbers_whole(width: int, found: Comparison) -> None:
+    heading, *rows = plain(verdict_table(found), width)
+    assert "accuracy, %" in heading
+    assert len(rows) == 3
+    assert all(len(row.rstrip()) <= width for row in rows)
+    costs = plain(costs_table(found), width)
+    (own,) = [row for row in costs if row.startswith("adam")]
+    assert "failed" in own
+    assert "2 x" in own
+    assert not any(row.startswith("muon") for row in costs)
+
+
+def test_the_end_says_what_is_spent_and_what_to_type_next(
+    found: Comparison, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    result = Result("digits", found, "runs", ("nadam",), tmp_path, 14, 1.0, None, False)
+    print_comparison(result, Path("studies"), None, None)
+    told = capsys.readouterr().out
+    assert "Not enough evidence to tell adam and sgd apart" in told
+    assert "After 14 runs --max-runs is spent: the same command with more goes on." in told
+    assert "not compared, for want of a complete trial: nadam" in told
+    assert "optitune report digits\n" in told
+
+
+def test_a_quiet_comparison_shows_nothing(plan: Plan, found: Comparison) -> None:
+    view = compare_view(quiet=True)
+    assert isinstance(view, Silent)
+    drive(view, plan, found)
