@@ -191,7 +191,7 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("sentence"), str) else None
 
 
 def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Comparison | None:

@@ -164,6 +164,16 @@ def test_json_is_one_object_and_what_the_file_has(command: Any, folder: Path) ->
     assert sum(place["best"] for place in document["places"]) == pytest.approx(1)
 
 
+def test_a_study_is_shown_with_what_its_comparison_says(command: Any, folder: Path) -> None:
+    kept = load_verdict(compared(folder))
+    assert kept is not None
+    assert f"the comparison says: {kept['sentence']}" in command("show", "digits")[1]
+    assert json.loads(command("show", "digits", "--json")[1])["verdict"] == kept
+    shutil.rmtree(compared(folder))
+    assert "comparison" not in command("show", "digits")[1]
+    assert json.loads(command("show", "digits", "--json")[1])["verdict"] is None
+
+
 def test_lines_tell_runs_and_what_they_say_so_far(command: Any, folder: Path) -> None:
     shutil.rmtree(compared(folder))
     code, out, err = command("compare", "--max-runs", "8", "--sensitivity", "0")

@@ -19,13 +19,14 @@ json_option = click.option(
 @click.option("--settings", "only_settings", is_flag=True, help="Print the settings alone, as a study's file has them.")
 @json_option
 def show(study: str | None, studies_dir: Path, storage: str | None, only_settings: bool, as_json: bool) -> None:
-    """Show a study: settings, standings, best configuration, and why trials ended early.
+    """Show a study: settings, standings, best configuration, why trials ended early, and what its comparison says.
 
     The settings are printed as a file studies/NAME.toml would have them, so that
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
     from optitune.cli import standings
     from optitune.cli.choose import choose_study
+    from optitune.comparison_results import FOLDER, load_verdict
     from optitune.storage import open_storage
     from optitune.study import find, stored_settings
     from optitune.study import records as read
@@ -39,14 +40,14 @@ def show(study: str | None, studies_dir: Path, storage: str | None, only_setting
         click.echo(dumps(settings), nl=False)
         return
     records = read(opened)
+    data, verdict = opened.user_attrs["data"], load_verdict(home.folder / FOLDER)
     if as_json:
-        print_json(
-            standings.study_document(
-                home.name, settings, opened.user_attrs["data"], opened.user_attrs["versions"], records
-            )
-        )
+        document = standings.study_document(home.name, settings, data, opened.user_attrs["versions"], records)
+        print_json({**document, "verdict": verdict})
     else:
-        standings.print_study(home.name, settings, opened.user_attrs["data"], records)
+        standings.print_study(home.name, settings, data, records)
+        if verdict is not None:
+            click.echo(f"\nthe comparison says: {verdict['sentence']}")
 
 
 @click.command()
