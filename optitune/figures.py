@@ -10,8 +10,8 @@ from optitune.records import EpochRecord
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito 2008, Color Universal Design."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#000000")
+"""Okabe & Ito 2008, Color Universal Design, and wine from Tol 2021, Colour Schemes: one for each default optimizer."""
 
 
 def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, path: Path) -> None:

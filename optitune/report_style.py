@@ -33,13 +33,14 @@ DARK = {
     "#cc79a7": "#da8fba",
     "#e69f00": "#eda61a",
     "#56b4e9": "#a6d8f7",
+    "#882255": "#c2447a",
     "#000000": "#ffffff",
 }
 """What stands for a colour on dark paper: as far from it as on light, and as far from each other."""
 
 DASHES = ("-", "--", ":", "-.")
 
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 WIDE, SMALL = (4.6, 3.1), (3.2, 2.5)
 """Inches; so small that their letters can be read on a phone."""

@@ -92,7 +92,7 @@ def _cost(cost: Cost, unit: Unit) -> list[str]:
 def _change(change: Change | None, unit: Unit, sign: int = 1) -> str:
     if change is None:
         return "-"
-    return "failed" if change.change is None else unit.signed(sign * change.change, bare=True)
+    return "failed" if change.change is None else unit.signed(sign * change.change + 0.0, bare=True)
 
 
 class LiveCompare:
