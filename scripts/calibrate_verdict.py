@@ -152,11 +152,11 @@ def round_sd(seed: int) -> float:
     return float(np.std([one.value - other.value for one, other in pairs], ddof=1))
 
 
-def plain_rounds(by: float, sd: float, pairs: int, power: float = 0.9) -> int:
-    """How many rounds, fixed before, a single t-test of a pair needs at Bonferroni's level."""
+def plain_rounds(by: float, sd: float, optimizers: int, power: float = 0.9) -> int:
+    """How many rounds, fixed before, a single t-test of a pair needs at the verdict's level."""
 
     def seen(n: int) -> float:
-        return float(stats.nct.sf(stats.t.isf(verdict.ERROR / 2 / pairs, n - 1), n - 1, by / sd * sqrt(n)))
+        return float(stats.nct.sf(stats.t.isf(verdict.ERROR / optimizers, n - 1), n - 1, by / sd * sqrt(n)))
 
     return next(n for n in range(2, 10_000) if seen(n) >= power)
 
@@ -179,7 +179,7 @@ def different(count: int, seed: int) -> tuple[list[Row], list[Row]]:
                 "anything wrong, %": share(each.wrong for each in found),
                 "rounds when told, median": float(np.median([rounds for rounds, _ in told])) if told else None,
                 "runs, median": float(np.median([runs for _, runs in told])) if told else None,
-                "runs of a single t-test, power 90 %": plain_rounds(by, sd, k * (k - 1) // 2) * k,
+                "runs of a single t-test, power 90 %": plain_rounds(by, sd, k) * k,
             }
         )
         what = f"{k} optimizers, best by {by / PP:.2f} pp"

@@ -181,7 +181,7 @@ def test_an_accuracy_that_cannot_be_is_refused() -> None:
 
 
 def test_a_single_t_test_needs_as_many_rounds_as_its_power_says() -> None:
-    n = calibrate.plain_rounds(0.2, 0.126, 1)
+    n = calibrate.plain_rounds(0.2, 0.126, 2)
     draws = 0.2 + 0.126 * np.random.default_rng(0).standard_normal((20_000, n))
     width = np.array([calibrate.naive(float(sd), n, 0.05) for sd in draws.std(1, ddof=1)])
     assert 0.89 < (draws.mean(1) > width).mean() < 0.97
