@@ -206,19 +206,17 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     return conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
 
 
-def winner(folder: Path, trials: Mapping[str, int]) -> int | None:
-    """The trial of the configuration that the comparison in `folder` says to take.
+def taken(folder: Path, trials: Mapping[str, int]) -> int | None:
+    """The trial whose configuration the comparison in `folder` says to take, for sure or for the time being.
 
     Args:
         trials: the numbers of each optimizer's best trial by now.
 
     Returns:
-        None where there is no comparison, where it is not decided, or where the search has found better since.
+        None where there is no comparison, or where the search has found better since.
     """
     plan, verdict = load_plan(folder), load_verdict(folder)
-    if plan is None or verdict is None or verdict.get("status") not in ("clear", "tied"):
-        return None
-    if any(trials.get(each.optimizer) != each.trial for each in plan.finalists):
+    if plan is None or verdict is None or any(trials.get(each.optimizer) != each.trial for each in plan.finalists):
         return None
     trial = verdict.get("trial")
     return trial if trial in trials.values() else None

@@ -16,7 +16,7 @@ from optitune import comparison_worker, datasets, study, task_data, tasks
 from optitune.cli.main import run
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.comparison_plan import practical
-from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, winner
+from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.data import rotated, share
 from optitune.engine import Training
 from optitune.errors import OptituneError, UsageError
@@ -215,7 +215,7 @@ def test_other_epochs_are_another_comparison(command: Any, folder: Path) -> None
     assert (folder / "digits" / "compare-before-1" / "runs").is_dir()
 
 
-@pytest.mark.parametrize("status", ["clear", "tied"])
+@pytest.mark.parametrize("status", ["clear", "undecided"])
 def test_a_full_training_takes_what_the_verdict_says(status: str, command: Any, folder: Path) -> None:
     luckiest = tomllib.loads((folder / "digits" / "best.toml").read_text())
     other = next(
@@ -230,17 +230,17 @@ def test_a_full_training_takes_what_the_verdict_says(status: str, command: Any, 
     assert metrics["trial"] == other.trial
 
 
-def test_an_undecided_or_outdated_verdict_is_not_taken(folder: Path) -> None:
+def test_an_outdated_verdict_is_not_taken(folder: Path) -> None:
     plan = plan_of(folder)
     trials = {each.optimizer: each.trial for each in plan.finalists}
     leader = plan.finalists[0]
     decide(folder, status="clear", recommended=leader.optimizer, trial=leader.trial)
-    assert winner(compared(folder), trials) == leader.trial
-    assert winner(compared(folder), {**trials, plan.finalists[1].optimizer: 99}) is None
-    decide(folder, status="undecided")
-    assert winner(compared(folder), trials) is None
+    assert taken(compared(folder), trials) == leader.trial
+    assert taken(compared(folder), {**trials, plan.finalists[1].optimizer: 99}) is None
+    decide(folder, trial=99)
+    assert taken(compared(folder), trials) is None
     (compared(folder) / "verdict.json").write_text("{")
-    assert winner(compared(folder), trials) is None
+    assert taken(compared(folder), trials) is None
 
 
 def decide(folder: Path, **said: Any) -> None:

@@ -8,7 +8,7 @@ import optuna
 
 from optitune import best, study
 from optitune.best import BestConfig
-from optitune.comparison_results import FOLDER, winner
+from optitune.comparison_results import FOLDER, taken
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.records import best as best_record
 from optitune.records import standings
@@ -111,9 +111,9 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         found = next((row.configuration for row in records if row.number == config.trial), None)
         edited = found != config.configuration
         leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
-        taken = winner(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
-        if taken is not None and not edited:
-            return Chosen("best", best_config(home, opened, study.record(opened, taken)), home, compared=True)
+        told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
+        if told is not None and not edited:
+            return Chosen("best", best_config(home, opened, study.record(opened, told)), home, compared=True)
         return Chosen("best", config, home, edited=edited)
     return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)
 

@@ -51,8 +51,9 @@ def retrain(
 ) -> None:
     """Train a configuration in full and test it once on the sealed test set.
 
-    Trains on everything but the test set, from several fresh seeds, and writes studies/STUDY/retrain/NAME/ with
-    model.safetensors (the first seed's), metrics.json and curves.png. Stopped half-way, the same command goes on
+    The best is what the study's comparison says to take, or without one the search's best. Trains on everything but
+    the test set, from several fresh seeds, and writes studies/STUDY/retrain/NAME/ with model.safetensors (the first
+    seed's), metrics.json, curves.png, and of images the worst mistakes. Stopped half-way, the same command goes on
     from the last epoch.
     """
     from optitune.workers import warm_up
