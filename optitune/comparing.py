@@ -31,6 +31,7 @@ from optitune.comparison_results import (
     load_run,
     load_runs,
     run_path,
+    run_paths,
     save_plan,
     save_verdict,
 )
@@ -178,6 +179,9 @@ def compare(request: Request, view: View) -> Result:
     folder = request.home.folder / FOLDER
     with alone(folder):
         set_aside = _place(folder, plan)
+        for left in folder.rglob(".*.safetensors"):
+            # half-written by a process that was killed
+            left.unlink(missing_ok=True)
         source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
         rounds = Rounds(request, plan, folder, source, device, view, deadline)
         before = len(load_runs(folder))
@@ -243,7 +247,7 @@ def _place(folder: Path, plan: Plan) -> Path | None:
         changed = {"finalists": plan.finalists}
         if there.model_copy(update=changed) == plan:
             same = {each.optimizer for each in plan.finalists if each in there.finalists}
-            for path in (old / "runs").glob("*.safetensors"):
+            for path in run_paths(old):
                 if load_run(path).key.optimizer in same:
                     make_folder(folder / "runs")
                     shutil.copy2(path, folder / "runs" / path.name)
@@ -347,8 +351,6 @@ class Rounds:
         try:
             Pool(work, jobs, self._view.show, self._view.tick).run()
         except Interrupted:
-            done = sum(run_path(self._folder, key).exists() for key in keys)
-            if done < len(keys):
-                raise Interrupted(
-                    "stopped; finished runs are kept, run the same command again to go on after them"
-                ) from None
+            raise Interrupted(
+                "stopped; finished runs are kept, run the same command again to go on after them"
+            ) from None

@@ -156,13 +156,18 @@ def load_run(path: Path) -> Run:
     return Run(key=key, curve=curve, each=None if each is None else each.numpy(), **state)
 
 
+def run_paths(folder: Path) -> list[Path]:
+    """Where the results of runs lie; what a kill left half-written has another name."""
+    return sorted((folder / "runs").glob("[0-9]*.safetensors"))
+
+
 def load_runs(folder: Path) -> list[Run]:
     """All runs there are, in order.
 
     Raises:
         OptituneError: a file is damaged.
     """
-    return sorted((load_run(path) for path in (folder / "runs").glob("*.safetensors")), key=lambda run: run.key)
+    return sorted((load_run(path) for path in run_paths(folder)), key=lambda run: run.key)
 
 
 def save_plan(folder: Path, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""A search and a full training that are killed or stopped on the way, on digits."""
+"""A search, a comparison and a full training that are killed or stopped on the way, on digits."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from optitune import study
 from optitune.cli.main import run
+from optitune.comparison_results import load_runs, run_paths
 from optitune.storage import open_storage, sqlite_url
 
 TRIALS = 8
@@ -122,3 +123,38 @@ def test_a_full_training_stopped_half_way_goes_on_to_the_same_result(tmp_path: P
     assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
     assert metrics[0]["runs"][0]["epochs"] == metrics[1]["runs"][0]["epochs"]
     assert len(metrics[0]["runs"][0]["epochs"]) == 60
+
+
+def test_a_comparison_stopped_and_killed_on_the_way_goes_on_to_the_same_result(tmp_path: Path) -> None:
+    few = ["search", "--task", "digits", "--epochs", "8", "--trials", "2", "--optimizers", "sgd,adam", "-q"]
+    assert run([*few, "--studies-dir", str(tmp_path)]) == 0
+    words = ["compare", "digits", "--max-runs", "12", "--sensitivity", "0"]
+    folder = tmp_path / "digits" / "compare"
+
+    def after(runs: int) -> Callable[[], bool]:
+        return lambda: len(run_paths(folder)) >= runs
+
+    process = begin(words, tmp_path)
+    wait_until(after(1), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "finished runs are kept, run the same command again to go on after them" in err
+    assert "Traceback" not in err
+    assert not (folder / "data.safetensors").exists()
+    stopped = len(run_paths(folder))
+    process = begin(words, tmp_path)
+    wait_until(after(stopped + 1), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "verdict.json").exists()
+    (folder / "runs" / ".03-sgd-x.safetensors").write_bytes(b"half")
+    results = []
+    for fresh in (False, True):
+        assert run([*words, "--studies-dir", str(tmp_path), "-q"]) == 0
+        results.append([(each.key, each.value, each.loss) for each in load_runs(folder)])
+        if not fresh:
+            assert not list(folder.rglob(".*.safetensors"))
+            folder.rename(tmp_path / "set-aside")
+    assert results[0] == results[1]
+    assert len(results[0]) == 12
