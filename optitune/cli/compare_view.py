@@ -108,8 +108,8 @@ class LiveCompare:
     def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
         self._plan = plan
         self._console.print(f"[bold]{name}[/bold]: {_about(plan, workers, most)}", highlight=False)
-        self._progress = bar(self._console, "runs")
-        self._bar = self._progress.add_task("", total=most, left="at most")
+        self._progress = bar(self._console, "runs, at most")
+        self._bar = self._progress.add_task("", total=most, left="")
         self._screen.begin()
 
     def judged(self, found: Comparison | None, done: int) -> None:
