@@ -12,7 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
-from peers import PEERS, Axis, Space, Tell, at_place, cmaes, quiet, seed_all, whole_trainings
+from peer_space import Axis, Space, at_place, quiet, seed_all
+from peers import PEERS, Tell, cmaes, whole_trainings
 from replay import Replayed
 from replay_worlds import SMALL, settings, small_world
 from strategies import STRATEGIES, Parameters, Step
