@@ -78,7 +78,7 @@ def compare(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Which optimizer, and how sure: train each one's best configuration again on fresh seeds.
+    """Which optimizer, and how sure: train the best of each again on fresh seeds.
 
     Goes on in rounds. A round trains every optimizer that may still be best from one new seed and judges it on
     examples that neither its training nor the search has used. It ends when one is better than all others, when those
