@@ -33,7 +33,7 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a page that says which optimizer to take, how sure that is, and why.
+    """Write a page: which optimizer, how sure, and why.
 
     The page is one file that needs no other: verdict, standings, learning curves, learning rates, the budget, which
     settings matter, the test, and all that is needed to repeat it. It tells what is known by then: after a search,
