@@ -144,10 +144,7 @@ def retrain(
     own, source, name = _parted(task, study)
     _begin(workers)
     chosen = choose(what, name, Path(studies_dir), storage)
-    if chosen.config.task != source:
-        raise UsageError(
-            f"study '{name}' trains '{chosen.config.task}', not '{source}': give its own task, or name another study"
-        )
+    _fits(name, chosen.config.task, source)
     request = retraining.Request(
         name=chosen.name,
         config=chosen.config,
@@ -204,7 +201,8 @@ def compare(
     own, source, name = _parted(task, study)
     _begin(workers)
     home = choose_study(name, Path(studies_dir), storage)
-    _fits(home, source)
+    opened = studies.find(open_storage(home.url, create=False), home.name)
+    _fits(name, studies.stored_settings(opened)["task"], source)
     request = comparing.Request(
         home=home,
         data_dir=data_folder(None if data_dir is None else Path(data_dir)),
@@ -223,16 +221,15 @@ def compare(
     return comparing.compare(request, compare_view(quiet=not progress))
 
 
-def _fits(home: studies.Home, source: str) -> None:
-    """Hold a task against the study it is used in.
+def _fits(study: str, trained: str, source: str) -> None:
+    """Hold a task against the one that a study trains.
 
     Raises:
-        UsageError: the study is of another one.
+        UsageError: it is another one.
     """
-    trained = studies.stored_settings(studies.find(open_storage(home.url, create=False), home.name))["task"]
     if trained != source:
         raise UsageError(
-            f"study '{home.name}' trains '{trained}', not '{source}': give its own task, or name another study"
+            f"study '{study}' trains '{trained}', not '{source}': give its own task, or name another study"
         )
 
 
