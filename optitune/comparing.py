@@ -15,6 +15,7 @@ import torch
 
 from optitune import study, task_data, tasks
 from optitune.comparison import (
+    ITSELF,
     KNOWN_GOOD,
     VARIANTS,
     Key,
@@ -314,14 +315,14 @@ class Rounds:
             for name in found.verdict.contenders
             for variant in VARIANTS
             for number in range(min(self._request.sensitivity, plan.rounds))
-            if not (variant == KNOWN_GOOD and plan.finalist(name).configuration == plan.finalist(name).known_good)
+            if not (variant == KNOWN_GOOD and plan.finalist(name).untuned)
         ]
         self._train([key for key in keys if not run_path(self._folder, key).exists()])
         return ending
 
     def _done(self) -> set[Key]:
         """The finalists' runs there are."""
-        return {run.key for run in load_runs(self._folder) if run.key.variant not in VARIANTS}
+        return {run.key for run in load_runs(self._folder) if run.key.variant == ITSELF}
 
     def _late(self) -> bool:
         return self._deadline is not None and time.time() >= self._deadline

@@ -46,6 +46,11 @@ class Finalist(Strict):
     def optimizer(self) -> str:
         return self.configuration.optimizer.name
 
+    @property
+    def untuned(self) -> bool:
+        """Whether no trial was better than the known-good settings."""
+        return self.configuration == self.known_good
+
     def variant(self, name: str) -> Configuration:
         """What is trained under this name."""
         if name == KNOWN_GOOD:

@@ -13,7 +13,7 @@ from optitune import checkpoint, study
 from optitune.comparison import ITSELF, Key, Plan, Point, Run, finalists_runs
 from optitune.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.errors import OptituneError
-from optitune.files import replacing, write_text
+from optitune.files import write_text
 from optitune.metrics import Metric
 from optitune.records import TrialRecord
 from optitune.verdict import Verdict, judge
@@ -109,7 +109,7 @@ def conclude(
         )
     if target is None:
         target = target_of(runs, verdict.contenders, sign)
-    untuned = {each.optimizer: each.configuration == each.known_good for each in plan.finalists}
+    untuned = {each.optimizer: each.untuned for each in plan.finalists}
     found = costs(runs, plan.optimizers, trials, plan.epochs, target, sign, untuned)
     recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
     unit = Unit(metric.name)
@@ -186,8 +186,7 @@ def load_plan(folder: Path) -> Plan | None:
 def save_verdict(folder: Path, found: Comparison) -> None:
     """Write what the runs say."""
     document = {**found.document(), "versions": study.versions()}
-    with replacing(folder / "verdict.json") as scratch:
-        scratch.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
 def load_verdict(folder: Path) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial as bound
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from optitune import checkpoint, task_data, tasks
@@ -135,5 +134,5 @@ def _run(training: Training, key: Key, points: Sequence[Point], each: torch.Tens
         state_bytes=sum(tensor.nbytes for tensor in tensors),
         weight_bytes=sum(parameter.nbytes for parameter in training.parameters),
         curve=tuple(points),
-        each=None if each is None else each.to("cpu", torch.float32).numpy().astype(np.float32),
+        each=None if each is None else each.to("cpu", torch.float32).numpy(),
     )

@@ -16,24 +16,7 @@ from optitune.cli.options import (
     machine,
     output,
     study_places,
-    together,
 )
-
-effort = together(
-    click.option(
-        "--max-runs",
-        type=AtLeast(1),
-        default=100,
-        show_default=True,
-        help="Runs of finalists in all; a comparison that goes on counts those it has.",
-    ),
-    click.option(
-        "--epsilon",
-        type=float,
-        help="What difference does not matter.  [default: 0.001 of accuracy and r2, else 1 % of the best value]",
-    ),
-)
-"""How far a comparison goes."""
 
 
 @click.command()
@@ -42,7 +25,18 @@ effort = together(
 @click.option(
     "--epochs", type=AtLeast(1), help="Length of a run, its schedule stretched to it.  [default: the search's]"
 )
-@effort
+@click.option(
+    "--max-runs",
+    type=AtLeast(1),
+    default=100,
+    show_default=True,
+    help="Runs of finalists in all; a comparison that goes on counts those it has.",
+)
+@click.option(
+    "--epsilon",
+    type=float,
+    help="What difference does not matter.  [default: 0.001 of accuracy and r2, else 1 % of the best value]",
+)
 @click.option("--timeout", type=Duration(), help="Begin no further run after this time, such as 90s, 10m or 2h.")
 @click.option(
     "--target", type=float, help="Of the metric: tell how soon it is reached.  [default: what the weakest still in has]"

@@ -102,7 +102,6 @@ class LiveCompare:
         self._console = console
         self._screen = Screen(console, self._draw)
         self._doing: dict[int, str] = {}
-        self._found: Comparison | None = None
         self._table: RenderableType = ""
 
     def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
@@ -113,7 +112,6 @@ class LiveCompare:
         self._screen.begin()
 
     def judged(self, found: Comparison | None, done: int) -> None:
-        self._found = found
         self._table = verdict_table(found) if found is not None else ""
         self._progress.update(self._bar, completed=done)
 
