@@ -1,48 +1,30 @@
-"""Where a study lives: its own SQLite file, or any database that SQLAlchemy reaches by URL."""
+"""Where studies live, by URL: an SQLite file, a journal, a database server, or a proxy before one."""
 
-import gc
-import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
+from optuna.storages import BaseStorage, get_storage
+from sqlalchemy.exc import SQLAlchemyError
 
+from optitune import databases
 from optitune.errors import NoStudies, OptituneError, UsageError
-from optitune.files import make_folder
+from optitune.journal import open_journal
+from optitune.patience import Patience as Patience
+from optitune.patience import PatientStorage, Waiting
 
-LOCK_TIMEOUT_S = 60
-"""How long a process waits for another one's write to an SQLite file."""
+JOURNAL = "journal:"
+GRPC = "grpc:"
+GRPC_PORT = 13000
+"""Where Optuna's proxy listens unless it is told otherwise."""
 
-OPENINGS = 50
-"""How often to open a database whose tables another process is making at the same moment; each time more are there."""
+STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
+"""What a storage that fails raises; a journal raises an `OptituneError`, which explains itself."""
 
-POSTGRES_DRIVER = "postgresql+psycopg"
-
-_only_reading = ContextVar("only_reading", default=False)
-
-
-class _Storage(RDBStorage):
-    """Optuna's storage, quicker at reading the trials of a long study."""
-
-    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        token, collecting = _only_reading.set(True), gc.isenabled()
-        # the collector would walk the growing heap over and over, for as long again as the reading takes
-        gc.disable()
-        try:
-            return super()._get_trials(*args, **kwargs)
-        finally:
-            _only_reading.reset(token)
-            if collecting:
-                gc.enable()
+T = TypeVar("T")
 
 
 def sqlite_url(path: Path) -> str:
@@ -50,170 +32,131 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.resolve()}"
 
 
-def parsed(url: str) -> URL:
-    """`url` in SQLAlchemy's form, PostgreSQL through psycopg 3.
+def shown(url: str) -> str:
+    """`url` without its password, for messages and files.
 
     Raises:
-        UsageError: it is not a database URL.
+        UsageError: it is not a URL of a storage.
     """
-    try:
-        result = make_url(url)
-        result.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        # the text may hold a password, so it is not repeated
-        raise UsageError(
-            "--storage is not a database URL: write sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-        ) from None
-    if result.drivername in ("postgresql", "postgres"):
-        result = result.set(drivername=POSTGRES_DRIVER)
-    return result
-
-
-def shown(url: str) -> str:
-    """`url` without its password, for messages and files."""
-    return parsed(url).render_as_string(hide_password=True)
+    if url.startswith(JOURNAL):
+        _journal_path(url)
+        return url
+    if url.startswith(GRPC):
+        host, port = _grpc_address(url)
+        return f"grpc://{host}:{port}"
+    return databases.shown(databases.parsed(url))
 
 
 def is_file(url: str) -> bool:
-    """Whether the storage is an SQLite file of this machine."""
-    return parsed(url).get_backend_name() == "sqlite"
+    """Whether the storage is an SQLite file of this machine; a journal may lie on a disk that machines share."""
+    return not url.startswith((JOURNAL, GRPC)) and databases.is_sqlite(databases.parsed(url))
 
 
 def exists(url: str) -> bool:
-    """Whether there is something to open; a database server always counts as there."""
-    target = parsed(url)
-    return target.get_backend_name() != "sqlite" or Path(target.database or "").exists()
+    """Whether there is something to open; a server always counts as there."""
+    if url.startswith(JOURNAL):
+        return _journal_path(url).exists()
+    return not is_file(url) or Path(databases.parsed(url).database or "").exists()
 
 
-def open_storage(url: str, create: bool) -> RDBStorage:
+def open_storage(url: str, create: bool, patience: Patience | None = None) -> BaseStorage:
     """Open the storage at `url`.
 
     Args:
-        url: as SQLAlchemy takes it.
-        create: make an SQLite file that is not there, and the tables of an empty database.
+        url: `journal:///FILE`, `grpc://HOST:PORT`, or as SQLAlchemy takes it.
+        create: make a file that is not there, and the tables of an empty database.
+        patience: how to wait for a server that does not answer, now and in every later call; None not to. A file
+            is never away: what fails there is a full or a broken disk.
 
     Raises:
         UsageError: the URL is not one.
         NoStudies: the database is there, but without Optuna's tables, and `create` is not set.
-        OptituneError: the database is missing, damaged, another program's, or cannot be reached.
+        OptituneError: the storage is missing, damaged, another program's, or cannot be reached.
     """
-    target = parsed(url)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if target.get_backend_name() == "sqlite":
-        if not target.database or target.database == ":memory:":
-            raise UsageError("--storage sqlite:// without a file would be lost at the end: write sqlite:///FILE")
-        path = Path(target.database)
-        _check_sqlite(path, create)
-        options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+    if url.startswith(JOURNAL):
+        return open_journal(_journal_path(url), create)
+    if url.startswith(GRPC):
+        return _open_proxy(url, patience)
+    return _open_database(url, create, patience)
+
+
+def _open_proxy(url: str, patience: Patience | None) -> BaseStorage:
+    host, port = _grpc_address(url)
     try:
-        storage = _opened(target.render_as_string(hide_password=False), create, options)
+        # what Optuna's client is written in; optitune.proxy would find it missing only later
+        import google.protobuf  # noqa: F401
+
+        from optitune import proxy
     except ImportError:
+        raise OptituneError("gRPC is not installed: run pip install 'optitune[grpc]'") from None
+    waiting = Waiting(patience, shown(url), proxy.away) if patience else None
+    try:
+        opened = _now_or(waiting, lambda: proxy.connect(host, port))
+    except proxy.ProxyError as error:
         raise OptituneError(
-            f"the driver for {target.drivername} is not installed: "
-            "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
-        ) from None
-    except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-        # SQLite and the servers have different words for a table that is not there
-        absent = any(isinstance(each, ProgrammingError) or "no such table" in str(each) for each in _chain(error))
-        if absent and not create:
+            f"cannot open the storage {shown(url)}: {error}; "
+            "check the address, and that Optuna's run_grpc_proxy_server runs there"
+        ) from error
+    return PatientStorage(opened, waiting) if waiting else opened
+
+
+def _open_database(url: str, create: bool, patience: Patience | None) -> BaseStorage:
+    target = databases.parsed(url)
+    databases.check(target, create)
+    waits = patience is not None and not databases.is_sqlite(target)
+    waiting = Waiting(patience, shown(url), databases.away) if patience and waits else None
+    try:
+        opened = _now_or(waiting, lambda: databases.connect(target, create))
+    except (*STORAGE_ERRORS, RuntimeError) as error:
+        if databases.lacks_tables(error) and not create:
             message = f"the storage {shown(url)} holds no studies yet: run 'optitune search' first"
             raise NoStudies(message) from None
         raise OptituneError(
-            f"cannot open the storage {shown(url)}: {_cause(error)}; "
+            f"cannot open the storage {shown(url)}: {databases.cause(error)}; "
             "check the URL, and that the database is running and yours to write"
         ) from error
-    if target.get_backend_name() == "sqlite":
-        _queue_writers(storage)
-    return storage
+    if waiting is None:
+        return opened
+    waiting.forget = opened.forget
+    return PatientStorage(get_storage(opened), waiting)
 
 
-def _opened(url: str, create: bool, options: dict[str, Any]) -> RDBStorage:
-    """Open a database and perhaps make the tables it lacks, also while other processes do the same."""
-    for _ in range(OPENINGS - 1):
-        try:
-            return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
-        except SQLAlchemyError as error:
-            # Optuna looks whether a table is there, then makes it; in between another process may have
-            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
-                raise
-            time.sleep(0.1)
-    return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
-
-
-STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
-"""What a database that fails raises."""
+def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:
+    return waiting.out(call) if waiting else call()
 
 
 @contextmanager
 def explained_storage(url: str) -> Iterator[None]:
-    """Turn a database's errors into an `OptituneError` that names the storage and the cause.
+    """Turn a storage's errors into an `OptituneError` that names the storage and the cause.
 
     Raises:
-        OptituneError: the database failed: full, read-only, gone, or damaged.
+        OptituneError: the storage failed: full, read-only, gone, or damaged.
     """
     try:
         yield
     except STORAGE_ERRORS as error:
         raise OptituneError(
-            f"the storage {shown(url)} failed: {_cause(error)}; what was finished is kept, run the same command again"
+            f"the storage {shown(url)} failed: {databases.cause(error)}; "
+            "what was finished is kept, run the same command again"
         ) from error
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it, the root last."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+def _journal_path(url: str) -> Path:
+    """The file that a URL of a journal names, as SQLAlchemy would read it: a fourth slash begins an absolute path."""
+    prefix, _, name = url.partition(":///")
+    if f"{prefix}:" != JOURNAL or not name or name.endswith("/"):
+        raise UsageError("--storage journal: names no file: write journal:///FILE, or journal:////FOLDER/FILE")
+    return Path(name).absolute()
 
 
-def _cause(error: BaseException) -> str:
-    """The database's own words, without the statement that met them."""
-    *_, error = _chain(error)
-    return " ".join(str(getattr(error, "orig", None) or error).split())
-
-
-def _check_sqlite(path: Path, create: bool) -> None:
-    """Refuse a file that is not an Optuna database, before Optuna writes tables into it."""
-    if not path.exists():
-        if not create:
-            raise OptituneError(
-                f"there is no storage {path}: run 'optitune search' first, or name another with --storage"
-            )
-        make_folder(path.parent)
-        return
+def _grpc_address(url: str) -> tuple[str, int]:
+    # a name and a password would be sent to nobody, so they are neither taken nor repeated
+    wrong = UsageError("--storage grpc: names no proxy: write grpc://HOST:PORT; the proxy knows no passwords")
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
-        try:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise OptituneError(
-            f"{path} is damaged or not a database ({error}): move it away to start anew, or restore a copy of it"
-        ) from error
-    if tables and "studies" not in tables:
-        raise OptituneError(
-            f"{path} is a database of another program (tables {', '.join(sorted(tables)[:3])}): "
-            "name another with --storage"
-        )
-
-
-def _queue_writers(storage: RDBStorage) -> None:
-    """Let processes write one after the other, so that none of them reads what another is about to change.
-
-    As Python opens SQLite, a transaction reads first and locks later, and two processes may both
-    take the same waiting trial. Reading all trials changes nothing and may take seconds, so it waits for
-    nobody and nobody waits for it.
-    """
-
-    def connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if _only_reading.get() else "BEGIN IMMEDIATE")
-
-    sqlalchemy.event.listen(storage.engine, "connect", connect)
-    sqlalchemy.event.listen(storage.engine, "begin", begin)
-    # connections made before the listeners were there do not heed them
-    storage.engine.dispose()
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise wrong from None
+    if not host or parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise wrong
+    return f"[{host}]" if ":" in host else host, port or GRPC_PORT

@@ -1,14 +1,18 @@
 import gc
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy
+import storage_battery as battery
 
+from optitune.databases import parsed
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import exists, is_file, open_storage, parsed, shown, sqlite_url
+from optitune.storage import exists, is_file, open_storage, shown, sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -46,9 +50,41 @@ def test_another_programs_database_is_refused_and_gets_no_tables(tmp_path: Path)
 
 @pytest.mark.parametrize("url", ["nonsense", "secret:word@", "gopher://user:secret@host/x", ""])
 def test_what_is_not_a_database_url_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(UsageError, match="--storage is not a database URL") as error:
-        parsed(url)
+    for read in (parsed, shown, is_file, exists):
+        with pytest.raises(UsageError, match="--storage is not a database URL") as error:
+            read(url)
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["journal:", "journal:///", "journal://a.log", "journal:////folder/", "journal+x:///a.log"]
+)
+def test_a_journals_url_names_a_file(url: str) -> None:
+    with pytest.raises(UsageError, match=r"write .*journal:///FILE"):
+        exists(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["grpc:", "grpc://", "grpc:///x", "grpc://host:99999", "grpc://host:port", "grpc://me:secret@host:1", "grpc://h/a"],
+)
+def test_a_proxys_url_is_a_host_and_a_port(url: str) -> None:
+    with pytest.raises(UsageError, match="write grpc://HOST:PORT") as error:
+        open_storage(url, create=True)
     assert "secret" not in str(error.value)
+
+
+def test_urls_are_shown_as_they_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shown("journal:///a.log") == "journal:///a.log"
+    assert shown("grpc://host") == "grpc://host:13000"
+    assert shown("grpc://[::1]:7") == "grpc://[::1]:7"
+    assert not is_file("journal:///a.log")
+    assert not is_file("grpc://host")
+    assert exists("grpc://host")
+    assert not exists("journal:///a.log")
+    open_storage("journal:///a.log", create=True)
+    assert exists(f"journal:///{tmp_path / 'a.log'}")
 
 
 def test_a_database_in_memory_is_refused() -> None:
@@ -60,6 +96,49 @@ def test_a_password_is_never_shown() -> None:
     url = "postgresql://me:secret@localhost/optitune"
     assert shown(url) == "postgresql+psycopg://me:***@localhost/optitune"
     assert not is_file(url)
+
+
+def test_a_password_among_the_options_is_not_shown_either() -> None:
+    assert shown("postgresql://me@localhost/db?password=secret&sslmode=require") == (
+        "postgresql+psycopg://me@localhost/db?sslmode=require"
+    )
+
+
+def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from optitune import proxy
+
+    monkeypatch.setattr(proxy, "READY_S", 0.3)
+    with pytest.raises(OptituneError, match=r"cannot open the storage grpc://127\.0\.0\.1:9: .*run_grpc_proxy_server"):
+        open_storage("grpc://127.0.0.1:9", create=True)
+
+
+def test_missing_grpc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    monkeypatch.delitem(sys.modules, "optitune.proxy", raising=False)
+    monkeypatch.delattr("optitune.proxy", raising=False)
+    with pytest.raises(OptituneError, match=r"run pip install 'optitune\[grpc\]'"):
+        open_storage("grpc://127.0.0.1:9", create=True)
+
+
+def test_grpc_is_loaded_by_those_alone_who_use_it() -> None:
+    code = "import sys, optitune.storage; print('grpc' in sys.modules, 'google.protobuf' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_two_workers_tell_every_trial_once(scheme: str, tmp_path: Path) -> None:
+    url = f"{scheme}:///{tmp_path / 'study'}"
+    battery.new_study(url)
+    with battery.Crew(url, tmp_path, workers=2, target=20) as crew:
+        results = crew.results()
+    battery.assert_nothing_lost(url, results, 20)
+    assert not [line for result in results for line in result.lines]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_two_processes_make_one_study(scheme: str, tmp_path: Path) -> None:
+    battery.assert_made_once(f"{scheme}:///{tmp_path / 'study'}")
 
 
 def test_a_server_that_is_not_there_is_named_without_the_password() -> None:

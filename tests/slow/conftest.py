@@ -1,24 +1,17 @@
 """What the slow tests need: the real command, a PostgreSQL server of their own, Chromium."""
 
 import os
-import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import psycopg
 import pytest
+from postgres_server import Server, Unavailable, free_port, postgres_server
 
 HANG_S = 900
 """No command of these tests takes nearly as long; it only keeps a hang from lasting for ever."""
@@ -100,149 +93,20 @@ def start() -> Start:
     return begun
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running PostgreSQL server.
-
-    Attributes:
-        password: with characters that a URL must quote.
-    """
-
-    port: int
-    user: str
-    password: str
-
-    def connect(self, database: str) -> "psycopg.Connection[Any]":
-        """A connection in which every statement is a transaction of its own."""
-        return psycopg.connect(
-            host="127.0.0.1",
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=database,
-            autocommit=True,
-            connect_timeout=10,
-        )
-
-    def url(self, database: str, password: str | None = None) -> str:
-        """The URL of a database as a user types it."""
-        secret = quote(password or self.password, safe="")
-        return f"postgresql://{self.user}:{secret}@127.0.0.1:{self.port}/{database}"
-
-    def create(self, database: str) -> str:
-        """Make an empty database; its URL."""
-        with self.connect("postgres") as connection:
-            connection.execute(f'CREATE DATABASE "{database}"'.encode())
-        return self.url(database)
-
-    def secrets(self) -> list[str]:
-        """The password as it is, and as it stands in a URL."""
-        return [self.password, quote(self.password, safe="")]
-
-
-def _postgresql_folder() -> Path:
-    """Where PostgreSQL's programs lie; Debian keeps them off the PATH, one folder a version."""
-    on_path = shutil.which("postgres")
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
-    found = [folder for folder in folders if (folder / "initdb").exists()]
-    if found:
-        return found[-1]
-    if on_path is None:
-        pytest.fail(MISSING.format(what="PostgreSQL", package="postgresql"), pytrace=False)
-    return Path(on_path).parent
-
-
-def _unprivileged() -> dict[str, Any]:
-    """How to start a process as somebody other than root, under whom PostgreSQL refuses to run."""
-    if os.geteuid() != 0:
-        return {}
-    try:
-        account = pwd.getpwnam("postgres")
-    except KeyError:
-        account = pwd.getpwnam("nobody")
-    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def unused_port() -> int:
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """A PostgreSQL server on a free port of 127.0.0.1, with a password, gone at the end."""
-    programs, identity = _postgresql_folder(), _unprivileged()
-    server = Server(_free_port(), "optitune", f"{secrets.token_hex(8)}/@%")
-    # not under pytest's own folder, which nobody else may enter
-    with tempfile.TemporaryDirectory(prefix="optitune-postgresql-") as folder:
-        place = Path(folder)
-        data, password, log = place / "data", place / "password", place / "log"
-        password.write_text(server.password)
-        if identity:
-            for path in (place, password):
-                os.chown(path, identity["user"], identity["group"])
-        made = subprocess.run(
-            [
-                programs / "initdb",
-                f"--pgdata={data}",
-                f"--username={server.user}",
-                f"--pwfile={password}",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-            ],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            check=False,
-            **identity,
-        )
-        assert made.returncode == 0, made.stderr
-        settings = {
-            "listen_addresses": "127.0.0.1",
-            "port": server.port,
-            "unix_socket_directories": "",
-            "fsync": "off",
-        }
-        with log.open("w") as lines:
-            process = subprocess.Popen(
-                [programs / "postgres", "-D", data, *(f"--{key}={value}" for key, value in settings.items())],
-                cwd=place,
-                stdout=lines,
-                stderr=subprocess.STDOUT,
-                **identity,
-            )
+    with ExitStack() as stack:
         try:
-            _wait_until_it_answers(server, process, log)
-            yield server
-        finally:
-            process.send_signal(signal.SIGINT)  # its "fast shutdown": ends the connections, then itself
-            try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    limit = time.monotonic() + 60
-    while True:
-        try:
-            server.connect("postgres").close()
-            return
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > limit:
-                pytest.fail(f"PostgreSQL does not answer:\n{log.read_text()}", pytrace=False)
-            time.sleep(0.1)
+            server = stack.enter_context(postgres_server())
+        except Unavailable as error:
+            pytest.fail(str(error), pytrace=False)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,240 @@
+"""Studies in a database: an SQLite file, or any server that SQLAlchemy reaches by URL."""
+
+import gc
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from optitune.errors import OptituneError, UsageError
+from optitune.files import make_folder
+
+LOCK_TIMEOUT_S = 60
+"""How long a process waits for another one's write to an SQLite file."""
+
+OPENINGS = 50
+"""How often to open a database whose tables another process is making at the same moment; each time more are there."""
+
+POSTGRES_DRIVER = "postgresql+psycopg"
+
+POSTGRES_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""How soon a server that vanished without a word is noticed; the system alone takes two hours."""
+
+SECRETS = ("password", "passwd", "sslpassword")
+"""Passwords that drivers also take among the options at the end of a URL."""
+
+HOPELESS = ("authentication failed", "access denied", "no pg_hba.conf entry", "does not exist")
+"""What a server answers to those whom it will not let in later either; it has no code for it at that point."""
+
+_only_reading = ContextVar("only_reading", default=False)
+
+
+class _Storage(RDBStorage):
+    """Optuna's storage, quicker at reading the trials of a long study."""
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        token, collecting = _only_reading.set(True), gc.isenabled()
+        # the collector would walk the growing heap over and over, for as long again as the reading takes
+        gc.disable()
+        try:
+            return super()._get_trials(*args, **kwargs)
+        finally:
+            _only_reading.reset(token)
+            if collecting:
+                gc.enable()
+
+    def forget(self) -> None:
+        """Leave nothing of a call that failed to the next one of this thread."""
+        try:
+            self.remove_session()
+        except SQLAlchemyError:
+            # to close a session whose connection is dead may fail as well, and would at every attempt
+            self.scoped_session.registry.clear()
+
+
+def parsed(url: str) -> URL:
+    """`url` in SQLAlchemy's form, PostgreSQL through psycopg 3.
+
+    Raises:
+        UsageError: it is not a database URL.
+    """
+    try:
+        result = make_url(url)
+        result.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # the text may hold a password, so it is not repeated
+        raise UsageError(
+            "--storage is not a database URL: write sqlite:///FILE, journal:///FILE, "
+            "postgresql://USER@HOST/DATABASE or grpc://HOST:PORT"
+        ) from None
+    if result.drivername in ("postgresql", "postgres"):
+        result = result.set(drivername=POSTGRES_DRIVER)
+    return result
+
+
+def shown(target: URL) -> str:
+    """A database's URL without its password."""
+    return target.difference_update_query(SECRETS).render_as_string(hide_password=True)
+
+
+def is_sqlite(target: URL) -> bool:
+    """Whether the database is an SQLite file."""
+    return target.get_backend_name() == "sqlite"
+
+
+def check(target: URL, create: bool) -> None:
+    """Look at an SQLite file before it is opened; make its folder if it is to be made.
+
+    Raises:
+        UsageError: it would be in memory.
+        OptituneError: it is missing and `create` is not set, is damaged, or another program's.
+    """
+    if is_sqlite(target):
+        if not target.database or target.database == ":memory:":
+            raise UsageError("--storage sqlite:// without a file would be lost at the end: write sqlite:///FILE")
+        _check_sqlite(Path(target.database), create)
+
+
+def connect(target: URL, create: bool) -> _Storage:
+    """Open a database that was checked.
+
+    Raises:
+        OptituneError: its driver is not installed.
+        SQLAlchemyError: it cannot be reached, lacks the tables and `create` is not set, or is another program's.
+        StorageInternalError: likewise.
+        RuntimeError: its tables are of another version of Optuna.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if is_sqlite(target):
+        options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+    elif target.drivername == POSTGRES_DRIVER:
+        options["connect_args"] = {key: value for key, value in POSTGRES_LIMITS.items() if key not in target.query}
+    try:
+        storage = _opened(target.render_as_string(hide_password=False), create, options)
+    except ImportError:
+        raise OptituneError(
+            f"the driver for {target.drivername} is not installed: "
+            "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
+        ) from None
+    if is_sqlite(target):
+        _queue_writers(storage)
+    return storage
+
+
+def _opened(url: str, create: bool, options: dict[str, Any]) -> _Storage:
+    """Open a database and perhaps make the tables it lacks, also while other processes do the same."""
+    for _ in range(OPENINGS - 1):
+        try:
+            return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
+        except SQLAlchemyError as error:
+            # Optuna looks whether a table is there, then makes it; in between another process may have
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(0.1)
+    return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Whether opening failed because nobody has made Optuna's tables yet."""
+    # SQLite and the servers have different words for a table that is not there
+    return any(isinstance(each, ProgrammingError) or "no such table" in str(each) for each in _causes(error))
+
+
+def cause(error: BaseException) -> str:
+    """The database's own words, without the statement that met them."""
+    *_, error = _causes(error)
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def away(error: BaseException) -> str | None:
+    """Why a database server does not answer, by the error it left; None if it answered, or will never let us in.
+
+    Deadlocks and failed serializations count as well: they too are over when the call is made again.
+    """
+    if not isinstance(error, SQLAlchemyError | StorageInternalError):
+        return None
+    for each in _causes(error, contexts=True):
+        lost = isinstance(each, DBAPIError) and each.connection_invalidated
+        if lost or isinstance(each, OperationalError | InterfaceError):
+            words = cause(each)
+            return None if any(sign in words.lower() for sign in HOPELESS) else words
+    return None
+
+
+def _causes(error: BaseException | None, contexts: bool = False) -> Iterator[BaseException]:
+    """An error and what caused it, the root last; with `contexts` also what was being handled when it came."""
+    while error is not None:
+        yield error
+        handled = error.__context__ if contexts and not error.__suppress_context__ else None
+        error = error.__cause__ or handled
+
+
+def _check_sqlite(path: Path, create: bool) -> None:
+    """Refuse a file that is not an Optuna database, before Optuna writes tables into it."""
+    if not path.exists():
+        if not create:
+            raise OptituneError(
+                f"there is no storage {path}: run 'optitune search' first, or name another with --storage"
+            )
+        make_folder(path.parent)
+        return
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
+        try:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise OptituneError(
+            f"{path} is damaged or not a database ({error}): move it away to start anew, or restore a copy of it"
+        ) from error
+    if tables and "studies" not in tables:
+        raise OptituneError(
+            f"{path} is a database of another program (tables {', '.join(sorted(tables)[:3])}): "
+            "name another with --storage"
+        )
+
+
+def _queue_writers(storage: RDBStorage) -> None:
+    """Let processes write one after the other, so that none of them reads what another is about to change.
+
+    As Python opens SQLite, a transaction reads first and locks later, and two processes may both
+    take the same waiting trial. Reading all trials changes nothing and may take seconds, so it waits for
+    nobody and nobody waits for it.
+    """
+
+    def connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if _only_reading.get() else "BEGIN IMMEDIATE")
+
+    sqlalchemy.event.listen(storage.engine, "connect", connect)
+    sqlalchemy.event.listen(storage.engine, "begin", begin)
+    # connections made before the listeners were there do not heed them
+    storage.engine.dispose()

@@ -1,0 +1,167 @@
+"""A study in a journal: one file to which every process appends lines, on a shared disk too."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+
+from optitune.errors import OptituneError
+from optitune.files import explained, make_folder
+
+POLL_S = 0.002
+"""How often to try for the lock; a line is written in less."""
+
+BEGINNING = b'{"op_code":'
+"""What every line of a journal begins with."""
+
+BLOCK = 1 << 16
+
+
+class JournalFile(BaseJournalBackend):
+    """A journal's file. Its lines are whole, whatever happened to those who wrote them.
+
+    The lock beside the file is let go by the system when its holder dies. What a killed process left of a line is
+    cut back by the next one to append; what cannot be written whole, on a full disk, is cut back at once.
+
+    Args:
+        path: of a file that is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._lock = FileLock(f"{self.path}.lock")
+        self._read, self._offset = 0, 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Every whole line from that number on.
+
+        Raises:
+            OptituneError: the file cannot be read, or is damaged.
+        """
+        if log_number_from < self._read:
+            self._read, self._offset = 0, 0
+        for line in self._new_lines():
+            self._read += 1
+            self._offset += len(line)
+            if self._read > log_number_from:
+                yield self._parsed(line)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append lines, all of them or none.
+
+        Raises:
+            OptituneError: they cannot be written; the file is then as it was.
+        """
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with self._locked(), explained(self.path), self.path.open("rb+", buffering=0) as file:
+            end = _whole(file)
+            if end < file.seek(0, os.SEEK_END):
+                file.truncate(end)
+                file.seek(end)
+            try:
+                _write(file, lines)
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(end)
+                raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with explained(Path(self._lock.lock_file)):
+            self._lock.acquire(poll_interval=POLL_S)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _new_lines(self) -> list[bytes]:
+        """The whole lines after those that were read; a last one without its end is somebody's who is writing it."""
+        with explained(self.path, "read"):
+            size = self.path.stat().st_size
+        if size == self._offset:
+            return []
+        try:
+            # a line whose writing fails is cut back before the lock is free
+            with self._locked():
+                data = self._tail()
+        except OptituneError:
+            # who may only read cannot lock
+            data = self._tail()
+        return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+
+    def _tail(self) -> bytes:
+        with explained(self.path, "read"), self.path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < self._offset:
+                raise OptituneError(
+                    f"{self.path} was cut or replaced while it was in use: restore a copy, or start another study"
+                )
+            file.seek(self._offset)
+            return file.read()
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            log = json.loads(line)
+        except ValueError:
+            log = None
+        if not isinstance(log, dict) or "op_code" not in log:
+            raise OptituneError(
+                f"{self.path} is damaged or not a journal (line {self._read}): "
+                "move it away to start anew, or restore a copy of it"
+            )
+        return log
+
+
+def open_journal(path: Path, create: bool) -> JournalStorage:
+    """Open the journal at `path`.
+
+    Raises:
+        OptituneError: it is missing and `create` is not set, is damaged or another program's, or cannot be read.
+    """
+    path = path.resolve()
+    if not path.exists():
+        if not create:
+            raise OptituneError(
+                f"there is no storage {path}: run 'optitune search' first, or name another with --storage"
+            )
+        make_folder(path.parent)
+        with explained(path):
+            path.touch()
+    _check(path)
+    return JournalStorage(JournalFile(path))
+
+
+def _check(path: Path) -> None:
+    """Refuse a file that is not a journal, before anything is appended or cut."""
+    with explained(path, "read"), path.open("rb") as file:
+        start = file.read(len(BEGINNING))
+    if not BEGINNING.startswith(start):
+        raise OptituneError(
+            f"{path} is damaged or not a journal of Optuna's: "
+            "move it away to start anew, restore a copy of it, or name another with --storage"
+        )
+
+
+def _whole(file: FileIO) -> int:
+    """Where the last whole line of a file ends."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    # on a nearly full disk a write may take a part and say so, and only the next one fails
+    while data:
+        data = data[file.write(data) :]

@@ -1,0 +1,209 @@
+"""Waiting for a storage that is away for a while: every call is repeated until it answers, or patience ends."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from optitune.errors import OptituneError
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+
+LOOK_S = 0.2
+"""How often somebody who waits looks whether to stop."""
+
+T = TypeVar("T")
+
+
+@dataclass
+class Patience:
+    """How to wait for a storage that does not answer.
+
+    Attributes:
+        tell: called with a line when a wait begins and when it is over; from any thread.
+        stopping: whether to wait no longer.
+        wait_s: how long to wait at most.
+    """
+
+    tell: Callable[[str], None]
+    stopping: Callable[[], bool] = lambda: False
+    wait_s: float = 600
+
+
+class Waiting:
+    """Repeats calls that fail because a storage is away; the threads that use the storage share one.
+
+    Args:
+        patience: how long, and whom to tell.
+        name: of the storage, without a password.
+        away: why the storage is away, by the error that a call met; None where the error means something else.
+        forget: called before a repetition in the thread that repeats; leaves nothing of the failed call behind.
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        name: str,
+        away: Callable[[BaseException], str | None],
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.forget = forget
+        self._patience = patience
+        self._name = name
+        self._away = away
+        self._lock = threading.Lock()
+        self._told_since: float | None = None
+        # not the one that trainings seed and draw from
+        self._jitter = random.Random()  # noqa: S311
+
+    def out(self, call: Callable[[], T]) -> T:
+        """What `call` gives, once the storage answers.
+
+        Raises:
+            OptituneError: it did not in time, or the wait was stopped.
+        """
+        began, failures = time.monotonic(), 0
+        while True:
+            try:
+                result = call()
+            except OptituneError:
+                raise
+            except Exception as error:
+                cause = self._away(error)
+                if cause is None:
+                    raise
+                began = began if failures else time.monotonic()
+                failures += 1
+                self.forget()
+                self._wait(began, failures, cause, error)
+            else:
+                self._answered()
+                return result
+
+    def _wait(self, began: float, failures: int, cause: str, error: Exception) -> None:
+        if failures == 2:
+            # one failure may be a connection that the server closed, and the next is open at once
+            self._begin(began, cause)
+        end = began + self._patience.wait_s
+        longest = min(FIRST_WAIT_S * 2 ** min(failures - 1, 20), LONGEST_WAIT_S)
+        until = min(time.monotonic() + longest * self._jitter.uniform(0.5, 1), end)
+        while True:
+            left = until - time.monotonic()
+            if time.monotonic() >= end:
+                raise OptituneError(
+                    f"the storage {self._name} did not answer for {lasting(self._patience.wait_s)} ({cause}); "
+                    "what was finished is kept, run the same command again when it is back"
+                ) from error
+            if self._patience.stopping():
+                raise OptituneError(
+                    f"the storage {self._name} does not answer ({cause}), and there is no time to wait for it; "
+                    "what was finished is kept, run the same command again"
+                ) from error
+            if left <= 0:
+                return
+            time.sleep(min(left, LOOK_S))
+
+    def _begin(self, began: float, cause: str) -> None:
+        with self._lock:
+            if self._told_since is not None:
+                return
+            self._told_since = began
+        self._patience.tell(
+            f"the storage {self._name} does not answer ({cause}); waiting up to {lasting(self._patience.wait_s)}"
+        )
+
+    def _answered(self) -> None:
+        if self._told_since is None:
+            return
+        with self._lock:
+            since, self._told_since = self._told_since, None
+        if since is not None:
+            self._patience.tell(f"the storage {self._name} answers again after {lasting(time.monotonic() - since)}")
+
+
+def lasting(seconds: float) -> str:
+    """A span of time in words."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _patiently(name: str) -> Any:
+    def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
+        method = getattr(self.inner, name)
+        return self.waiting.out(lambda: method(*args, **kwargs))
+
+    call.__name__ = name
+    return call
+
+
+class PatientStorage(BaseStorage):
+    """A storage whose calls wait while it is away.
+
+    A call that failed may have been carried out all the same, its answer lost, and is then made twice. Most calls
+    overwrite, so that twice is once. `create_new_trial` may leave a running trial that nobody owns, and a trial
+    set to running may be reported as another's: whoever calls them looks for both. A study made twice is a
+    duplicate, which everyone who makes one heeds.
+
+    Args:
+        inner: around all caches, so that no lock of theirs is held during a wait.
+        waiting: for `inner`.
+    """
+
+    def __init__(self, inner: BaseStorage, waiting: Waiting) -> None:
+        self.inner = inner
+        self.waiting = waiting
+
+    create_new_study = _patiently("create_new_study")
+    delete_study = _patiently("delete_study")
+    set_study_user_attr = _patiently("set_study_user_attr")
+    set_study_system_attr = _patiently("set_study_system_attr")
+    get_study_id_from_name = _patiently("get_study_id_from_name")
+    get_study_name_from_id = _patiently("get_study_name_from_id")
+    get_study_directions = _patiently("get_study_directions")
+    get_study_user_attrs = _patiently("get_study_user_attrs")
+    get_study_system_attrs = _patiently("get_study_system_attrs")
+    get_all_studies = _patiently("get_all_studies")
+    create_new_trial = _patiently("create_new_trial")
+    set_trial_param = _patiently("set_trial_param")
+    get_trial_id_from_study_id_trial_number = _patiently("get_trial_id_from_study_id_trial_number")
+    get_trial_number_from_id = _patiently("get_trial_number_from_id")
+    get_trial_param = _patiently("get_trial_param")
+    set_trial_intermediate_value = _patiently("set_trial_intermediate_value")
+    set_trial_user_attr = _patiently("set_trial_user_attr")
+    set_trial_system_attr = _patiently("set_trial_system_attr")
+    get_trial = _patiently("get_trial")
+    get_all_trials = _patiently("get_all_trials")
+    get_n_trials = _patiently("get_n_trials")
+    get_best_trial = _patiently("get_best_trial")
+    get_trial_params = _patiently("get_trial_params")
+    get_trial_user_attrs = _patiently("get_trial_user_attrs")
+    get_trial_system_attrs = _patiently("get_trial_system_attrs")
+    check_trial_is_updatable = _patiently("check_trial_is_updatable")
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As Optuna's; a trial that ended in an attempt whose answer was lost counts as ended by this call."""
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                return self.inner.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                if attempts == 1:
+                    raise
+                stored = self.inner.get_trial(trial_id)
+                if stored.state != state or (values is not None and stored.values != list(values)):
+                    raise
+                return True
+
+        return self.waiting.out(attempt)
+
+    def remove_session(self) -> None:
+        self.waiting.forget()
