@@ -3,17 +3,24 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
+from postgres_server import grpc_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -332,3 +339,111 @@ def test_storage_that_is_not_there_is_not_made(run: Any, tmp_path: Path, flag: s
     assert "optitune search" in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def states(address: str, page: str) -> list[str]:
+    """How the trials of a study stand, as a dashboard tells a program."""
+    limit = time.monotonic() + WAIT_MS / 1000
+    while True:
+        try:
+            with urlopen(f"{address}/api{page.removeprefix('/dashboard')}", timeout=WAIT_MS / 1000) as answer:  # noqa: S310
+                return [trial["state"] for trial in json.load(answer)["trials"]]
+        except URLError:
+            # it may not listen yet
+            if time.monotonic() > limit:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture(params=["sqlite", "journal", "postgresql", "grpc"])
+def stored(request: pytest.FixtureRequest, run: Any, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The URL of a storage with a small study in it, and the environment that opens it."""
+    kind, environment = request.param, {}
+    with ExitStack() as stack:
+        if kind == "postgresql":
+            server = request.getfixturevalue("postgresql")
+            server.create("dashboard")
+            url = f"postgresql://{server.user}@127.0.0.1:{server.port}/dashboard"
+            environment = {"PGPASSWORD": server.password}
+        elif kind == "journal":
+            url = f"journal:///{tmp_path}/a study.log"
+        else:
+            url = f"sqlite:///{tmp_path}/a study.db"
+        done = run(*search(tmp_path / "studies", 3), "--storage", url, environment=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        if kind == "grpc":
+            url = stack.enter_context(grpc_proxy(url)).url
+        yield url, environment
+
+
+def test_every_storage_is_shown_by_us_and_by_the_command_that_is_named(
+    stored: tuple[str, dict[str, str]], start: Any, unused_port: int
+) -> None:
+    url, environment = stored
+    with start("dashboard", "--study", "digits", "--storage", url, "--port", 0, environment=environment) as process:
+        first = process.stdout.readline()
+        match = re.match(r"study 'digits': (http://127\.0\.0\.1:\d+)(/dashboard/studies/\d+)\n", first)
+        assert match, first + process.communicate(timeout=60)[1]
+        page = match[2]
+        assert states(match[1], page) == ["Complete"] * 3
+        named = process.stdout.readline()
+        if not named.startswith("Ctrl-C"):
+            assert process.stdout.readline().startswith("Ctrl-C")
+    if url.startswith("grpc"):
+        assert named == "Ctrl-C ends it\n"
+        return
+    words = shlex.split(named.removeprefix("the same without optitune: "))
+    assert words[0] == "optuna-dashboard"
+    plain = subprocess.Popen(
+        [
+            Path(sys.executable).with_name(words[0]),
+            *words[1:],
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(unused_port),
+            "--quiet",
+        ],
+        env={**os.environ, **environment},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert states(f"http://127.0.0.1:{unused_port}", page) == ["Complete"] * 3
+    finally:
+        plain.kill()
+        plain.wait()
+
+
+@pytest.mark.parametrize(
+    ("host", "reached", "warned"),
+    [
+        ("127.0.0.1", "127.0.0.1", False),
+        ("[::1]", "[::1]", False),
+        ("0.0.0.0", "127.0.0.1", True),  # noqa: S104
+        ("::", "[::1]", True),
+    ],
+)
+def test_another_host_is_warned_of(host: str, reached: str, warned: bool, start: Any, studies_dir: Path) -> None:
+    with start("dashboard", "--studies-dir", studies_dir, "--host", host, "--port", 0) as process:
+        match = re.match(r"study 'digits': http://(\S+):(\d+)(/dashboard/studies/\d+)\n", process.stdout.readline())
+        assert match
+        assert match[1] == (socket.gethostname() if warned else reached)
+        assert len(states(f"http://{reached}:{match[2]}", match[3])) == TRIALS
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WAIT_MS / 1000)
+    *warning, last = [line for line in err.splitlines() if line]
+    assert last == "interrupted"
+    assert len(warning) == warned
+    for line in warning:
+        assert line.startswith("warning: optuna-dashboard has no login: everyone who reaches http://")
+        assert f"ssh -L {match[2]}:127.0.0.1:{match[2]} " in line
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_here_is_told_in_one_line(run: Any, studies_dir: Path, host: str) -> None:
+    done = run("dashboard", "--studies-dir", studies_dir, "--host", host, "--port", 0)
+    assert done.returncode == (1 if host[0].isdigit() else 2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert host in done.stderr
+    assert done.stderr.count("\n") == 1

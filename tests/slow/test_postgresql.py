@@ -5,6 +5,7 @@ import os
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,8 +20,8 @@ from optitune.storage import open_storage
 
 pytestmark = pytest.mark.slow
 
-PLACES = {"--storage": 12, "OPTITUNE_STORAGE": 4}
-"""How the URL reaches a command, and how many trials are searched there."""
+PLACES = {"PGPASSWORD": 12, "OPTITUNE_STORAGE": 4}
+"""How the password reaches a command, beside a URL without it or within one, and how many trials are searched there."""
 
 AUDIT = """
 CREATE TABLE audit (what text, trial_id int, step int);
@@ -50,6 +51,23 @@ def states(server: Any, database: str) -> dict[str, int]:
         if connection.execute("SELECT to_regclass('trials')").fetchone()[0] is None:
             return {}
         return dict(connection.execute(STATES).fetchall())
+
+
+def bare_url(server: Any, database: str) -> str:
+    """The URL of a database without the password."""
+    return f"postgresql://{server.user}@127.0.0.1:{server.port}/{database}"
+
+
+def command_lines(session: int) -> list[bytes]:
+    """What the list of processes shows of a session's."""
+    shown = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # a process may end between being listed and being read
+        with suppress(OSError):
+            fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                shown.append((folder / "cmdline").read_bytes())
+    return shown
 
 
 def assert_hidden(server: Any, *texts: str, folder: Path | None = None) -> None:
@@ -88,12 +106,15 @@ def searched(
     request: pytest.FixtureRequest, postgresql: Any, run: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Searched]:
     place, trials = request.param, PLACES[request.param]
-    database = f"by-{place.strip('-').lower()}"
+    database = f"by-{place.lower()}"
     url, folder = postgresql.create(database), tmp_path_factory.mktemp("studies")
 
     def command(*arguments: object) -> CompletedProcess[str]:
-        by_flag = place.startswith("--")
-        done = run(*arguments, place, url) if by_flag else run(*arguments, environment={place: url})
+        if place == "PGPASSWORD":
+            bare = bare_url(postgresql, database)
+            done = run(*arguments, "--storage", bare, environment={place: postgresql.password})
+        else:
+            done = run(*arguments, environment={place: url})
         assert_hidden(postgresql, done.stdout, done.stderr, folder=folder)
         return done
 
@@ -107,7 +128,8 @@ def test_search_ends_with_as_many_trials_as_asked_for(searched: Searched, postgr
     assert (searched.done.returncode, searched.done.stderr) == (0, "")
     document = json.loads(searched.done.stdout)
     assert document["trials"]["finished"] == searched.trials
-    assert f"{postgresql.user}:***@127.0.0.1:{postgresql.port}/{searched.database}" in document["storage"]
+    assert document["storage"].startswith(f"postgresql+psycopg://{postgresql.user}")
+    assert f"@127.0.0.1:{postgresql.port}/{searched.database}" in document["storage"]
     counted = states(postgresql, searched.database)
     assert set(counted) <= {"COMPLETE", "PRUNED"}
     assert sum(counted.values()) == searched.trials
@@ -153,10 +175,60 @@ def test_retrain_trains_the_best(searched: Searched) -> None:
 
 def test_database_without_studies_is_said_to_be_empty(postgresql: Any, run: Command) -> None:
     url = postgresql.create("empty")
-    done = run("studies", "--storage", url)
+    done = run("studies", environment={"OPTITUNE_STORAGE": url})
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("no studies in ")
     assert_hidden(postgresql, done.stdout)
+
+
+def test_password_that_is_typed_is_warned_of(postgresql: Any, run: Command, tmp_path: Path) -> None:
+    url = postgresql.create("typed")
+    for flags in ([], ["--json"]):
+        done = run("studies", "--storage", url, *flags)
+        assert done.returncode == 0
+        assert done.stderr.startswith("warning: ")
+        assert done.stderr.count("\n") == 1
+        assert_hidden(postgresql, done.stdout, done.stderr)
+    assert json.loads(done.stdout)["studies"] == []
+
+
+def test_password_may_come_from_a_file_of_postgresqls(postgresql: Any, run: Command, tmp_path: Path) -> None:
+    postgresql.create("passfile")
+    passwords, folder = tmp_path / "pgpass", tmp_path / "studies"
+    passwords.write_text(f"127.0.0.1:{postgresql.port}:passfile:{postgresql.user}:{postgresql.password}\n")
+    passwords.chmod(0o600)
+    command = [*search(2, folder), "--storage", bare_url(postgresql, "passfile"), "--json"]
+    without = run(*command, environment={"PGPASSFILE": str(tmp_path / "none")})
+    assert without.returncode == 1
+    assert "no password supplied" in json.loads(without.stdout)["error"]
+    done = run(*command, environment={"PGPASSFILE": str(passwords)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["trials"]["finished"] == 2
+    assert_hidden(postgresql, without.stdout, done.stdout, folder=folder)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_process_shows_a_password_from_the_environment(
+    place: str, postgresql: Any, start: Any, tmp_path: Path
+) -> None:
+    database, workers = f"ps-{place.lower()}", 2
+    url = postgresql.create(database)
+    environment = {"OPTITUNE_STORAGE": url}
+    if place == "PGPASSWORD":
+        environment = {"OPTITUNE_STORAGE": bare_url(postgresql, database), "PGPASSWORD": postgresql.password}
+    most, looks = 0, 0
+    with start(*search(8, tmp_path), "--workers", workers, "--json", environment=environment) as process:
+        while process.poll() is None:
+            shown = command_lines(process.pid)
+            most, looks = max(most, len(shown)), looks + 1
+            for secret in postgresql.secrets():
+                assert not [line for line in shown if secret.encode() in line]
+            sleep(0.1)
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    # the command, the server that forks, and the workers
+    assert most >= 2 + workers, (most, looks)
+    assert_hidden(postgresql, out, folder=tmp_path)
 
 
 def _open_new(url: str, barrier: Any, answers: Any) -> None:
@@ -191,9 +263,9 @@ def test_two_searches_at_once_train_every_trial_once(postgresql: Any, run: Comma
     with postgresql.connect("shared") as connection:
         connection.execute(AUDIT)
     # a folder each, as on two machines: nothing but the database tells the one of the other
-    flags = ("--storage", url, "--workers", 1, "--json")
+    flags, environment = ("--workers", 1, "--json"), {"OPTITUNE_STORAGE": url}
     begin = [[*search(trials, tmp_path / name), *flags] for name in ("one", "two")]
-    with start(*begin[0]) as first, start(*begin[1]) as second:
+    with start(*begin[0], environment=environment) as first, start(*begin[1], environment=environment) as second:
         outputs = [process.communicate() for process in (first, second)]
         assert [process.returncode for process in (first, second)] == [0, 0], outputs
     for out, err in outputs:
@@ -214,8 +286,8 @@ def test_two_searches_at_once_train_every_trial_once(postgresql: Any, run: Comma
 
 def test_killed_search_goes_on_and_loses_nothing(postgresql: Any, run: Command, start: Any, tmp_path: Path) -> None:
     url, trials = postgresql.create("killed"), 14
-    command = [*search(trials, tmp_path), "--storage", url, "--workers", 2, "--json"]
-    with start(*command) as process:
+    command, environment = [*search(trials, tmp_path), "--workers", 2, "--json"], {"OPTITUNE_STORAGE": url}
+    with start(*command, environment=environment) as process:
         while True:
             sleep(0.2)
             assert process.poll() is None, "it ended before it was killed"
@@ -232,7 +304,7 @@ def test_killed_search_goes_on_and_loses_nothing(postgresql: Any, run: Command, 
     with postgresql.connect("killed") as connection:
         values = "SELECT number, value FROM trials JOIN trial_values USING (trial_id) WHERE state = 'COMPLETE'"
         kept = dict(connection.execute(values).fetchall())
-    again = run(*command)
+    again = run(*command, environment=environment)
     assert (again.returncode, again.stderr) == (0, "")
     assert json.loads(again.stdout)["trials"]["finished"] == trials
     after = states(postgresql, "killed")
@@ -260,11 +332,11 @@ def test_server_that_is_not_there_is_told_in_one_line(
     postgresql: Any, unused_port: int, run: Command, tmp_path: Path
 ) -> None:
     url = postgresql.url("postgres").replace(f":{postgresql.port}/", f":{unused_port}/")
-    done = run(*search(1, tmp_path), "--storage", url)
+    done = run(*search(1, tmp_path), environment={"OPTITUNE_STORAGE": url})
     assert_one_error_line(done, postgresql)
     assert f":{unused_port}/" in done.stderr
     assert "refused" in done.stderr
-    document = json.loads(run("studies", "--storage", url, "--json").stdout)
+    document = json.loads(run("studies", "--json", environment={"OPTITUNE_STORAGE": url}).stdout)
     assert list(document) == ["error"]
     assert_hidden(postgresql, document["error"])
     assert list(tmp_path.iterdir()) == []
