@@ -77,6 +77,7 @@ def search(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    trial_timeout: float | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> searching.Result:
@@ -88,6 +89,7 @@ def search(
         trials: how many finished trials the study is to have; None for what its file says, or 50.
         timeout: seconds after which no further trial is begun.
         workers: how many processes; None for one per core.
+        trial_timeout: seconds after which a trial that hangs is given up.
         progress: whether to show it on stderr.
         settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`,
             `lr=[1e-4, 0.1]`, `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
@@ -109,6 +111,7 @@ def search(
         workers=workers,
         device=device,
         task=own,
+        trial_timeout=trial_timeout,
     )
     return searching.search(request, search_view(quiet=not progress))
 

@@ -1,23 +1,32 @@
 """A nested state of tensors and plain values in one safetensors file, never pickle.
 
 The tensors are the file's tensors; everything else, and how they nest, is JSON in its header, so a
-checkpoint is one file and is whole or not there.
+checkpoint is one file and is whole or not there. safetensors checks sizes alone, so a flipped bit
+within a tensor, or zeros where a crash of the machine kept a block from the disk, would be trained on:
+every tensor has a checksum beside its name, and the outline has one of its own.
 """
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from optitune.errors import OptituneError
 from optitune.files import replacing
 
 
-def save(state: Any, path: Path) -> None:
+def save(state: Any, path: Path, durable: bool = True) -> None:
     """Write `state`: dicts (keys str or int), lists, tuples, tensors, numbers, strings, booleans and None.
+
+    Args:
+        state: what to keep.
+        path: where.
+        durable: wait for the disk; without, a crash of the machine may leave a damaged file, which `load` notices.
 
     Raises:
         OptituneError: the file cannot be written.
@@ -25,8 +34,10 @@ def save(state: Any, path: Path) -> None:
     """
     tensors: dict[str, Tensor] = {}
     outline = json.dumps(_outline(state, tensors))
-    with replacing(path) as scratch:
-        save_file(tensors, scratch, metadata={"outline": outline})
+    with replacing(path, durable) as scratch:
+        # not the library's `save_file`, which leaves a scratch file of its own behind when it is killed
+        about = {"outline": outline, "checksum": str(zlib.crc32(outline.encode()))}
+        scratch.write_bytes(to_bytes(tensors, about))
 
 
 def load(path: Path) -> Any:
@@ -37,12 +48,24 @@ def load(path: Path) -> Any:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            return _filled(json.loads(file.metadata()["outline"]), {name: file.get_tensor(name) for name in names})
-    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+            about = file.metadata()
+            if about["checksum"] != str(zlib.crc32(about["outline"].encode())):
+                raise ValueError("its outline has another checksum")
+            return _filled(json.loads(about["outline"]), {name: file.get_tensor(name) for name in file.keys()})
+    except FAULTS as error:
         raise OptituneError(
             f"{path} is damaged or not a checkpoint ({error}): delete it and run the same command again"
         ) from error
+
+
+FAULTS = (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError)
+"""What reading raises where the bytes make no sense; safetensors and torch have no error of their own for all of it."""
+
+
+def _checksum(tensor: Tensor) -> int:
+    """CRC-32 of dtype, shape and bytes: the header names the first two, and may be damaged as well."""
+    shape = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    return zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, shape)
 
 
 def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
@@ -50,7 +73,7 @@ def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
         name = str(len(tensors))
         # a copy: the file wants tensors that lie in plain order and share no memory
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name}
+        return {"tensor": [name, _checksum(tensors[name])]}
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str | int):
@@ -68,7 +91,10 @@ def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
         return outline
     ((kind, content),) = outline.items()
     if kind == "tensor":
-        return tensors[content]
+        name, checksum = content
+        if _checksum(tensors[name]) != checksum:
+            raise ValueError(f"tensor {name} has another checksum")
+        return tensors[name]
     if kind == "dict":
         return {key: _filled(item, tensors) for key, item in content}
     return {"list": list, "tuple": tuple}[kind](_filled(item, tensors) for item in content)

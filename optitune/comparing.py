@@ -154,7 +154,7 @@ def compare(request: Request, view: View) -> Result:
     """
     began = time.monotonic()
     _check(request)
-    deadline = None if request.timeout is None else time.time() + request.timeout
+    deadline = None if request.timeout is None else time.monotonic() + request.timeout
     opened = study.find(open_storage(request.home.url, create=False), request.home.name)
     settings = validated(StudySettings, study.stored_settings(opened), f"study '{request.home.name}' as stored")
     records = study.records(opened)
@@ -180,7 +180,7 @@ def compare(request: Request, view: View) -> Result:
     folder = request.home.folder / FOLDER
     with alone(folder):
         set_aside = _place(folder, plan)
-        for left in folder.rglob(".*.safetensors"):
+        for left in folder.rglob(".*"):
             # half-written by a process that was killed
             left.unlink(missing_ok=True)
         source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
@@ -325,7 +325,7 @@ class Rounds:
         return {run.key for run in load_runs(self._folder) if run.key.variant == ITSELF}
 
     def _late(self) -> bool:
-        return self._deadline is not None and time.time() >= self._deadline
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _train(self, keys: list[Key]) -> None:
         """Let workers train these runs.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from optitune.configuration import Configuration
 from optitune.settings import Precision
@@ -74,14 +74,22 @@ class Plan(Strict):
     finalists: tuple[Finalist, ...]
     epochs: Annotated[int, Field(ge=1)]
     precision: Precision
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     data_checksum: str
     network: str
     metric: str
-    train_examples: int
-    held_out: int
-    rounds: int
-    evaluations: int
+    train_examples: Annotated[int, Field(ge=1)]
+    held_out: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=1)]
+    evaluations: Annotated[int, Field(ge=1)]
+
+    @field_validator("finalists")
+    @classmethod
+    def _differ(cls, finalists: tuple[Finalist, ...]) -> tuple[Finalist, ...]:
+        names = {each.optimizer for each in finalists}
+        if len(names) < len(finalists) or len(names) < 2:
+            raise ValueError("must be several optimizers")
+        return finalists
 
     def finalist(self, optimizer: str) -> Finalist:
         return next(each for each in self.finalists if each.optimizer == optimizer)

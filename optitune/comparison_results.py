@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
 
 from optitune import checkpoint, study
 from optitune.comparison import ITSELF, Key, Plan, Point, Run, finalists_runs
@@ -16,6 +17,7 @@ from optitune.errors import OptituneError
 from optitune.files import write_text
 from optitune.metrics import Metric
 from optitune.records import TrialRecord
+from optitune.validation import Strict, sentence
 from optitune.verdict import Verdict, judge
 from optitune.wording import Unit, advice, headline
 
@@ -144,16 +146,57 @@ def save_run(folder: Path, run: Run) -> None:
     checkpoint.save(state, run_path(folder, run.key))
 
 
+class KeptKey(Strict):
+    """A `Key` as a file has it."""
+
+    round: Annotated[int, Field(ge=0)]
+    optimizer: str
+    variant: str
+
+
+class KeptRun(Strict):
+    """A `Run` as a file has it, for one that no checksum tells to be another program's or another version's."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    key: KeptKey
+    diverged: str
+    value: float
+    loss: Annotated[float, Field(allow_inf_nan=True)]
+    seconds: Annotated[float, Field(ge=0)]
+    state_bytes: Annotated[int, Field(ge=0)]
+    weight_bytes: Annotated[int, Field(ge=0)]
+    curve: list[Annotated[list[Annotated[float, Field(allow_inf_nan=True)]], Field(min_length=4, max_length=4)]]
+    each: torch.Tensor | None
+
+    @field_validator("each")
+    @classmethod
+    def _numbers(cls, each: torch.Tensor | None) -> torch.Tensor | None:
+        if each is not None and (each.ndim != 1 or each.dtype != torch.float32 or not len(each)):
+            raise ValueError("must be some numbers")
+        return each
+
+
 def load_run(path: Path) -> Run:
     """What `save_run` wrote.
 
     Raises:
         OptituneError: the file is damaged.
     """
-    state = checkpoint.load(path)
-    each = state.pop("each")
-    key, curve = Key(**state.pop("key")), tuple(Point(*point) for point in state.pop("curve"))
-    return Run(key=key, curve=curve, each=None if each is None else each.numpy(), **state)
+    try:
+        kept = KeptRun.model_validate(checkpoint.load(path))
+    except ValidationError as error:
+        raise OptituneError(
+            f"{path} is no run of a comparison ({sentence(error)}): move it away and run the same command again"
+        ) from error
+    told = dict(kept)
+    key, curve, each = Key(**told.pop("key").model_dump()), told.pop("curve"), told.pop("each")
+    if run_path(path.parent.parent, key) != path:
+        raise OptituneError(
+            f"{path} is another run ({key.optimizer}, {key.variant}, round {key.round}): rename it, or move it away"
+        )
+    points = tuple(Point(*point) for point in curve)
+    return Run(key=key, curve=points, each=None if each is None else each.numpy(), **told)
 
 
 def run_paths(folder: Path) -> list[Path]:
@@ -178,8 +221,8 @@ def save_plan(folder: Path, plan: Plan) -> None:
 def load_plan(folder: Path) -> Plan | None:
     """The plan in `folder`; None where there is none, or none of this version."""
     try:
-        return Plan.model_validate_json((folder / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, ValueError):
+        return Plan.model_validate_json((folder / "plan.json").read_bytes())
+    except (OSError, ValueError):
         return None
 
 
@@ -189,13 +232,27 @@ def save_verdict(folder: Path, found: Comparison) -> None:
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
+class Told(BaseModel):
+    """What of a `verdict.json` is relied on."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    sentence: str
+    epsilon: Annotated[float, Field(ge=0)]
+    target: float | None
+    trial: int
+    versions: dict[str, str]
+
+
 def load_verdict(folder: Path) -> dict[str, Any] | None:
     """The `verdict.json` in `folder`; None where there is none that can be read."""
     try:
-        found = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+        # what is not relied on is handed on as well: it has to be JSON, which knows no nan
+        found: dict[str, Any] = from_json((folder / "verdict.json").read_bytes(), allow_inf_nan=False)
+        Told.model_validate(found)
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("sentence"), str) else None
+    return found
 
 
 def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Comparison | None:

@@ -47,7 +47,7 @@ def work(
     for key in keys:
         if run_path(folder, key).exists():
             continue
-        if channel.stopping() or (deadline is not None and time.time() >= deadline):
+        if channel.stopping() or (deadline is not None and time.monotonic() >= deadline):
             return
         places, held = rotated(len(data), plan.train_examples, plan.held_out, key.round)
         training = Training(

@@ -65,16 +65,21 @@ def _check(
             raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
         if isinstance(value, list) != isinstance(wanted, list) or len(values) != len(places):
             raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
+        _check_size(name, value)
         for part, place, number in zip(parts, places, values, strict=True):
             if isinstance(place, bool) != isinstance(number, bool):
                 raise ValueError(f"settings.{name} = {value!r}: must be {kind}")
-            if abs(number) > LARGEST:
-                raise ValueError(f"settings.{name} = {value!r}: must be at most {LARGEST:g} in size")
             if part in limits and not limits[part][1](number):
                 raise ValueError(f"settings.{name} = {value!r}: {part} must be {limits[part][0]}")
     for name in expected:
         if name not in settings:
             raise ValueError(f"settings.{name} is missing")
+
+
+def _check_size(name: str, value: Any) -> None:
+    for each in value if isinstance(value, list) else [value]:
+        if not isinstance(each, str) and abs(each) > LARGEST:
+            raise ValueError(f"settings.{name} = {value!r}: must be at most {LARGEST:g} in size")
 
 
 class OptimizerSettings(Strict):
@@ -95,6 +100,8 @@ class OptimizerSettings(Strict):
             lr = self.settings.get("lr")
             if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr <= LARGEST:
                 raise ValueError(f"settings.lr = {lr!r}: must be a number above 0")
+            for name, value in self.settings.items():
+                _check_size(name, value)
             return self
         try:
             row = optimizers.find(self.name)

@@ -4,12 +4,12 @@
 stop, interleave or prune a training by not asking for the next one.
 
 Same seed, same precision, same number of threads: the same numbers to the last bit on a CPU, also when a
-training is taken up again at the end of an epoch.
+training is taken up again at an evaluation.
 """
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -23,8 +23,9 @@ from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import Examples, Item, Part, size
 from optitune.graphs import Replayed
 from optitune.metrics import Metric
+from optitune.randomness import random_state, seed_everything, set_random_state
 from optitune.settings import Precision
-from optitune.tasks import Loss, seed_everything
+from optitune.tasks import Loss
 
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
@@ -87,6 +88,15 @@ class Progress:
     train_value: float | None
     validation: Evaluation | None
     seconds: float
+
+
+@dataclass
+class Within:
+    """How far an epoch is: steps taken, and the sums over the examples met so far."""
+
+    steps: int = 0
+    loss: float = 0.0
+    examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,8 @@ class Training:
         self.schedules = build_schedules(configuration.schedule, self.optimizer, plan.epochs, self.steps_per_epoch)
         self.epoch = 0
         self.seconds = 0.0
+        self._within = Within()
+        self._random: dict[str, Any] | None = None
         self._lr = configuration.lr
         self._step = Replayed(self._forward_backward, self.parameters, self._settings.batch_size)
 
@@ -161,7 +173,7 @@ class Training:
         """Train what is left of the plan.
 
         Yields:
-            a `Progress` at every evaluation; after the last one of an epoch, `state_dict` may be taken.
+            a `Progress` at every evaluation, where `state_dict` may be taken.
 
         Raises:
             Diverged: the loss became nan or infinite.
@@ -174,26 +186,39 @@ class Training:
         )
         while self.epoch < self.plan.epochs:
             began = time.perf_counter()
-            # seeded anew each epoch, so that a training taken up again meets the same batches and the same dropout
-            seed_everything((self.plan.seed << 20) + self.epoch + 1)
-            order = torch.randperm(len(self.train))[: self._used].to(self.device)
-            items = self.train.items(order, self._settings.batch_size)
-            start, total, met = 0, 0.0, 0
+            items = self._items()
+            within = self._within
             for stop in stops:
+                if stop <= within.steps:
+                    continue
                 self._mode("train")
-                train_loss, train_value, examples = self._steps(items, start, stop)
-                total, met = total + train_loss * examples, met + examples
+                train_loss, train_value, examples = self._steps(items, within.steps, stop)
+                within.loss += train_loss * examples
+                within.examples += examples
+                within.steps = stop
                 last = stop == self.steps_per_epoch
                 if last:
                     self.epoch += 1
-                    self._end_epoch(total / met)
+                    self._end_epoch(within.loss / within.examples)
+                    self._within = Within()
                 done = self.epoch if last else self.epoch + stop / self.steps_per_epoch
                 step = round(done * self.steps_per_epoch)
                 self._mode("eval")
                 validation = self._validate(done, step)
                 self.seconds += time.perf_counter() - began
                 yield Progress(step, done, self._lr, train_loss, train_value, validation, self.seconds)
-                began, start = time.perf_counter(), stop
+                began = time.perf_counter()
+
+    def _items(self) -> Iterator[Item]:
+        """What is left of this epoch's batches."""
+        # seeded anew each epoch, so that a training taken up again meets the same batches and the same dropout
+        seed_everything((self.plan.seed << 20) + self.epoch + 1)
+        order = torch.randperm(len(self.train))[: self._used].to(self.device)
+        met = self._within.steps * self._settings.accumulation * self._settings.batch_size
+        if self._random is not None:
+            set_random_state(self._random, self.device)
+            self._random = None
+        return self.train.items(order[met:], self._settings.batch_size)
 
     def _mode(self, name: str) -> None:
         """Some optimizers keep other weights to train than to judge."""
@@ -314,9 +339,11 @@ class Training:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on from the end of the last epoch."""
+        """All that is needed to go on from the last evaluation."""
         return {
             "epoch": self.epoch,
+            "within": asdict(self._within),
+            "random": random_state(self.device) if self._within.steps else None,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -335,6 +362,8 @@ class Training:
         for each, kept in zip(self.schedules, state["schedules"], strict=True):
             each.scheduler.load_state_dict(kept)
         self.epoch = state["epoch"]
+        self._within = Within(**state["within"])
+        self._random = state["random"]
         self.seconds = state["seconds"]
 
 

@@ -2,12 +2,18 @@
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from optitune.errors import OptituneError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where what a killed process was writing stays
+    fcntl = None  # type: ignore[assignment]
 
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -56,21 +62,32 @@ def aside(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give the name of a scratch file beside `path`; rename it to `path` if the block succeeds.
+
+    Args:
+        path: to be replaced.
+        durable: wait until the disk has it. Without, a process that is killed still leaves a whole file, but a crash
+            of the machine may leave a damaged one under the name of `path`: only for what its reader checks.
 
     Raises:
         OptituneError: the folder or the file cannot be written; `path` is then as it was.
     """
     make_folder(path.parent)
     with explained(path):
+        _sweep(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
         scratch = Path(name)
         try:
+            if fcntl is None:
+                os.close(handle)
+            else:
+                # until it is closed, however this process ends
+                _lock(handle)
             yield scratch
-            with scratch.open("rb+") as file:
-                os.fsync(file.fileno())
+            if durable:
+                with scratch.open("rb+") as file:
+                    os.fsync(file.fileno())
             # mkstemp makes private files; these are results, as readable as any other file of the user's
             umask = os.umask(0)
             os.umask(umask)
@@ -78,6 +95,26 @@ def replacing(path: Path) -> Iterator[Path]:
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
+            if fcntl is not None:
+                os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed left of writing `path`; those that still write it hold their locks."""
+    left = re.compile(rf"\.{re.escape(path.stem)}-[a-z0-9_]{{8}}{re.escape(path.suffix)}")
+    for found in [each for each in path.parent.iterdir() if left.fullmatch(each.name)]:
+        with suppress(OSError), found.open("rb+") as file:
+            if fcntl is not None and _lock(file.fileno()):
+                found.unlink()
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file; False where another process has, or where files cannot be locked."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -39,8 +39,9 @@ def resolve_device(wanted: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+        # all torch builds know the device meta, whose tensors have no numbers
+        torch.empty(0, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError):
         raise UsageError(f"--device {wanted}: torch finds no such device here; use auto or cpu") from None
     return device
 

@@ -1,9 +1,10 @@
 """The only bridge between Optuna and the engine: a trial becomes settings, a training, reports, an outcome."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import isfinite
+from pathlib import Path
 
 import optuna
 import torch
@@ -21,6 +22,8 @@ from optitune.settings import StudySettings
 from optitune.suggestion import suggest
 from optitune.task_data import SearchData
 from optitune.tasks import Task, build
+from optitune.trial_checkpoint import TrialCheckpoint
+from optitune.trial_checkpoint import identity as checkpoint_identity
 
 EVALUATIONS_PER_EPOCH = 4
 """How often an epoch is interrupted to evaluate, at most."""
@@ -52,7 +55,7 @@ class Result:
     epochs: float
 
 
-def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Container[int]) -> Result:
+def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection[int]) -> Result:
     """Give a trial the curve and the end of another one, whose training would be repeated to the last bit."""
     trial.set_user_attr(study.SAME_AS, before.number)
     for step, value in sorted(before.intermediate_values.items()):
@@ -138,9 +141,10 @@ def run_trial(
     task: Task,
     data: SearchData,
     device: torch.device,
-    reported: Container[int],
+    reported: Collection[int],
     on_progress: Callable[[Configuration, Progress | None], None],
     stopping: Callable[[], bool],
+    checkpoint: Path | None = None,
 ) -> Result:
     """Train a trial's configuration and report to its study; one that was trained before is given the same result.
 
@@ -149,11 +153,13 @@ def run_trial(
         settings: with precision and loss settled.
         data: on `device`.
         reported: steps that an earlier attempt at this trial, killed since, has reported already.
-        on_progress: called with the configuration at the start (progress None) and at every evaluation.
+        on_progress: called with the configuration at the start (progress None) and at every evaluation, before
+            it is reported.
         stopping: asked at every evaluation whether to stop.
+        checkpoint: the file where an earlier attempt left off, and where this one does; None to keep none.
 
     Raises:
-        GivenBack: `stopping` said so; the trial is as before, with its parameters drawn.
+        GivenBack: `stopping` said so; another attempt goes on from the checkpoint.
     """
     configuration = suggest(trial, settings, settings.space())
     trial.set_user_attr(study.DEVICE, str(device))
@@ -172,19 +178,29 @@ def run_trial(
         trial.set_user_attr(LR_AHEAD, ahead)
     training = Training(build(task, settings.seed, device), how, data.train, data.validation)
     targets = data.validation.targets
+    kept = last = None
+    if checkpoint is not None:
+        kept = TrialCheckpoint(checkpoint, checkpoint_identity(how, data, device, study.versions()))
+        last = kept.load(training)
+    latest = max(reported, default=0)
     seconds = value = 0.0
     try:
-        for progress in training.run():
+        # what was to be done at the evaluation where it left off may not have been
+        for progress in chain([last] if last else [], training.run()):
             assert progress.validation is not None
             seconds, value = progress.seconds, progress.validation.value
             step = compared_step(progress.epoch, how.evaluations, usual)
-            judged = step is not None and step not in reported
-            if judged:
-                trial.report(value, step)  # type: ignore[arg-type]
-            on_progress(configuration, progress)
+            if progress is not last:
+                on_progress(configuration, progress)
+                if kept is not None:
+                    kept.save(training, progress)
+            if step is not None and step not in reported:
+                trial.report(value, step)
             if progress.epoch == settings.epochs:
                 break
             if stopping():
+                if kept is not None:
+                    kept.save(training, progress, at_once=True)
                 raise GivenBack
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
             if fair and (why := no_progress(metric, value, targets, progress.validation.examples)):
@@ -192,7 +208,7 @@ def run_trial(
                     "pruned", None, f"no progress after {progress.epoch:g} epochs: {why}", seconds, progress.epoch
                 )
             # what an earlier attempt reported later than this would be judged now
-            if judged and trial.should_prune():
+            if step is not None and step >= latest and trial.should_prune():
                 reason = (
                     f"pruned at epoch {progress.epoch:g}: {metric.name} {value:.4g} is behind what this pruner keeps"
                 )

@@ -3,21 +3,33 @@
 import re
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optitune import optimizers
+from optitune.configuration import LARGEST
 from optitune.search_space import SAID
 from optitune.space import Choice, Float, Int, Range, Scale
 from optitune.validation import Strict
 
 
+def _bearable(value: bool | int | float | str) -> bool | int | float | str:
+    if not isinstance(value, str) and abs(value) > LARGEST:
+        raise ValueError(f"must be at most {LARGEST:g} in size")
+    return value
+
+
+Number = Annotated[int | float, AfterValidator(_bearable)]
+Value = Annotated[bool | int | float | str, AfterValidator(_bearable)]
+Setting = Annotated[bool | int | float, AfterValidator(_bearable)]
+
+
 class OwnRange(Strict):
     """A range in a study's own row: its ends and scale, or its options."""
 
-    low: int | float | None = None
-    high: int | float | None = None
+    low: Number | None = None
+    high: Number | None = None
     scale: Scale = "linear"
-    options: tuple[bool | int | float | str, ...] = Field(default=(), strict=False)
+    options: tuple[Value, ...] = Field(default=(), strict=False)
 
     def range(self) -> Range:
         """As the registry has it.
@@ -39,12 +51,12 @@ class OwnOptimizer(Strict):
 
     name: str
     path: str
-    known_good: Annotated[tuple[dict[str, bool | int | float], ...], Field(min_length=1, strict=False)]
+    known_good: Annotated[tuple[dict[str, Setting], ...], Field(min_length=1, strict=False)]
     ranges: dict[str, OwnRange]
     source: str = SAID
     note: str = "An optimizer of the study's own."
-    fixed: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    also: dict[str, bool | int | float] = Field(default_factory=dict)
+    fixed: dict[str, Value] = Field(default_factory=dict)
+    also: dict[str, Setting] = Field(default_factory=dict)
     needs: dict[str, str] = Field(default_factory=dict)
     traits: tuple[optimizers.Trait, ...] = Field(default=(), strict=False)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, ValidationError
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from optitune import checkpoint, study
@@ -18,7 +18,7 @@ from optitune.errors import OptituneError
 from optitune.figures import training_curves
 from optitune.files import explained, replacing, write_text
 from optitune.metrics import Metric
-from optitune.records import EpochRecord, SeedResult, Summary, summarise
+from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.validation import Strict
 
@@ -40,30 +40,34 @@ class FullPlan(Strict):
     network: str
 
 
-def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
-    """The results in a `metrics.json`, if it is there and of this very plan."""
+class Runs(BaseModel):
+    """What of a file of results is read back, whatever else stands in it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    plan: FullPlan
+    runs: tuple[SeedResult, ...]
+
+
+def _runs(path: Path, plan: FullPlan) -> tuple[SeedResult, ...]:
+    """The results in a file, if it is there, whole, and of this very plan."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if FullPlan.model_validate_json(json.dumps(metrics["plan"])) != plan:
-            return None
-        return [_result_from(row) for row in metrics["runs"]]
-    except (OSError, ValueError, ValidationError, KeyError, TypeError):
-        return None
+        found = Runs.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return ()
+    return found.runs if found.plan == plan else ()
 
 
-def _result_from(row: dict[str, Any]) -> SeedResult:
-    return SeedResult(
-        **{
-            **row,
-            "epochs": tuple(EpochRecord(**epoch) for epoch in row["epochs"]),
-            "confusion_matrix": tuple(tuple(counts) for counts in row["confusion_matrix"]),
-        }
-    )
+def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
+    """The results in a `metrics.json`, if it is there and of this very plan and all its seeds."""
+    runs = _runs(path, plan)
+    return list(runs) if tuple(run.seed for run in runs) == plan.seeds else None
 
 
 def seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None:
-    results = finished_seeds(partial / f"seed-{number}.json", plan)
-    return results[0] if results else None
+    """The result of one seed of a plan that is being trained."""
+    runs = _runs(partial / f"seed-{number}.json", plan)
+    return next((run for run in runs if run.seed == plan.seeds[number]), None)
 
 
 def confusion(test: Part, answers: Tensor | None) -> tuple[tuple[int, ...], ...]:
@@ -130,9 +134,22 @@ def save_mistakes(found: Mistakes, path: Path) -> None:
 def load_mistakes(path: Path) -> Mistakes | None:
     """What `save_mistakes` wrote; None where there is nothing that can be read."""
     try:
-        return Mistakes(**checkpoint.load(path)) if path.exists() else None
-    except (OptituneError, TypeError):
+        found = Mistakes(**checkpoint.load(path)) if path.exists() else None
+        if found is None or found.images.ndim != 4:
+            return None
+        return found if len(found.images) == len(found.truths) == len(found.answers) else None
+    except (OptituneError, TypeError, AttributeError):
         return None
+
+
+class Metrics(Runs):
+    """What is read of a `metrics.json`."""
+
+    trial: int | None = None
+    metric: str
+    test_value: Summary
+    test_loss: Summary
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -155,21 +172,12 @@ class Tested:
 def load(folder: Path) -> Tested | None:
     """The results in a folder; None where there are none, or none of this version."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        value, loss = (
-            Summary(**{**metrics[key], "each": tuple(metrics[key]["each"])}) for key in ("test_value", "test_loss")
-        )
-        return Tested(
-            plan=FullPlan.model_validate_json(json.dumps(metrics["plan"])),
-            trial=metrics.get("trial"),
-            metric=metrics["metric"],
-            value=value,
-            loss=loss,
-            seeds=tuple(_result_from(row) for row in metrics["runs"]),
-            versions=dict(metrics["versions"]),
-        )
-    except (OSError, ValueError, ValidationError, KeyError, TypeError, AttributeError):
+        found = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError):
         return None
+    if tuple(run.seed for run in found.runs) != found.plan.seeds:
+        return None
+    return Tested(found.plan, found.trial, found.metric, found.test_value, found.test_loss, found.runs, found.versions)
 
 
 def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:
@@ -185,7 +193,7 @@ def write(
     weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
     told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
     with replacing(folder / "model.safetensors") as scratch:
-        save_file(weights, scratch, metadata=told)
+        scratch.write_bytes(to_bytes(weights, told))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"

@@ -70,11 +70,7 @@ class FairSampler(BaseSampler):
         """Choose the optimizer and its configuration; the space is what they are drawn from."""
         if trial.number < len(self._known_good):
             return {}
-        before = [
-            each
-            for each in study.get_trials(deepcopy=False)
-            if each.number < trial.number and each.state != TrialState.FAIL
-        ]
+        before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
         choices = self._choices(before)
         if choices is None:
             return {}
@@ -84,9 +80,16 @@ class FairSampler(BaseSampler):
             if self._by in trial.params
             else turn(
                 self._allocation,
-                competitors(before, choices, study.direction == StudyDirection.MAXIMIZE, self._ideal, self._by),
+                competitors(
+                    [each for each in before if each.state != TrialState.FAIL],
+                    choices,
+                    study.direction == StudyDirection.MAXIMIZE,
+                    self._ideal,
+                    self._by,
+                ),
             )
         )
+        # what failed is not drawn again either: it would fail again
         own = [each for each in before if each.params.get(self._by) == name]
         space = dict(self._spaces.get(name, {})) or {
             parameter: one for each in own for parameter, one in each.distributions.items() if parameter != self._by

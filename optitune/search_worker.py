@@ -8,28 +8,37 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import study, task_data, tasks
 from optitune.configuration import Configuration
+from optitune.desk import Desk
 from optitune.engine import Progress
 from optitune.errors import OptituneError
 from optitune.machine import own_the_process
 from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
+from optitune.ownership import Owner
+from optitune.patience import Patience
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
 from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study import Home
 from optitune.suggestion import first_parameters, spaces
+from optitune.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.workers import Channel
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
 
 IDLE_S = 0.3
+
+
+class Lost(Exception):
+    """The trial is no longer this worker's."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,8 @@ class Job:
         data_dir: where torchvision's files lie.
         device: as torch names it.
         data: the file that `task_data.save` wrote.
-        target: how many finished trials the study is to have.
-        deadline: when no further trial is begun, as `time.time` counts; None for never.
+        target: how many finished trials the study is to have; None for as many as the study itself says.
+        deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
     """
 
     home: Home
@@ -53,13 +62,13 @@ class Job:
     data_dir: Path
     device: str
     data: Path
-    target: int
+    target: int | None
     deadline: float | None
 
 
-def open_study(home: Home, settings: StudySettings, metric: Metric) -> optuna.Study:
+def open_study(home: Home, settings: StudySettings, metric: Metric, patience: Patience | None = None) -> optuna.Study:
     """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
-    opened = study.find(open_storage(home.url, create=False), home.name)
+    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
     opened.sampler = sampler_of(settings, metric)
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[study.DATA]["train_examples"])
     return opened
@@ -93,7 +102,7 @@ def work(channel: Channel, job: Job) -> None:
     own_the_process()
     # what was imported is never garbage; to look at it would copy the memory that workers share
     gc.freeze()
-    owner = study.Owner(job.home.folder / "workers")
+    owner = Owner(job.home.folder / "workers")
     try:
         with explained_storage(job.home.url):
             Worker(channel, job, owner).run()
@@ -104,15 +113,17 @@ def work(channel: Channel, job: Job) -> None:
 class Worker:
     """One worker at its desk."""
 
-    def __init__(self, channel: Channel, job: Job, owner: study.Owner) -> None:
+    def __init__(self, channel: Channel, job: Job, owner: Owner) -> None:
         self._channel = channel
         self._job = job
         self._device = torch.device(job.device)
         self._task = tasks.find(job.task, job.data_dir)
         data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
-        opened = open_study(job.home, job.settings, self._task.judge)
-        self._desk = study.Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+        patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
+        opened = open_study(job.home, job.settings, self._task.judge, patience)
+        self._desk = Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+        self._succeeded = 0
 
     def run(self) -> None:
         """Take trials while there are any to take and nobody says to stop."""
@@ -120,10 +131,14 @@ class Worker:
         while not self._over():
             taken = self._desk.take()
             if taken is None:
+                if self._desk.is_complete():
+                    return
                 # others train the last ones; if they die, somebody must take over
                 time.sleep(IDLE_S)
                 continue
             outcome = self._train(*taken)
+            if outcome == "retired":
+                return
             failures = failures + 1 if outcome == "failed" else 0
             if failures == FAILURES_IN_A_ROW:
                 name = self._job.home.name
@@ -133,14 +148,17 @@ class Worker:
                 )
 
     def _over(self) -> bool:
-        late = self._job.deadline is not None and time.time() >= self._job.deadline
-        return self._channel.stopping() or late or self._desk.finished() >= self._job.target
+        late = self._job.deadline is not None and time.monotonic() >= self._job.deadline
+        return self._channel.stopping() or late
 
     def _train(self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial) -> str:
-        """Train one trial and tell how it ended; the outcome, or "given back"."""
+        """Train one trial and tell how it ended; the outcome, or why there is none."""
         job, number = self._job, frozen.number
+        checkpoint = path_of(job.home.folder, number)
 
         def on_progress(configuration: Configuration, progress: Progress | None) -> None:
+            if not self._desk.is_ours(trial):
+                raise Lost
             about: dict[str, Any] = {
                 "number": number,
                 "optimizer": configuration.optimizer.name,
@@ -162,19 +180,32 @@ class Worker:
                 frozen.intermediate_values,
                 on_progress,
                 self._channel.stopping,
+                checkpoint,
             )
         except GivenBack:
             self._desk.give_back(trial)
             return "given back"
+        except (Lost, UpdateFinishedTrialError):
+            # given up for dead by another machine, which trains it now, or ended for taking too long
+            self._channel.send("left", number=number)
+            return "lost"
         except (OptituneError, *STORAGE_ERRORS):
             raise
         except Exception as error:
             # a task's own code may fail in any way
+            if self._succeeded:
+                # perhaps only since this process has leaked, or its GPU has: a fresh one shall try
+                self._desk.give_back(trial)
+                self._channel.send("retired", number=number)
+                return "retired"
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self._reason = reason
-            self._desk.tell(trial, "failed", None, reason, 0.0)
-            self._channel.send("failed", number=number, reason=reason)
+            if self._desk.tell(trial, "failed", None, reason, 0.0):
+                self._channel.send("failed", number=number, reason=reason)
             return "failed"
-        self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
-        self._channel.send("finished", number=number)
+        ours = self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
+        if ours:
+            TrialCheckpoint(checkpoint, {}).remove()
+        self._succeeded += 1
+        self._channel.send("finished" if ours else "left", number=number)
         return result.outcome

@@ -98,7 +98,7 @@ class StudySettings(Strict):
         own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list | tuple) else []
         taken = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
         for row in own:
-            if row.get("name") in taken:
+            if isinstance(row.get("name"), str) and row["name"] in taken:
                 raise ValueError(f"optimizer: name = {row['name']!r}: means something else in a study; choose another")
         owners, searchable = _names(own, optimizers.OPTIMIZERS)
         if any(key not in cls.model_fields and key not in owners | searchable for key in data):
@@ -234,7 +234,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-ELSEWHERE = ("workers", "device", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
+ELSEWHERE = ("workers", "device", "trial_timeout", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
 """Flags of a search that say nothing of what the study is."""
 
 

@@ -1,33 +1,28 @@
-"""A study in its storage: create or resume it, take its trials one by one, read it back as plain records."""
+"""A study in its storage: create or resume it, read it back as plain records."""
 
-import os
 import platform
-import socket
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from optitune.configuration import Configuration
-from optitune.errors import UsageError, unknown
-from optitune.files import explained, make_folder
+from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric
 from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
+from optitune.task_data import SearchData
+from optitune.tasks import Task
 
 OWNER = "owner"
 OUTCOME = "outcome"
@@ -41,11 +36,9 @@ SETTINGS = "settings"
 DATA = "data"
 RANGES = "ranges"
 VERSIONS = "versions"
+TRIALS = "trials"
 
 NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
-
-OWNERLESS_GRACE = timedelta(minutes=1)
-"""How long a running trial of a shared database may lack its owner's name before it counts as left behind."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -68,7 +61,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def load(storage: RDBStorage, name: str) -> optuna.Study | None:
+def load(storage: BaseStorage, name: str) -> optuna.Study | None:
     """The study called `name`, or None."""
     try:
         return optuna.load_study(study_name=name, storage=storage)
@@ -76,7 +69,7 @@ def load(storage: RDBStorage, name: str) -> optuna.Study | None:
         return None
 
 
-def find(storage: RDBStorage, name: str) -> optuna.Study:
+def find(storage: BaseStorage, name: str) -> optuna.Study:
     """The study called `name`.
 
     Raises:
@@ -108,7 +101,7 @@ def is_blank(study: optuna.Study) -> bool:
 
 
 def create_or_resume(
-    storage: RDBStorage, name: str, settings: StudySettings, data: Mapping[str, Any], metric: Metric
+    storage: BaseStorage, name: str, settings: StudySettings, data: Mapping[str, Any], metric: Metric
 ) -> optuna.Study:
     """The study called `name`, made if it is not there.
 
@@ -153,151 +146,30 @@ def create_or_resume(
     return study
 
 
-class Owner:
-    """A process's name on the trials it trains, which others can tell to be alive or dead.
+def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -> None:
+    """Refuse a machine whose trials would not be those of the study.
 
-    A lock on a file of its own is held as long as the process lives; the system lets go of it however
-    the process ends.
-
-    Args:
-        folder: where the lock file lies.
+    Raises:
+        OptituneError: data, network, loss or metric are not those that the study was made with.
     """
-
-    def __init__(self, folder: Path) -> None:
-        make_folder(folder)
-        self.path = folder / f"{uuid.uuid4().hex}.lock"
-        self._lock = FileLock(self.path)
-        with explained(self.path):
-            self._lock.acquire()
-
-    def name(self) -> dict[str, Any]:
-        return {"host": socket.gethostname(), "pid": os.getpid(), "lock": str(self.path.resolve())}
-
-    def release(self) -> None:
-        """Let go of the lock and remove it, with the files of the same stem."""
-        self._lock.release()
-        for left in self.path.parent.glob(f"{self.path.stem}.*"):
-            left.unlink(missing_ok=True)
-
-
-def _is_alive(owner: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote this name still lives; yes, as far as can be told, on another machine."""
-    return owner.get("host") != socket.gethostname() or _is_held(Path(str(owner.get("lock"))))
-
-
-def _is_held(path: Path) -> bool:
-    """Whether a process holds the lock file at `path`."""
-    if not path.exists():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed left in `folder`: their lock files, and files of the same stem."""
-    for path in folder.glob("*.lock"):
-        if not _is_held(path):
-            for left in folder.glob(f"{path.stem}.*"):
-                left.unlink(missing_ok=True)
-
-
-Taken = tuple[Trial, FrozenTrial]
-"""A trial to train, and what was known of it when it was taken."""
-
-
-@dataclass
-class Desk:
-    """Where a worker takes trials and hands back results; every trial is at one worker at a time.
-
-    Attributes:
-        study: with sampler and pruner set.
-        target: how many finished trials the study is to have.
-        owner: this worker's name.
-        folder: of the study, for the lock that lets workers of one machine take turns.
-        local: whether all workers are on this machine.
-    """
-
-    study: optuna.Study
-    target: int
-    owner: Owner
-    folder: Path
-    local: bool
-
-    def take(self) -> Taken | None:
-        """The next trial: one left behind by a dead worker, or a new one; None while there is none to take."""
-        with self._turn():
-            trials = self.study.get_trials(deepcopy=False)
-            taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
-            for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
-                if self._left_behind(running):
-                    # its owner may have ended it, and then itself, since the trials were read
-                    frozen = self.study._storage.get_trial(running._trial_id)
-                    if frozen.state == TrialState.RUNNING:
-                        trial = Trial(self.study, frozen._trial_id)
-                        trial.set_user_attr(OWNER, self.owner.name())
-                        return trial, frozen
-                taken += 1
-            if taken >= self.target:
-                return None
-            trial = self.study.ask()
-            trial.set_user_attr(OWNER, self.owner.name())
-            frozen = self._frozen(trial)
-            # workers of other machines do not take turns with this one: count again
-            before = [other for other in self.study.get_trials(deepcopy=False) if other.number < frozen.number]
-            if sum(other.state not in (TrialState.FAIL, TrialState.WAITING) for other in before) >= self.target:
-                self.give_back(trial)
-                return None
-            return trial, frozen
-
-    def finished(self) -> int:
-        """How many trials need no more training."""
-        return finished(self.study)
-
-    def tell(
-        self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float, epochs: float = 0.0
-    ) -> None:
-        """Write down how a trial ended, and how long it trained."""
-        trial.set_user_attr(OUTCOME, outcome)
-        if reason:
-            trial.set_user_attr(REASON, reason)
-        if versions() != self.study.user_attrs.get(VERSIONS):
-            trial.set_user_attr(VERSIONS, versions())
-        trial.set_user_attr(SECONDS, round(seconds, 3))
-        trial.set_user_attr(EPOCHS, round(epochs, 3))
-        state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(outcome, TrialState.PRUNED)
-        self.study.tell(trial, value if state == TrialState.COMPLETE else None, state)
-
-    def give_back(self, trial: Trial) -> None:
-        """Let another worker, now or later, train this trial from its start."""
-        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.study._storage.get_trial(trial._trial_id)
-
-    def _left_behind(self, frozen: FrozenTrial) -> bool:
-        owner = frozen.user_attrs.get(OWNER)
-        if owner is not None:
-            # the file of an SQLite storage is this machine's, whatever name the machine had then
-            return not (_is_held(Path(str(owner.get("lock")))) if self.local else _is_alive(owner))
-        # taken, but killed before it could be signed; on other machines it may be about to be
-        started = frozen.datetime_start or datetime.min
-        return self.local or datetime.now() - started > OWNERLESS_GRACE
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        path = self.folder / "turn.lock"
-        lock = FileLock(path)
-        with explained(path):
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+    made_with = study.user_attrs[DATA]
+    here = {
+        "checksum": data.checksum,
+        "train_examples": len(data.train),
+        "validation_examples": len(data.validation),
+        "network": network,
+        "loss": task.loss_name,
+        "metric": task.judge.name,
+        "direction": task.judge.direction,
+    }
+    others = [
+        f"{key} {value} (the study: {made_with.get(key)})" for key, value in here.items() if made_with.get(key) != value
+    ]
+    if others:
+        raise OptituneError(
+            f"task '{task.name}' is another one on this machine than study '{study.study_name}' was made with: "
+            f"{', '.join(others)}; bring the same file and data here, then run the same command again"
+        )
 
 
 def finished(study: optuna.Study) -> int:

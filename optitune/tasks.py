@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import random
 import re
 import sys
 import traceback
@@ -15,7 +14,6 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Literal
 
 import cloudpickle
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -26,6 +24,7 @@ from optitune.datasets import DATASETS, load_train
 from optitune.datasets import load_test as load_test_of
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric
+from optitune.randomness import seed_everything
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -285,13 +284,6 @@ def theirs(task: str, doing: str) -> Iterator[None]:
 
 def _of_a_library(file: str) -> bool:
     return file.startswith("<") or "site-packages" in file or str(Path(__file__).parent) in file or "lib/python" in file
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a network or a data set may draw from."""
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
 
 
 def build(task: Task, seed: int, device: torch.device) -> nn.Module:

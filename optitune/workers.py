@@ -13,7 +13,8 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,7 +25,7 @@ from typing import Any
 from optitune.errors import Interrupted, OptituneError, UsageError
 
 DEATHS_IN_A_ROW = 3
-"""How often workers may die without anything finished in between."""
+"""How often workers may die without a sign of life in between."""
 
 MOST_WORKERS = 16
 """How many workers `auto` starts at most; each holds a few hundred megabytes."""
@@ -75,17 +76,34 @@ def auto(wanted: int | None, gpus: int, jobs: int) -> int:
 
 def _enter(target: Target, connection: Connection, worker: int, arguments: Sequence[Any]) -> None:
     stop = threading.Event()
+    heard: list[int] = []
+
+    def heed(number: int, frame: Any) -> None:
+        heard.append(number)
+        stop.set()
+
     # Ctrl-C reaches the whole process group; the parent decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in _signals[1:]:
-        signal.signal(number, lambda *_: stop.set())
+        # a terminal that is closed tells the whole group, too, and what was begun with nohup goes on
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, heed)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     if not os.environ.get("OPTITUNE_DEBUG"):
         warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
+    told(channel, target, arguments)
+    for number in heard[:1]:
+        # in order, but of that signal: the parent may not have sent it
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
+    """Run `target(channel, *arguments)` and tell how it ended."""
     try:
         target(channel, *arguments)
-        channel.send("done")
+        channel.send("done", stopped=channel.stopping())
     except OptituneError as error:
         channel.send("error", message=str(error), usage=isinstance(error, UsageError), bug="")
     except Exception as error:
@@ -98,6 +116,13 @@ def _leave_with_parent() -> None:
         wait([parent.sentinel])
         # whatever this worker holds is left to the next run, as after a kill
         os._exit(1)
+
+
+def _cause(exit_code: int) -> str:
+    """Of what a process died, in words."""
+    if exit_code >= 0:
+        return f"exit {exit_code}"
+    return f"signal {-exit_code}" + (", perhaps for want of memory: try fewer --workers" if exit_code == -9 else "")
 
 
 def _context() -> Any:
@@ -116,31 +141,33 @@ def warm_up(*modules: str) -> None:
             ensure_running()
 
 
-class Pool:
-    """Workers that each run `target(channel, *arguments)`.
+class Staff(ABC):
+    """Workers of any kind: listened to, replaced when they die, stopped when the user says so.
 
     Args:
-        target: importable by name in a fresh process.
-        jobs: the arguments of each worker.
+        size: how many there are.
         on_event: called for every event of the workers.
         on_tick: called a few times a second.
+        on_death: called with a worker that died by itself and of what; whether that is dealt with. What is not
+            may happen `DEATHS_IN_A_ROW` times without a sign of life in between.
+        signs_of_life: the events that show that the work gets on.
     """
 
     def __init__(
         self,
-        target: Target,
-        jobs: Sequence[Sequence[Any]],
+        size: int,
         on_event: Callable[[Event], None],
         on_tick: Callable[[], None],
+        on_death: Callable[[int, str], bool],
+        signs_of_life: Collection[str],
     ) -> None:
-        self._context = _context()
-        self._target = target
-        self._jobs = jobs
+        self._size = size
         self._on_event = on_event
         self._on_tick = on_tick
-        self._processes: dict[int, BaseProcess] = {}
-        self._connections: dict[int, Connection] = {}
+        self._on_death = on_death
+        self._signs_of_life = signs_of_life
         self._done: set[int] = set()
+        self._retired: set[int] = set()
         self._error: OptituneError | None = None
         self._asked = 0
         self._deaths = 0
@@ -155,24 +182,145 @@ class Pool:
         """
         with self._signals_heeded():
             try:
-                for worker in range(len(self._jobs)):
+                for worker in range(self._size):
                     self._start(worker)
-                while self._processes:
+                while self._living():
                     self._listen()
                     self._on_tick()
             finally:
-                for process in self._processes.values():
-                    process.kill()
-                    process.join()
+                self._end()
         if self._error is not None:
             raise self._error
         if self._asked:
             raise Interrupted("stopped")
 
+    def asked(self) -> bool:
+        """Whether the user has asked for an end."""
+        return self._asked > 0
+
+    @abstractmethod
     def stop(self) -> None:
-        """Ask every worker to stop at its next occasion."""
+        """Ask every worker to stop at its next occasion. Called from a signal's handler, too."""
+
+    @abstractmethod
+    def kill(self, worker: int) -> None:
+        """End a worker at once; another one takes its place. Called from a signal's handler, too."""
+
+    @abstractmethod
+    def _start(self, worker: int) -> None: ...
+
+    @abstractmethod
+    def _living(self) -> list[int]: ...
+
+    @abstractmethod
+    def _listen(self) -> None:
+        """Wait for a moment at most, heed what workers tell, and part with those that have gone."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Leave no worker behind."""
+
+    def _heed(self, event: Event) -> None:
+        if event.kind == "done":
+            # one that somebody else has stopped leaves its work to another; whether it was us is known when it has gone
+            if event.worker not in self._retired and not event.body["stopped"]:
+                self._done.add(event.worker)
+        elif event.kind == "error":
+            self._done.add(event.worker)
+            if self._error is None:
+                kind = UsageError if event.body["usage"] else OptituneError
+                self._error = kind(event.body["message"])
+                self._error.add_note(event.body["bug"])
+            self.stop()
+        else:
+            if event.kind in self._signs_of_life:
+                self._deaths = 0
+            if event.kind == "retired":
+                self._retired.add(event.worker)
+            self._on_event(event)
+
+    def _parted(self, worker: int, cause: str) -> None:
+        """See to it that another takes the place of a worker that has gone, unless its work is done."""
+        if worker in self._done or self._asked or self._error is not None:
+            return
+        if worker in self._retired:
+            self._retired.remove(worker)
+        elif not self._on_death(worker, cause):
+            self._deaths += 1
+        if self._deaths < DEATHS_IN_A_ROW:
+            self._start(worker)
+        else:
+            self._error = OptituneError(
+                f"workers died {self._deaths} times in a row ({cause}); what was finished is kept"
+            )
+            self.stop()
+
+    @contextmanager
+    def _signals_heeded(self) -> Iterator[None]:
+        def heed(number: int, frame: Any) -> None:
+            self._asked += 1
+            if self._asked == 1:
+                self.stop()
+            else:
+                for worker in self._living():
+                    self.kill(worker)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        # a closed terminal means nothing to what was begun with nohup
+        heeded = [each for each in _signals if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
+        before = {number: signal.signal(number, heed) for number in heeded}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Pool(Staff):
+    """Worker processes of this machine that each run `target(channel, *arguments)`.
+
+    Args:
+        target: importable by name in a fresh process.
+        jobs: the arguments of each worker.
+        on_event: as of any `Staff`.
+        on_tick: likewise.
+        on_death: likewise.
+        signs_of_life: likewise.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        jobs: Sequence[Sequence[Any]],
+        on_event: Callable[[Event], None],
+        on_tick: Callable[[], None],
+        on_death: Callable[[int, str], bool] = lambda worker, cause: False,
+        signs_of_life: Collection[str] = ("finished",),
+    ) -> None:
+        super().__init__(len(jobs), on_event, on_tick, on_death, signs_of_life)
+        self._context = _context()
+        self._target = target
+        self._jobs = jobs
+        self._processes: dict[int, BaseProcess] = {}
+        self._connections: dict[int, Connection] = {}
+
+    def stop(self) -> None:
         for process in self._processes.values():
             process.terminate()
+
+    def kill(self, worker: int) -> None:
+        if worker in self._processes:
+            self._processes[worker].kill()
+
+    def _living(self) -> list[int]:
+        return list(self._processes)
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+            process.join()
 
     def _start(self, worker: int) -> None:
         ours, theirs = self._context.Pipe(duplex=False)
@@ -198,61 +346,11 @@ class Pool:
                 else:
                     self._heed(event)
 
-    def _heed(self, event: Event) -> None:
-        if event.kind == "done":
-            self._done.add(event.worker)
-        elif event.kind == "error":
-            self._done.add(event.worker)
-            if self._error is None:
-                kind = UsageError if event.body["usage"] else OptituneError
-                self._error = kind(event.body["message"])
-                self._error.add_note(event.body["bug"])
-            self.stop()
-        else:
-            if event.kind == "finished":
-                self._deaths = 0
-            self._on_event(event)
-
     def _bury(self, worker: int) -> None:
         process = self._processes.pop(worker)
         self._connections.pop(worker).close()
         process.join()
-        if worker in self._done or self._asked or self._error is not None:
-            return
-        self._deaths += 1
-        if self._deaths < DEATHS_IN_A_ROW:
-            self._start(worker)
-        else:
-            code = process.exitcode or 0
-            cause = (
-                f"signal {-code}" + (", perhaps for want of memory: try fewer --workers" if code == -9 else "")
-                if code < 0
-                else f"exit {code}"
-            )
-            self._error = OptituneError(
-                f"workers died {self._deaths} times in a row ({cause}); what was finished is kept"
-            )
-            self.stop()
-
-    @contextmanager
-    def _signals_heeded(self) -> Iterator[None]:
-        def heed(number: int, frame: Any) -> None:
-            self._asked += 1
-            if self._asked == 1:
-                self.stop()
-            else:
-                for process in self._processes.values():
-                    process.kill()
-
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, heed) for number in _signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._parted(worker, _cause(process.exitcode or 0))
 
 
 @contextmanager

@@ -39,10 +39,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune import metrics, objective, study, suggestion
 from optitune.configuration import Configuration
+from optitune.desk import Desk
 from optitune.forecast import LR_AHEAD
+from optitune.keeper import Keeper
+from optitune.ownership import Owner
 from optitune.search_space import LR_FACTOR
 from optitune.search_worker import open_study
-from optitune.searching import Keeper
 from optitune.settings import StudySettings
 from optitune.storage import is_file, open_storage, sqlite_url
 
@@ -243,7 +245,7 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
             value = min(1.0, max(0.1, best - 0.2 / step + 0.005 * chance.random()))
             trial.report(value, step * EPOCH_STEPS // objective.EVALUATIONS_PER_EPOCH)
         attributes = {
-            study.OWNER: {"host": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
+            study.OWNER: {"machine": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
             study.DEVICE: "cpu",
             "lr": configuration.lr,
             study.CONFIGURATION: configuration.model_dump(mode="json"),
@@ -321,8 +323,8 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
     timed("worker's first reading, once", lambda: worker.get_trials(deepcopy=False))
     sampler, drawn = worker.sampler, worker.sampler.infer_relative_search_space
     sampler.infer_relative_search_space = lambda *given: timed("of which the sampler", lambda: drawn(*given))  # type: ignore[method-assign]
-    owner = study.Owner(home.folder / "workers")
-    desk = study.Desk(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
+    owner = Owner(home.folder / "workers")
+    desk = Desk(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
 
     def judge(trial: optuna.Trial) -> None:
         for step in range(1, objective.EVALUATIONS_PER_EPOCH * settings.epochs + 1):

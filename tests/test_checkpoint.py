@@ -1,6 +1,7 @@
 """Checkpoints: what is saved is loaded, and what is damaged is said to be."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,11 @@ def test_other_bytes_are_refused(data: bytes, path: Path) -> None:
         "",
         "{",
         "{}",
-        '{"tensor": "1"}',
+        '{"tensor": "0"}',
         '{"tensor": ["0"]}',
+        '{"tensor": ["0", 7]}',
+        '{"tensor": ["1", 7]}',
+        '{"tensor": [["0"], 7]}',
         '{"dict": 3}',
         '{"dict": [["a"]]}',
         '{"dict": [[["a"], 1]]}',
@@ -155,7 +159,8 @@ def test_other_bytes_are_refused(data: bytes, path: Path) -> None:
     ],
 )
 def test_an_outline_that_makes_no_sense_is_refused(outline: str, path: Path) -> None:
-    save_file({"0": torch.zeros(1)}, path, metadata={"outline": outline})
+    checksum = str(zlib.crc32(outline.encode()))
+    save_file({"0": torch.zeros(1)}, path, metadata={"outline": outline, "checksum": checksum})
     with pytest.raises(OptituneError, match="damaged or not a checkpoint"):
         checkpoint.load(path)
 
@@ -173,4 +178,49 @@ def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_a_safetensors_file_with_json(path: Path, whole: bytes) -> None:
     header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
-    assert json.loads(header["__metadata__"]["outline"]) == {"dict": [["weights", {"tensor": "0"}], ["epoch", 3]]}
+    outline = json.loads(header["__metadata__"]["outline"])
+    weights = zlib.crc32(torch.arange(6.0).numpy(), zlib.crc32(b"torch.float32 (2, 3)"))
+    assert outline == {"dict": [["weights", {"tensor": ["0", weights]}], ["epoch", 3]]}
+    assert header["__metadata__"]["checksum"] == str(zlib.crc32(header["__metadata__"]["outline"].encode()))
+
+
+@pytest.mark.parametrize("place", [-1, -24])
+def test_a_flipped_bit_within_a_tensor_is_noticed(place: int, path: Path, whole: bytes) -> None:
+    damaged = bytearray(whole)
+    damaged[place] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(OptituneError, match=r"damaged or not a checkpoint \(tensor 0 has another checksum\)"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(("was", "now"), [("[2,3]", "[3,2]"), ('"F32"', '"I32"'), ("3]]}", "7]]}")])
+def test_a_header_that_says_something_else_is_noticed(was: str, now: str, path: Path, whole: bytes) -> None:
+    assert whole.count(was.encode()) == 1
+    path.write_bytes(whole.replace(was.encode(), now.encode()))
+    with pytest.raises(OptituneError, match="another checksum"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.tensor(1.5, dtype=torch.bfloat16), torch.zeros(0, 3), torch.tensor(True), torch.zeros(0, dtype=torch.bool)],
+)
+def test_single_numbers_and_empty_tensors_have_a_checksum_too(tensor: Tensor, path: Path) -> None:
+    checkpoint.save([tensor], path)
+    assert same(checkpoint.load(path), [tensor])
+
+
+def test_a_checkpoint_without_checksums_is_refused(path: Path) -> None:
+    save_file({"0": torch.zeros(1)}, path, metadata={"outline": '{"tensor": "0"}'})
+    with pytest.raises(OptituneError, match="damaged or not a checkpoint"):
+        checkpoint.load(path)
+
+
+def test_what_need_not_last_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    checkpoint.save([torch.ones(2)], path)
+    assert len(waits) == 1
+    checkpoint.save([torch.zeros(2)], path, durable=False)
+    assert len(waits) == 1
+    assert same(checkpoint.load(path), [torch.zeros(2)])

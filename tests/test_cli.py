@@ -54,7 +54,7 @@ COULD_NOT = [
     ("search --task digits --storage sqlite:///{here}/foreign.db", "of another program"),
     ("search --task digits --storage sqlite:///{here}/file", "is damaged or not a database"),
     ("show --storage sqlite:///{here}/none.db", "there is no storage"),
-    ("studies --storage postgresql://me:secret@127.0.0.1:9/x", "cannot open the storage"),
+    ("studies --storage postgresql://me@127.0.0.1:9/x", "cannot open the storage"),
 ]
 
 
@@ -99,9 +99,48 @@ def test_what_cannot_be_done_is_one_line_and_exit_1(
     out, err = capsys.readouterr()
     assert (code, out) == (1, "")
     assert message in err
-    assert "secret" not in err
     assert len(err.splitlines()) == 1
     assert not list(here.rglob("study.db"))
+
+
+UNREACHABLE = "postgresql://me{password}@127.0.0.1:9/x{query}"
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("password", "query"),
+    [(":secret", ""), (":secret/@", ""), ("", "?password=secret"), ("", "?connect_timeout=5&sslpassword=secret")],
+)
+def test_a_password_typed_is_warned_of_in_one_line(
+    password: str, query: str, json_flag: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["studies", "--storage", UNREACHABLE.format(password=password, query=query), *json_flag]) == 1
+    out, err = capsys.readouterr()
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert all(way in warnings[0] for way in ("OPTITUNE_STORAGE", "PGPASSWORD", "~/.pgpass"))
+    assert "secret" not in warnings[0]
+    assert len((out + err).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [UNREACHABLE.format(password="", query=""), "sqlite:////a:b@c/study.db", "sqlite:///none.db"],
+)
+def test_a_url_without_a_password_is_not_warned_of(url: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["studies", "--storage", url]) == 1
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_a_password_from_the_environment_is_not_warned_of(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTITUNE_STORAGE", UNREACHABLE.format(password=":secret", query=""))  # noqa: S106
+    assert run(["studies"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: cannot open the storage")
+    assert "secret" not in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("words", "message"), [WRONG[0], WRONG[5], COULD_NOT[2]])

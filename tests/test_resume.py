@@ -1,19 +1,23 @@
 """A training that is taken up again from a file goes on to the last bit, whatever it is made of."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from optitune import checkpoint, metrics
 from optitune.configuration import Configuration
-from optitune.data import Examples
+from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
 from optitune.optimizers import OPTIMIZERS
+from optitune.randomness import seed_everything
 from optitune.schedules import SCHEDULES
 from optitune.settings import Precision
 
@@ -21,7 +25,7 @@ Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 
 
-def planned(configuration: Configuration, precision: Precision = "fp32", evaluations: int = 1) -> Plan:
+def planned(configuration: Configuration, precision: Precision = "fp32", evaluations: int = 2) -> Plan:
     accuracy = metrics.find("accuracy")
     return Plan(configuration, functional.cross_entropy, accuracy, 3, 5, precision, evaluations=evaluations)
 
@@ -46,22 +50,21 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def straight_and_resumed(
-    plan: Plan, build: Callable[[], nn.Module], images: Examples, path: Path
+    plan: Plan, build: Callable[[], nn.Module], data: Part, path: Path
 ) -> Iterator[tuple[Tensor, list[tuple[object, ...]]]]:
-    """Weights and progress of a training, then of one that was taken up from a file after each epoch."""
-    straight = Training(build(), plan, images, images)
+    """Weights and progress of a training, then of one that was taken up from a file after each evaluation."""
+    straight = Training(build(), plan, data, data)
     progress = list(straight.run())
     yield weights(straight.model), told(progress)
     reached: list[Progress] = []
-    for epoch in range(plan.epochs):
-        training = Training(build(), plan, images, images)
-        if epoch:
+    for point in range(len(progress)):
+        # what another process has drawn by then
+        seed_everything(point)
+        training = Training(build(), plan, data, data)
+        if point:
             training.load_state_dict(checkpoint.load(path))
-        for row in training.run():
-            reached.append(row)
-            if row.epoch == epoch + 1:
-                checkpoint.save(training.state_dict(), path)
-                break
+        reached.append(next(training.run()))
+        checkpoint.save(training.state_dict(), path)
     yield weights(training.model), told(reached)
 
 
@@ -74,7 +77,7 @@ def test_a_training_taken_up_again_goes_on_to_the_last_bit(
     straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
     assert torch.equal(straight[0], resumed[0])
     assert straight[1] == resumed[1]
-    assert len(resumed[1]) == 3
+    assert len(resumed[1]) == 6
 
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -108,8 +111,29 @@ def test_so_does_one_with_other_training_settings(
 def test_a_training_with_dropout_is_taken_up_again_to_the_last_bit(
     precision: Precision, optimizer: str, configured: Configured, images: Examples, tmp_path: Path
 ) -> None:
-    plan = planned(configured(optimizer), precision, evaluations=2)
+    plan = planned(configured(optimizer), precision, evaluations=4)
     straight, resumed = straight_and_resumed(plan, dropping, images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+
+
+class Shaken(Dataset[tuple[Tensor, Tensor]]):
+    """Images that are another at every reading, by every generator there is."""
+
+    def __init__(self, images: Examples) -> None:
+        self.images = images
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        noise = torch.rand(1, 4, 4) + random.random() + float(np.random.rand())  # noqa: S311
+        return self.images.inputs[place] / 255 + noise, self.images.targets[place]
+
+
+def test_a_training_on_images_cut_at_random_is_taken_up_again_to_the_last_bit(
+    configured: Configured, images: Examples, tmp_path: Path
+) -> None:
+    data = Streamed(Shaken(images), torch.arange(len(images)))
+    plan = planned(configured(training={"accumulation": 2}), evaluations=3)
+    straight, resumed = straight_and_resumed(plan, dropping, data, tmp_path / "state.safetensors")
     assert torch.equal(straight[0], resumed[0])
     assert straight[1] == resumed[1]
 
@@ -119,6 +143,6 @@ def test_the_clock_goes_on_where_a_training_is_taken_up(
 ) -> None:
     training = Training(network(0), planned(configured()), images)
     training.load_state_dict({**training.state_dict(), "epoch": 2, "seconds": 1000.0})
-    (last,) = training.run()
+    last = list(training.run())[-1]
     assert last.seconds > 1000
     assert training.seconds == last.seconds

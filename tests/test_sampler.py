@@ -149,6 +149,17 @@ def test_a_trial_that_has_not_drawn_yet_leaves_its_draw_to_nobody_else() -> None
     assert all_differ([trial.params for trial in study.trials])
 
 
+def test_what_failed_is_not_drawn_again() -> None:
+    study = study_of(fair())
+    draws(study.sampler, 9, study)
+    for _ in range(4):
+        trial = study.ask()
+        suggested(trial)
+        study.tell(trial, state=TrialState.FAIL)
+    draws(study.sampler, 4, study)
+    assert all_differ([trial.params for trial in study.trials])
+
+
 def test_a_trial_that_is_trained_again_keeps_its_optimizer_and_has_a_draw_of_its_own() -> None:
     study = study_of(fair())
     draws(study.sampler, 9, study)

@@ -24,6 +24,16 @@ def die_once(channel: Channel, folder: Path) -> None:
     channel.send("finished", number=1)
 
 
+def retire_thrice(channel: Channel, folder: Path) -> None:
+    pid = folder / str(os.getpid())
+    assert not pid.exists(), "the same process again"
+    pid.touch()
+    if len(list(folder.iterdir())) <= 2 * DEATHS_IN_A_ROW:
+        channel.send("retired", number=1)
+    else:
+        channel.send("finished", number=1)
+
+
 def die_always(channel: Channel) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -136,3 +146,40 @@ def test_an_error_keeps_its_exit_code() -> None:
     with pytest.raises(OptituneError) as error:
         run(usage, [()])
     assert error.value.exit_code == 2
+
+
+def test_a_worker_that_retires_is_replaced_by_a_fresh_process_as_often_as_it_likes(tmp_path: Path) -> None:
+    events = run(retire_thrice, [(tmp_path,)])
+    assert [event.kind for event in events] == ["retired"] * 2 * DEATHS_IN_A_ROW + ["finished"]
+    assert len(list(tmp_path.iterdir())) == 2 * DEATHS_IN_A_ROW + 1
+
+
+def test_deaths_that_are_dealt_with_do_not_end_it() -> None:
+    told: list[tuple[int, str]] = []
+
+    def deal_with(worker: int, cause: str) -> bool:
+        told.append((worker, cause))
+        if len(told) > 2 * DEATHS_IN_A_ROW:
+            raise OptituneError("enough")
+        return True
+
+    with pytest.raises(OptituneError, match="enough"):
+        Pool(die_always, [()], lambda _: None, lambda: None, deal_with).run()
+    assert {worker for worker, _ in told} == {0}
+    assert told[0][1].startswith("signal 9, perhaps for want of memory")
+
+
+def test_a_worker_that_is_killed_on_purpose_is_replaced(tmp_path: Path) -> None:
+    def heed(event: Event) -> None:
+        if event.kind == "started" and not killed:
+            killed.append(event.worker)
+            pool.kill(event.worker)
+        elif event.kind == "started":
+            pool.stop()
+
+    killed: list[int] = []
+    pool = Pool(until_stopped, [(tmp_path,)], heed, lambda: None, lambda worker, cause: True)
+    pool.run()
+    assert killed == [0]
+    assert not pool.asked()
+    assert (tmp_path / "left-0").exists()

@@ -10,9 +10,9 @@ from optitune import best, study
 from optitune.best import BestConfig
 from optitune.comparison_results import FOLDER, taken
 from optitune.errors import OptituneError, UsageError, unknown
+from optitune.keeper import best_config
 from optitune.records import best as best_record
 from optitune.records import standings
-from optitune.searching import best_config
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, shown
 from optitune.study import Home
@@ -58,8 +58,6 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
     Raises:
         UsageError: there is no such study.
     """
-    if name is not None:
-        checked_study_name(name)
     there = study_names(studies_dir, storage)
     place = str(studies_dir) if storage is None else shown(storage)
     default = StudySettings().task
@@ -70,6 +68,8 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             raise UsageError(f"there are several studies in {place}: name one with --study ({', '.join(there)})")
         else:
             name = default
+    # also one that was found: any program may have put it into the database, and it names a folder
+    checked_study_name(name)
     if name not in there:
         raise unknown(
             "study",
@@ -119,9 +119,9 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
 
 
 def _folder_name(file: Path) -> str:
-    """What the results of a file's configuration go by: its name, but never that of a study's own best or trial."""
+    """What the results of a file's configuration go by: its name, but none that a study has for its own."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:80] or "file"
-    return f"{name}-file" if name == "best" or name.startswith("trial-") else name
+    return f"{name}-file" if name in ("best", "partial") or name.startswith("trial-") else name
 
 
 def _best_of(home: Home, opened: optuna.Study) -> BestConfig:

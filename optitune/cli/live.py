@@ -23,6 +23,8 @@ class Silent:
 
     def show(self, *args: Any) -> None: ...
 
+    def note(self, *args: Any) -> None: ...
+
     def judged(self, *args: Any) -> None: ...
 
     def tick(self) -> None: ...
@@ -93,6 +95,9 @@ class LiveSearch:
                 self._bar, completed=done, left=f"about {duration(passed * (self._target - done))} left"
             )
 
+    def note(self, text: str) -> None:
+        self._console.print(text, style="yellow", highlight=False, markup=False)
+
     def tick(self) -> None:
         """The screen draws itself."""
 
@@ -140,6 +145,9 @@ class LinesSearch:
                 self._line(
                     f"[{len(self._seen)}/{self._target}] trial {row.number}: {row.optimizer} lr {lr}: {ending}{lead}"
                 )
+
+    def note(self, text: str) -> None:
+        self._line(text)
 
     def tick(self) -> None:
         """Lines need no clock."""

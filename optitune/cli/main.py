@@ -1,11 +1,15 @@
 """The group of commands, loaded by name so that `--help` needs nothing but click; and how errors leave the program."""
 
 import atexit
+import errno
 import json
 import os
+import re
+import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +19,7 @@ from optitune.errors import OptituneError
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
+    "worker": ("optitune.cli.worker", "Train trials of a study that was begun elsewhere."),
     "compare": ("optitune.cli.compare", "Which optimizer, and how sure: train the best of each again on fresh seeds."),
     "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
     "report": ("optitune.cli.report", "Write a page: which optimizer, how sure, and why."),
@@ -29,6 +34,10 @@ COMMANDS = {
     "dashboard": ("optitune.cli.dashboard", "Open a study in optuna-dashboard."),
 }
 """Commands by name: where they are, and their line in the help."""
+
+
+STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask for an end as Ctrl-C does: a cluster's, and that of a terminal that was closed."""
 
 
 class Commands(click.Group):
@@ -70,13 +79,20 @@ def main(arguments: list[str] | None = None) -> None:
         # what libraries warn of is not the user's to act on
         warnings.simplefilter("ignore")
     typed = sys.argv[1:] if arguments is None else arguments
+    for number in STOPPING:
+        # while workers train, `workers.Pool` decides what these mean; what nohup ignores stays ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     code = run(typed)
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
+    except BrokenPipeError:
         code = code or 1
+    except OSError as error:
+        code = code or _unwritten(error)
+    with suppress(OSError):
+        sys.stderr.flush()
     # to take all modules of torch apart would keep a user waiting for a second, and changes nothing
     os._exit(code)
 
@@ -103,17 +119,44 @@ def run(typed: list[str]) -> int:
     except Exception as error:
         if os.environ.get("OPTITUNE_DEBUG"):
             traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is None and error.errno in NO_ROOM:
+            # files say themselves which of them cannot be written
+            return _unwritten(error)
+        if isinstance(error, OSError) and error.filename is not None and not isinstance(error, FileNotFoundError):
+            # a place that was named: its name is too long for the system, or it lies where nobody may look
+            return _fail(f"cannot use {error.filename}: {error.strerror}; choose another", 1, as_json)
+        storage = sys.modules.get("optitune.storage")
+        if storage is not None and isinstance(error, storage.STORAGE_ERRORS):
+            cause = storage.databases.cause(error)
+            message = f"the storage failed: {cause}; if its file is damaged, move it away, or restore a copy of it"
+            return _fail(message, 1, as_json)
         fault = f"a fault of optitune's own: {type(error).__name__}: {error}"
         message = f"{fault} (set OPTITUNE_DEBUG=1 to see where, and please report it)"
         return _fail(message, 1, as_json)
     return 0
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a file that standard output was sent to may meet."""
+
+
+def _unwritten(error: OSError) -> int:
+    """Say that standard output cannot be written, which is therefore no place for it."""
+    return _fail(f"cannot write to standard output: {error.strerror}; what was finished is kept", 1, as_json=False)
+
+
+SECRET = re.compile(r"(://[^\s:/@]*:)\S*@|([?&]password=)[^\s&]*")
+"""A password in a URL, wherever it was typed; one with an unescaped @ included."""
+
+
 def _fail(message: str, code: int, as_json: bool) -> int:
-    if as_json:
-        click.echo(json.dumps({"error": message}))
-    else:
-        click.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
+    message = SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", message)
+    # one whose own output has nowhere to go either has only the exit code
+    with suppress(OSError):
+        if as_json:
+            click.echo(json.dumps({"error": message}))
+        else:
+            click.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
     return code
 
 

@@ -1,10 +1,12 @@
 """Options that several commands share, and the kinds of value they take."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,10 +41,16 @@ class Names(click.ParamType[Any]):
         return names
 
 
+MOST_WORKERS = 4096
+
+
 class Count(click.ParamType[Any]):
-    """A whole number of at least 1, or `auto`, which is None."""
+    """A whole number of at least `low`, or `auto`, which is None."""
 
     name = "N|auto"
+
+    def __init__(self, low: int = 1) -> None:
+        self.low = low
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
         if value == "auto":
@@ -50,9 +58,11 @@ class Count(click.ParamType[Any]):
         try:
             number = int(value)
         except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"'{value}' is not a number of at least 1, nor auto", param, ctx)
+            number = self.low - 1
+        if number < self.low:
+            self.fail(f"'{value}' is not a number of at least {self.low}, nor auto", param, ctx)
+        if number > MOST_WORKERS:
+            self.fail(f"'{value}' is more than {MOST_WORKERS}, which no machine bears", param, ctx)
         return number
 
 
@@ -60,12 +70,12 @@ LARGEST = 2**31 - 1
 
 
 class AtLeast(click.ParamType[Any]):
-    """A whole number of at least `low`, with one plain message for everything else."""
+    """A whole number of at least `low` and at most `high`, with one plain message for everything else."""
 
     name = "N"
 
-    def __init__(self, low: int) -> None:
-        self.low = low
+    def __init__(self, low: int, high: int = LARGEST) -> None:
+        self.low, self.high = low, high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
@@ -74,8 +84,8 @@ class AtLeast(click.ParamType[Any]):
             number = self.low - 1
         if number < self.low:
             self.fail(f"'{value}' is not a whole number of at least {self.low}", param, ctx)
-        if number > LARGEST:
-            self.fail(f"'{value}' is more than {LARGEST}", param, ctx)
+        if number > self.high:
+            self.fail(f"'{value}' is more than {self.high}", param, ctx)
         return number
 
 
@@ -90,6 +100,22 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+PASSWORD = re.compile(r"^[\w+]+://(?:[^:/]*:[^@]+@|.*[?&](?:ssl)?passw(?:or)?d=)")
+"""A URL with a password in it."""
+
+
+def _warned_of_password(context: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    # what is typed stands in the list of processes for as long as the command runs; the environment does not
+    typed = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    if url is not None and typed and PASSWORD.match(url):
+        click.echo(
+            "warning: all users of this machine can read the password in --storage while this runs: put the URL into "
+            "OPTITUNE_STORAGE, or leave the password out of it and put it into PGPASSWORD or ~/.pgpass",
+            err=True,
+        )
+    return url
+
+
 study_places = together(
     click.option(
         "--studies-dir",
@@ -101,7 +127,11 @@ study_places = together(
         help="Where studies lie.",
     ),
     click.option(
-        "--storage", metavar="URL", envvar="OPTITUNE_STORAGE", help="Database in place of the study's own SQLite file."
+        "--storage",
+        metavar="URL",
+        envvar="OPTITUNE_STORAGE",
+        callback=_warned_of_password,
+        help="Database in place of the study's own SQLite file.",
     ),
 )
 
@@ -113,15 +143,24 @@ data_place = click.option(
     help="Where torchvision's data lie, or are downloaded to.  [default: the user's cache folder]",
 )
 
-machine = together(
-    click.option(
-        "--workers",
-        type=Count(),
-        default="auto",
-        show_default=True,
-        help="Processes that train; auto: one per core, four per GPU.",
-    ),
-    click.option("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ..."),
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, ..."
+)
+
+
+def workers(low: int = 1, also: str = "") -> Callable[[Command], Command]:
+    """How many processes train."""
+    text = "Processes that train; auto: one per core, four per GPU" + also
+    return click.option("--workers", type=Count(low), default="auto", show_default=True, help=f"{text}.")
+
+
+machine = together(workers(), device)
+
+trial_timeout = click.option(
+    "--trial-timeout",
+    type=Duration(),
+    metavar="TIME",
+    help="Give up a trial that takes longer than this: it hangs, and another is tried.",
 )
 
 output = together(

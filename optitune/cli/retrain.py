@@ -7,6 +7,8 @@ import click
 from optitune.cli.main import print_json
 from optitune.cli.options import WORKER_MODULES, AtLeast, data_folder, data_place, machine, output, study_places
 
+MOST_SEEDS = 1000
+
 
 @click.command()
 @click.argument("what", default="best", metavar="[best|TRIAL_NUMBER|FILE]")
@@ -18,7 +20,11 @@ from optitune.cli.options import WORKER_MODULES, AtLeast, data_folder, data_plac
     "with three times as many, the lr drops three times later.",
 )
 @click.option(
-    "--seeds", type=AtLeast(1), default=3, show_default=True, help="How many trainings, each from a fresh seed."
+    "--seeds",
+    type=AtLeast(1, MOST_SEEDS),
+    default=3,
+    show_default=True,
+    help="How many trainings, each from a fresh seed.",
 )
 @click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
 @study_places

@@ -13,9 +13,11 @@ from optitune.cli.options import (
     Names,
     data_folder,
     data_place,
-    machine,
+    device,
     output,
     study_places,
+    trial_timeout,
+    workers,
 )
 from optitune.settings import StudySettings
 
@@ -72,7 +74,14 @@ def _default(key: str) -> str:
     help="optitune (by what a trial will come to, against its own optimizer's best), or Optuna's median, percentile, "
     "successive-halving, hyperband, none." + _default("pruner"),
 )
-@machine
+@workers(0, "; 0: make the study and leave the training to 'optitune worker' elsewhere")
+@click.option(
+    "--cluster",
+    metavar="RAY",
+    help="Train on a Ray cluster: ray (the one of RAY_ADDRESS, or one of this machine) or ray://HOST:PORT.",
+)
+@device
+@trial_timeout
 @click.option("--precision", metavar="NAME", help="auto, fp32, or bf16; auto takes the faster." + _default("precision"))
 @click.option(
     "--seed", type=AtLeast(0), help="With --workers 1, the same seed gives the same study." + _default("seed")
@@ -89,7 +98,9 @@ def search(
     storage: str | None,
     data_dir: Path | None,
     workers: int | None,
+    cluster: str | None,
     device: str,
+    trial_timeout: float | None,
     assignments: tuple[str, ...],
     then_compare: bool,
     as_json: bool,
@@ -103,9 +114,10 @@ def search(
     once share the work. What is not said by a flag or --set comes from studies/STUDY.toml if there is one
     ('optitune init STUDY' writes it), then from the study if it exists, then from the defaults.
     """
-    from optitune.workers import warm_up
+    if cluster is None:
+        from optitune.workers import warm_up
 
-    warm_up(*WORKER_MODULES)
+        warm_up(*WORKER_MODULES)
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_result
     from optitune.searching import Request
@@ -126,6 +138,8 @@ def search(
         data_dir=data_folder(data_dir),
         workers=workers,
         device=device,
+        trial_timeout=trial_timeout,
+        cluster=cluster,
     )
     result = run_search(request, search_view(quiet=quiet or as_json))
     if not as_json:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optitune.configuration import Configuration, TrainingSettings
+from optitune.joining import Result as Joined
 from optitune.overview import StudyRow
 from optitune.records import TrialRecord, best, counts, plain, standings
 from optitune.retraining import Result as Retrained
@@ -97,6 +98,10 @@ def print_result(
     """The end of a search: standings, the best configuration, and the next commands."""
     console = Console(highlight=False, soft_wrap=True)
     number = counts(result.records)
+    if not result.begun:
+        console.print(f"study '{result.name}' is made; {result.trials} trials are to be trained. On every machine:")
+        console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
+        return
     if result.trained == 0:
         console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
     metric = result.metric.name
@@ -132,6 +137,17 @@ def print_result(
     console.print("  " + typed(f"compare {result.name}", studies_dir, storage, data_dir), markup=False)
     console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
     console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
+
+
+def print_joined(result: Joined) -> None:
+    """The end of a machine's help."""
+    console = Console(highlight=False, soft_wrap=True)
+    best = f", best {result.best:.4g}" if result.best is not None else ""
+    console.print(
+        f"study '{result.study}' has {result.trials['finished']} of {result.target} trials finished{best}; "
+        f"this machine helped for {duration(result.seconds)}",
+        markup=False,
+    )
 
 
 def print_retrained(result: Retrained) -> None:

@@ -1,0 +1,66 @@
+"""`optitune worker`."""
+
+from pathlib import Path
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import (
+    WORKER_MODULES,
+    Duration,
+    data_folder,
+    data_place,
+    machine,
+    output,
+    study_places,
+    trial_timeout,
+)
+
+
+@click.command()
+@click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
+@study_places
+@data_place
+@machine
+@click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
+@trial_timeout
+@output
+def worker(
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    data_dir: Path | None,
+    workers: int | None,
+    device: str,
+    timeout: float | None,
+    trial_timeout: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Train trials of a study that was begun elsewhere.
+
+    Joins a study that 'optitune search' made in a storage which this machine reaches, too, with everything read
+    from there: task, settings, ranges, how many trials. Ends when the study has them all; may come and go. A machine
+    that lacks the task's file, or has other data, is refused before it takes a trial.
+    """
+    from optitune.workers import warm_up
+
+    warm_up(*WORKER_MODULES)
+    from optitune.cli.choose import choose_study
+    from optitune.cli.live import search_view
+    from optitune.cli.standings import print_joined
+    from optitune.joining import Request, join
+
+    request = Request(
+        home=choose_study(study, studies_dir, storage),
+        data_dir=data_folder(data_dir),
+        workers=workers,
+        device=device,
+        timeout=timeout,
+        trial_timeout=trial_timeout,
+    )
+    result = join(request, search_view(quiet=quiet or as_json))
+    if as_json:
+        print_json(result.document())
+    else:
+        print_joined(result)

@@ -1,0 +1,179 @@
+"""The workers that a search or a helping machine sends to a study: started, watched, and shown."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from optitune import study, task_data, tasks, trial_checkpoint
+from optitune.errors import Interrupted, OptituneError
+from optitune.machine import devices
+from optitune.ownership import Owner, sweep
+from optitune.patience import Patience
+from optitune.ray_pool import Cluster, RayPool
+from optitune.records import TrialRecord, counts
+from optitune.search_worker import Job, work
+from optitune.settings import StudySettings
+from optitune.storage import exists, explained_storage, shown
+from optitune.study import Home
+from optitune.trial_guard import TrialGuard
+from optitune.workers import Event, Pool, Staff, auto
+
+SIGNS_OF_LIFE = ("finished", "progress")
+"""What shows that training gets on; of one trial that does not, `TrialGuard` takes care."""
+
+
+class View(Protocol):
+    """Where a running search shows itself."""
+
+    def begin(
+        self,
+        name: str,
+        settings: StudySettings,
+        metric: str,
+        target: int,
+        records: list[TrialRecord],
+        workers: int,
+    ) -> None:
+        """The study is open; training is about to begin."""
+
+    def show(self, event: Event, records: list[TrialRecord]) -> None:
+        """A worker told something; `records` are as fresh as the last finished trial."""
+
+    def note(self, text: str) -> None:
+        """Something happened that the user should know."""
+
+    def tick(self) -> None:
+        """A moment passed."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the workers of this machine are to do.
+
+    Attributes:
+        home: where the study lives.
+        settings: with every `auto` resolved.
+        task: what is trained.
+        source: where workers have the task from.
+        data: what they train and judge on.
+        data_dir: where torchvision's files lie.
+        device: as torch names it.
+        workers: how many; None to choose.
+        target: how many finished trials the study is to have.
+        follow: whether to go by the study's own number of trials, which may grow meanwhile.
+        timeout: seconds after which no further trial is begun; None for never.
+        trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
+        cluster: where the workers are to run; None for this machine.
+    """
+
+    home: Home
+    settings: StudySettings
+    task: tasks.Task
+    source: tasks.Source
+    data: task_data.SearchData
+    data_dir: Path
+    device: torch.device
+    workers: int | None
+    target: int
+    follow: bool
+    timeout: float | None
+    trial_timeout: float | None
+    cluster: Cluster | None = None
+
+
+def train(
+    order: Order,
+    opened: optuna.Study,
+    patience: Patience,
+    refreshed: Callable[[], list[TrialRecord]],
+    view: View,
+) -> None:
+    """Let workers train the trials that the study lacks.
+
+    Args:
+        opened: the study, waited for with `patience`.
+        refreshed: reads the trials again.
+
+    Raises:
+        Interrupted: the user stopped it.
+        OptituneError: training keeps failing, or the storage does.
+    """
+    folder = order.home.folder / "workers"
+    deadline = None if order.timeout is None else time.monotonic() + order.timeout
+    cluster = order.cluster
+    spread = [order.device] if cluster else devices(order.device)
+    records = refreshed()
+    missing = order.target - counts(records)["finished"]
+    if cluster is None:
+        workers = auto(order.workers, len(spread) * (order.device.type != "cpu"), missing)
+    else:
+        workers = cluster.workers(order.workers, order.device, missing)
+    sweep(folder)
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    unfinished = [trial.number for trial in opened.get_trials(deepcopy=False) if trial.state not in ended]
+    trial_checkpoint.sweep(order.home.folder, unfinished)
+    guard = TrialGuard(opened, order.trial_timeout, view.note)
+    owner = Owner(folder)
+    try:
+        shared = owner.belongings / "data.safetensors"
+        task_data.save(order.data, shared)
+        target = None if order.follow else order.target
+        job = Job(order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline)
+        jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
+        view.begin(order.home.name, order.settings, order.task.judge.name, order.target, records, workers)
+
+        def heed(event: Event) -> None:
+            nonlocal records
+            if event.kind == "note":
+                view.note(f"worker {event.worker + 1}: {event.body['text']}")
+                return
+            guard.heed(event)
+            if event.kind == "finished":
+                if not exists(order.home.url):
+                    # a process that has the file open goes on with it, and all of that would be gone in the end
+                    raise OptituneError(
+                        f"the storage {shown(order.home.url)} was removed or renamed while this ran: put it back, "
+                        "or run the same command again to start anew"
+                    )
+                records = refreshed()
+            view.show(event, records)
+
+        def tick() -> None:
+            for worker in guard.late():
+                pool.kill(worker)
+            view.tick()
+
+        pool: Staff = (
+            Pool(work, [(each,) for each in jobs], heed, tick, guard.died, SIGNS_OF_LIFE)
+            if cluster is None
+            else RayPool(cluster, jobs, heed, tick, guard.died, SIGNS_OF_LIFE)
+        )
+        patience.stopping = pool.asked
+        with explained_storage(order.home.url):
+            pool.run()
+    except OptituneError as error:
+        if not isinstance(error, Interrupted) and not patience.stopping():
+            raise
+        if (done := counts(refreshed())["finished"]) < order.target:
+            raise Interrupted(
+                f"stopped with {done} of {order.target} trials finished, nothing lost; "
+                "run the same command again to go on"
+            ) from None
+    finally:
+        view.end()
+        owner.release()
+
+
+def sized(opened: optuna.Study, trials: int) -> None:
+    """Write into the study how many trials it is to have, for workers that join it from elsewhere."""
+    if opened.user_attrs.get(study.TRIALS) != trials:
+        opened.set_user_attr(study.TRIALS, trials)

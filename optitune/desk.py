@@ -1,0 +1,170 @@
+"""Where workers take trials and hand back results; every trial is at one worker at a time."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from optitune.files import explained
+from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here
+from optitune.study import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, TRIALS, VERSIONS, finished, versions
+
+SETTLE_S = 2.0
+"""How long a worker that takes over another machine's trial waits for others who do the same; see `Desk._claim`."""
+
+Taken = tuple[Trial, FrozenTrial]
+"""A trial to train, and what was known of it when it was taken."""
+
+
+class Desk:
+    """Where a worker takes trials and hands back results.
+
+    Args:
+        study: with sampler and pruner set.
+        target: how many finished trials the study is to have; None for as many as the study itself says.
+        owner: this worker's name.
+        folder: of the study, for the lock that lets workers of one machine take turns.
+        local: whether all workers are on this machine, and the storage a file that bears one writer at a time.
+    """
+
+    def __init__(self, study: optuna.Study, target: int | None, owner: Owner, folder: Path, local: bool) -> None:
+        self.study = study
+        self._target = target
+        self.owner = owner
+        self._turns = folder / "turn.lock"
+        self._local = local
+        self._watch = Watch()
+        self._heart = None if local else Heart(study._storage)
+        self._made_with = study.user_attrs.get(VERSIONS)
+
+    @property
+    def target(self) -> int:
+        """How many finished trials the study is to have."""
+        return int(self.study.user_attrs[TRIALS]) if self._target is None else self._target
+
+    def is_complete(self) -> bool:
+        """Whether the study has as many finished trials as it is to have."""
+        return finished(self.study) >= self.target
+
+    def take(self) -> Taken | None:
+        """The next trial: one left behind by a dead worker, or a new one; None while there is none to take."""
+        target = self.target
+        with self._turn():
+            trials = self.study.get_trials(deepcopy=False)
+            taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
+            for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
+                if self._left_behind(running):
+                    # its owner may have ended it, and then itself, since the trials were read
+                    frozen = self.study._storage.get_trial(running._trial_id)
+                    if frozen.state == TrialState.RUNNING and self._claim(frozen):
+                        return self._begun(Trial(self.study, frozen._trial_id), frozen)
+                taken += 1
+            if taken >= target:
+                return None
+            trial = self.study.ask()
+            trial.set_user_attr(OWNER, self.owner.name())
+            # not all workers take turns with this one: count again
+            *before, frozen = self.study.get_trials(deepcopy=False)[: trial.number + 1]
+            if sum(other.state not in (TrialState.FAIL, TrialState.WAITING) for other in before) >= target:
+                self.give_back(trial)
+                return None
+            return self._begun(trial, frozen)
+
+    def is_ours(self, trial: Trial) -> bool:
+        """Whether the trial is still this worker's: it may have been given up for dead, or its trial ended for it."""
+        if self._local:
+            return True
+        frozen = self.study._storage.get_trial(trial._trial_id)
+        return frozen.state == TrialState.RUNNING and frozen.user_attrs.get(OWNER) == self.owner.name()
+
+    def tell(
+        self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float, epochs: float = 0.0
+    ) -> bool:
+        """Write down how a trial ended, and how long it trained; False where it is no longer this worker's."""
+        with suppress(UpdateFinishedTrialError):
+            if self.is_ours(trial):
+                trial.set_user_attr(OUTCOME, outcome)
+                if reason:
+                    trial.set_user_attr(REASON, reason)
+                if versions() != self._made_with:
+                    trial.set_user_attr(VERSIONS, versions())
+                trial.set_user_attr(SECONDS, round(seconds, 3))
+                trial.set_user_attr(EPOCHS, round(epochs, 3))
+                state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(outcome, TrialState.PRUNED)
+                values = [value] if state == TrialState.COMPLETE and value is not None else None
+                self.study._storage.set_trial_state_values(trial._trial_id, state, values)
+                self._over()
+                return True
+        self._over()
+        return False
+
+    def give_back(self, trial: Trial) -> None:
+        """Let another worker, now or later, go on with this trial."""
+        with suppress(UpdateFinishedTrialError):
+            if self.is_ours(trial):
+                # first, or whoever takes it would bear this worker's name for a moment
+                self.study._storage.set_trial_user_attr(trial._trial_id, OWNER, None)
+                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._over()
+
+    def _begun(self, trial: Trial, frozen: FrozenTrial) -> Taken:
+        if self._heart is not None:
+            self._heart.beat_for(frozen._trial_id)
+        return trial, frozen
+
+    def _over(self) -> None:
+        if self._heart is not None:
+            self._heart.beat_for(None)
+
+    def _left_behind(self, frozen: FrozenTrial) -> bool:
+        owner = frozen.user_attrs.get(OWNER)
+        if self._local:
+            # the file of an SQLite storage is this machine's, whatever name the machine had then; a trial
+            # without a name was taken by one who was killed before it could sign
+            return owner is None or not is_alive(owner)
+        if owner is not None and is_here(owner):
+            return not is_alive(owner)
+        return self._watch.is_stale(frozen.number, (owner, frozen.system_attrs.get(BEAT)))
+
+    def _claim(self, frozen: FrozenTrial) -> bool:
+        """Put this worker's name on a trial that was left behind; False where another one was at it, too.
+
+        No storage writes a name only if it is still the old one. So, as in Fischer's algorithm for mutual exclusion
+        (Lamport, A Fast Mutual Exclusion Algorithm, 1987), everyone who would take the trial writes their name, waits
+        for longer than that takes, and the last one has it.
+        """
+        storage, name = self.study._storage, self.owner.name()
+        storage.set_trial_user_attr(frozen._trial_id, OWNER, name)
+        if self._local:
+            return True
+        time.sleep(SETTLE_S)
+        now = storage.get_trial(frozen._trial_id)
+        return now.state == TrialState.RUNNING and now.user_attrs.get(OWNER) == name
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Where others on this machine wait meanwhile; a database has them wait for each other as little as it needs."""
+        if not self._local:
+            yield
+            return
+        lock = FileLock(self._turns)
+        with explained(self._turns):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def fail(study: optuna.Study, number: int, reason: str) -> None:
+    """Write down that a trial which is not at this process failed; one that has ended stays as it is."""
+    frozen = study.get_trials(deepcopy=False)[number]
+    with suppress(UpdateFinishedTrialError):
+        for key, value in ((OUTCOME, "failed"), (REASON, reason)):
+            study._storage.set_trial_user_attr(frozen._trial_id, key, value)
+        study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)

@@ -1,0 +1,108 @@
+"""`optitune worker`: train trials of a study that was begun elsewhere, with all that is needed read from the study."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optitune import crew, study, task_data, tasks
+from optitune.errors import OptituneError
+from optitune.machine import resolve_device
+from optitune.patience import Patience
+from optitune.preflight import check
+from optitune.records import best, counts
+from optitune.settings import StudySettings
+from optitune.storage import explained_storage, open_storage, shown
+from optitune.study import Home
+from optitune.validation import validated
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked of a machine that is to help.
+
+    Attributes:
+        home: where the study lives; its folder is this machine's own.
+        data_dir: where torchvision's files lie.
+        workers: how many; None to choose.
+        device: `auto`, or as torch names it.
+        timeout: seconds after which no further trial is begun; None for never.
+        trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
+    """
+
+    home: Home
+    data_dir: Path
+    workers: int | None
+    device: str
+    timeout: float | None
+    trial_timeout: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the study had when this machine left it, and how long it helped."""
+
+    study: str
+    storage: str
+    trials: dict[str, int]
+    target: int
+    best: float | None
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return dict(vars(self))
+
+
+def join(request: Request, view: crew.View) -> Result:
+    """Train until the study has all its trials.
+
+    Raises:
+        UsageError: there is no such study, or its task cannot be found here.
+        OptituneError: the data here are others, or training keeps failing.
+        Interrupted: the user stopped it; everything finished is kept.
+    """
+    began = time.monotonic()
+    home = request.home
+    patience = Patience(view.note)
+    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
+    stored = study.stored_settings(opened)
+    settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
+    target = opened.user_attrs.get(study.TRIALS)
+    if not isinstance(target, int):
+        raise OptituneError(
+            f"study '{home.name}' does not say how many trials it is to have: say it with "
+            f"'optitune search --study {home.name} --trials N'"
+        )
+    device = resolve_device(request.device)
+    task = tasks.find(settings.task, request.data_dir)
+    data = task_data.search_data(task, settings.train_examples)
+    study.same_task(opened, task, data, check(task, data.train, settings))
+    ledger = study.Ledger(opened)
+    if counts(ledger.read())["finished"] < target:
+        order = crew.Order(
+            home=home,
+            settings=settings,
+            task=task,
+            source=settings.task,
+            data=data,
+            data_dir=request.data_dir,
+            device=device,
+            workers=request.workers,
+            target=target,
+            follow=True,
+            timeout=request.timeout,
+            trial_timeout=request.trial_timeout,
+        )
+        crew.train(order, opened, patience, ledger.read, view)
+    with explained_storage(home.url):
+        records = ledger.read()
+    leader = best(records)
+    return Result(
+        study=home.name,
+        storage=shown(home.url),
+        trials=counts(records),
+        target=opened.user_attrs[study.TRIALS],
+        best=leader.value if leader else None,
+        seconds=round(time.monotonic() - began, 3),
+    )

@@ -1,0 +1,81 @@
+"""`best.toml`: made from a study's best trial, and kept true while trials finish."""
+
+from pathlib import Path
+
+import optuna
+
+from optitune import best, study
+from optitune.errors import OptituneError
+from optitune.files import aside
+from optitune.records import TrialRecord
+from optitune.records import best as best_record
+from optitune.settings import StudySettings
+from optitune.study import Home
+from optitune.validation import validated
+
+
+def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
+    """A complete trial as a `best.toml`.
+
+    Raises:
+        OptituneError: the trial is not complete.
+    """
+    settings = validated(StudySettings, study.stored_settings(opened), f"study '{home.name}' as stored")
+    if record.value is None or record.configuration is None or settings.precision == "auto":
+        raise OptituneError(
+            f"trial {record.number} of study '{home.name}' is {record.outcome}, not complete: "
+            "choose a complete one ('optitune show')"
+        )
+    facts = opened.user_attrs[study.DATA]
+    return best.BestConfig(
+        study=home.name,
+        task=settings.task,
+        trial=record.number,
+        metric=facts["metric"],
+        value=record.value,
+        epochs=settings.epochs,
+        train_examples=facts["train_examples"],
+        validation_examples=facts["validation_examples"],
+        precision=settings.precision,
+        seed=settings.seed,
+        data_checksum=facts["checksum"],
+        configuration=record.configuration,
+        versions=opened.user_attrs[study.VERSIONS],
+    )
+
+
+class Keeper:
+    """Keeps `best.toml` true while trials finish.
+
+    A `best.toml` that was edited, or that another study left, is set aside, never overwritten.
+    """
+
+    def __init__(self, opened: optuna.Study, home: Home) -> None:
+        self._study = opened
+        self._ledger = study.Ledger(opened)
+        self._home = home
+        self._saved: int | None = None
+        self.path = home.folder / "best.toml"
+        self.set_aside: Path | None = None
+        self.records: list[TrialRecord] = []
+        self.refresh()
+
+    def refresh(self) -> list[TrialRecord]:
+        """Read the study again and write its best configuration if that has changed; the trials."""
+        self.records = self._ledger.read()
+        winner = best_record(self.records)
+        if winner is not None and (winner.number != self._saved or not self.path.exists()):
+            if self.path.exists() and not self._is_ours():
+                self.set_aside = aside(self.path)
+            best.save(best_config(self._home, self._study, winner), self.path)
+            self._saved = winner.number
+        return self.records
+
+    def _is_ours(self) -> bool:
+        """Whether the file is just what a search of this study wrote for one of its trials."""
+        try:
+            written = best.load(self.path, "")
+            # read after the file: another search may have written it for a trial that ended just now
+            return written == best_config(self._home, self._study, study.record(self._study, written.trial))
+        except OptituneError:
+            return False

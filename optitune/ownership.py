@@ -1,0 +1,160 @@
+"""Whose a trial is, and whether its owner is still alive: by a lock on one machine, by a heartbeat across machines."""
+
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage
+
+from optitune.errors import OptituneError
+from optitune.files import explained, make_folder
+
+BEAT_S = 15
+"""How often a worker tells the others that it is alive."""
+
+STALE_S = 90
+"""How long nothing may change about a running trial of another machine before it counts as left behind."""
+
+BEAT = "optitune:beat"
+
+LOCK_NAME = re.compile(r"[0-9a-f]{32}\.lock")
+
+
+@cache
+def machine() -> str:
+    """What tells this machine, since its last start, from all others; and a container from the one that it runs on."""
+    parts = [socket.gethostname()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/mnt", os.readlink)):
+        with suppress(OSError):
+            parts.append("".join(filter(str.isalnum, str(read(Path(path)))))[-12:])
+    return "-".join(parts)
+
+
+class Owner:
+    """A process's name on the trials it trains, which others can tell to be alive or dead.
+
+    A lock on a file of its own is held as long as the process lives; the system lets go of it however
+    the process ends.
+
+    Args:
+        folder: where the lock file lies.
+
+    Attributes:
+        belongings: a folder for what lives as long as the process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.path = folder / f"{uuid.uuid4().hex}.lock"
+        self.belongings = self.path.with_suffix("")
+        self._lock = FileLock(self.path)
+        with explained(self.path):
+            self._lock.acquire()
+
+    def name(self) -> dict[str, Any]:
+        return {"machine": machine(), "pid": os.getpid(), "lock": str(self.path.resolve())}
+
+    def release(self) -> None:
+        """Let go of the lock and remove it, with the process's belongings."""
+        self._lock.release()
+        _remove(self.path)
+
+
+def is_here(owner: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote this name runs, or ran, on this machine."""
+    return owner.get("machine") == machine()
+
+
+def is_alive(owner: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine holds the lock that it named."""
+    path = Path(str(owner.get("lock")))
+    # to ask for a lock is to write to the file, and the name comes from a storage that others write to
+    return LOCK_NAME.fullmatch(path.name) is not None and _is_held(path)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds the lock file at `path`."""
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed left in `folder`: their lock files and belongings."""
+    for path in folder.glob("*.lock"):
+        if not _is_held(path):
+            _remove(path)
+
+
+def _remove(lock: Path) -> None:
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    lock.unlink(missing_ok=True)
+
+
+class Watch:
+    """Tells which trials of other machines are left behind: those that show no sign of life for too long.
+
+    A sign is anything that changes, and how long ago it did is measured here: no machine's clock is held
+    against another's, and none needs to be right.
+
+    Args:
+        clock: in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[int, tuple[Any, float]] = {}
+
+    def is_stale(self, trial: int, sign: Any) -> bool:
+        """Whether the `sign` of that trial has been the same for `STALE_S`, as far as this process has seen."""
+        known, since = self._seen.get(trial, (None, 0.0))
+        if known != (sign,):
+            self._seen[trial] = ((sign,), self._clock())
+            return False
+        return self._clock() - since >= STALE_S
+
+
+class Heart:
+    """Tells other machines every so often that the trial which this process trains is alive.
+
+    Args:
+        storage: of the study.
+        every: seconds between two beats.
+    """
+
+    def __init__(self, storage: BaseStorage, every: float = BEAT_S) -> None:
+        self._storage = storage
+        self._every = every
+        self._trial: int | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def beat_for(self, trial: int | None) -> None:
+        """From now on beat for the trial of that id, or for none."""
+        self._trial = trial
+
+    def _run(self) -> None:
+        count = 0
+        while True:
+            time.sleep(self._every)
+            trial, count = self._trial, count + 1
+            if trial is not None:
+                # a trial that ended meanwhile needs no more beats, and a storage that fails is told by the training
+                with suppress(OptunaError, OptituneError, KeyError):
+                    self._storage.set_trial_system_attr(trial, BEAT, count)

@@ -1,0 +1,102 @@
+"""Trials that kill their worker again and again, or take too long, are told failed, so that the study can go on."""
+
+import time
+from collections.abc import Callable
+
+import optuna
+
+from optitune.desk import fail
+from optitune.errors import OptituneError
+from optitune.workers import Event
+
+DEATHS_OF_A_TRIAL = 3
+"""How often workers may die at a trial without its getting any further."""
+
+FAILED_IN_A_ROW = 3
+"""How many trials in a row may be given up so: the fault is then not the configuration's."""
+
+
+class TrialGuard:
+    """Watches the trials of one machine's workers from the parent process.
+
+    Args:
+        study: where failed trials are told.
+        timeout: seconds that a worker may be at one trial; None for as long as it takes.
+        tell: called with what the user should know, a line each.
+        clock: in seconds.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        timeout: float | None,
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._study = study
+        self._timeout = timeout
+        self._tell = tell
+        self._clock = clock
+        self._at: dict[int, tuple[int, float]] = {}
+        self._deaths: dict[int, int] = {}
+        self._late: set[int] = set()
+        self._failed_in_a_row = 0
+
+    def heed(self, event: Event) -> None:
+        """Hear what a worker tells."""
+        if event.kind == "started":
+            self._at[event.worker] = event.body["number"], self._clock()
+        elif event.kind == "progress":
+            self._deaths.pop(event.body["number"], None)
+        elif event.kind in ("finished", "failed", "left", "retired"):
+            self._at.pop(event.worker, None)
+            if event.kind == "finished":
+                self._failed_in_a_row = 0
+
+    def late(self) -> list[int]:
+        """The workers whose trial has just been told failed since it took too long: each is to be killed."""
+        if self._timeout is None:
+            return []
+        found = [
+            (worker, number)
+            for worker, (number, since) in self._at.items()
+            if worker not in self._late and self._clock() - since > self._timeout
+        ]
+        for worker, number in found:
+            self._late.add(worker)
+            # told before the worker is dead, or another one would take the trial up
+            fail(self._study, number, f"took longer than --trial-timeout {self._timeout:g} s")
+            self._tell(f"trial {number} took longer than --trial-timeout {self._timeout:g} s and was given up")
+        return [worker for worker, _ in found]
+
+    def died(self, worker: int, cause: str) -> bool:
+        """A worker died by itself, or as `late` asked; whether it was at a trial.
+
+        Raises:
+            OptituneError: that happens trial after trial.
+        """
+        number, _ = self._at.pop(worker, (None, 0.0))
+        if number is None:
+            self._tell(f"worker {worker + 1} died ({cause}); another takes its place")
+            return False
+        if worker in self._late:
+            self._late.remove(worker)
+            self._given_up(number, f"took longer than --trial-timeout {self._timeout:g} s")
+            return True
+        deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
+        if deaths < DEATHS_OF_A_TRIAL:
+            self._tell(f"worker {worker + 1} died ({cause}); its trial {number} goes on in another")
+            return True
+        reason = f"{deaths} workers died at the same place of it, the last of {cause}"
+        fail(self._study, number, reason)
+        self._tell(f"trial {number} was given up: {reason}")
+        self._given_up(number, reason)
+        return True
+
+    def _given_up(self, number: int, reason: str) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == FAILED_IN_A_ROW:
+            raise OptituneError(
+                f"{FAILED_IN_A_ROW} trials in a row were given up, the last, trial {number}, since: {reason}; "
+                "what was finished is kept"
+            )

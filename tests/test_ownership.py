@@ -1,0 +1,78 @@
+import time
+from pathlib import Path
+
+import optuna
+
+from optitune import ownership
+from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
+
+
+def test_a_released_owner_leaves_no_file(tmp_path: Path) -> None:
+    owner = Owner(tmp_path / "workers")
+    assert owner.path.exists()
+    assert is_here(owner.name())
+    assert is_alive(owner.name())
+    owner.release()
+    assert list((tmp_path / "workers").iterdir()) == []
+    assert not is_alive(owner.name())
+
+
+def test_a_machine_has_one_name_that_is_not_its_hosts_alone() -> None:
+    assert machine() == machine()
+    assert not is_here({})
+
+
+def test_a_lock_that_a_storage_names_is_touched_only_if_it_is_one(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("of great worth")
+    assert not is_alive({"machine": machine(), "lock": str(precious)})
+    assert not is_alive({"machine": machine()})
+    assert precious.read_text() == "of great worth"
+
+
+def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
+    alive, dead = Owner(tmp_path), Owner(tmp_path)
+    for owner in (alive, dead):
+        owner.belongings.mkdir()
+        (owner.belongings / ".half-written").touch()
+    dead._lock.release()
+    sweep(tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {alive.path.stem}
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_sign_that_changes_starts_the_wait_anew() -> None:
+    now = 0.0
+    watch = Watch(lambda: now)
+    assert not watch.is_stale(1, "a")
+    now = ownership.STALE_S - 1
+    assert not watch.is_stale(1, "b")
+    now = ownership.STALE_S + 1
+    assert not watch.is_stale(1, "b")
+    assert not watch.is_stale(2, None)
+    now = 2 * ownership.STALE_S
+    assert watch.is_stale(1, "b")
+    assert not watch.is_stale(2, None)
+
+
+def test_a_heart_beats_for_a_trial_and_survives_its_end() -> None:
+    study = optuna.create_study()
+    first, second = study.ask(), study.ask()
+    heart = Heart(study._storage, every=0.01)
+
+    def beats(trial: optuna.Trial) -> int:
+        return study._storage.get_trial(trial._trial_id).system_attrs.get(BEAT, 0)
+
+    def wait_for_more(trial: optuna.Trial) -> None:
+        before, limit = beats(trial), time.monotonic() + 60
+        while beats(trial) <= before:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+
+    heart.beat_for(first._trial_id)
+    wait_for_more(first)
+    study.tell(first, 1.0)
+    time.sleep(0.05)
+    heart.beat_for(second._trial_id)
+    wait_for_more(second)
+    heart.beat_for(None)

@@ -1,0 +1,211 @@
+"""A trial that is stopped or killed goes on at its last evaluation, to the numbers it would have had."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import torch
+from optuna.trial import Trial
+
+from optitune import metrics, objective
+from optitune.configuration import Configuration
+from optitune.data import Examples
+from optitune.engine import Plan, Training
+from optitune.models import Cnn
+from optitune.objective import GivenBack, Result, run_trial
+from optitune.settings import StudySettings
+from optitune.task_data import SearchData
+from optitune.tasks import Task
+from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep
+
+TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)
+PARAMS = {"optimizer": "sgd", "lr_factor": 1.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
+SETTINGS = StudySettings(optimizers=("sgd",), schedules=("constant",), epochs=4, batch_size=5, precision="fp32")
+POINTS = 16
+
+
+class Killed(BaseException):
+    """What a kill leaves: nothing is done after it."""
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On so few images an epoch would be evaluated once, at its end; and a checkpoint takes longer than that."""
+    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
+    monkeypatch.setattr("optitune.trial_checkpoint.SHARE", 1e9)
+
+
+@pytest.fixture
+def data(images: Examples) -> SearchData:
+    return SearchData(images.take(slice(0, 60)), images.take(slice(60, 90)), "sha256:" + "0" * 64)
+
+
+def asked() -> Trial:
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
+    study.enqueue_trial(PARAMS)
+    return study.ask()
+
+
+def attempt(
+    trial: Trial,
+    data: SearchData,
+    path: Path | None,
+    reported_before: tuple[int, ...] = (),
+    stop_at: int = 1_000,
+    killed_at: int = 1_000,
+) -> tuple[Result | None, int]:
+    """One worker's try at a trial: how it ended, None where it did not; and how many evaluations it made."""
+    seen = 0
+
+    def on_progress(configuration: Configuration, progress: object) -> None:
+        nonlocal seen
+        seen += progress is not None
+        if seen == killed_at:
+            raise Killed
+
+    def stopping() -> bool:
+        return seen >= stop_at
+
+    device = torch.device("cpu")
+    try:
+        told = run_trial(trial, SETTINGS, TASK, data, device, reported_before, on_progress, stopping, path)
+        return told, seen
+    except (GivenBack, Killed):
+        return None, seen
+
+
+def again(trial: Trial) -> tuple[Trial, tuple[int, ...]]:
+    """The trial as another worker takes it up."""
+    frozen = trial.storage.get_trial(trial._trial_id)
+    return Trial(trial.study, trial._trial_id), tuple(frozen.intermediate_values)
+
+
+def curve(trial: Trial) -> dict[int, float]:
+    return trial.storage.get_trial(trial._trial_id).intermediate_values
+
+
+@pytest.mark.parametrize("how", ["stop_at", "killed_at"])
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_a_trial_interrupted_again_and_again_has_the_numbers_of_one_that_was_not(
+    how: str, every: int, data: SearchData, tmp_path: Path
+) -> None:
+    straight = asked()
+    whole, evaluations = attempt(straight, data, None)
+    assert whole is not None
+    assert evaluations == POINTS
+    trial, reported, made = asked(), (), 0
+    result = None
+    for _ in range(3 * POINTS):
+        # one that is killed before it has kept anything would never get further
+        result, seen = attempt(trial, data, tmp_path / "t.safetensors", reported, **{how: every + (how == "killed_at")})
+        made += seen
+        if result is not None:
+            break
+        trial, reported = again(trial)
+    assert result is not None
+    assert (result.outcome, result.value, result.epochs) == (whole.outcome, whole.value, whole.epochs)
+    assert curve(trial) == curve(straight)
+    if how == "stop_at":
+        assert made == POINTS
+
+
+def test_a_kill_between_checkpoint_and_report_loses_no_point(
+    data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = asked()
+    attempt(straight, data, None)
+    trial = asked()
+    saved = TrialCheckpoint.save
+
+    def save_and_die(self: TrialCheckpoint, *words: object, **more: object) -> None:
+        saved(self, *words, **more)  # type: ignore[arg-type]
+        raise Killed
+
+    monkeypatch.setattr(TrialCheckpoint, "save", save_and_die)
+    assert attempt(trial, data, tmp_path / "t.safetensors") == (None, 1)
+    assert curve(trial) == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
+    trial, reported = again(trial)
+    result, seen = attempt(trial, data, tmp_path / "t.safetensors", reported)
+    assert result is not None
+    assert seen == POINTS - 1
+    assert curve(trial) == curve(straight)
+
+
+def test_what_was_to_be_judged_when_a_worker_was_killed_is_judged_by_the_next(
+    data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, path = asked(), tmp_path / "t.safetensors"
+    assert attempt(trial, data, path, stop_at=3) == (None, 3)
+    trial, reported = again(trial)
+    monkeypatch.setattr(trial, "should_prune", lambda: True)
+    result, seen = attempt(trial, data, path, reported)
+    assert result is not None
+    assert (result.outcome, seen) == ("pruned", 0)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_trial_with_a_damaged_checkpoint_begins_anew(damage: bytes | None, data: SearchData, tmp_path: Path) -> None:
+    straight = asked()
+    attempt(straight, data, None)
+    trial, path = asked(), tmp_path / "t.safetensors"
+    attempt(trial, data, path, stop_at=3)
+    whole = path.read_bytes()
+    flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
+    path.write_bytes(flipped if damage is None else damage)
+    trial, reported = again(trial)
+    result, seen = attempt(trial, data, path, reported)
+    assert result is not None
+    assert seen == POINTS
+    assert curve(trial) == curve(straight)
+
+
+def test_a_checkpoint_of_anything_else_is_not_taken_up(
+    configured: Callable[..., Configuration], data: SearchData, tmp_path: Path
+) -> None:
+    def begun() -> Training:
+        torch.manual_seed(0)
+        plan = Plan(configured("sgd"), torch.nn.functional.cross_entropy, metrics.find("accuracy"), 3, 5, "fp32")
+        return Training(TASK.model(), plan, data.train, data.validation)
+
+    path, training = tmp_path / "t.safetensors", begun()
+    TrialCheckpoint(path, {"seed": 0}).save(training, next(training.run()))
+    assert TrialCheckpoint(path, {"seed": 1}).load(begun()) is None
+    assert path.exists()
+    other = begun()
+    progress = TrialCheckpoint(path, {"seed": 0}).load(other)
+    assert progress is not None
+    assert progress.epoch == other.epoch == 1
+
+
+def test_checkpoints_that_take_long_are_written_less_often(
+    configured: Callable[..., Configuration], data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(configured("sgd"), torch.nn.functional.cross_entropy, metrics.find("accuracy"), 3, 5, "fp32")
+    training = Training(TASK.model(), plan, data.train, data.validation)
+    now = iter([1.0, 2.0, 11.9, 13.0, 14.0])
+    monkeypatch.setattr("optitune.trial_checkpoint.SHARE", 0.1)
+    monkeypatch.setattr("optitune.trial_checkpoint.time", SimpleNamespace(perf_counter=lambda: next(now)))
+    kept, path, points = TrialCheckpoint(tmp_path / "t.safetensors", {}), tmp_path / "t.safetensors", training.run()
+    written = []
+    for at_once in (False, False, True):
+        path.unlink(missing_ok=True)
+        kept.save(training, next(points), at_once)
+        written.append(path.exists())
+    # it took a second, so that the next is due after ten more
+    assert written == [True, False, True]
+
+
+def test_checkpoints_of_ended_trials_are_swept_and_no_others(tmp_path: Path) -> None:
+    names = ["trial-1.safetensors", ".trial-1-abc.safetensors", "trial-2.safetensors", ".trial-2-abc.safetensors"]
+    folder = path_of(tmp_path, 1).parent
+    folder.mkdir()
+    for name in (*names, "notes.txt"):
+        (folder / name).touch()
+    sweep(tmp_path, {2})
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names[2:], "notes.txt"])
+    TrialCheckpoint(path_of(tmp_path, 2), {}).remove()
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
