@@ -8,14 +8,14 @@ from typing import Protocol
 
 import optuna
 import torch
-from optuna.trial import TrialState
 
 from optitune import study, task_data, tasks, trial_checkpoint
 from optitune.errors import Interrupted, OptituneError
 from optitune.machine import devices
 from optitune.ownership import Owner, sweep
 from optitune.patience import Patience
-from optitune.ray_pool import Cluster, RayPool
+from optitune.ray_cluster import Cluster
+from optitune.ray_pool import RayPool
 from optitune.records import TrialRecord, counts
 from optitune.search_worker import Job, work
 from optitune.settings import StudySettings
@@ -117,10 +117,6 @@ def train(
         workers = auto(order.workers, len(spread) * (order.device.type != "cpu"), missing)
     else:
         workers = cluster.workers(order.workers, order.device, missing)
-    sweep(folder)
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    unfinished = [trial.number for trial in opened.get_trials(deepcopy=False) if trial.state not in ended]
-    trial_checkpoint.sweep(order.home.folder, unfinished)
     guard = TrialGuard(opened, order.trial_timeout, view.note)
     owner = Owner(folder)
     try:
@@ -171,6 +167,13 @@ def train(
     finally:
         view.end()
         owner.release()
+
+
+def tidy(home: Home, opened: optuna.Study) -> None:
+    """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
+    sweep(home.folder / "workers")
+    unfinished = [trial.number for trial in opened.get_trials(deepcopy=False) if not trial.state.is_finished()]
+    trial_checkpoint.sweep(home.folder, unfinished)
 
 
 def sized(opened: optuna.Study, trials: int) -> None:

@@ -1,7 +1,10 @@
 """Data as a training takes them: tensors in memory, or a torch data set read batch by batch; and their split."""
 
+import errno
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -246,7 +249,13 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
             tensors |= {f"{name}.inputs": inputs, f"{name}.targets": targets}
             kept[f"{name}.white"] = json.dumps(part.white)
     with replacing(path) as scratch:
-        save_file(tensors, scratch, metadata=kept)
+        try:
+            save_file(tensors, scratch, metadata=kept)
+        except SafetensorError as error:
+            # what the system said is in its words alone
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
 
 
 def shared(path: Path) -> tuple[dict[str, Examples | Tensor], dict[str, str]]:

@@ -148,7 +148,7 @@ class Desk:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Where others on this machine wait meanwhile; a database has them wait for each other as little as it needs."""
+        """While others on this machine wait; a database has them wait for each other as little as it needs."""
         if not self._local:
             yield
             return

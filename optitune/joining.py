@@ -78,6 +78,7 @@ def join(request: Request, view: crew.View) -> Result:
     task = tasks.find(settings.task, request.data_dir)
     data = task_data.search_data(task, settings.train_examples)
     study.same_task(opened, task, data, check(task, data.train, settings))
+    crew.tidy(home, opened)
     ledger = study.Ledger(opened)
     if counts(ledger.read())["finished"] < target:
         order = crew.Order(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -47,6 +47,14 @@ class Runs(BaseModel):
 
     plan: FullPlan
     runs: tuple[SeedResult, ...]
+
+    @field_validator("runs")
+    @classmethod
+    def _square(cls, runs: tuple[SeedResult, ...]) -> tuple[SeedResult, ...]:
+        for matrix in (run.confusion_matrix for run in runs):
+            if any(len(row) != len(matrix) or min(row) < 0 for row in matrix):
+                raise ValueError("a confusion matrix must have as many counts in each row as rows")
+        return runs
 
 
 def _runs(path: Path, plan: FullPlan) -> tuple[SeedResult, ...]:
@@ -135,7 +143,7 @@ def load_mistakes(path: Path) -> Mistakes | None:
     """What `save_mistakes` wrote; None where there is nothing that can be read."""
     try:
         found = Mistakes(**checkpoint.load(path)) if path.exists() else None
-        if found is None or found.images.ndim != 4:
+        if found is None or found.images.ndim != 4 or not isinstance(found.white, int | float) or not found.white > 0:
             return None
         return found if len(found.images) == len(found.truths) == len(found.answers) else None
     except (OptituneError, TypeError, AttributeError):

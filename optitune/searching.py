@@ -17,7 +17,7 @@ from optitune.machine import resolve_device, resolve_precision
 from optitune.metrics import Metric
 from optitune.patience import Patience
 from optitune.preflight import check
-from optitune.ray_pool import Cluster, connected
+from optitune.ray_cluster import Cluster, connected
 from optitune.records import TrialRecord, counts, plain, standings
 from optitune.records import best as best_record
 from optitune.settings import StudySettings, resolve
@@ -195,6 +195,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         open_storage(request.home.url, create=True, patience=patience), request.home.name, settings, facts, task.judge
     )
     crew.sized(opened, budget.trials)
+    crew.tidy(request.home, opened)
     before = study.finished(opened)
     keeper = Keeper(opened, request.home)
     if before < budget.trials and request.workers != 0:

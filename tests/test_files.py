@@ -42,6 +42,19 @@ def test_the_scratch_file_has_the_suffix_and_folder_of_its_target(tmp_path: Path
         assert scratch.name.startswith(".")
 
 
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    others = [tmp_path / name for name in (".result-notes.txt", ".result-abcdefgh.toml", ".results-abcdefgh.txt")]
+    for each in (tmp_path / ".result-abcdefgh.txt", *others):
+        each.write_text("half")
+    with replacing(path) as scratch:
+        scratch.write_text("first")
+        write_text(path, "second")
+        assert scratch.read_text() == "first"
+    assert path.read_text() == "first"
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])
 def test_a_failing_block_leaves_the_old_file_and_no_scratch_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "result.txt"

@@ -68,6 +68,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "study",
         "workers",
         "search_worker",
+        "ray_cluster",
         "ray_worker",
         "ray_pool",
         "ownership",

@@ -1,0 +1,158 @@
+"""What a Ray actor of a search does on its node: a worker process's work, and events that wait to be fetched."""
+
+import hashlib
+import os
+import queue
+import socket
+import threading
+import time
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from optitune import study, task_data, tasks, trial_checkpoint
+from optitune.errors import OptituneError, UsageError
+from optitune.files import explained, make_folder
+from optitune.machine import own_the_process
+from optitune.ownership import Owner, machine, sweep
+from optitune.patience import Patience
+from optitune.preflight import check
+from optitune.search_worker import Job, Worker, work
+from optitune.storage import explained_storage, is_file, open_storage, shown
+from optitune.study import Home
+from optitune.workers import Channel, Event, told
+
+POLL_S = 5.0
+"""How long an actor keeps a question for events that it does not have."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What an actor needs to know, wherever it runs.
+
+    Attributes:
+        job: as a worker process of the search's own machine has it; its deadline counts there alone.
+        machine: the search's.
+        folder: the one that the search works in.
+        seconds: after which no further trial is begun; None for never.
+    """
+
+    job: Job
+    machine: str
+    folder: Path
+    seconds: float | None
+
+
+class Line(Channel):
+    """An actor's line to the search, which comes and fetches what was said."""
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stop = threading.Event()
+
+    def send(self, kind: str, **body: object) -> None:
+        self._said.put(Event(kind, self.worker, body))
+
+    def stop(self) -> None:
+        """Let the worker stop at the next occasion."""
+        self._stop.set()
+
+    def fetched(self, wait_s: float) -> list[Event]:
+        """All that was said since the last time; nothing where nothing is said for so long."""
+        events = []
+        try:
+            events.append(self._said.get(timeout=wait_s))
+            while True:
+                events.append(self._said.get_nowait())
+        except queue.Empty:
+            return events
+
+
+class Actor:
+    """A worker in a thread of its own, so that its actor has time to answer."""
+
+    def __init__(self, worker: int, errand: Errand) -> None:
+        if not os.environ.get("OPTITUNE_DEBUG"):
+            warnings.simplefilter("ignore")
+        self._line = Line(worker)
+        self._line.send("begun")
+        threading.Thread(target=told, args=(self._line, fulfil, [errand]), daemon=True).start()
+
+    def events(self) -> list[Event]:
+        return self._line.fetched(POLL_S)
+
+    def stop(self) -> None:
+        self._line.stop()
+
+
+def fulfil(channel: Channel, errand: Errand) -> None:
+    """Train trials until the study has enough.
+
+    Raises:
+        UsageError: the task is not on this node, or the storage out of its reach.
+        OptituneError: the data here are others, trial after trial fails, or the storage does.
+    """
+    deadline = None if errand.seconds is None else time.monotonic() + errand.seconds
+    job = replace(errand.job, deadline=deadline)
+    if errand.machine == machine():
+        os.chdir(errand.folder)
+        work(channel, job)
+        return
+    try:
+        _work_elsewhere(channel, job)
+    except OptituneError as error:
+        raise type(error)(f"on {socket.gethostname()}: {error}") from error
+
+
+def _work_elsewhere(channel: Channel, job: Job) -> None:
+    """Train on a node that has none of the search's files."""
+    if is_file(job.home.url):
+        raise UsageError(f"{shown(job.home.url)} is a file of another machine: {SHARED_STORAGE}")
+    own_the_process()
+    cache = user_cache_path("optitune", appauthor=False)
+    home = replace(job.home, folder=_folder(cache, job.home))
+    data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
+    patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
+    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
+    task = tasks.find(job.task, data_dir)
+    data = task_data.search_data(task, job.settings.train_examples)
+    study.same_task(opened, task, data, check(task, data.train, job.settings))
+    owner = _owner(home, opened)
+    try:
+        path = owner.belongings / "data.safetensors"
+        task_data.save(data, path)
+        with explained_storage(home.url):
+            Worker(channel, replace(job, home=home, data_dir=data_dir, data=path), owner).run()
+    finally:
+        owner.release()
+
+
+SHARED_STORAGE = (
+    "name a storage that all machines reach with --storage: postgresql://USER@HOST/DATABASE, "
+    "journal:////FOLDER/FILE on a shared disk, or grpc://HOST:PORT"
+)
+
+
+def _folder(cache: Path, home: Home) -> Path:
+    """Where this node's workers keep locks, data and checkpoints of a study."""
+    # nodes may share the disk with the cache
+    digest = hashlib.sha256(shown(home.url).encode()).hexdigest()[:12]
+    return make_folder(cache / "clusters" / socket.gethostname() / f"{home.name}-{digest}")
+
+
+def _owner(home: Home, opened: optuna.Study) -> Owner:
+    """A name for this worker, with what dead ones left swept away."""
+    folder = make_folder(home.folder / "workers")
+    turns = home.folder / "sweep.lock"
+    # one that is being made looks dead for a moment
+    with explained(turns), FileLock(turns):
+        sweep(folder)
+        if not list(folder.glob("*.lock")):
+            trials = opened.get_trials(deepcopy=False)
+            trial_checkpoint.sweep(home.folder, [each.number for each in trials if not each.state.is_finished()])
+        return Owner(folder)

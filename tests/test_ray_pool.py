@@ -1,0 +1,216 @@
+"""Workers on a Ray cluster, as far as no Ray is needed: addresses, devices, numbers, and a node's own part."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from optitune import ray_worker, study
+from optitune.cli.live import Silent
+from optitune.cli.search import search as command
+from optitune.errors import OptituneError, UsageError
+from optitune.ray_cluster import Cluster, _answers, checked_address, connected
+from optitune.ray_pool import _cause, _for_all
+from optitune.ray_worker import Errand, Line, fulfil
+from optitune.search_worker import Job
+from optitune.searching import Request, search
+from optitune.settings import StudySettings
+from optitune.storage import open_storage
+
+
+def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:
+    return Request(
+        home=study.home(folder, "digits", url),
+        studies_dir=folder,
+        said={"task": "digits", "epochs": 1},
+        trials=trials,
+        timeout=None,
+        data_dir=folder / "data",
+        workers=workers,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("ray", "ray"),
+        ("ray://head:10001", "ray://head:10001"),
+        ("ray://head", "ray://head:10001"),
+        ("ray://[::1]:7", "ray://[::1]:7"),
+    ],
+)
+def test_an_address_is_ray_or_a_url_of_ray(typed: str, meant: str) -> None:
+    assert checked_address(typed) == meant
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "local",
+        "auto",
+        "slurm",
+        "ray:",
+        "ray://",
+        "ray://:1",
+        "ray://a:b",
+        "ray://a:99999",
+        "ray://a/b",
+        "ray://x@a",
+    ],
+)
+def test_any_other_address_is_refused_with_both_that_may_be(typed: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"write ray, .* or ray://HOST:PORT"):
+        checked_address(typed)
+    done = CliRunner().invoke(command, ["--cluster", typed, "--studies-dir", str(tmp_path)])
+    assert isinstance(done.exception, UsageError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_address_there_is_no_cluster() -> None:
+    with connected(None, "sqlite:///x.db", 1) as cluster:
+        assert cluster is None
+
+
+def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(OptituneError, match=r"pip install 'optitune\[ray\]'"), connected("ray", "sqlite:///x.db", 1):
+        pass
+
+
+def test_a_cluster_without_workers_makes_no_sense() -> None:
+    with pytest.raises(UsageError, match="--workers 0"), connected("ray", "sqlite:///x.db", 0):
+        pass
+
+
+@pytest.mark.parametrize("form", ["{host}:{port}", "ray://{host}:{port}"])
+def test_an_address_where_nobody_listens_is_found_out_at_once(form: str) -> None:
+    with pytest.raises(OSError, match="refused"):
+        _answers(form.format(host="127.0.0.1", port=1))
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, "cpu"), (2, "cuda")])
+def test_auto_takes_the_gpus_of_the_cluster(gpus: int, expected: str) -> None:
+    assert Cluster("ray", 8, gpus, elsewhere=True).device("auto") == torch.device(expected)
+
+
+def test_a_cluster_may_have_the_gpus_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Cluster("ray", 8, 0, elsewhere=True).device("cuda") == torch.device("cuda")
+    with pytest.raises(UsageError, match="Ray chooses"):
+        Cluster("ray", 8, 2, elsewhere=True).device("cuda:1")
+    with pytest.raises(UsageError, match="no such device"):
+        Cluster("ray", 8, 2, elsewhere=True).device("abacus")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cpus", "gpus", "device", "missing", "expected"),
+    [
+        (None, 40, 0, "cpu", 100, 40),
+        (None, 40, 0, "cpu", 7, 7),
+        (None, 40, 2, "cpu", 100, 40),
+        (None, 40, 2, "cuda", 100, 8),
+        (None, 6, 2, "cuda", 100, 6),
+        (None, 6, 0, "cuda", 100, 6),
+        (50, 40, 2, "cuda", 100, 50),
+        (3, 1, 0, "cpu", 0, 1),
+    ],
+)
+def test_as_many_workers_as_the_cluster_has_cores_or_four_for_each_gpu(
+    wanted: int | None, cpus: int, gpus: int, device: str, missing: int, expected: int
+) -> None:
+    assert Cluster("ray", cpus, gpus, elsewhere=True).workers(wanted, torch.device(device), missing) == expected
+
+
+def test_a_url_takes_along_what_it_means_here_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    assert _for_all("journal:///study.log") == f"journal:///{tmp_path}/study.log"
+    assert _for_all("journal:////disk/study.log") == "journal:////disk/study.log"
+    assert _for_all("postgresql://me@host/db") == "postgresql://me@host/db"
+    monkeypatch.setenv("PGPASSWORD", "a/b")
+    assert _for_all("postgresql://me@host/db") == "postgresql+psycopg://me:a%2Fb@host/db"
+    assert _for_all("postgresql://me:other@host/db") == "postgresql+psycopg://me:other@host/db"
+    assert _for_all("postgresql://me@host/db?password=x") == "postgresql+psycopg://me@host/db?password=x"
+    assert _for_all("sqlite:///study.db") == "sqlite:///study.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "The actor died.\nclass_name: Actor\nWorker exit type: SYSTEM_ERROR Worker exit detail: Gone.",
+            "SYSTEM_ERROR",
+        ),
+        ("Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: Task was killed.", "want of memory"),
+        ("Traceback:\n  File x\nModuleNotFoundError: No module named 'optitune'\n", "No module named 'optitune'"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_a_death_is_told_in_a_line(text: str, expected: str) -> None:
+    cause = _cause(RuntimeError(text))
+    assert expected in cause
+    assert "\n" not in cause
+
+
+def test_what_an_actor_says_waits_until_it_is_fetched() -> None:
+    line = Line(3)
+    assert line.fetched(0.01) == []
+    line.send("started", number=7)
+    line.send("done")
+    assert [(event.kind, event.worker, event.body) for event in line.fetched(60)] == [
+        ("started", 3, {"number": 7}),
+        ("done", 3, {}),
+    ]
+    assert not line.stopping()
+    line.stop()
+    assert line.stopping()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """This machine as a node that has none of the search's files; its cache folder."""
+    monkeypatch.setattr(ray_worker, "own_the_process", lambda: None)
+    monkeypatch.setattr(ray_worker, "user_cache_path", lambda *args, **kwargs: tmp_path / "cache")
+    monkeypatch.delenv("OPTITUNE_DATA_DIR", raising=False)
+    return tmp_path / "cache"
+
+
+def errand(folder: Path, url: str) -> Errand:
+    opened = study.find(open_storage(url, create=False), "digits")
+    settings = StudySettings.model_validate(study.stored_settings(opened))
+    job = Job(study.home(Path("/nowhere"), "digits", url), settings, "digits", folder, "cpu", Path("/no/data"), 2, None)
+    return Errand(job, "another machine", Path("/nowhere"), None)
+
+
+def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, tmp_path: Path) -> None:
+    url = f"journal:///{tmp_path}/study.log"
+    search(request(tmp_path / "studies", url, 2, 0), Silent())
+    line = Line(0)
+    fulfil(line, errand(tmp_path, url))
+    opened = study.find(open_storage(url, create=False), "digits")
+    assert study.finished(opened) == 2
+    assert [event.kind for event in line.fetched(60)].count("finished") == 2
+    (folder,) = (elsewhere / "clusters").glob("*/digits-*")
+    assert not list((folder / "workers").iterdir()), "neither lock nor data are left"
+
+
+def test_a_node_with_other_data_says_which_node_it_is(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"journal:///{tmp_path}/study.log"
+    search(request(tmp_path / "studies", url, 2, 0), Silent())
+    made = study.find(open_storage(url, create=False), "digits")
+    made.set_user_attr(study.DATA, {**made.user_attrs[study.DATA], "checksum": "another"})
+    monkeypatch.setattr(ray_worker.socket, "gethostname", lambda: "node7")
+    with pytest.raises(OptituneError, match="on node7: task 'digits' is another one"):
+        fulfil(Line(0), errand(tmp_path, url))
+
+
+def test_a_node_cannot_use_a_file_of_another_machine(elsewhere: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    search(request(tmp_path / "studies", url, 2, 0), Silent())
+    with pytest.raises(UsageError, match="is a file of another machine: name a storage"):
+        fulfil(Line(0), errand(tmp_path, url))
