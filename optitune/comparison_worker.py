@@ -98,7 +98,7 @@ def _train(
     points: list[Point] = []
     if path.exists():
         kept = checkpoint.load(path)
-        if kept["plan"] == identity:
+        if isinstance(kept, dict) and kept.get("plan") == identity:
             training.load_state_dict(kept["training"])
             points = [Point(*row) for row in kept["points"]]
     saved, each = training.seconds, None

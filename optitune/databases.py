@@ -80,7 +80,7 @@ def parsed(url: str) -> URL:
     """`url` in SQLAlchemy's form, PostgreSQL through psycopg 3.
 
     Raises:
-        UsageError: it is not a database URL.
+        UsageError: it is not a database URL, or its password is not quoted.
     """
     try:
         result = make_url(url)
@@ -91,6 +91,9 @@ def parsed(url: str) -> URL:
             "--storage is not a database URL: write sqlite:///FILE, journal:///FILE, "
             "postgresql://USER@HOST/DATABASE or grpc://HOST:PORT"
         ) from None
+    if "@" in (result.host or ""):
+        # what stands before it is the end of a password, and would be shown as the host's name
+        raise UsageError("--storage holds more than one '@': write one that belongs to the password as %40")
     if result.drivername in ("postgresql", "postgres"):
         result = result.set(drivername=POSTGRES_DRIVER)
     return result

@@ -312,7 +312,7 @@ def _train(
     identity = plan.model_dump(mode="json")
     if path.exists():
         kept = checkpoint.load(path)
-        if kept["plan"] == identity:
+        if isinstance(kept, dict) and kept.get("plan") == identity:
             training.load_state_dict(kept["training"])
             epochs = [EpochRecord(*row) for row in kept["epochs"]]
     for row in epochs:

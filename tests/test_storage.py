@@ -211,3 +211,9 @@ def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path) -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_password_that_is_not_quoted_is_refused_and_none_of_it_shown() -> None:
+    with pytest.raises(UsageError, match="as %40") as error:
+        open_storage("postgresql://me:hun@ter2@localhost/optitune", create=True)
+    assert "ter2" not in str(error.value)
