@@ -36,8 +36,8 @@ from optitune.storage import open_storage, sqlite_url
 TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"
 NAME = "soak"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
-PARENTS = 0.2
-"""What share of the kills hits the parent; a tenth of these its workers, too."""
+VICTIMS = {"worker": 0.85, "parent": 0.12, "everybody": 0.03}
+"""Who is killed how often."""
 
 
 @dataclass
@@ -59,6 +59,7 @@ class Soak:
     seen: dict[int, tuple[object, ...]] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     runs: int = 0
+    next: str = "worker"
 
     def trials(self) -> list[FrozenTrial]:
         try:
@@ -75,20 +76,18 @@ class Soak:
         return len(now)
 
     def strike(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill somebody."""
+        """Kill whoever's turn it is, if they are there."""
         workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
-        if process.poll() is not None:
+        if process.poll() is not None or (self.next == "worker" and not workers):
             return
-        if self.chance.random() < PARENTS:
-            if self.chance.random() < 0.1:
-                self.kills["everybody"] += 1
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                self.kills["parent"] += 1
-                process.kill()
-        elif workers:
-            self.kills["worker"] += 1
+        self.kills[self.next] += 1
+        if self.next == "worker":
             os.kill(self.chance.choice(workers), signal.SIGKILL)
+        elif self.next == "parent":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        self.next = self.chance.choices(list(VICTIMS), list(VICTIMS.values()))[0]
 
 
 def descendants(pid: int) -> list[int]:
