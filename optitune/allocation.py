@@ -33,7 +33,8 @@ class Competitor:
     Attributes:
         name: of the optimizer.
         forecast: of the study.
-        spent: in whole trainings; a trial under way counts as a whole one, and none as less than `LEAST`.
+        spent: in whole trainings; a trial under way, or one that failed, counts as a whole one, and none as less
+            than `LEAST`.
         ended: its trials that have ended.
     """
 
@@ -59,7 +60,8 @@ def competitors(
     """
     forecast = Forecast(trials, maximize, ideal, by)
     found = {name: Competitor(name, forecast) for name in names}
-    known = [each for each in trials if each.params.get(by) in found and each.state != TrialState.FAIL]
+    told = [each for each in trials if each.params.get(by) in found]
+    known = [each for each in told if each.state != TrialState.FAIL]
     last = {each.number: each.last_step or 0 for each in known}
     longest = max(last.values(), default=0)
     for each in known:
@@ -68,6 +70,9 @@ def competitors(
         one.spent += 1.0 if whole else max(LEAST, last[each.number] / longest)
         if not going_on:
             one.ended.append(each)
+    for each in told:
+        # else one whose trials always fail would get them all
+        found[each.params.get(by)].spent += each.state == TrialState.FAIL
     return list(found.values())
 
 

@@ -167,6 +167,12 @@ def lacks_tables(error: BaseException) -> bool:
     return any(isinstance(each, ProgrammingError) or "no such table" in str(each) for each in _causes(error))
 
 
+def is_damaged(error: BaseException) -> bool:
+    """Whether an SQLite file makes no sense to SQLite."""
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return any(getattr(getattr(each, "orig", None), "sqlite_errorcode", 0) & 0xFF in codes for each in _causes(error))
+
+
 def cause(error: BaseException) -> str:
     """The database's own words, without the statement that met them."""
     *_, error = _causes(error)

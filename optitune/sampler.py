@@ -80,13 +80,7 @@ class FairSampler(BaseSampler):
             if self._by in trial.params
             else turn(
                 self._allocation,
-                competitors(
-                    [each for each in before if each.state != TrialState.FAIL],
-                    choices,
-                    study.direction == StudyDirection.MAXIMIZE,
-                    self._ideal,
-                    self._by,
-                ),
+                competitors(before, choices, study.direction == StudyDirection.MAXIMIZE, self._ideal, self._by),
             )
         )
         # what failed is not drawn again either: it would fail again

@@ -135,10 +135,11 @@ def explained_storage(url: str) -> Iterator[None]:
     try:
         yield
     except STORAGE_ERRORS as error:
-        raise OptituneError(
-            f"the storage {shown(url)} failed: {databases.cause(error)}; "
-            "what was finished is kept, run the same command again"
-        ) from error
+        if databases.is_damaged(error):
+            remedy = "its file is damaged: move it away to start anew, or restore a copy of it"
+        else:
+            remedy = "what was finished is kept, run the same command again"
+        raise OptituneError(f"the storage {shown(url)} failed: {databases.cause(error)}; {remedy}") from error
 
 
 def _journal_path(url: str) -> Path:

@@ -44,7 +44,7 @@ def test_what_was_spent_is_counted_in_whole_trainings() -> None:
         trial(None, RUNNING, number=5),
     ]
     found = competitors(trials, ("sgd", "adam", "rmsprop"), True, 1.0)
-    assert {each.name: each.spent for each in found} == {"sgd": 1.25, "adam": 1.5, "rmsprop": 0.0}
+    assert {each.name: each.spent for each in found} == {"sgd": 1.25, "adam": 1.5, "rmsprop": 1.0}
 
 
 def test_a_failed_trial_says_nothing_of_how_long_one_lasts() -> None:
@@ -53,7 +53,7 @@ def test_a_failed_trial_says_nothing_of_how_long_one_lasts() -> None:
         trial("sgd", PRUNED, 0.1, number=1),
         trial("adam", COMPLETE, 1, 1),
     ]
-    assert [each.spent for each in competitors(trials, NAMES, True, None)] == [0.5, 1.0, 0.0, 0.0]
+    assert [each.spent for each in competitors(trials, NAMES, True, None)] == [1.5, 1.0, 0.0, 0.0]
 
 
 def test_trials_that_reported_nothing_count_as_whole_where_none_has() -> None:
