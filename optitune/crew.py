@@ -24,8 +24,8 @@ from optitune.study import Home
 from optitune.trial_guard import TrialGuard
 from optitune.workers import Event, Pool, Staff, auto
 
-SIGNS_OF_LIFE = ("finished", "progress")
-"""What shows that training gets on; of one trial that does not, `TrialGuard` takes care."""
+SIGNS_OF_LIFE = ("started", "progress", "finished")
+"""What shows that workers get on; of a trial that does not, `TrialGuard` takes care."""
 
 
 class View(Protocol):

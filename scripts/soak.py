@@ -123,7 +123,7 @@ def under_fire(soak: Soak, trials: int, kills: int) -> None:
                     print(f"run {soak.runs}, machine {number + 1}: {done} of {trials} finished, {dict(soak.kills)}")
                     running[number] = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
             time.sleep(soak.chance.uniform(0.05, 0.6))
-            if sum(soak.kills.values()) < min(kills, kills * (done + 1) / trials):
+            if sum(soak.kills.values()) < min(kills, kills * (done + 3) / trials):
                 soak.strike(running[soak.chance.randrange(len(running))])
     finally:
         for process in running.values():

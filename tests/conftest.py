@@ -1,5 +1,6 @@
 """Small data, networks and settings that several test files share."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -29,6 +30,15 @@ settings.load_profile("optitune")
 def one_thread() -> None:
     """Sums in another order are other sums: what is bit-equal is so for one number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_heeded() -> None:
+    """A shell that runs the tests in the background, or nohup, lets them ignore signals, and so what they start."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -42,13 +42,6 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     return plain | dict(extra or {})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ctrl_c_heeded() -> None:
-    """A shell that runs the tests in the background lets them ignore Ctrl-C, and so what they start."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.fixture(scope="session")
 def run() -> Run:
     """Run an optitune command to its end: `run("show", "--json", environment={...}, cwd=...)`."""
