@@ -345,7 +345,7 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
         timed("suggest", lambda: suggest(trial))  # noqa: B023
         timed("20 reports, each judged", lambda: judge(trial))  # noqa: B023
         timed("tell", lambda: desk.tell(trial, "complete", 0.96, "", 10.0))  # noqa: B023
-        timed("finished?", desk.finished)
+        timed("complete?", desk.is_complete)
         timed("parent's reading after it", keeper.refresh)
         took["a trial, all of these"].append(time.perf_counter() - began)
     owner.release()

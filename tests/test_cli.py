@@ -114,7 +114,9 @@ UNREACHABLE = "postgresql://me{password}@127.0.0.1:9/x{query}"
 def test_a_password_typed_is_warned_of_in_one_line(
     password: str, query: str, json_flag: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["studies", "--storage", UNREACHABLE.format(password=password, query=query), *json_flag]) == 1
+    # an @ that is not quoted ends the password before its time
+    code = 2 if "@" in password else 1
+    assert run(["studies", "--storage", UNREACHABLE.format(password=password, query=query), *json_flag]) == code
     out, err = capsys.readouterr()
     warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
