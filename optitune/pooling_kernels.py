@@ -30,7 +30,7 @@ def _compile(loops: Callable[..., None]) -> Callable[..., None]:
     signatures = [f"void({kind}{arrays}, int8{arrays}, {kind}{arrays})" for kind in ("int16", "float32")]
     try:
         compiled: Callable[..., None] = numba.njit(signatures, cache=True)(loops)
-    except RuntimeError:  # there is no place to keep it
+    except (RuntimeError, OSError):  # there is no place to keep it, or no room
         compiled = numba.njit(signatures)(loops)
     return compiled
 
