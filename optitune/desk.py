@@ -17,6 +17,9 @@ from optitune.study import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, TRIALS, VERS
 SETTLE_S = 2.0
 """How long a worker that takes over another machine's trial waits for others who do the same; see `Desk._claim`."""
 
+CROWD = 100
+"""How many trials must be left for workers not to take turns: more than there are workers on a machine."""
+
 Taken = tuple[Trial, FrozenTrial]
 """A trial to train, and what was known of it when it was taken."""
 
@@ -39,6 +42,7 @@ class Desk:
         self._turns = folder / "turn.lock"
         self._local = local
         self._watch = Watch()
+        self._room = 0
         self._heart = None if local else Heart(study._storage)
         self._made_with = study.user_attrs.get(VERSIONS)
 
@@ -53,27 +57,34 @@ class Desk:
 
     def take(self) -> Taken | None:
         """The next trial: one left behind by a dead worker, or a new one; None while there is none to take."""
-        target = self.target
+        if not self._local and self._room > CROWD:
+            # towards the end, lest one too many be asked for; before, nobody need wait for others' statements
+            return self._taken()
         with self._turn():
-            trials = self.study.get_trials(deepcopy=False)
-            taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
-            for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
-                if self._left_behind(running):
-                    # its owner may have ended it, and then itself, since the trials were read
-                    frozen = self.study._storage.get_trial(running._trial_id)
-                    if frozen.state == TrialState.RUNNING and self._claim(frozen):
-                        return self._begun(Trial(self.study, frozen._trial_id), frozen)
-                taken += 1
-            if taken >= target:
-                return None
-            trial = self.study.ask()
-            trial.set_user_attr(OWNER, self.owner.name())
-            # not all workers take turns with this one: count again
-            *before, frozen = self.study.get_trials(deepcopy=False)[: trial.number + 1]
-            if sum(other.state not in (TrialState.FAIL, TrialState.WAITING) for other in before) >= target:
-                self.give_back(trial)
-                return None
-            return self._begun(trial, frozen)
+            return self._taken()
+
+    def _taken(self) -> Taken | None:
+        target = self.target
+        trials = self.study.get_trials(deepcopy=False)
+        taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
+        for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
+            if self._left_behind(running):
+                # its owner may have ended it, and then itself, since the trials were read
+                frozen = self.study._storage.get_trial(running._trial_id)
+                if frozen.state == TrialState.RUNNING and self._claim(frozen):
+                    return self._begun(Trial(self.study, frozen._trial_id), frozen)
+            taken += 1
+        self._room = target - taken
+        if taken >= target:
+            return None
+        trial = self.study.ask()
+        trial.set_user_attr(OWNER, self.owner.name())
+        # not all workers take turns with this one: count again
+        *before, frozen = self.study.get_trials(deepcopy=False)[: trial.number + 1]
+        if sum(other.state not in (TrialState.FAIL, TrialState.WAITING) for other in before) >= target:
+            self.give_back(trial)
+            return None
+        return self._begun(trial, frozen)
 
     def is_ours(self, trial: Trial) -> bool:
         """Whether the trial is still this worker's: it may have been given up for dead, or its trial ended for it."""
@@ -148,10 +159,7 @@ class Desk:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """While others on this machine wait; a database has them wait for each other as little as it needs."""
-        if not self._local:
-            yield
-            return
+        """While others on this machine wait."""
         lock = FileLock(self._turns)
         with explained(self._turns):
             lock.acquire()

@@ -72,7 +72,7 @@ def test_two_machines_train_one_study(postgresql: Any, tmp_path: Path) -> None:
     assert len(owners) == 2, owners
     assert machine() in owners
     other = {path.relative_to(tmp_path / "other").as_posix() for path in (tmp_path / "other").rglob("*")}
-    assert other == {"s", "s/workers", "s/checkpoints"}
+    assert other == {"s", "s/turn.lock", "s/workers", "s/checkpoints"}
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
