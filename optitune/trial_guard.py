@@ -65,8 +65,8 @@ class TrialGuard:
         for worker, number in found:
             self._late.add(worker)
             # told before the worker is dead, or another one would take the trial up
-            fail(self._study, number, f"took longer than --trial-timeout {self._timeout:g} s")
-            self._tell(f"trial {number} took longer than --trial-timeout {self._timeout:g} s and was given up")
+            fail(self._study, number, self._too_long())
+            self._tell(f"trial {number} {self._too_long()} and was given up")
         return [worker for worker, _ in found]
 
     def died(self, worker: int, cause: str) -> bool:
@@ -81,7 +81,7 @@ class TrialGuard:
             return False
         if worker in self._late:
             self._late.remove(worker)
-            self._given_up(number, f"took longer than --trial-timeout {self._timeout:g} s")
+            self._given_up(number, self._too_long())
             return True
         deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
         if deaths < DEATHS_OF_A_TRIAL:
@@ -92,6 +92,9 @@ class TrialGuard:
         self._tell(f"trial {number} was given up: {reason}")
         self._given_up(number, reason)
         return True
+
+    def _too_long(self) -> str:
+        return f"took longer than --trial-timeout {self._timeout:g} s"
 
     def _given_up(self, number: int, reason: str) -> None:
         self._failed_in_a_row += 1
