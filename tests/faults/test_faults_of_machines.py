@@ -156,7 +156,7 @@ CLOCK = """
 import datetime
 import time
 
-HOURS = (0, 7, -9, 30, -48, 1)
+HOURS = (7, -9, 30, -48, 5, -2)
 began, real, real_ns, real_datetime = time.monotonic(), time.time, time.time_ns, datetime.datetime
 
 
@@ -167,7 +167,7 @@ def off():
 class Datetime(real_datetime):
     @classmethod
     def now(cls, tz=None):
-        return real_datetime.now(tz) + datetime.timedelta(seconds=off())
+        return super().now(tz) + datetime.timedelta(seconds=off())
 
 
 time.time = lambda: real() + off()
@@ -187,7 +187,7 @@ def test_a_clock_that_jumps_by_hours_changes_nothing_but_the_times(tmp_path: Pat
     assert found.states == {"COMPLETE": 5}
     assert trainings_begun(tmp_path) == 5
     off = [abs(trial.datetime_complete - datetime.now()) for trial in found.trials if trial.datetime_complete]
-    assert max(off) > timedelta(hours=1), "the clock did not jump"
+    assert min(off) > timedelta(hours=1), "the clock did not jump"
 
 
 def test_a_trial_whose_checkpoint_was_damaged_begins_anew_and_comes_to_the_same(tmp_path: Path) -> None:
