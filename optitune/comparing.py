@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import study, task_data, tasks
+from optitune import chapters, study, task_data, tasks
 from optitune.comparison import (
     ITSELF,
     KNOWN_GOOD,
@@ -100,6 +100,7 @@ class Result:
         trained: how many runs this call trained.
         set_aside: where a comparison of other configurations that lay here is kept now.
         other_data: whether the data differ from those that the configurations were found on.
+        untold: what optuna-dashboard could not be told, and why.
     """
 
     study: str
@@ -111,6 +112,7 @@ class Result:
     seconds: float
     set_aside: Path | None
     other_data: bool
+    untold: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -211,6 +213,7 @@ def compare(request: Request, view: View) -> Result:
         seconds=round(time.monotonic() - began, 3),
         set_aside=set_aside,
         other_data=data.checksum != known["checksum"],
+        untold=chapters.tell_comparison(request.home, found),
     )
 
 

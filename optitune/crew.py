@@ -9,7 +9,7 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import study, task_data, tasks, trial_checkpoint
+from optitune import artifacts, files, study, task_data, tasks, trial_checkpoint
 from optitune.errors import Interrupted, OptituneError
 from optitune.machine import devices
 from optitune.ownership import Owner, sweep
@@ -172,6 +172,7 @@ def train(
 def tidy(home: Home, opened: optuna.Study) -> None:
     """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
     sweep(home.folder / "workers")
+    files.sweep(home.folder / artifacts.FOLDER)
     unfinished = [trial.number for trial in opened.get_trials(deepcopy=False) if not trial.state.is_finished()]
     trial_checkpoint.sweep(home.folder, unfinished)
 

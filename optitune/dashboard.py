@@ -6,14 +6,26 @@ import shlex
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import optuna
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
-from optitune import databases
+from optitune import databases, search_story, study, trial_story
+from optitune.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
+from optitune.objective import usual_steps
+from optitune.settings import StudySettings
 from optitune.storage import GRPC, JOURNAL, open_storage, shown
+from optitune.study import Home
+from optitune.validation import validated
 
 HOST = "127.0.0.1"
 """optuna-dashboard has no login, so it is not shown to the network unless somebody asks for that."""
@@ -43,11 +55,59 @@ class Place:
     exposed: bool
 
 
-def serve(url: str, host: str, port: int, on_ready: Callable[[Place], None]) -> None:
+class Redrawn(Artifacts):
+    """The artifacts of a storage's studies; what lies on another machine is made anew from what the storage holds.
+
+    Args:
+        storage: opened.
+        folder, others: as of `Artifacts`.
+    """
+
+    def __init__(self, storage: BaseStorage, folder: Path, others: tuple[Path, ...]) -> None:
+        super().__init__(folder, others)
+        self._storage = storage
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """An artifact's bytes.
+
+        Raises:
+            ArtifactNotFound: no study has it.
+        """
+        try:
+            return super().open_reader(artifact_id)
+        except ArtifactNotFound:
+            for name in optuna.get_all_study_names(self._storage):
+                if (data := self._made_anew(study.find(self._storage, name), artifact_id)) is not None:
+                    return BytesIO(data)
+            raise
+
+    def _made_anew(self, opened: optuna.Study, artifact_id: str) -> bytes | None:
+        if study.SETTINGS not in opened.user_attrs:
+            return None
+        of_study = {key: name for name, key in attached(system_attrs(opened)).items()}
+        if artifact_id in of_study:
+            found = search_story.chapter(opened, study.records(opened)).files
+            text = found.get(of_study[artifact_id])
+            return None if text is None else text.encode()
+        for frozen in opened.get_trials(deepcopy=False):
+            if attached(frozen.system_attrs).get(trial_story.PICTURE) == artifact_id:
+                return self._picture(opened, frozen)
+        return None
+
+    def _picture(self, opened: optuna.Study, frozen: FrozenTrial) -> bytes:
+        data = opened.user_attrs[study.DATA]
+        settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
+        row = study.record(opened, frozen.number)
+        an_epoch = usual_steps(settings, data["train_examples"])
+        return trial_story.picture(frozen, row.outcome, row.value, data["metric"], an_epoch)
+
+
+def serve(home: Home, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:
     """Serve optuna-dashboard until interrupted.
 
     Args:
-        url: of the storage.
+        home: of the study; all studies of its storage are served.
+        studies_dir: the folder of all studies.
         host: a name or an address of this machine; IPv6 with or without brackets.
         port: 0 for any that is free.
         on_ready: called once it answers.
@@ -60,7 +120,9 @@ def serve(url: str, host: str, port: int, on_ready: Callable[[Place], None]) -> 
     family, address = _resolved(bare)
     from optuna_dashboard import wsgi
 
-    app = wsgi(open_storage(url, create=False))
+    storage = open_storage(home.url, create=False)
+    others = tuple(sorted(studies_dir.glob(f"*/{FOLDER}")))
+    app = wsgi(storage, artifact_store=Redrawn(storage, home.folder / FOLDER, others))
     kind = _Server6 if family == socket.AF_INET6 else _Server
     try:
         server = make_server(address, port, app, server_class=kind, handler_class=_Quiet)
@@ -95,8 +157,9 @@ def _resolved(host: str) -> tuple[int, str]:
     return family, str(place[0])
 
 
-def plain_command(url: str) -> str:
+def plain_command(home: Home) -> str:
     """The command of optuna-dashboard itself that shows the same, without the password; empty where it has none."""
+    url = home.url
     if url.startswith(GRPC):
         return ""
     if url.startswith(JOURNAL):
@@ -105,7 +168,7 @@ def plain_command(url: str) -> str:
         target = databases.parsed(url)
         # psycopg takes a password from PGPASSWORD or ~/.pgpass; other drivers have it in the URL or nowhere
         place = _without_password(target) if target.get_backend_name() == "postgresql" else shown(url)
-    return shlex.join(["optuna-dashboard", place])
+    return shlex.join(["optuna-dashboard", place, "--artifact-dir", str(home.folder / FOLDER)])
 
 
 def _without_password(target: URL) -> str:

@@ -1,18 +1,21 @@
 """Studies in a database: an SQLite file, or any server that SQLAlchemy reaches by URL."""
 
+import atexit
 import gc
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -247,3 +250,16 @@ def _queue_writers(storage: RDBStorage) -> None:
     sqlalchemy.event.listen(storage.engine, "begin", begin)
     # connections made before the listeners were there do not heed them
     storage.engine.dispose()
+    _files.add(storage.engine)
+
+
+_files: WeakSet[Engine] = WeakSet()
+"""The SQLite files that this process has open."""
+
+
+@atexit.register
+def _close() -> None:
+    """Let whoever has a file open last bring all of it into one: a copy of it alone would lack what is in `-wal`."""
+    for engine in list(_files):
+        with suppress(SQLAlchemyError, sqlite3.Error):
+            engine.dispose()

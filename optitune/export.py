@@ -125,7 +125,7 @@ def _train(config: BestConfig) -> str:
     lines = [
         f"def train(model, loader, {'loss_of, ' if own else ''}epochs={config.epochs}):",
         f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
-        *_indented(_building(config), 1),
+        *_indented(building(configuration, config.epochs), 1),
         "    losses = []",
         "    for _ in range(epochs):",
         "        model.train()",
@@ -146,9 +146,8 @@ def _stepped(configuration: Configuration, per: str) -> bool:
     return bool(row.path) and row.per == per and not row.observes
 
 
-def _building(config: BestConfig) -> Iterator[str]:
-    """Lines that build optimizer and schedulers."""
-    configuration = config.configuration
+def building(configuration: Configuration, epochs: int) -> Iterator[str]:
+    """Lines that build optimizer and schedulers for a training of so many epochs."""
     optimizer, training, schedule = configuration.optimizer, configuration.training, configuration.schedule
     row = schedules.find(schedule.name)
     parameters = "groups(model)" if _groups(configuration) else "model.parameters()"
@@ -170,7 +169,7 @@ def _building(config: BestConfig) -> Iterator[str]:
         settings: dict[str, Any] = dict(schedule.settings)
         if row.per == "step":
             # what lasts as long as the training does so for any number of epochs
-            lasting = {each: "epochs" if settings[each] == config.epochs else settings[each] for each in row.in_epochs}
+            lasting = {each: "epochs" if settings[each] == epochs else settings[each] for each in row.in_epochs}
             settings |= {each: _Raw(f"{length} * steps") for each, length in lasting.items()}
         if row.lr_argument:
             settings = {row.lr_argument: _Raw('[group["lr"] for group in optimizer.param_groups]'), **settings}

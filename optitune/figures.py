@@ -4,36 +4,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optitune.colours import COLOURS
 from optitune.files import replacing
 from optitune.records import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#000000")
-"""Okabe & Ito 2008, Color Universal Design, and wine from Tol 2021, Colour Schemes: one for each default optimizer."""
+TRAINING = (12.0, 3.8)
+"""Inches."""
 
 
-def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, path: Path) -> None:
-    """Training loss, training metric and learning rate by epoch, a line per seed, as a PNG.
+def draw_training(
+    curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, place: "FigureBase"
+) -> None:
+    """Training loss, training metric and learning rate by epoch, a line per seed.
 
     Args:
         curves: the epochs of each seed.
         loss: its name.
         metric: its name; it has no panel where no epoch tells it.
         title: what was trained.
-        path: of the PNG.
-
-    Raises:
-        OptituneError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
     told = all(row.train_value is not None for curve in curves for row in curve)
     names = [f"training loss ({loss})", *[f"training {metric}"] * told, "learning rate"]
-    panels: list[Axes] = list(figure.subplots(1, len(names)))
+    panels: list[Axes] = list(place.subplots(1, len(names)))
     for number, curve in enumerate(curves):
         epochs = [row.epoch for row in curve]
         style: dict[str, Any] = {
@@ -66,6 +64,18 @@ def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: 
         panel.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
         panels[0].legend(frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    place.suptitle(title, x=0.01, ha="left", fontsize=12)
+
+
+def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, path: Path) -> None:
+    """The same as a PNG.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=TRAINING, layout="constrained")
+    draw_training(curves, loss, metric, title, figure)
     with replacing(path) as scratch:
         figure.savefig(scratch, dpi=150)

@@ -75,7 +75,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """
     make_folder(path.parent)
     with explained(path):
-        _sweep(path)
+        sweep(path.parent, re.escape(path.stem), re.escape(path.suffix))
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         scratch = Path(name)
         try:
@@ -99,10 +99,16 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
                 os.close(handle)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what processes that were killed left of writing `path`; those that still write it hold their locks."""
-    left = re.compile(rf"\.{re.escape(path.stem)}-[a-z0-9_]{{8}}{re.escape(path.suffix)}")
-    for found in [each for each in path.parent.iterdir() if left.fullmatch(each.name)]:
+def sweep(folder: Path, stem: str = ".+", suffix: str = "") -> None:
+    """Remove what processes that were killed left of writing files; those that still write one hold their locks.
+
+    Args:
+        folder: need not be there.
+        stem, suffix: expressions for the names of the files.
+    """
+    left = re.compile(rf"\.{stem}-[a-z0-9_]{{8}}{suffix}")
+    there = folder.iterdir() if folder.is_dir() else ()
+    for found in [each for each in there if left.fullmatch(each.name)]:
         with suppress(OSError), found.open("rb+") as file:
             if fcntl is not None and _lock(file.fileno()):
                 found.unlink()

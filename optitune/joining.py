@@ -11,6 +11,7 @@ from optitune.machine import resolve_device
 from optitune.patience import Patience
 from optitune.preflight import check
 from optitune.records import best, counts
+from optitune.search_story import SearchStory
 from optitune.settings import StudySettings
 from optitune.storage import explained_storage, open_storage, shown
 from optitune.study import Home
@@ -80,6 +81,7 @@ def join(request: Request, view: crew.View) -> Result:
     study.same_task(opened, task, data, check(task, data.train, settings))
     crew.tidy(home, opened)
     ledger = study.Ledger(opened)
+    teller = SearchStory(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
         order = crew.Order(
             home=home,
@@ -95,9 +97,11 @@ def join(request: Request, view: crew.View) -> Result:
             timeout=request.timeout,
             trial_timeout=request.trial_timeout,
         )
-        crew.train(order, opened, patience, ledger.read, view)
+        crew.train(order, opened, patience, teller.refreshed, view)
     with explained_storage(home.url):
-        records = ledger.read()
+        untold, records = teller.end(), ledger.read()
+    if untold:
+        view.note(untold)
     leader = best(records)
     return Result(
         study=home.name,

@@ -14,21 +14,21 @@ from optitune.study import Home
 from optitune.validation import validated
 
 
-def best_config(home: Home, opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
+def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
     """A complete trial as a `best.toml`.
 
     Raises:
         OptituneError: the trial is not complete.
     """
-    settings = validated(StudySettings, study.stored_settings(opened), f"study '{home.name}' as stored")
+    settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
     if record.value is None or record.configuration is None or settings.precision == "auto":
         raise OptituneError(
-            f"trial {record.number} of study '{home.name}' is {record.outcome}, not complete: "
+            f"trial {record.number} of study '{opened.study_name}' is {record.outcome}, not complete: "
             "choose a complete one ('optitune show')"
         )
     facts = opened.user_attrs[study.DATA]
     return best.BestConfig(
-        study=home.name,
+        study=opened.study_name,
         task=settings.task,
         trial=record.number,
         metric=facts["metric"],
@@ -67,7 +67,7 @@ class Keeper:
         if winner is not None and (winner.number != self._saved or not self.path.exists()):
             if self.path.exists() and not self._is_ours():
                 self.set_aside = aside(self.path)
-            best.save(best_config(self._home, self._study, winner), self.path)
+            best.save(best_config(self._study, winner), self.path)
             self._saved = winner.number
         return self.records
 
@@ -76,6 +76,6 @@ class Keeper:
         try:
             written = best.load(self.path, "")
             # read after the file: another search may have written it for a trial that ended just now
-            return written == best_config(self._home, self._study, study.record(self._study, written.trial))
+            return written == best_config(self._study, study.record(self._study, written.trial))
         except OptituneError:
             return False

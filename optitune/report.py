@@ -4,7 +4,7 @@ It reads what a search, a comparison and a full training left; nothing is traine
 """
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -25,7 +25,7 @@ from optitune import (
 from optitune.comparison import ITSELF
 from optitune.comparison_results import Comparison
 from optitune.files import write_text
-from optitune.metrics import METRICS, Metric
+from optitune.metrics import Metric
 from optitune.records import TrialRecord, standings
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report_tables import Table
@@ -99,7 +99,7 @@ def gather(home: Home, opened: optuna.Study, options: str = "") -> Subject:
         OptituneError: a file of the comparison is damaged.
     """
     settings, data, trials = study.stored_settings(opened), opened.user_attrs[study.DATA], study.records(opened)
-    metric = METRICS.get(data["metric"]) or Metric(data["metric"], data["direction"], None)
+    metric = study.metric(opened)
     folder, trained = home.folder / comparison_results.FOLDER, home.folder / "retrain" / "best"
     comparison = comparison_results.load(folder, trials, metric)
     tested = retrain_results.load(trained)
@@ -124,8 +124,12 @@ def gather(home: Home, opened: optuna.Study, options: str = "") -> Subject:
 
 def sections(subject: Subject) -> list[Section]:
     """The page's parts in order, those left out that have nothing to show."""
-    parts = (_standings, _curves, _learning_rates, _climbs, _budget, _importance, _tested, _repeat)
-    return [section for part in parts if (section := part(subject)) is not None]
+    return [section for part in (*SHOWN, _repeat) if (section := part(subject)) is not None]
+
+
+def pictures(subject: Subject) -> list[Picture]:
+    """All figures, in the page's order."""
+    return [picture for part in SHOWN if (section := part(subject)) is not None for picture in section.pictures]
 
 
 def _standings(subject: Subject) -> Section:
@@ -213,6 +217,18 @@ def _tested(subject: Subject) -> Section | None:
     if subject.mistakes is not None:
         pictures.append(report_tested.mistakes(subject.mistakes))
     return Section("test", "On the test set", tuple(words), pictures=tuple(pictures))
+
+
+SHOWN: tuple[Callable[[Subject], Section | None], ...] = (
+    _standings,
+    _curves,
+    _learning_rates,
+    _climbs,
+    _budget,
+    _importance,
+    _tested,
+)
+"""The parts of the page that show what was found."""
 
 
 def _repeat(subject: Subject) -> Section:
@@ -317,8 +333,7 @@ def write_pictures(subject: Subject, folder: Path) -> list[Path]:
         OptituneError: a file cannot be written.
     """
     paths = []
-    for section in sections(subject):
-        for picture in section.pictures:
-            paths.append(folder / f"{picture.name}.png")
-            save_png(picture, paths[-1])
+    for picture in pictures(subject):
+        paths.append(folder / f"{picture.name}.png")
+        save_png(picture, paths[-1])
     return paths

@@ -7,17 +7,18 @@ A figure is a few panels, so that a page can lay them out as wide as its window 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optitune.figures import COLOURS
+from optitune import colours
+from optitune.colours import COLOURS
 from optitune.files import replacing
 from optitune.wording import Unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure, FigureBase
 
 INK, FAINT, GRID, GREY, TINT = "#1d1f21", "#63696e", "#dfe2e5", "#a9afb4", "#e6eaed"
 
@@ -106,16 +107,12 @@ class Palette:
 
     def look(self, name: str) -> dict[str, Any]:
         """Colour, dashes and marker; those that share a colour have other dashes."""
-        place = self._place(name)
+        place = colours.place(name, self.optimizers)
         dashes = DASHES[place // len(COLOURS) % len(DASHES)]
         return {"color": self.colour(name), "linestyle": dashes, "marker": MARKERS[place % len(MARKERS)]}
 
     def colour(self, name: str) -> str:
-        return COLOURS[self._place(name) % len(COLOURS)]
-
-    def _place(self, name: str) -> int:
-        # a best.toml that was edited may hold one that did not compete
-        return self.optimizers.index(name) if name in self.optimizers else len(self.optimizers)
+        return colours.colour(name, self.optimizers)
 
     def scaled(self, values: Iterable[float]) -> list[float]:
         """Values as an axis shows them."""
@@ -153,6 +150,29 @@ def darkened(drawn: str) -> str:
     return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: DARK.get(found[0].lower(), found[0]), drawn)
 
 
+def whole(picture: Picture) -> "Figure":
+    """All panels of a figure as one, on light paper."""
+    from matplotlib import figure, rc_context
+
+    class Figure(figure.Figure):
+        """One that a notebook shows by itself, which knows figures only after pyplot was imported."""
+
+        def _repr_png_(self) -> bytes:
+            written = BytesIO()
+            self.savefig(written, dpi=110)
+            return written.getvalue()
+
+    panels = picture.panels
+    columns = min(len(panels), 4 if panels[0].size == SMALL else 2)
+    rows = -(-len(panels) // columns)
+    width, height = (max(sizes) for sizes in zip(*(panel.size for panel in panels), strict=True))
+    with rc_context(STYLE):
+        drawn = Figure(figsize=(columns * width, rows * height), layout="constrained", facecolor="white")
+        for panel, place in zip(panels, drawn.subfigures(rows, columns, squeeze=False).flatten(), strict=False):
+            panel.draw(place)
+    return drawn
+
+
 def save_png(picture: Picture, path: Path) -> None:
     """Write a whole figure, on light paper.
 
@@ -160,17 +180,9 @@ def save_png(picture: Picture, path: Path) -> None:
         OptituneError: the file cannot be written.
     """
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    panels = picture.panels
-    columns = min(len(panels), 4 if panels[0].size == SMALL else 2)
-    rows = -(-len(panels) // columns)
-    width, height = (max(sizes) for sizes in zip(*(panel.size for panel in panels), strict=True))
     with rc_context(STYLE), replacing(path) as scratch:
-        figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-        for panel, place in zip(panels, figure.subfigures(rows, columns, squeeze=False).flatten(), strict=False):
-            panel.draw(place)
-        figure.savefig(scratch, dpi=150, facecolor="white")
+        whole(picture).savefig(scratch, dpi=150)
 
 
 def rows_of(axes: "Axes", names: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import best, checkpoint, task_data, tasks
+from optitune import best, chapters, checkpoint, task_data, tasks
 from optitune.building import build_loss
 from optitune.data import Part, share, shared
 from optitune.engine import Diverged, Plan, Training, evaluate
@@ -78,7 +78,8 @@ class Request:
 class Result:
     """What a full training left; `trained` is False where all of it was there already.
 
-    `other_data` says that the data differ from those the configuration was found on.
+    `other_data` says that the data differ from those the configuration was found on, `untold` what optuna-dashboard
+    could not be told, and why.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Result:
     seconds: float
     trained: bool
     other_data: bool
+    untold: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -173,7 +175,8 @@ def retrain(request: Request, view: View) -> Result:
     def result(seeds: list[SeedResult], trained: bool) -> Result:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
-        return Result(request.name, plan, task.judge.name, value, loss, folder, seconds, trained, other_data)
+        untold = chapters.tell_tested(request.home, request.name)
+        return Result(request.name, plan, task.judge.name, value, loss, folder, seconds, trained, other_data, untold)
 
     with alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)

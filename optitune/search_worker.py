@@ -2,6 +2,7 @@
 
 import gc
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import study, task_data, tasks
+from optitune import study, task_data, tasks, trial_story
 from optitune.configuration import Configuration
 from optitune.desk import Desk
 from optitune.engine import Progress
@@ -23,6 +24,7 @@ from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
 from optitune.patience import Patience
 from optitune.pruner import build_pruner
+from optitune.records import Outcome
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
 from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
@@ -200,12 +202,26 @@ class Worker:
                 return "retired"
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self._reason = reason
+            self._story(trial, "failed", None, reason)
             if self._desk.tell(trial, "failed", None, reason, 0.0):
                 self._channel.send("failed", number=number, reason=reason)
             return "failed"
+        self._story(trial, result.outcome, result.value, result.reason)
         ours = self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         if ours:
             TrialCheckpoint(checkpoint, {}).remove()
         self._succeeded += 1
         self._channel.send("finished" if ours else "left", number=number)
         return result.outcome
+
+    def _story(self, trial: optuna.Trial, outcome: Outcome, value: float | None, reason: str) -> None:
+        """What the dashboard is to tell of a trial; Optuna takes it until the trial has ended."""
+        settings = self._job.settings
+        an_epoch = usual_steps(settings, len(self._data.train))
+        # ended meanwhile, for taking too long, or by another machine that tells its story
+        with suppress(UpdateFinishedTrialError):
+            problem = trial_story.attach(
+                trial, outcome, value, reason, settings.epochs, an_epoch, self._job.home.folder
+            )
+            if problem:
+                self._channel.send("note", text=problem)

@@ -20,6 +20,7 @@ from optitune.preflight import check
 from optitune.ray_cluster import Cluster, connected
 from optitune.records import TrialRecord, counts, plain, standings
 from optitune.records import best as best_record
+from optitune.search_story import SearchStory
 from optitune.settings import StudySettings, resolve
 from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
@@ -198,6 +199,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     crew.tidy(request.home, opened)
     before = study.finished(opened)
     keeper = Keeper(opened, request.home)
+    teller = SearchStory(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
         order = crew.Order(
             home=request.home,
@@ -214,9 +216,11 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
             trial_timeout=request.trial_timeout,
             cluster=cluster,
         )
-        crew.train(order, opened, patience, keeper.refresh, view)
+        crew.train(order, opened, patience, teller.refreshed, view)
     with explained_storage(request.home.url):
-        keeper.refresh()
+        untold = teller.end()
+    if untold:
+        view.note(untold)
     winner = best_record(keeper.records)
     return Result(
         name=request.home.name,

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.metrics import Metric
+from optitune.metrics import METRICS, Metric
 from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
@@ -93,6 +93,12 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UsageError(f"study '{study.study_name}' was not made by optitune: choose another name with --study")
     return settings
+
+
+def metric(study: optuna.Study) -> Metric:
+    """What the study judges by; a metric of one's own without its function."""
+    data = study.user_attrs[DATA]
+    return METRICS.get(data["metric"]) or Metric(data["metric"], data["direction"], None)
 
 
 def is_blank(study: optuna.Study) -> bool:
@@ -240,6 +246,8 @@ def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
         epochs=attrs.get(EPOCHS, 0.0),
         same_as=attrs.get(SAME_AS),
         score=None if value is None else sign * value,
+        began=trial.datetime_start,
+        ended=trial.datetime_complete,
     )
 
 

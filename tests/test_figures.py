@@ -7,8 +7,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from optitune.colours import COLOURS
 from optitune.errors import OptituneError
-from optitune.figures import COLOURS, training_curves
+from optitune.figures import training_curves
 from optitune.records import EpochRecord
 
 CURVE = tuple(EpochRecord(epoch, 0.1 * 0.5**epoch, 1 / epoch, 1 - 0.5**epoch) for epoch in range(1, 6))

@@ -34,6 +34,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "verdict",
         "costs",
         "wording",
+        "colours",
+        "export",
+        "report_data",
+        "plotly_figures",
     ),
     (
         "pooling_kernels",
@@ -77,10 +81,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trial_guard",
         "crew",
         "keeper",
+        "artifacts",
+        "trial_story",
+        "story",
+        "search_story",
         "joining",
         "searching",
         "dashboard",
         "overview",
+        "time_left",
+        "watching",
     ),
     (
         "retrain_results",
@@ -89,30 +99,37 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "comparison_plan",
         "comparison_worker",
         "comparing",
+        "chapters",
         "figures",
-        "export",
-        "report_data",
         "report_style",
         "report_figures",
         "report_tested",
         "report_tables",
         "report",
+        "tables",
+        "interchange",
+        "shown",
+        "results",
     ),
     (
         "cli",
         "cli.main",
         "cli.options",
         "cli.choose",
+        "cli.drawing",
         "cli.live",
         "cli.registry",
         "cli.standings",
         "cli.search",
         "cli.worker",
+        "cli.watch",
+        "cli.completion",
         "cli.retrain",
         "cli.report",
         "cli.compare",
         "cli.compare_view",
         "cli.show",
+        "cli.study_view",
         "cli.export",
         "cli.init",
         "cli.dashboard",
@@ -127,7 +144,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 SCREEN = {"click", "rich", "matplotlib"}
 FORBIDDEN: dict[int, set[str]] = {
     2: {"optuna", "optuna_dashboard", "sqlalchemy", *SCREEN},
-    3: SCREEN,
+    3: {"click", "rich"},
     4: {"click", "rich"},
 }
 """What no module of a floor may import."""
@@ -202,7 +219,7 @@ def test_a_floor_keeps_off_the_libraries_of_higher_ones(module: str) -> None:
 
 
 def test_figures_alone_draw() -> None:
-    drawing = {"figures", "report_style", "report_figures", "report_tested"}
+    drawing = {"trial_story", "figures", "report_style", "report_figures", "report_tested", "shown"}
     assert {name for name, path in MODULES.items() if "matplotlib" in others(path)} == drawing
 
 
@@ -230,7 +247,7 @@ def loaded_after(statement: str, names: tuple[str, ...]) -> str:
 
 
 def test_help_needs_none_of_the_heavy_libraries() -> None:
-    heavy = ("torch", "optuna", "pydantic", "matplotlib", "numpy", "scipy", "sqlalchemy", "rich")
+    heavy = ("torch", "optuna", "pydantic", "matplotlib", "numpy", "pandas", "scipy", "sqlalchemy", "rich")
     assert loaded_after("import optitune.cli", heavy) == ""
     assert loaded_after("from optitune.cli.main import run; assert run(['--help']) == 0", heavy) == ""
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from report_world import comparison, mistakes, subject, trials
 
 from optitune import report_data, report_figures, report_tested
+from optitune.colours import COLOURS
 from optitune.errors import OptituneError
-from optitune.figures import COLOURS
 from optitune.metrics import METRICS
 from optitune.report import sections
 from optitune.report_data import Gap, Interval

@@ -10,6 +10,7 @@ import pytest
 from optitune.dashboard import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import open_storage, sqlite_url
+from optitune.study import Home
 
 
 class Enough(Exception):
@@ -32,7 +33,7 @@ def place_of(url: str, host: str, port: int = 0) -> Place:
         raise Enough
 
     with pytest.raises(Enough):
-        serve(url, host, port, ready)
+        serve(Home("digits", Path("studies/digits"), url), Path("studies"), host, port, ready)
     return places[0]
 
 
@@ -91,8 +92,10 @@ def test_a_port_beyond_all_is_refused(url: str) -> None:
     ],
 )
 def test_the_command_without_optitune_opens_the_same_and_has_no_password(url: str, words: list[str]) -> None:
-    assert shlex.split(plain_command(url)) == ["optuna-dashboard", *words]
+    home = Home("digits", Path("studies/digits"), url)
+    expected = ["optuna-dashboard", *words, "--artifact-dir", "studies/digits/artifacts"]
+    assert shlex.split(plain_command(home)) == expected
 
 
 def test_grpc_has_no_command_without_optitune() -> None:
-    assert plain_command("grpc://host:13000") == ""
+    assert plain_command(Home("digits", Path("studies/digits"), "grpc://host:13000")) == ""

@@ -113,9 +113,9 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
         told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
         if told is not None and not edited:
-            return Chosen("best", best_config(home, opened, study.record(opened, told)), home, compared=True)
+            return Chosen("best", best_config(opened, study.record(opened, told)), home, compared=True)
         return Chosen("best", config, home, edited=edited)
-    return Chosen(f"trial-{int(what)}", best_config(home, opened, study.record(opened, int(what))), home)
+    return Chosen(f"trial-{int(what)}", best_config(opened, study.record(opened, int(what))), home)
 
 
 def _folder_name(file: Path) -> str:
@@ -131,4 +131,4 @@ def _best_of(home: Home, opened: optuna.Study) -> BestConfig:
         raise OptituneError(
             f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
         )
-    return best_config(home, opened, winner)
+    return best_config(opened, winner)

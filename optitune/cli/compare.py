@@ -112,6 +112,8 @@ def compared(
     from optitune.comparing import compare as run_compare
 
     result = run_compare(request, compare_view(quiet=quiet or as_json))
+    if result.untold:
+        click.echo(f"note: {result.untold}", err=True)
     if result.other_data:
         click.echo(
             "note: the data are not those that the configurations were found on (their checksums differ)", err=True

@@ -45,9 +45,9 @@ def dashboard(study: str | None, host: str, port: int, studies_dir: Path, storag
                 err=True,
             )
         click.echo(f"study '{home.name}': {place.address}/dashboard/studies/{opened._study_id}")
-        without_us = plain_command(home.url)
+        without_us = plain_command(home)
         if without_us:
             click.echo(f"the same without optitune: {without_us}")
         click.echo("Ctrl-C ends it")
 
-    serve(home.url, host, port, say)
+    serve(home, studies_dir, host, port, say)

@@ -88,6 +88,8 @@ def retrain(
     if chosen.note and not (quiet or as_json):
         click.echo(f"note: {chosen.note}", err=True)
     result = run_retrain(request, retrain_view(quiet=quiet or as_json))
+    if result.untold:
+        click.echo(f"note: {result.untold}", err=True)
     if result.other_data:
         click.echo(
             "note: the data are not those that this configuration was found on (their checksums differ)", err=True

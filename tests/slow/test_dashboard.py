@@ -1,175 +1,15 @@
 """`optitune dashboard` as a user meets it: a real study, the real command, a real browser."""
 
 import json
-import os
 import re
-import shlex
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pytest
-from postgres_server import grpc_proxy
+from dashboards import DRAWN, POINTS, SHARED, TRIALS, Dashboard, Open, Visit, choose, drawn, search
 
 pytestmark = pytest.mark.slow
-
-TRIALS = 16
-"""More than there are known-good settings, so that every parameter varies."""
-SHARED = ("gamma", "lr_factor", "optimizer", "step_size")
-"""Parameters that every trial has, in the order of the dashboard."""
-
-WAIT_MS = 60_000
-"""Guards against a hang; what is waited for is there much sooner."""
-
-DRAWN = """id => (document.getElementById(id)?.data ?? []).map(trace => ({
-    type: trace.type,
-    mode: trace.mode ?? null,
-    x: Array.from(trace.x ?? []),
-    y: Array.from(trace.y ?? []),
-    dimensions: (trace.dimensions ?? []).map(one => ({label: one.label, values: Array.from(one.values)})),
-}))"""
-"""The data that Plotly draws in the element of an id."""
-
-POINTS = """id => (document.getElementById(id)?.data ?? [])
-    .filter(trace => trace.mode === 'markers').reduce((sum, trace) => sum + trace.x.length, 0)"""
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """A running dashboard: its process, its address, and the page of its study."""
-
-    process: Any
-    address: str
-    study: str
-
-
-Open = Callable[[Path], AbstractContextManager[Dashboard]]
-Visit = Callable[..., AbstractContextManager[Any]]
-
-
-def search(studies_dir: Path, trials: int) -> list[object]:
-    # the dashboard leaves pruned trials out of some of its plots
-    flags = {"--task": "digits", "--trials": trials, "--epochs": 3, "--seed": 0, "--workers": 2, "--pruner": "none"}
-    return ["search", *(word for pair in flags.items() for word in pair), "--studies-dir", studies_dir, "--quiet"]
-
-
-@pytest.fixture(scope="module")
-def studies_dir(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished study."""
-    folder = tmp_path_factory.mktemp("studies")
-    done = run(*search(folder, TRIALS))
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trials(run: Any, studies_dir: Path) -> list[dict[str, Any]]:
-    """What `optitune show` says of the study's trials."""
-    shown = run("show", "digits", "--studies-dir", studies_dir, "--json")
-    assert shown.returncode == 0, shown.stderr
-    rows: list[dict[str, Any]] = json.loads(shown.stdout)["trials"]
-    assert len(rows) == TRIALS
-    return rows
-
-
-@pytest.fixture(scope="module")
-def open_dashboard(start: Any) -> Open:
-    """Run the command on a folder; the dashboard is gone when the block ends."""
-
-    @contextmanager
-    def opened(folder: Path) -> Iterator[Dashboard]:
-        with start("dashboard", "--study", "digits", "--studies-dir", folder, "--port", 0) as process:
-            said = "".join(process.stdout.readline() for _ in range(3))
-            match = re.match(r"study 'digits': (http://127\.0\.0\.1:\d+)(/dashboard/studies/\d+)\n", said)
-            assert match, said + process.communicate(timeout=60)[1]
-            assert said.endswith("\nCtrl-C ends it\n")
-            yield Dashboard(process, match[1], match[2])
-
-    return opened
-
-
-@pytest.fixture(scope="module")
-def dashboard(open_dashboard: Open, studies_dir: Path) -> Iterator[Dashboard]:
-    with open_dashboard(studies_dir) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    given = os.environ.get("OPTITUNE_SCREENSHOTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def visit(browser: Any, screenshots: Path) -> Visit:
-    """Open a page of a dashboard; at the end of the block check that nothing went wrong in it, and take its picture."""
-
-    @contextmanager
-    def visited(dashboard: Dashboard, path: str, picture: str = "") -> Iterator[Any]:
-        context = browser.new_context(viewport={"width": 1400, "height": 1000})
-        troubles: list[str] = []
-
-        def is_ours(url: str) -> bool:
-            return urlsplit(url).scheme in ("data", "blob") or url.startswith(dashboard.address + "/")
-
-        def on_console(message: Any) -> None:
-            # a failed request is told of once more in the console; those to elsewhere are of our own making
-            if message.type == "error" and is_ours(message.location["url"] or dashboard.address + "/"):
-                troubles.append(f"console: {message.text}")
-
-        def on_request_failed(request: Any) -> None:
-            if is_ours(request.url):
-                troubles.append(f"no answer: {request.url} ({request.failure})")
-
-        def on_response(response: Any) -> None:
-            if response.status >= 400:
-                troubles.append(f"{response.status}: {response.url}")
-
-        try:
-            context.route(lambda url: not is_ours(url), lambda route: route.abort())
-            page = context.new_page()
-            page.set_default_timeout(WAIT_MS)
-            page.on("console", on_console)
-            page.on("pageerror", lambda error: troubles.append(f"script: {error}"))
-            page.on("requestfailed", on_request_failed)
-            page.on("response", on_response)
-            page.goto(dashboard.address + path)
-            yield page
-            if picture:
-                page.evaluate("scrollTo(0, 0)")
-                page.screenshot(path=screenshots / f"{picture}.png", full_page=True, animations="disabled")
-            assert troubles == []
-        finally:
-            context.close()
-
-    return visited
-
-
-def drawn(page: Any, plot: str, points: int) -> list[dict[str, Any]]:
-    """The traces of a plot that has anything in them, once it shows that many points."""
-    page.wait_for_function(f"([id, points]) => ({POINTS})(id) === points", arg=[plot, points])
-    assert page.locator(f"#{plot} .scatterlayer path.point").count() == points, "held, but not drawn"
-    return [trace for trace in page.evaluate(DRAWN, plot) if trace["x"]]
-
-
-def choose(page: Any, box: int, option: str) -> None:
-    """Pick an option of the n-th drop-down list of a page."""
-    page.get_by_role("combobox").nth(box).click()
-    page.get_by_role("option", name=option, exact=True).click()
-    page.get_by_role("listbox").wait_for(state="hidden")
 
 
 def test_list_names_the_study_and_leads_to_it(dashboard: Dashboard, visit: Visit) -> None:
@@ -274,10 +114,34 @@ def test_list_of_trials_opens_a_trial(dashboard: Dashboard, visit: Visit) -> Non
         page.wait_for_url("**/trials?numbers=3")
 
 
-def test_note_page_opens(dashboard: Dashboard, visit: Visit) -> None:
+def test_the_note_tells_how_the_study_stands(dashboard: Dashboard, visit: Visit, trials: list[dict[str, Any]]) -> None:
     with visit(dashboard, f"{dashboard.study}/note", "note") as page:
-        page.get_by_role("heading", name="Note", exact=True).wait_for()
-        assert page.get_by_role("button").count() > 0
+        page.get_by_role("heading", name="Which optimizer, with which settings, and how sure?").wait_for()
+        text = page.inner_text("body")
+        assert f"Trials finished: {TRIALS} of {TRIALS}" in text
+        for name in {row["optimizer"] for row in trials}:
+            assert re.search(rf"^{name}\t\d+\t", text, re.MULTILINE), name
+        assert "optitune search --study digits --task digits" in text
+
+
+def test_figures_of_ours_and_files_are_on_the_studys_page(
+    dashboard: Dashboard, visit: Visit, trials: list[dict[str, Any]]
+) -> None:
+    with visit(dashboard, dashboard.study, "figures") as page:
+        for name in ("learning-curves", "best-so-far", "learning-rates"):
+            page.locator(f"#optitune-{name} .scatterlayer .trace").first.wait_for(state="attached")
+        traces = page.evaluate(DRAWN, "optitune-learning-curves")
+        assert len(traces) == len([row for row in trials if row["curve"] and row["outcome"] == "complete"])
+        for name in ("best.toml", "train.py", "curves.csv"):
+            page.get_by_text(name, exact=True).wait_for()
+
+
+def test_a_trials_page_has_its_curve_as_a_picture(dashboard: Dashboard, visit: Visit) -> None:
+    with visit(dashboard, f"{dashboard.study}/trials?numbers=1", "trial-note") as page:
+        picture = page.get_by_role("img", name="learning curve")
+        picture.wait_for()
+        page.wait_for_function("() => document.querySelector('img[alt=\"learning curve\"]').naturalWidth === 640")
+        assert "torch.optim.lr_scheduler.StepLR(optimizer, step_size=" in page.inner_text("body")
 
 
 def test_search_goes_on_undisturbed_while_the_dashboard_is_watched(
@@ -306,144 +170,3 @@ def test_search_goes_on_undisturbed_while_the_dashboard_is_watched(
     rows = json.loads(run("show", "digits", "--studies-dir", folder, "--json").stdout)["trials"]
     assert [row["number"] for row in rows] == list(range(target))
     assert {row["outcome"] for row in rows} <= {"complete", "pruned", "diverged"}
-
-
-def test_ctrl_c_ends_it_without_a_traceback(open_dashboard: Open, visit: Visit, studies_dir: Path) -> None:
-    with open_dashboard(studies_dir) as opened:
-        with visit(opened, opened.study) as page:
-            page.locator("#graph-hyperparameter-importances .barlayer .point").first.wait_for(state="attached")
-        opened.process.send_signal(signal.SIGINT)
-        out, err = opened.process.communicate(timeout=WAIT_MS / 1000)
-    assert (opened.process.returncode, out, err.strip()) == (130, "", "interrupted")
-
-
-def test_taken_port_is_told_in_one_line(run: Any, studies_dir: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = run("dashboard", "--study", "digits", "--studies-dir", studies_dir, "--port", port)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
-    assert "--port" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(("flag", "value"), [("--studies-dir", "nowhere"), ("--storage", "sqlite:///nowhere/study.db")])
-def test_storage_that_is_not_there_is_not_made(run: Any, tmp_path: Path, flag: str, value: str) -> None:
-    done = run("dashboard", "--study", "digits", flag, value, "--port", 0, cwd=tmp_path)
-    assert done.returncode in (1, 2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert "nowhere" in done.stderr
-    assert "optitune search" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def states(address: str, page: str) -> list[str]:
-    """How the trials of a study stand, as a dashboard tells a program."""
-    limit = time.monotonic() + WAIT_MS / 1000
-    while True:
-        try:
-            with urlopen(f"{address}/api{page.removeprefix('/dashboard')}", timeout=WAIT_MS / 1000) as answer:  # noqa: S310
-                return [trial["state"] for trial in json.load(answer)["trials"]]
-        except URLError:
-            # it may not listen yet
-            if time.monotonic() > limit:
-                raise
-            time.sleep(0.2)
-
-
-@pytest.fixture(params=["sqlite", "journal", "postgresql", "grpc"])
-def stored(request: pytest.FixtureRequest, run: Any, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The URL of a storage with a small study in it, and the environment that opens it."""
-    kind, environment = request.param, {}
-    with ExitStack() as stack:
-        if kind == "postgresql":
-            server = request.getfixturevalue("postgresql")
-            server.create("dashboard")
-            url = f"postgresql://{server.user}@127.0.0.1:{server.port}/dashboard"
-            environment = {"PGPASSWORD": server.password}
-        elif kind == "journal":
-            url = f"journal:///{tmp_path}/a study.log"
-        else:
-            url = f"sqlite:///{tmp_path}/a study.db"
-        done = run(*search(tmp_path / "studies", 3), "--storage", url, environment=environment)
-        assert (done.returncode, done.stderr) == (0, "")
-        if kind == "grpc":
-            url = stack.enter_context(grpc_proxy(url)).url
-        yield url, environment
-
-
-def test_every_storage_is_shown_by_us_and_by_the_command_that_is_named(
-    stored: tuple[str, dict[str, str]], start: Any, unused_port: int
-) -> None:
-    url, environment = stored
-    with start("dashboard", "--study", "digits", "--storage", url, "--port", 0, environment=environment) as process:
-        first = process.stdout.readline()
-        match = re.match(r"study 'digits': (http://127\.0\.0\.1:\d+)(/dashboard/studies/\d+)\n", first)
-        assert match, first + process.communicate(timeout=60)[1]
-        page = match[2]
-        assert states(match[1], page) == ["Complete"] * 3
-        named = process.stdout.readline()
-        if not named.startswith("Ctrl-C"):
-            assert process.stdout.readline().startswith("Ctrl-C")
-    if url.startswith("grpc"):
-        assert named == "Ctrl-C ends it\n"
-        return
-    words = shlex.split(named.removeprefix("the same without optitune: "))
-    assert words[0] == "optuna-dashboard"
-    plain = subprocess.Popen(
-        [
-            Path(sys.executable).with_name(words[0]),
-            *words[1:],
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(unused_port),
-            "--quiet",
-        ],
-        env={**os.environ, **environment},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert states(f"http://127.0.0.1:{unused_port}", page) == ["Complete"] * 3
-    finally:
-        plain.kill()
-        plain.wait()
-
-
-@pytest.mark.parametrize(
-    ("host", "reached", "warned"),
-    [
-        ("127.0.0.1", "127.0.0.1", False),
-        ("[::1]", "[::1]", False),
-        ("0.0.0.0", "127.0.0.1", True),  # noqa: S104
-        ("::", "[::1]", True),
-    ],
-)
-def test_another_host_is_warned_of(host: str, reached: str, warned: bool, start: Any, studies_dir: Path) -> None:
-    with start("dashboard", "--studies-dir", studies_dir, "--host", host, "--port", 0) as process:
-        match = re.match(r"study 'digits': http://(\S+):(\d+)(/dashboard/studies/\d+)\n", process.stdout.readline())
-        assert match
-        assert match[1] == (socket.gethostname() if warned else reached)
-        assert len(states(f"http://{reached}:{match[2]}", match[3])) == TRIALS
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=WAIT_MS / 1000)
-    *warning, last = [line for line in err.splitlines() if line]
-    assert last == "interrupted"
-    assert len(warning) == warned
-    for line in warning:
-        assert line.startswith("warning: optuna-dashboard has no login: everyone who reaches http://")
-        assert f"ssh -L {match[2]}:127.0.0.1:{match[2]} " in line
-
-
-@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
-def test_a_host_that_is_not_here_is_told_in_one_line(run: Any, studies_dir: Path, host: str) -> None:
-    done = run("dashboard", "--studies-dir", studies_dir, "--host", host, "--port", 0)
-    assert done.returncode == (1 if host[0].isdigit() else 2)
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert host in done.stderr
-    assert done.stderr.count("\n") == 1

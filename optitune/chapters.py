@@ -1,0 +1,62 @@
+"""What a comparison and a full training tell in optuna-dashboard."""
+
+from collections.abc import Callable
+
+import optuna
+
+from optitune import comparison_results, plotly_figures, report_data, report_tables, retrain_results, story, study
+from optitune.comparison_results import Comparison
+from optitune.errors import OptituneError
+from optitune.report_tables import Table
+from optitune.storage import STORAGE_ERRORS, exists, open_storage
+from optitune.story import Chapter
+from optitune.study import Home
+from optitune.wording import Unit
+
+
+def tell_comparison(home: Home, found: Comparison) -> str:
+    """Let a study tell what its comparison came to; what could not be done, or nothing."""
+
+    def chapter(opened: optuna.Study) -> Chapter:
+        verdict, unit = found.verdict, Unit(found.plan.metric)
+        names = study.stored_settings(opened)["optimizers"]
+        table = report_tables.compared(found, unit)
+        values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
+        return Chapter(
+            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{_markdown(table)}",
+            plotly_figures.of_comparison(values, gaps, verdict.leader, verdict.epsilon, names, unit),
+        )
+
+    return _tell(home, "compare", chapter)
+
+
+def tell_tested(home: Home, name: str) -> str:
+    """Let a study tell what its full training of that name came to; what could not be done, or nothing."""
+
+    def chapter(opened: optuna.Study) -> Chapter | None:
+        result = retrain_results.load(home.folder / "retrain" / name)
+        if result is None:
+            return None
+        trials = study.records(opened)
+        metric = study.metric(opened)
+        found = comparison_results.load(home.folder / comparison_results.FOLDER, trials, metric)
+        words = report_tables.tested(result, found, Unit(metric.name), 1 if metric.direction == "maximize" else -1)
+        return Chapter(f"## On the test set\n\n{' '.join(words)}")
+
+    return _tell(home, "retrain", chapter)
+
+
+def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
+    """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
+    try:
+        if not exists(home.url) or (opened := study.load(open_storage(home.url, create=False), home.name)) is None:
+            # the configuration came as a file
+            return ""
+        written = chapter(opened)
+        return story.tell(opened, stage, written, home.folder) if written is not None else ""
+    except (OptituneError, *STORAGE_ERRORS) as error:
+        return f"the dashboard does not tell of it: {' '.join(str(error).split())}"
+
+
+def _markdown(table: Table) -> str:
+    return f"{story.table(table.columns, list(table.rows))}\n\n{table.caption}"

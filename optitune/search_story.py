@@ -1,0 +1,149 @@
+"""What a search tells in optuna-dashboard: its question, how it stands, what made it."""
+
+import csv
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from optitune import export, plotly_figures, story, study, trial_story
+from optitune.best import BestConfig
+from optitune.keeper import best_config
+from optitune.records import TrialRecord, best, counts, standings
+from optitune.settings import StudySettings, flat
+from optitune.story import Chapter
+from optitune.study_file import Budget
+from optitune.tasks import FROM_PYTHON
+from optitune.validation import inline
+from optitune.wording import Unit
+
+EVERY_S = 10.0
+"""How often a search that goes on is told of, at most."""
+
+
+class SearchStory:
+    """Tells of a search as it goes on, and at its end.
+
+    Args:
+        opened: the study.
+        folder: of the study.
+        read: reads the trials again.
+    """
+
+    def __init__(self, opened: optuna.Study, folder: Path, read: Callable[[], list[TrialRecord]]) -> None:
+        self._study = opened
+        self._folder = folder
+        self._read = read
+        self._next = 0.0
+
+    def refreshed(self) -> list[TrialRecord]:
+        """Read the trials again, and tell how they stand unless that was done a moment ago."""
+        records = self._read()
+        if time.monotonic() >= self._next:
+            self._tell(records)
+            self._next = time.monotonic() + EVERY_S
+        return records
+
+    def end(self) -> str:
+        """Tell how the trials stand in the end; what could not be told, or nothing."""
+        return self._tell(self._read())
+
+    def _tell(self, records: Sequence[TrialRecord]) -> str:
+        return story.tell(self._study, "search", chapter(self._study, records), self._folder)
+
+
+def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
+    """What there is to tell of a search."""
+    settings, data = study.stored_settings(opened), opened.user_attrs[study.DATA]
+    unit, sign = Unit(data["metric"]), 1 if data["direction"] == "maximize" else -1
+    optimizers = settings["optimizers"]
+    winner = best(records)
+    config = best_config(opened, winner) if winner is not None else None
+    return Chapter(
+        text="\n\n".join(_parts(opened, settings, data, records, config, unit)),
+        figures=plotly_figures.of_search(records, optimizers, sign, unit),
+        files=files(records, config),
+    )
+
+
+def _parts(
+    opened: optuna.Study,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    records: Sequence[TrialRecord],
+    config: BestConfig | None,
+    unit: Unit,
+) -> list[str]:
+    number, target = counts(records), opened.user_attrs.get(study.TRIALS)
+    of = f" of {target}" if target else ""
+    parts = [
+        "## Which optimizer, with which settings, and how sure?",
+        f"**{settings['task']}**, judged by validation {unit.metric} on {data['validation_examples']} examples after "
+        f"{settings['epochs']} epochs on {data['train_examples']} others. Trials finished: {number['finished']}{of} "
+        f"({number['complete']} complete, {number['pruned']} pruned, {number['diverged']} diverged"
+        + (f", {number['failed']} failed" if number["failed"] else "")
+        + ").",
+        _standings(records, settings["optimizers"], unit),
+    ]
+    if config is not None:
+        parts += [
+            f"The best is trial {config.trial}: one run, the luckiest of {number['complete']}, and so no estimate. "
+            f"`optitune compare {opened.study_name}` trains the best of each optimizer again on fresh seeds and says "
+            "which is truly best, and how sure that is.",
+            trial_story.code(config.configuration, config.epochs),
+        ]
+    own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}
+    made_by = command(opened.study_name, own, target)
+    return [*parts, f"Made by\n\n```sh\n{made_by}\n```" if made_by else "Made from Python by `optitune.search`."]
+
+
+def _standings(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> str:
+    rows = [
+        (
+            row.optimizer,
+            str(row.finished),
+            str(row.pruned),
+            str(row.diverged),
+            f"{row.epochs:.1f}",
+            unit.value(row.best.value) if row.best and row.best.value is not None else "-",
+            f"{row.best.configuration.lr:.3g}" if row.best and row.best.configuration else "-",
+            str(row.best.number) if row.best else "-",
+        )
+        for row in standings(records, optimizers)
+    ]
+    headings = ("optimizer", "finished", "pruned", "diverged", "epochs", f"best {unit.metric}", "lr", "trial")
+    return story.table(headings, rows)
+
+
+def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
+    """The command that makes such a study; empty where its task was an object in Python.
+
+    Args:
+        settings: of the study, without a loss that the task decides.
+    """
+    task = settings["task"]
+    if task.startswith(FROM_PYTHON):
+        return ""
+    usual = flat(StudySettings(task=task).document())
+    words = ["optitune", "search", "--study", name, "--task", task, "--trials", str(trials or Budget().trials)]
+    for key, value in flat(settings).items():
+        if key != "task" and usual.get(key) != value:
+            words += ["--set", f"{key}={inline(value)}"]
+    return shlex.join(words)
+
+
+def files(records: Sequence[TrialRecord], config: BestConfig | None) -> dict[str, str]:
+    """What can be taken away, by name: every curve, and of the best configuration its file and its code."""
+    text = StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("trial", "optimizer", "step", "value"))
+    for record in records:
+        rows.writerows((record.number, record.optimizer, step, value) for step, value in record.curve)
+    found = {"curves.csv": text.getvalue()}
+    if config is not None:
+        found |= {"best.toml": export.export(config, "toml") + "\n", "train.py": export.export(config, "python") + "\n"}
+    return found

@@ -1,0 +1,126 @@
+"""What a trial tells in optuna-dashboard: how it ended, its learning curve, its settings as torch takes them."""
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+from optuna_dashboard import save_note
+from optuna_dashboard.artifact import get_artifact_path
+
+from optitune import artifacts, study
+from optitune.configuration import Configuration, Setting
+from optitune.errors import OptituneError
+from optitune.export import building
+from optitune.records import Outcome
+from optitune.wording import Unit
+
+PICTURE = "learning-curve.png"
+
+
+def attach(
+    trial: optuna.Trial, outcome: Outcome, value: float | None, reason: str, epochs: int, an_epoch: int, folder: Path
+) -> str:
+    """Give a trial that is about to end its note and its picture; what could not be done, or nothing.
+
+    Args:
+        epochs: of a trial.
+        an_epoch: by how many of the steps that were reported it is divided.
+        folder: of the study.
+    """
+    frozen = trial.storage.get_trial(trial._trial_id)
+    if study.CONFIGURATION not in frozen.user_attrs:
+        # it failed before one was drawn; its reason is among its attributes
+        return ""
+    metric, problem, image = trial.study.user_attrs[study.DATA]["metric"], "", ""
+    if frozen.intermediate_values:
+        try:
+            drawn = picture(frozen, outcome, value, metric, an_epoch)
+            image = get_artifact_path(trial, artifacts.put(trial, PICTURE, drawn, folder))
+        except (OptituneError, OSError) as error:
+            problem = f"trial {trial.number} has no picture in the dashboard: {error}"
+    save_note(trial, note(frozen, outcome, value, reason, metric, epochs, image))
+    return problem
+
+
+def _ending(outcome: Outcome, value: float | None, unit: Unit) -> str:
+    return outcome if value is None else f"{outcome}, validation {unit.metric} {unit.value(value)}"
+
+
+def note(
+    frozen: FrozenTrial, outcome: Outcome, value: float | None, reason: str, metric: str, epochs: int, image: str
+) -> str:
+    """A trial in Markdown.
+
+    Args:
+        image: address of its picture; empty for none.
+    """
+    configuration = Configuration.model_validate(frozen.user_attrs[study.CONFIGURATION])
+    training = configuration.training.model_dump(exclude_defaults=True)
+    groups = training.pop("groups", {})
+    other = [f"{key} {each:g}" if isinstance(each, float) else f"{key} {each}" for key, each in training.items()]
+    other += [f'lr of "{pattern}" x {factor:g}' for pattern, factor in groups.items()]
+    parts = [
+        f"**{configuration.optimizer.name}**: {_ending(outcome, value, Unit(metric))}"
+        + (" (one run)" if value is not None else ""),
+        f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
+        f"![learning curve]({image})" if image else "",
+        f"As torch takes them, for {epochs} epochs:\n\n```python\n"
+        + "\n".join(building(configuration, epochs))
+        + "\n```",
+        f"Batches: {', '.join(other)}" if other else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def code(configuration: Configuration, epochs: int) -> str:
+    """Optimizer and schedulers in Markdown, numbers to six digits: a line must not be wider than a page."""
+
+    def short(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+        return {
+            key: [float(f"{each:.6g}") for each in value]
+            if isinstance(value, list)
+            else float(f"{value:.6g}")
+            if isinstance(value, float)
+            else value
+            for key, value in settings.items()
+        }
+
+    optimizer, schedule = configuration.optimizer, configuration.schedule
+    told = configuration.model_copy(
+        update={
+            "optimizer": optimizer.model_copy(update={"settings": short(optimizer.settings)}),
+            "schedule": schedule.model_copy(update={"settings": short(schedule.settings)}),
+        }
+    )
+    return "```python\n" + "\n".join(building(told, epochs)) + "\n```"
+
+
+def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, metric: str, an_epoch: int) -> bytes:
+    """A trial's learning curve as a PNG; it has one evaluation at least."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    unit, seen = Unit(metric), sorted(frozen.intermediate_values.items())
+    figure = Figure(figsize=(6.4, 2.9), dpi=100)
+    # fixed, since to fit the margins would take longer than to draw
+    axes = figure.add_axes((0.11, 0.16, 0.86, 0.73))
+    heights = [100 * height if unit.percent else height for _, height in seen]
+    axes.plot(
+        [step / an_epoch for step, _ in seen], heights, color="#0072B2", marker="o", markersize=3.5, linewidth=1.6
+    )
+    # names are a user's: a dollar in one begins no formula
+    title = f"trial {frozen.number}: {_ending(outcome, value, unit)}"
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel(f"validation {unit.heading}", fontsize=9, parse_math=False)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
