@@ -1,25 +1,37 @@
 """What the documents promise, held against the program."""
 
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 import torch
+from doc_pages import PAGES, ROOT, blocks
 
-from optitune.cli.main import COMMANDS, optitune
+from optitune.cli.main import COMMANDS
 from optitune.cli.search import search
+from optitune.losses import LOSSES
 from optitune.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.schedules import SCHEDULES
 from optitune.study_file import from_file
 from optitune.tasks import TASKS
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+README, SEARCH, CITE = text_of("README.md"), text_of("docs/search.md"), text_of("docs/cite.md")
+PROJECT = tomllib.loads(text_of("pyproject.toml"))["project"]
+
+
+def code(page: str, language: str) -> list[str]:
+    """The code of a page in one language."""
+    return [block.text for block in blocks(page) if block.language == language]
 
 
 def test_the_page_of_commands_is_what_the_program_prints() -> None:
@@ -39,31 +51,32 @@ def test_the_quick_start_is_two_lines_that_install_and_run() -> None:
     assert second.endswith("-m pytest")
 
 
-def commands(text: str) -> list[list[str]]:
-    """The optitune commands in the shell blocks of a document."""
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
-    calls = [call for line in lines for call in line.split("&&") if re.search(r"\boptitune \w", call)]
-    return [shlex.split(call[call.index("optitune ") :], comments=True)[1:] for call in calls]
+def test_the_readme_is_short_and_its_first_screen_leads_to_a_result() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert any("search --task digits" in line for line in lines[:20])
+    assert any("mnist-cnn-reference" in line for line in lines[:40])
 
 
-@pytest.mark.parametrize("words", commands(README), ids=" ".join)
-def test_every_command_in_the_readme_parses(words: list[str]) -> None:
-    command = optitune.get_command(click.Context(optitune), words[0])
-    assert command is not None
-    command.make_context(words[0], words[1:])
+def test_the_readme_shows_three_pictures_and_says_what_they_show() -> None:
+    shown = {path: alt for alt, path in re.findall(r"!\[(.*?)\]\((.*?)\)", README)}
+    assert list(shown) == [f"docs/pictures/{name}.png" for name in ("report", "dashboard", "terminal")]
+    for path, alt in shown.items():
+        assert (ROOT / path).read_bytes().startswith(b"\x89PNG")
+        assert len(alt.split()) >= 8
 
 
-def test_the_readmes_table_has_every_option_of_search() -> None:
-    table = README.split("| option of `search` |")[1].split("\n\n")[0]
+def test_the_table_of_options_has_every_option_of_search() -> None:
+    table = SEARCH.split("| option of `search` |")[1].split("\n\n")[0]
     for option in search.params:
         assert isinstance(option, click.Option)
         assert option.opts[0] in table, option.opts[0]
 
 
-def test_the_readme_names_every_task_and_schedule_and_the_default_optimizers() -> None:
+def test_the_page_of_the_search_names_every_task_and_schedule_and_the_default_optimizers() -> None:
     for name in (*TASKS, *SCHEDULES):
-        assert f"`{name}`" in README
-    assert ", ".join(DEFAULT_OPTIMIZERS) in README
+        assert f"`{name}`" in SEARCH
+    assert ", ".join(DEFAULT_OPTIMIZERS) in SEARCH
 
 
 def test_the_readme_names_every_command() -> None:
@@ -71,38 +84,82 @@ def test_the_readme_names_every_command() -> None:
         assert re.search(rf"\b{name}\b", README), name
 
 
+def test_the_index_and_the_readme_lead_to_every_page() -> None:
+    pages = {Path(page).name for page in PAGES if page.startswith("docs/")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", text_of("docs/README.md"))) == pages
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)", README)) == pages
+
+
+def test_methods_are_cited_with_the_sources_that_the_registries_name() -> None:
+    for table in (OPTIMIZERS, SCHEDULES, LOSSES):
+        for row in table.values():
+            assert f"| `{row.name}` | {row.source} |" in CITE
+
+
+def test_nothing_is_cited_that_neither_code_nor_the_measured_pages_name() -> None:
+    said = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "optitune").rglob("*.py")) + text_of(
+        "docs/verdict.md"
+    )
+    for paper in re.findall(r"arXiv:\d{4}\.\d{5}|\b\d+:\d{3,}\b", CITE):
+        assert paper in said, paper
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
 def test_the_studies_of_the_repository_are_valid(path: Path) -> None:
     settings, budget = from_file(path)
     assert {**settings, **budget} == tomllib.loads(path.read_text(encoding="utf-8"))
-    assert path.name in (ROOT / "studies" / "README.md").read_text(encoding="utf-8")
+    assert path.name in text_of("studies/README.md")
 
 
-def test_links_within_the_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), (page.name, target)
+def anchors(page: Path) -> set[str]:
+    """What can be linked to within a page: its headings, as they are spelled in addresses."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_within_the_documents_lead_somewhere(page: str) -> None:
+    place = ROOT / page
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", place.read_text(encoding="utf-8")):
+        there = place.parent / target if target else place
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_the_changelog_has_this_version_and_is_linked() -> None:
+    assert f"\n## [{PROJECT['version']}]" in text_of("CHANGELOG.md")
+    assert "](CHANGELOG.md)" in README
 
 
 def test_every_dependency_is_justified() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
-    reasons = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Why each dependency")[1]
+    needed = [*PROJECT["dependencies"], *(p for extra in PROJECT["optional-dependencies"].values() for p in extra)]
+    reasons = text_of("CONTRIBUTING.md").split("## Why each dependency")[1]
     for requirement in needed:
         name = re.match(r"[\w-]+", requirement)
         assert name is not None
         assert re.search(rf"\b{name[0]}\b", reasons), requirement
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The code of a document in one language."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+def test_the_walk_through_names_files_and_functions_that_are_there() -> None:
+    walk = (
+        text_of("CONTRIBUTING.md")
+        .split("### One `optitune search`, file by file")[1]
+        .split("\n\nHow nothing is lost")[0]
+    )
+    files = re.findall(r"`([\w/]+\.py)`", walk)
+    assert len(files) > 20
+    for file in files:
+        assert (ROOT / "optitune" / file).is_file(), file
+    named = [pair for pair in re.findall(r"`(\w+)\.(\w+)`", walk) if pair[1] not in ("py", "toml")]
+    assert named
+    for module, name in named:
+        assert hasattr(import_module(f"optitune.{module}"), name), f"{module}.{name}"
 
 
 def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one() -> None:
     from optitune import optimizer_rows
 
-    row = eval(blocks("CONTRIBUTING.md", "python")[0], vars(optimizer_rows))  # noqa: S307
+    row = eval(code("CONTRIBUTING.md", "python")[0], vars(optimizer_rows))  # noqa: S307
     assert row.name not in OPTIMIZERS
     assert all(row.ranges[name].contains(value) for name, value in row.known_good[0].items())
 
@@ -111,7 +168,7 @@ def test_the_row_shown_for_adding_a_schedule_is_a_valid_one() -> None:
     from optitune import schedules
     from optitune.building import at
 
-    row = eval(blocks("CONTRIBUTING.md", "python")[1], vars(schedules))  # noqa: S307
+    row = eval(code("CONTRIBUTING.md", "python")[1], vars(schedules))  # noqa: S307
     assert row.name not in SCHEDULES
     for epochs in (1, 10):
         good = row.known_good(epochs)
@@ -121,35 +178,22 @@ def test_the_row_shown_for_adding_a_schedule_is_a_valid_one() -> None:
 
 
 def test_the_readmes_task_is_the_template_and_short() -> None:
-    template = (ROOT / "optitune" / "task_template.py.txt").read_text(encoding="utf-8")
-    assert blocks("README.md", "python")[0] == template
+    template = text_of("optitune/task_template.py.txt")
+    (task,) = [block for block in blocks("README.md") if block.title == "my_task.py"]
+    assert task.text == template
     assert len(template.splitlines()) <= 25
 
 
-def test_the_readmes_task_and_scripts_run_as_they_stand(tmp_path: Path) -> None:
-    task, script, own_study = blocks("README.md", "python")
-    (tmp_path / "my_task.py").write_text(task)
-    small = {"trials=20": "trials=2", "n_trials=20": "n_trials=2", "epochs=20": "epochs=2"}
-    for name, text in (("script.py", script), ("own_study.py", own_study)):
-        for shown, less in small.items():
-            text = text.replace(shown, less)
-        (tmp_path / name).write_text(text)
-        done = subprocess.run([sys.executable, name], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "studies" / "wine" / "retrain" / "best" / "metrics.json").is_file()
-
-
-def test_the_readmes_study_is_a_valid_file(tmp_path: Path) -> None:
+def test_the_study_shown_has_every_kind_of_line(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
-    (text,) = blocks("README.md", "toml")
-    path.write_text(text)
+    path.write_text(code("docs/tune-your-model.md", "toml")[0])
     settings, budget = from_file(path)
     assert settings["groups"] == {"fc*": 10.0, "conv1.*": [0.1, 10.0]}
     assert budget == {"trials": 100}
 
 
 def test_the_plain_optuna_script_runs_as_it_stands(tmp_path: Path) -> None:
-    (script,) = blocks("docs/search-quality.md", "python")
+    (script,) = code("docs/search-quality.md", "python")
     assert "n_trials=30" in script
     (tmp_path / "script.py").write_text(script.replace("n_trials=30", "n_trials=12"))
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
