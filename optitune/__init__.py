@@ -3,21 +3,39 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optitune.api import Objective, compare, retrain, search
+    from optitune.api import Objective, compare, load, retrain, search
     from optitune.metrics import Metric
     from optitune.pruner import ForecastPruner
+    from optitune.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.sampler import FairSampler
     from optitune.tasks import Task
 
-__all__ = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "compare", "retrain", "search"]
+__all__ = [
+    "ComparisonResult",
+    "FairSampler",
+    "ForecastPruner",
+    "Metric",
+    "Objective",
+    "RetrainResult",
+    "SearchResult",
+    "Task",
+    "compare",
+    "load",
+    "retrain",
+    "search",
+]
 
 _PLACES = {
+    "ComparisonResult": "optitune.results",
     "FairSampler": "optitune.sampler",
     "ForecastPruner": "optitune.pruner",
     "Metric": "optitune.metrics",
     "Objective": "optitune.api",
+    "RetrainResult": "optitune.results",
+    "SearchResult": "optitune.results",
     "Task": "optitune.tasks",
     "compare": "optitune.api",
+    "load": "optitune.api",
     "retrain": "optitune.api",
     "search": "optitune.api",
 }
@@ -28,5 +46,9 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'optitune' has no attribute '{name}'")
     from importlib import import_module
+    from warnings import catch_warnings, filterwarnings
 
-    return getattr(import_module(_PLACES[name]), name)
+    with catch_warnings():
+        # a notebook without widgets is warned by Optuna of a progress bar that is never shown
+        filterwarnings("ignore", "IProgress not found")
+        return getattr(import_module(_PLACES[name]), name)

@@ -3,8 +3,12 @@
     import optitune
 
     found = optitune.search(make_task(), study="wine", trials=20, epochs=10)
-    print(found.best)
+    found.standings, found.trials, found.curves  # pandas' DataFrames
+    found.figure()
+    verdict = optitune.compare(make_task(), study="wine")
+    print(verdict.sentence, verdict.advice)
     full = optitune.retrain(make_task(), study="wine")
+    found = optitune.load("wine")  # also a study that the command line made
 
 A task may be an object, the name of a built-in one, or `FILE.py:FUNCTION`. Workers are processes of their own;
 they take the task's functions along, wherever those were defined.
@@ -20,7 +24,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, retraining, searching, task_data, tasks
+from optitune import comparing, results, retraining, searching, task_data, tasks
 from optitune import study as studies
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
@@ -31,6 +35,7 @@ from optitune.machine import resolve_device
 from optitune.objective import Result as TrialResult
 from optitune.objective import run_trial
 from optitune.preflight import check
+from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.search_worker import pruner_of, sampler_of
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage
@@ -80,7 +85,7 @@ def search(
     trial_timeout: float | None = None,
     progress: bool = True,
     **settings: Any,
-) -> searching.Result:
+) -> SearchResult:
     """Search until the study has so many finished trials, as `optitune search` does.
 
     Args:
@@ -101,8 +106,9 @@ def search(
     """
     own, source, name = _parted(task, study)
     _begin(workers)
+    home = studies.home(Path(studies_dir), name, storage)
     request = searching.Request(
-        home=studies.home(Path(studies_dir), name, storage),
+        home=home,
         studies_dir=Path(studies_dir),
         said={**_plain(settings), "task": source},
         trials=trials,
@@ -113,7 +119,22 @@ def search(
         task=own,
         trial_timeout=trial_timeout,
     )
-    return searching.search(request, search_view(quiet=not progress))
+    return results.searched(home, searching.search(request, search_view(quiet=not progress)))
+
+
+def load(study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None) -> SearchResult:
+    """Open a study that is there, whoever made it, as what `search` gives; nothing is trained.
+
+    Its comparison and its full training are there as well, as `comparison` and `tested`.
+
+    Args:
+        study: its name; None for the default task's, or the only one there is.
+
+    Raises:
+        UsageError: there is no such study, or it was not made by optitune.
+        OptituneError: the storage cannot be opened.
+    """
+    return results.opened(choose_study(study, Path(studies_dir), storage))
 
 
 def retrain(
@@ -132,7 +153,7 @@ def retrain(
     workers: int | None = None,
     device: str = "auto",
     progress: bool = True,
-) -> retraining.Result:
+) -> RetrainResult:
     """Train a configuration in full and test it once on the sealed test set, as `optitune retrain` does.
 
     Args:
@@ -162,7 +183,7 @@ def retrain(
         precision=precision,
         task=own,
     )
-    return retraining.retrain(request, retrain_view(quiet=not progress))
+    return results.retrained(retraining.retrain(request, retrain_view(quiet=not progress)))
 
 
 def compare(
@@ -183,7 +204,7 @@ def compare(
     workers: int | None = None,
     device: str = "auto",
     progress: bool = True,
-) -> comparing.Result:
+) -> ComparisonResult:
     """Train the best configuration of each optimizer again on fresh seeds, as `optitune compare` does.
 
     Args:
@@ -221,7 +242,7 @@ def compare(
         seed=seed,
         task=own,
     )
-    return comparing.compare(request, compare_view(quiet=not progress))
+    return results.compared(comparing.compare(request, compare_view(quiet=not progress)), opened)
 
 
 def _fits(study: str, trained: str, source: str) -> None:

@@ -14,7 +14,16 @@ from optitune.storage import open_storage, sqlite_url
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One study: its trials by outcome, its best value, and when a trial of it was last begun or finished."""
+    """One study.
+
+    Attributes:
+        trials: how many, by outcome.
+        best: its best value.
+        changed: when a trial of it was last begun or finished.
+        target: how many finished trials it is to have; None where it does not say.
+        optimizer: of its best trial.
+        scores: along the curve of that one; more is better.
+    """
 
     name: str
     task: str
@@ -22,6 +31,9 @@ class StudyRow:
     best: float | None
     metric: str
     changed: datetime | None
+    target: int | None = None
+    optimizer: str | None = None
+    scores: tuple[float, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -33,6 +45,8 @@ class StudyRow:
             "best": self.best,
             "metric": self.metric,
             "changed": changed,
+            "target": self.target,
+            "optimizer": self.optimizer,
         }
 
 
@@ -70,12 +84,7 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         return None
     rows = study.records(opened)
     leader = records.best(rows)
-    times = [
-        time
-        for trial in opened.get_trials(deepcopy=False)
-        for time in (trial.datetime_start, trial.datetime_complete)
-        if time
-    ]
+    times = [time for row in rows for time in (row.began, row.ended) if time]
     return StudyRow(
         opened.study_name,
         settings["task"],
@@ -83,4 +92,12 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         leader.value if leader else None,
         opened.user_attrs.get(study.DATA, {}).get("metric", ""),
         max(times, default=None),
+        target=opened.user_attrs.get(study.TRIALS),
+        optimizer=leader.optimizer if leader else None,
+        scores=_scores(leader) if leader else (),
     )
+
+
+def _scores(leader: records.TrialRecord) -> tuple[float, ...]:
+    sign = 1 if leader.score == leader.value else -1
+    return tuple(sign * value for _, value in leader.curve)

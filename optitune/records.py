@@ -2,7 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from math import inf, sqrt
 from statistics import fmean, stdev
 from typing import Any, Literal, get_args
@@ -23,6 +24,7 @@ class TrialRecord:
         configuration: what was trained; None before it was drawn.
         value: the task's metric on all validation examples after the last epoch; None unless complete.
         score: the same as something of which more is better: -value where less is.
+        began, ended: when, by the clock of the machine that trained it.
         reason: why it ended early or was not trained, in words.
         curve: (training step, validation metric) at each evaluation.
         seconds: how long it trained; None where it has not ended.
@@ -40,6 +42,8 @@ class TrialRecord:
     same_as: int | None = None
     epochs: float = 0.0
     score: float | None = None
+    began: datetime | None = field(default=None, compare=False)
+    ended: datetime | None = field(default=None, compare=False)
 
     @property
     def optimizer(self) -> str | None:

@@ -1,13 +1,15 @@
 """The figures of a report on a full training: its test value beside the comparison's, and what it takes for what."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from optitune.figures import TRAINING, draw_training
 from optitune.records import SeedResult, Summary
 from optitune.report_data import window
 from optitune.report_figures import tile
 from optitune.report_style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
-from optitune.retrain_results import Mistakes
+from optitune.retrain_results import Mistakes, Tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -36,6 +38,15 @@ def tested(rows: Sequence[tuple[str, Summary]], optimizer: str, palette: Palette
     counts = " and ".join(f"{over([len(told.each)], 'run')} ({name})" for name, told in rows)
     caption = f"Mean and 95 % interval (Student's t) of {optimizer}'s configuration over {counts}."
     return Picture("tested", caption, (Panel(draw, alt, for_rows(len(rows))),))
+
+
+def training(told: Tested) -> Picture:
+    """Loss, metric and learning rate of every seed, by epoch."""
+    curves, loss = [seed.epochs for seed in told.seeds], told.plan.configuration.training.loss
+    draw = partial(draw_training, curves, loss, told.metric, told.plan.task)
+    ends = ", ".join(f"{curve[-1].train_loss:.4g}" for curve in curves)
+    caption = f"Training loss, {told.metric} and learning rate over {over([len(curves)], 'seed')}."
+    return Picture("training", caption, (Panel(draw, f"the loss ends at {ends}", TRAINING),))
 
 
 def confusion(seeds: Sequence[SeedResult]) -> Picture | None:

@@ -79,14 +79,16 @@ def test_the_names_are_functions_and_classes_also_after_the_modules_were_importe
     code = """
 import optitune.searching, optitune.comparing, optitune.retraining, optitune.api, optitune.tasks, optitune.metrics
 import optitune, optitune.objective
-from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, compare, retrain, search
+from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, compare, load, retrain, search
+from optitune import ComparisonResult, RetrainResult, SearchResult
 import types
-assert all(isinstance(each, types.FunctionType) for each in (search, compare, retrain))
+assert all(isinstance(each, types.FunctionType) for each in (search, compare, load, retrain))
 assert all(isinstance(each, type) for each in (FairSampler, ForecastPruner, Metric, Objective, Task))
 assert optitune.search is search and optitune.Task is Task
 print(sorted(optitune.__all__), search.__module__, retrain.__module__)
 """
-    names = ["FairSampler", "ForecastPruner", "Metric", "Objective", "Task", "compare", "retrain", "search"]
+    names = ["ComparisonResult", "FairSampler", "ForecastPruner", "Metric", "Objective", "RetrainResult"]
+    names += ["SearchResult", "Task", "compare", "load", "retrain", "search"]
     assert python(code).strip() == f"{names} optitune.api optitune.api"
 
 
@@ -108,7 +110,9 @@ def test_an_unknown_name_is_an_attribute_error_as_of_any_module() -> None:
 
 def test_a_task_of_lambdas_and_local_classes_is_searched_by_worker_processes(folder: Path) -> None:
     found = optitune.search(local_task(), study="mine", trials=4, studies_dir=folder, **QUICK)
-    assert (found.name, found.metric.name, len(found.records), found.trained) == ("mine", "share", 4, 0)
+    assert (found.name, found.metric.name, len(found.trials), found.trained) == ("mine", "share", 4, 0)
+    assert found.run is not None
+    assert (found.run.best, found.run.best_file) == (found.best, found.best_file)
     assert found.best is not None
     assert found.best.value is not None
     assert found.best.value > 0.7
@@ -169,8 +173,12 @@ def test_a_full_training_takes_the_same_task(folder: Path) -> None:
     # 40 of 200 are sealed away, and each is answered rightly or not
     runs = json.loads((full.folder / "metrics.json").read_text())["runs"]
     assert all(float(row["test_value"] * 40).is_integer() for row in runs)
+    assert list(full.seeds["test_value"]) == [row["test_value"] for row in runs]
     again = optitune.retrain(local_task(), **words)
     assert (again.trained, again.test_value) == (False, full.test_value)
+    kept = optitune.load("mine", studies_dir=folder).tested
+    assert kept is not None
+    assert (kept.test_value, kept.folder, kept.run) == (full.test_value, full.folder, None)
 
 
 def test_a_full_training_names_data_that_are_others(folder: Path) -> None:

@@ -1,14 +1,20 @@
 """A running search and a running full training as the terminal shows them."""
 
 import io
+import re
 from collections.abc import Callable
+from math import nan
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, search_view
+from optitune.cli.drawing import curves
+from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, retrain_view, search_view
+from optitune.cli.standings import standings_table
 from optitune.configuration import Configuration
+from optitune.optimizers import DEFAULT_OPTIMIZERS
 from optitune.records import TrialRecord
 from optitune.retraining import FullPlan
 from optitune.settings import StudySettings
@@ -38,8 +44,14 @@ def plan(configured: Callable[..., Configuration]) -> FullPlan:
     )
 
 
-def terminal(width: int = 100) -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=width, height=30)
+def terminal(width: int = 100, height: int = 30, **how: Any) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, height=height, **how)
+
+
+class Encoded(io.StringIO):
+    """A console that bears one encoding, as those of Windows do."""
+
+    encoding = "cp1252"
 
 
 def shown(console: Console) -> str:
@@ -59,14 +71,158 @@ def drive_search(view: Any, records: list[TrialRecord]) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_the_live_view_shows_standings_what_workers_do_and_the_time_left(
-    width: int, records: list[TrialRecord]
-) -> None:
+def test_the_live_view_shows_standings_failures_and_how_far_it_is(width: int, records: list[TrialRecord]) -> None:
     console = terminal(width)
     drive_search(LiveSearch(console), records)
     text = shown(console)
-    for part in ("adam", "0.9700", "trial 1: sgd", "2/4", "left", "[no] such kernel"):
+    for part in ("adam", "0.9700", "2/4", "[no] such kernel"):
         assert part in text, part
+
+
+def lines(console: Console, drawn: Any) -> list[str]:
+    """What is drawn, without colours."""
+    before = len(shown(console))
+    console.print(drawn)
+    return Text.from_ansi(shown(console)[before:]).plain.splitlines()
+
+
+@pytest.fixture
+def search(configured: Callable[..., Configuration]) -> list[TrialRecord]:
+    """Trials of the default optimizers, each with a curve."""
+    rows = []
+    for number, name in enumerate(DEFAULT_OPTIMIZERS * 2):
+        curve = tuple((10 * step, 0.99 - 0.5 / step**2 - 0.001 * number) for step in range(1, 13))
+        value = curve[-1][1]
+        rows.append(TrialRecord(number, "complete", configured(name), value, "", curve, 20.0, epochs=12, score=value))
+    return rows
+
+
+def running(console: Console, search: list[TrialRecord], workers: int = 2) -> Any:
+    """A view of a search with so many workers at their trials, drawn by nobody."""
+    view = LiveSearch(console)
+    view._screen.begin = lambda: None  # type: ignore[method-assign]
+    settings = StudySettings(task="digits", optimizers=DEFAULT_OPTIMIZERS, precision="fp32", epochs=12)
+    view.begin("digits", settings, "accuracy", 50, search, workers)
+    for worker in range(workers):
+        about = {"number": 16 + worker, "optimizer": "adadelta", "lr": 0.000123}
+        view.show(Event("started", worker, {**about, "since": 3700.0}), search)
+        view.show(Event("progress", worker, {**about, "epoch": 11.75, "value": 0.9876}), search)
+    return view
+
+
+@pytest.mark.parametrize("how", [{}, {"no_color": True}, {"color_system": None}], ids=str)
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_lines_fit_and_no_number_is_cut(width: int, how: dict[str, Any], search: list[TrialRecord]) -> None:
+    console = terminal(width, **how)
+    drawn = lines(console, running(console, search)._draw())
+    assert max(len(line.rstrip()) for line in drawn) <= width
+    assert not any("\u2026" in line for line in drawn)
+    text = "\n".join(drawn)
+    for row in search[: len(DEFAULT_OPTIMIZERS)]:
+        assert f"{row.value:.4f}" in text
+        assert len([line for line in drawn if line.startswith(f"{row.optimizer} ")]) == 1
+    assert "about" in text
+    assert "16/50" in text
+
+
+def test_the_least_useful_columns_go_first(search: list[TrialRecord]) -> None:
+    table = standings_table(search, DEFAULT_OPTIMIZERS, "accuracy")
+    kept = {width: [column.heading for column in table.kept(width)] for width in (200, 60, 40, 10)}
+    assert len(kept[200]) == 9
+    assert kept[60] == [name for name in kept[200] if name not in ("diverged", "epochs")]
+    assert kept[40] == ["optimizer", "learning\ncurve", "best\naccuracy", "lr"]
+    assert kept[10] == ["optimizer", "best\naccuracy", "lr"]
+
+
+def test_a_pipe_has_no_width(search: list[TrialRecord]) -> None:
+    console = Console(file=io.StringIO(), width=20, soft_wrap=True)
+    drawn = lines(console, standings_table(search, DEFAULT_OPTIMIZERS, "accuracy"))
+    assert drawn[1].split()[-1] == "epochs"
+    assert len(drawn) == 2 + len(DEFAULT_OPTIMIZERS)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 64])
+@pytest.mark.parametrize("height", [12, 24, 50])
+def test_the_bar_is_never_pushed_off_the_screen(height: int, workers: int, search: list[TrialRecord]) -> None:
+    console = terminal(80, height)
+    drawn = lines(console, running(console, search, workers)._draw())
+    assert len(drawn) <= height
+    assert drawn[-1].startswith("trials")
+    assert any("... and" in line for line in drawn) or workers < 64
+
+
+def test_what_an_encoding_lacks_is_not_drawn(search: list[TrialRecord]) -> None:
+    console = Console(file=Encoded(), force_terminal=True, width=80, height=30)
+    drawn = "\n".join(lines(console, running(console, search)._draw()))
+    assert drawn.isascii()
+    assert "*" in drawn
+    assert not "\n".join(lines(terminal(80), running(terminal(80), search)._draw())).isascii()
+
+
+def test_colours_are_those_that_any_background_bears(search: list[TrialRecord]) -> None:
+    console = terminal(80, color_system="standard")
+    console.print(running(console, search)._draw())
+    used = {code for codes in re.findall("\x1b\\[([0-9;]*)m", shown(console)) for code in codes.split(";")}
+    # green, cyan and the grey of a bar; bold and dim
+    assert used <= {"0", "1", "2", "32", "36", "90"}
+    assert {"32", "36"} <= used
+
+
+def test_a_worker_that_ended_its_trial_is_not_at_it_any_more(search: list[TrialRecord]) -> None:
+    console = terminal()
+    view = running(console, search, 1)
+    assert any("11.75 of 12" in line and "1 h 01 min" in line for line in lines(console, view._draw()))
+    view.show(Event("finished", 0, {"number": 16}), search)
+    assert any("no trial is under way" in line for line in lines(console, view._draw()))
+
+
+def test_a_study_that_grows_has_a_longer_bar(search: list[TrialRecord]) -> None:
+    console = terminal()
+    view = running(console, search)
+    view.show(Event("sized", 0, {"target": 90, "workers": 1}), search)
+    assert "16/90" in lines(console, view._draw())[-1]
+
+
+def test_a_value_that_was_there_before_was_told_nobody_knows_when(search: list[TrialRecord]) -> None:
+    console = terminal(200)
+    view = running(console, search, 1)
+    about = {"number": 30, "optimizer": "sgd", "lr": 0.1}
+    view.show(Event("progress", 0, {**about, "epoch": 1.0, "value": 0.5, "fresh": False}), search)
+    (line,) = [line for line in lines(console, view._draw()) if "1.00 of 12" in line]
+    assert line.rstrip().endswith(" -")
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert isinstance(search_view(quiet=False), LinesSearch)
+    assert isinstance(retrain_view(quiet=False), LinesRetrain)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(search_view(quiet=False), LiveSearch)
+
+
+@pytest.mark.parametrize(
+    ("scores", "drawn"),
+    [
+        ([[0.5, 0.9, 0.98, 0.99]], "_-=#"),
+        ([[0.5, nan, 0.99]], "_#"),
+        ([[0.7, 0.7]], "##"),
+        ([[nan]], ""),
+        ([[]], ""),
+        ([[-1e9, -2.0, -1.0]], "_##"),
+    ],
+)
+def test_a_tiny_curve_rises_with_the_values(scores: list[list[float]], drawn: str) -> None:
+    assert curves(scores)[0].text(ascii_only=True).plain == drawn
+
+
+def test_tiny_curves_share_a_scale_and_keep_their_ends() -> None:
+    better, worse = curves([[0.5, 0.9, 0.99], [0.5, 0.8, 0.9]])
+    assert better.heights[-1] == 1
+    assert worse.heights[-1] == better.heights[1] < 1
+    (long,) = curves([[k / 100 for k in range(101)]])
+    assert len(long.text(ascii_only=False)) == 8
+    assert long.text(ascii_only=False).plain[-1] == "█"
 
 
 def test_lines_say_each_trial_once(records: list[TrialRecord]) -> None:

@@ -74,7 +74,8 @@ def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp
     from optitune.cli.standings import print_result
 
     places = {"studies_dir": tmp_path, "progress": False}
-    found = optitune.search("digits", trials=2, epochs=1, optimizers=["sgd", "adam"], **places)  # type: ignore[arg-type]
+    found = optitune.search("digits", trials=2, epochs=1, optimizers=["sgd", "adam"], **places).run  # type: ignore[arg-type]
+    assert found is not None
     print_result(found, tmp_path, None, None)
     assert "in the race" not in capsys.readouterr().out
     print_result(replace(found, competing=("adam",)), tmp_path, None, None)

@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from optitune.cli.live import Screen, Silent, bar, dim
-from optitune.cli.standings import duration, typed
+from optitune.cli.drawing import Bar, duration
+from optitune.cli.live import Screen, Silent, dim
+from optitune.cli.standings import typed
 from optitune.comparing import Result
 from optitune.comparison import ITSELF, Key, Plan
 from optitune.comparison_results import Comparison
@@ -107,13 +108,12 @@ class LiveCompare:
     def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
         self._plan = plan
         self._console.print(f"[bold]{name}[/bold]: {_about(plan, workers, most)}", highlight=False)
-        self._progress = bar(self._console, "runs, at most")
-        self._bar = self._progress.add_task("", total=most, left="")
+        self._bar = Bar("runs, at most", most)
         self._screen.begin()
 
     def judged(self, found: Comparison | None, done: int) -> None:
         self._table = verdict_table(found) if found is not None else ""
-        self._progress.update(self._bar, completed=done)
+        self._bar.update(done)
 
     def show(self, event: Event) -> None:
         key: Key = event.body["key"]
@@ -122,7 +122,7 @@ class LiveCompare:
         elif event.kind == "finished":
             self._doing.pop(event.worker, None)
             if key.variant == ITSELF:
-                self._progress.advance(self._bar)
+                self._bar.update(self._bar.completed + 1)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -131,7 +131,7 @@ class LiveCompare:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        return Group(self._table, *dim([text for _, text in sorted(self._doing.items())]), self._progress)
+        return Group(self._table, "", dim([text for _, text in sorted(self._doing.items())]), self._bar)
 
 
 class LinesCompare:
@@ -191,7 +191,7 @@ def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
     console = Console(stderr=True)
     if quiet:
         return Silent()
-    return LiveCompare(console) if console.is_terminal else LinesCompare(console)
+    return LiveCompare(console) if console.is_interactive else LinesCompare(console)
 
 
 def print_comparison(result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:

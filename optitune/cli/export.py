@@ -6,29 +6,90 @@ import click
 
 from optitune.cli.options import study_places
 
+PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard", "mlflow")
+
 
 @click.command()
-@click.argument("what", default="best", metavar="[best|TRIAL_NUMBER|FILE]")
+@click.argument("what", required=False, metavar="[best|TRIAL_NUMBER|FILE]")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["python", "toml", "json"]),
+    type=click.Choice([*PRINTED, *WRITTEN]),
     default="python",
     show_default=True,
-    help="What to print.",
+    help="The first three print a configuration, the others write all trials.",
 )
 @click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
+@click.option(
+    "--out",
+    "--output",
+    "out",
+    metavar="PATH|URI",
+    help="Where all trials go: a folder, or MLflow's tracking URI.  [default: studies/STUDY/export; what MLflow's "
+    "environment says]",
+)
 @study_places
-def export(what: str, form: str, study: str | None, studies_dir: Path, storage: str | None) -> None:
-    """Print a configuration as Python, TOML or JSON.
+def export(
+    what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
+) -> None:
+    """Print a configuration as code, or write all trials of a study for other programs.
 
     The Python is a function train(model, loader) that trains with torch alone just as the search did: optimizer,
     schedule, parameter groups, clipping, accumulation and loss.
+
+    csv and parquet write trials and curves, a row per trial with every setting and a row per evaluation; tensorboard
+    and mlflow have a run per trial, with its curve and its settings. All but csv need a package:
+    pip install 'optitune[parquet]', 'optitune[tensorboard]' or 'optitune[mlflow]'.
     """
+    if form in PRINTED:
+        _print(what or "best", form, study, out, studies_dir, storage)
+    else:
+        _write(what, form, study, out, studies_dir, storage)
+
+
+def _print(what: str, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None) -> None:
+    """Print one configuration."""
     from optitune.cli.choose import choose
+    from optitune.errors import UsageError
     from optitune.export import export as exported
 
+    if out is not None:
+        raise UsageError(f"--out {out}: {form} is printed; send it to a file with '> FILE', or choose csv")
     chosen = choose(what, study, studies_dir, storage)
     if chosen.note:
         click.echo(f"note: {chosen.note}", err=True)
     click.echo(exported(chosen.config, form))
+
+
+def _write(
+    what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
+) -> None:
+    """Write all trials, and name what was written."""
+    from optitune import interchange
+    from optitune.cli.choose import choose_study
+    from optitune.errors import OptituneError, UsageError
+    from optitune.storage import open_storage
+    from optitune.study import DATA, find, records, stored_settings
+
+    if what is not None:
+        raise UsageError(f"'{what}': {form} has all trials of a study; name the study with --study, and no trial")
+    if form != "mlflow" and out is not None and "://" in out:
+        raise UsageError(f"--out {out}: {form} is written into a folder; name one")
+    home = choose_study(study, studies_dir, storage)
+    opened = find(open_storage(home.url, create=False), home.name)
+    stored_settings(opened)
+    rows, metric = records(opened), opened.user_attrs[DATA]["metric"]
+    if not rows:
+        raise OptituneError(f"study '{home.name}' has no trial yet: 'optitune search --study {home.name}'")
+    if form == "mlflow":
+        logged, before = interchange.write_mlflow(home.name, rows, metric, out)
+        there = f"; {before} were there before" if before else ""
+        click.echo(f"{logged} trials logged to MLflow's experiment '{home.name}'{there}")
+        return
+    folder = Path(out) if out is not None else home.folder / "export"
+    if form == "tensorboard":
+        # a folder of its own: TensorBoard shows all that lies in one
+        click.echo(interchange.write_tensorboard(rows, metric, folder if out is not None else folder / form))
+        return
+    for path in interchange.write_tables(rows, folder, form):
+        click.echo(path)

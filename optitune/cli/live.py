@@ -1,19 +1,28 @@
 """A running search or full training on the terminal; plain lines where there is none."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from optitune.cli.standings import duration, number_format, standings_table
+from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
+from optitune.cli.standings import number_format, standings_table, value_format
 from optitune.records import TrialRecord, best, counts
 from optitune.retrain_results import FullPlan
 from optitune.settings import StudySettings
+from optitune.time_left import roughly, time_left
 from optitune.workers import Event
+
+RECKON_S = 1.0
+"""How often the time left is reckoned, at most."""
+
+LEAVING = ("finished", "failed", "left", "retired")
+"""What a worker tells when its trial is no longer under way."""
 
 
 class Silent:
@@ -50,9 +59,17 @@ class Screen:
             self._live.stop()
 
 
-def bar(console: Console, what: str) -> Progress:
-    left = TextColumn("{task.fields[left]}")
-    return Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), left, console=console)
+@dataclass
+class Doing:
+    """What a worker does: its trial, since when, what it last told of it, and when, as `time.monotonic` counts."""
+
+    number: int
+    optimizer: str
+    lr: float
+    began: float
+    told: float | None
+    epoch: float = 0.0
+    value: float | None = None
 
 
 class LiveSearch:
@@ -61,42 +78,59 @@ class LiveSearch:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._screen = Screen(console, self._draw)
-        self._doing: dict[int, str] = {}
+        self._doing: dict[int, Doing] = {}
+        self._reckoned = -inf
 
     def begin(
         self, name: str, settings: StudySettings, metric: str, target: int, records: list[TrialRecord], workers: int
     ) -> None:
-        self._settings, self._metric, self._target = settings, metric, target
+        self._settings, self._metric, self._target, self._workers = settings, metric, target, workers
+        self._records = records
         self._standings = standings_table(records, settings.optimizers, metric)
-        self._before = counts(records)["finished"]
-        self._began = time.monotonic()
-        self._console.print(f"[bold]{name}[/bold]: {_about(settings, target, workers)}", highlight=False)
-        self._progress = bar(self._console, "trials")
-        self._bar = self._progress.add_task("", total=target, completed=self._before, left="")
+        self._console.print(Text.assemble((name, "bold"), f": {_about(settings, target, workers)}"))
+        self._bar = Bar("trials", target, counts(records)["finished"])
         self._screen.begin()
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
-        body = event.body
-        if event.kind in ("started", "progress"):
-            doing = f"trial {body['number']}: {body['optimizer']} lr {number_format(body['lr'])}"
-            if event.kind == "progress":
-                doing += f", epoch {body['epoch']:.2f} of {self._settings.epochs}, {self._metric} {body['value']:.4g}"
-            self._doing[event.worker] = doing
+        body, now = event.body, time.monotonic()
+        if event.kind == "sized":
+            self._target, self._workers = body["target"], body["workers"]
+            self._bar.update(total=self._target)
+        elif event.kind in ("started", "progress"):
+            self._heed(event, now)
         elif event.kind == "failed":
             self._console.print(
-                f"trial {body['number']} failed: {body['reason']}", style="red", highlight=False, markup=False
+                f"trial {body['number']} failed: {body['reason']}", style=BAD, highlight=False, markup=False
             )
-        elif event.kind == "finished":
+        if event.kind in LEAVING:
+            self._doing.pop(event.worker, None)
+        if event.kind == "finished":
             # made here and not at each draw, which would count thousands of trials four times a second
+            self._records = records
             self._standings = standings_table(records, self._settings.optimizers, self._metric)
-            done = counts(records)["finished"]
-            passed = (time.monotonic() - self._began) / max(1, done - self._before)
-            self._progress.update(
-                self._bar, completed=done, left=f"about {duration(passed * (self._target - done))} left"
-            )
+            self._bar.update(counts(records)["finished"])
+        if now - self._reckoned >= RECKON_S:
+            self._reckon(now)
+
+    def _heed(self, event: Event, now: float) -> None:
+        body = event.body
+        doing = self._doing.get(event.worker)
+        if doing is None or doing.number != body["number"]:
+            began = now - body.get("since", 0.0)
+            doing = self._doing[event.worker] = Doing(body["number"], body["optimizer"], body["lr"], began, began)
+        if event.kind == "progress":
+            doing.epoch, doing.value = body["epoch"], body["value"]
+            doing.told = now if body.get("fresh", True) else None
+
+    def _reckon(self, now: float) -> None:
+        under_way = [(doing.optimizer, doing.epoch) for doing in self._doing.values()]
+        left = time_left(self._records, under_way, self._settings, self._target, max(1, self._workers))
+        if left is not None:
+            self._reckoned = now
+            self._bar.update(left=f"about {roughly(left)} left" if left else "")
 
     def note(self, text: str) -> None:
-        self._console.print(text, style="yellow", highlight=False, markup=False)
+        self._console.print(text, style=NOTE, highlight=False, markup=False)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -105,8 +139,28 @@ class LiveSearch:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        doing = dim([text for _, text in sorted(self._doing.items())])
-        return Group(self._standings, *doing, self._progress)
+        doing = doing_table(self._doing, self._settings.epochs, self._metric)
+        # headings, what is left out, empty lines and the bar
+        above, below = one_above_other(self._standings, doing, self._console.height - 10)
+        return Group(above, "", below if len(doing) else dim("no trial is under way"), "", self._bar)
+
+
+def doing_table(doing: Mapping[int, Doing], epochs: int, metric: str) -> Fitted:
+    """What each worker does now, a row each."""
+    now, rows = time.monotonic(), sorted(doing.items())
+    return Fitted(
+        [
+            Column("worker", [str(worker + 1) for worker, _ in rows], keep=3),
+            Column("trial", [str(row.number) for _, row in rows]),
+            Column("optimizer", [row.optimizer for _, row in rows], left=True),
+            Column("lr", [number_format(row.lr) for _, row in rows]),
+            Column("epoch", [f"{row.epoch:.2f} of {epochs}" for _, row in rows], keep=5),
+            Column(metric, ["-" if row.value is None else value_format(row.value, metric) for _, row in rows], keep=4),
+            Column("for", [duration(now - row.began) for _, row in rows], keep=2),
+            Column("last told", [f"{duration(now - row.told)} ago" if row.told else "-" for _, row in rows], keep=1),
+        ],
+        style=QUIET,
+    )
 
 
 class LinesSearch:
@@ -121,11 +175,14 @@ class LinesSearch:
     ) -> None:
         self._target, self._metric = target, metric
         self._seen = {row.number for row in records if row.outcome in ("complete", "pruned", "diverged")}
-        self._line(f"{name}: {_about(settings, target, workers)}")
+        competing = ", ".join(settings.optimizers)
+        self._line(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
         if self._seen:
             self._line(f"going on after {len(self._seen)} finished trials")
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
+        if event.kind == "sized":
+            self._target = event.body["target"]
         if event.kind == "failed":
             self._line(f"trial {event.body['number']} failed: {event.body['reason']}")
         if event.kind != "finished":
@@ -172,9 +229,8 @@ class LiveRetrain:
         self._plan, self._metric = plan, metric
         self._total = plan.epochs * len(plan.seeds)
         self._began = time.monotonic()
-        self._console.print(_about_plan(plan, workers), highlight=False)
-        self._progress = bar(self._console, "epochs")
-        self._bar = self._progress.add_task("", total=self._total, left="")
+        self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
+        self._bar = Bar("epochs", self._total)
         self._screen.begin()
 
     def show(self, event: Event) -> None:
@@ -184,7 +240,7 @@ class LiveRetrain:
             self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._metric)
             done = sum(self._done.values())
             left = (time.monotonic() - self._began) / done * (self._total - done)
-            self._progress.update(self._bar, completed=done, left=f"about {duration(left)} left")
+            self._bar.update(done, f"about {roughly(left)} left")
         elif event.kind == "finished":
             self._seeds[body["seed"]] = _test_line(body, self._metric)
 
@@ -195,7 +251,7 @@ class LiveRetrain:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        return Group(*dim([text for _, text in sorted(self._seeds.items())]), self._progress)
+        return Group(dim([text for _, text in sorted(self._seeds.items())]), self._bar)
 
 
 MOST_LINES = 20
@@ -234,7 +290,7 @@ def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
     length = f"{_many(target, 'trial')} of {_many(settings.epochs, 'epoch')}"
     how = f"{settings.precision}, {_many(workers, 'worker')}"
-    return f"{length} on {settings.task}, {how}; competing: {', '.join(settings.optimizers)}"
+    return f"{length} on {settings.task}, {how}"
 
 
 def _about_plan(plan: FullPlan, workers: int) -> str:
@@ -244,9 +300,9 @@ def _about_plan(plan: FullPlan, workers: int) -> str:
     return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {_many(workers, 'worker')}"
 
 
-def dim(lines: list[str]) -> list[Text]:
+def dim(lines: str | list[str]) -> Text:
     """What the workers do now, a line each."""
-    return [Text(line, style="dim") for line in lines or ["starting workers ..."]]
+    return Text("\n".join(lines or ["starting workers ..."]) if isinstance(lines, list) else lines, QUIET)
 
 
 def _many(number: int, thing: str) -> str:
@@ -270,7 +326,7 @@ def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:
     console = Console(stderr=True)
     if quiet:
         return Silent()
-    return LiveSearch(console) if console.is_terminal else LinesSearch(console)
+    return LiveSearch(console) if console.is_interactive else LinesSearch(console)
 
 
 def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
@@ -278,4 +334,4 @@ def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
     console = Console(stderr=True)
     if quiet:
         return Silent()
-    return LiveRetrain(console) if console.is_terminal else LinesRetrain(console)
+    return LiveRetrain(console) if console.is_interactive else LinesRetrain(console)

@@ -14,12 +14,14 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from optitune.errors import OptituneError
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
     "worker": ("optitune.cli.worker", "Train trials of a study that was begun elsewhere."),
+    "watch": ("optitune.cli.watch", "Follow a study that is trained elsewhere."),
     "compare": ("optitune.cli.compare", "Which optimizer, and how sure: train the best of each again on fresh seeds."),
     "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
     "report": ("optitune.cli.report", "Write a page: which optimizer, how sure, and why."),
@@ -30,8 +32,9 @@ COMMANDS = {
     "optimizers": ("optitune.cli.show", "List the optimizers that can compete, or show one."),
     "schedules": ("optitune.cli.show", "List the learning-rate schedules that can compete, or show one."),
     "tasks": ("optitune.cli.show", "List the built-in tasks."),
-    "export": ("optitune.cli.export", "Print a configuration as Python, TOML or JSON."),
+    "export": ("optitune.cli.export", "Print a configuration as code, or write all trials as tables."),
     "dashboard": ("optitune.cli.dashboard", "Open a study in optuna-dashboard."),
+    "completion": ("optitune.cli.completion", "Print what makes a shell complete commands, options and names."),
 }
 """Commands by name: where they are, and their line in the help."""
 
@@ -50,7 +53,14 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
-        return command
+        from optitune.cli.completion import COMPLETING, completable
+
+        return completable(command) if COMPLETING in os.environ else command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        lines = {name: line for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)}
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=line) for name, line in lines.items()), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -60,7 +70,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             from optitune.errors import unknown
 
             raise unknown("command", name, COMMANDS)

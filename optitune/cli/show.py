@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import study_places
+from optitune.cli.options import AtLeast, study_places
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
@@ -16,19 +16,23 @@ json_option = click.option(
 @click.command()
 @click.argument("study", required=False)
 @study_places
+@click.option("--trial", type=AtLeast(0), help="Show one trial: its settings as torch takes them, its curve, its end.")
 @click.option("--settings", "only_settings", is_flag=True, help="Print the settings alone, as a study's file has them.")
 @json_option
-def show(study: str | None, studies_dir: Path, storage: str | None, only_settings: bool, as_json: bool) -> None:
+def show(
+    study: str | None, studies_dir: Path, storage: str | None, trial: int | None, only_settings: bool, as_json: bool
+) -> None:
     """Show a study: settings, standings, best configuration, why trials ended early, and what its comparison says.
 
     The settings are printed as a file studies/NAME.toml would have them, so that
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
-    from optitune.cli import standings
+    from optitune.cli import study_view
     from optitune.cli.choose import choose_study
     from optitune.comparison_results import FOLDER, load_verdict
+    from optitune.retrain_results import load
     from optitune.storage import open_storage
-    from optitune.study import find, stored_settings
+    from optitune.study import TRIALS, find, record, stored_settings
     from optitune.study import records as read
 
     home = choose_study(study, studies_dir, storage)
@@ -39,15 +43,27 @@ def show(study: str | None, studies_dir: Path, storage: str | None, only_setting
 
         click.echo(dumps(settings), nl=False)
         return
-    records = read(opened)
-    data, verdict = opened.user_attrs["data"], load_verdict(home.folder / FOLDER)
-    if as_json:
-        document = standings.study_document(home.name, settings, data, opened.user_attrs["versions"], records)
-        print_json({**document, "verdict": verdict})
+    trained = {path.parent.name: load(path.parent) for path in sorted(home.folder.glob("retrain/*/metrics.json"))}
+    shown = study_view.Shown(
+        name=home.name,
+        settings=settings,
+        data=opened.user_attrs["data"],
+        records=read(opened),
+        target=opened.user_attrs.get(TRIALS),
+        verdict=load_verdict(home.folder / FOLDER),
+        tested={name: found for name, found in trained.items() if found is not None},
+        place=(studies_dir, storage),
+    )
+    if trial is not None:
+        row = record(opened, trial)
+        if as_json:
+            print_json({"study": home.name, "trial": study_view.trial_document(row)})
+        else:
+            study_view.print_trial(shown, row)
+    elif as_json:
+        print_json(study_view.study_document(shown, opened.user_attrs["versions"]))
     else:
-        standings.print_study(home.name, settings, data, records)
-        if verdict is not None:
-            click.echo(f"\nthe comparison says: {verdict['sentence']}")
+        study_view.print_study(shown)
 
 
 @click.command()
@@ -55,7 +71,7 @@ def show(study: str | None, studies_dir: Path, storage: str | None, only_setting
 @json_option
 def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     """List the studies: name, task, trials by state, best value, age."""
-    from optitune.cli import standings
+    from optitune.cli import study_view
     from optitune.overview import overview
     from optitune.storage import shown
 
@@ -63,7 +79,7 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"studies": [row.document() for row in rows], "unreadable": broken})
         return
-    standings.print_studies(rows, shown(storage) if storage else str(studies_dir))
+    study_view.print_studies(rows, shown(storage) if storage else str(studies_dir))
     for message in broken:
         click.echo(f"note: {message}", err=True)
 

@@ -1,21 +1,19 @@
 """Records as people read them: tables, numbers, durations, and the next commands to type."""
 
 import shlex
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from optitune.cli.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.joining import Result as Joined
-from optitune.overview import StudyRow
-from optitune.records import TrialRecord, best, counts, plain, standings
+from optitune.records import Summary, TrialRecord, counts, standings
 from optitune.retraining import Result as Retrained
 from optitune.searching import Result
-from optitune.study_file import dumps
 
 
 def number_format(value: float) -> str:
@@ -26,18 +24,6 @@ def number_format(value: float) -> str:
 def value_format(value: float, metric: str) -> str:
     """A metric's value: accuracies with all their digits, so that they can be compared down a column."""
     return f"{value:.4f}" if metric == "accuracy" else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """A time in its two largest units."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
 def setting_text(value: Any) -> str:
@@ -62,21 +48,36 @@ def configuration_text(configuration: Configuration) -> str:
     )
 
 
-def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], metric: str) -> Table:
-    """One row per optimizer, the best first."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("optimizer")
-    for name in ("finished", "pruned", "diverged", "epochs", f"best {metric}", "lr", "trial"):
-        # in a narrow terminal headings break, numbers do not
-        table.add_column(name, justify="right", min_width=6)
-    for row in standings(records, optimizers):
-        leader = row.best
-        value = value_format(leader.value, metric) if leader and leader.value is not None else "-"
-        lr = number_format(leader.configuration.lr) if leader and leader.configuration else "-"
-        trial = str(leader.number) if leader else "-"
-        number = [str(count) for count in (row.finished, row.pruned, row.diverged)]
-        table.add_row(row.optimizer, *number, f"{row.epochs:.1f}", value, lr, trial)
-    return table
+def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], metric: str) -> Fitted:
+    """One row per optimizer, the best first, each with the learning curve of its best trial."""
+    rows = standings(records, optimizers)
+    leaders = [row.best for row in rows]
+    # a score is a value, or the value with its sign changed
+    scored = [row for row in leaders if row is not None and row.value]
+    sign = 1 if all(row.score == row.value for row in scored) else -1
+    tiny = curves([[sign * value for _, value in leader.curve] if leader else [] for leader in leaders])
+    top = next((leader.score for leader in leaders if leader), None)
+
+    def told(text: Callable[[TrialRecord], str]) -> list[Cell]:
+        return [text(leader) if leader else "-" for leader in leaders]
+
+    values: list[Cell] = [
+        Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
+        for text, leader in zip(told(lambda row: value_format(row.value or 0.0, metric)), leaders, strict=True)
+    ]
+    return Fitted(
+        [
+            Column("optimizer", [row.optimizer for row in rows], left=True),
+            Column("learning\ncurve", list(tiny), keep=6, left=True),
+            Column(f"best\n{metric}", values),
+            Column("lr", told(lambda row: number_format(row.configuration.lr) if row.configuration else "-")),
+            Column("trial", told(lambda row: str(row.number)), keep=4),
+            Column("trials", [str(row.finished) for row in rows], keep=5),
+            Column("pruned", [str(row.pruned) for row in rows], keep=3),
+            Column("diverged", [Text(str(row.diverged), BAD if row.diverged else "") for row in rows], keep=2),
+            Column("epochs", [f"{row.epochs:.1f}" for row in rows], keep=1),
+        ],
+    )
 
 
 def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path | None, study: str = "") -> str:
@@ -101,6 +102,8 @@ def print_result(
     if not result.begun:
         console.print(f"study '{result.name}' is made; {result.trials} trials are to be trained. On every machine:")
         console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
+        console.print("to look on:")
+        console.print("  " + typed(f"watch {result.name}", studies_dir, storage, None), markup=False)
         return
     if result.trained == 0:
         console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
@@ -150,12 +153,8 @@ def print_joined(result: Joined) -> None:
     )
 
 
-def print_retrained(result: Retrained) -> None:
-    """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not result.trained:
-        console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
-    value, loss, metric = result.test_value, result.test_loss, result.metric
+def tested_text(metric: str, value: Summary, loss: Summary) -> str:
+    """Test metric and loss with their spread."""
     as_percent = metric == "accuracy"
 
     def shown(number: float) -> str:
@@ -163,90 +162,20 @@ def print_retrained(result: Retrained) -> None:
 
     unit, points = (" %", " pp") if as_percent else ("", "")
     if value.low is None or value.high is None or value.sd is None:
-        console.print(f"test {metric} {shown(value.mean)}{unit} (one seed: no interval), loss {loss.mean:.4g}")
-    else:
-        console.print(
-            f"test {metric} {shown(value.mean)}{unit}, "
-            f"95 % interval {shown(value.low)} to {shown(value.high)}{unit} "
-            f"(Student's t, {len(value.each)} seeds, standard deviation {shown(value.sd)}{points}); "
-            f"loss {loss.mean:.4g}"
-        )
-    console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs")
-    console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png")
+        return f"test {metric} {shown(value.mean)}{unit} (one seed: no interval), loss {loss.mean:.4g}"
+    return (
+        f"test {metric} {shown(value.mean)}{unit}, "
+        f"95 % interval {shown(value.low)} to {shown(value.high)}{unit} "
+        f"(Student's t, {len(value.each)} seeds, standard deviation {shown(value.sd)}{points}); "
+        f"loss {loss.mean:.4g}"
+    )
 
 
-def study_document(
-    name: str, settings: dict[str, Any], data: dict[str, Any], versions: dict[str, str], records: Sequence[TrialRecord]
-) -> dict[str, Any]:
-    """A whole study as `--json` prints it."""
-    return {
-        "study": name,
-        "settings": settings,
-        "data": data,
-        "versions": versions,
-        "trials": [
-            {
-                "number": row.number,
-                "outcome": row.outcome,
-                "value": row.value,
-                "reason": row.reason,
-                "seconds": row.seconds,
-                "epochs": row.epochs,
-                "curve": [list(point) for point in row.curve],
-                **(plain(row.configuration) if row.configuration else {}),
-            }
-            for row in records
-        ],
-    }
-
-
-def print_study(name: str, settings: dict[str, Any], data: dict[str, Any], records: Sequence[TrialRecord]) -> None:
-    """Settings, standings, the best configuration, and why trials ended early."""
+def print_retrained(result: Retrained) -> None:
+    """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]{name}[/bold]")
-    console.print(dumps(settings), markup=False)
-    examples = f"{data['train_examples']} examples to train on, {data['validation_examples']} to judge on"
-    console.print(f"data: {examples}, {data['checksum'][:19]}...\n")
-    metric = data["metric"]
-    console.print(standings_table(records, settings["optimizers"], metric))
-    number = counts(records)
-    console.print("\n" + ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count))
-    leader = best(records)
-    if leader is not None and leader.configuration is not None:
-        console.print(
-            f"best: trial {leader.number}, validation {metric} {value_format(leader.value or 0.0, metric)} (one run)"
-        )
-        console.print(f"  {configuration_text(leader.configuration)}", markup=False)
-    explained = [row for row in records if row.reason]
-    for heading, again in (("ended early", False), ("not trained again", True)):
-        rows = [row for row in explained if (row.same_as is not None) == again]
-        if rows:
-            console.print(f"\n{heading}:")
-        for row in rows:
-            lr = f" lr {number_format(row.configuration.lr)}" if row.configuration else ""
-            console.print(f"  trial {row.number}, {row.optimizer}{lr}: {row.reason}", markup=False)
-
-
-def print_studies(rows: Sequence[StudyRow], place: str) -> None:
-    """A line per study, the latest first."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not rows:
-        console.print(f"no studies in {place}; make one with: optitune search --task digits")
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("study", "task", "trials", "best", "metric", "changed"):
-        table.add_column(heading, justify="right" if heading == "best" else "left")
-    for row in rows:
-        number = ", ".join(
-            f"{count} {outcome}" for outcome, count in row.trials.items() if count and outcome != "finished"
-        )
-        ago = f"{duration((datetime.now() - row.changed).total_seconds())} ago" if row.changed else "-"
-        table.add_row(
-            row.name,
-            row.task,
-            number or "none",
-            value_format(row.best, row.metric) if row.best is not None else "-",
-            row.metric,
-            ago,
-        )
-    console.print(table)
+    if not result.trained:
+        console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
+    console.print(tested_text(result.metric, result.test_value, result.test_loss), markup=False)
+    console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs", markup=False)
+    console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png", markup=False)

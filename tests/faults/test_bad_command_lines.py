@@ -80,6 +80,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setattr("optitune.workers.warm_up", nothing)
         patch.setattr("optitune.searching.search", settled)
         patch.setattr("optitune.joining.join", refused)
+        patch.setattr("optitune.watching.watch", refused)
         patch.setattr("optitune.comparing.Pool", NoWorkers)
         patch.setattr("optitune.retraining.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.serve", refused)

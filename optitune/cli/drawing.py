@@ -1,0 +1,188 @@
+"""Tables that fit where they are shown, tiny curves, and a bar: what the terminal's views are made of."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, log
+from statistics import median
+
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+GOOD, BAD, CURVE, QUIET, NOTE = "green", "red", "cyan", "dim", "magenta"
+"""Colours that can be read on a dark background and on a light one."""
+
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+"""Eight heights of a tiny curve; the second for consoles whose encoding lacks the first."""
+
+CURVE_WIDTH = 8
+
+GAP = 2
+
+ANY_WIDTH = 400
+"""What counts as the width of a file or a pipe, which has none."""
+
+LONGEST_BAR = 40
+
+
+def width_of(console: Console, options: ConsoleOptions) -> int:
+    return options.max_width if console.is_terminal else ANY_WIDTH
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A tiny curve through heights between 0 and 1."""
+
+    heights: tuple[float, ...]
+
+    def text(self, ascii_only: bool) -> Text:
+        marks = ASCII if ascii_only else BLOCKS
+        # the last one is what it came to, and is never left out
+        count = min(len(self.heights), CURVE_WIDTH)
+        chosen = [self.heights[(place + 1) * len(self.heights) // count - 1] for place in range(count)]
+        return Text("".join(marks[min(int(height * len(marks)), len(marks) - 1)] for height in chosen), CURVE)
+
+
+def curves(scores: Sequence[Sequence[float]]) -> list[Curve]:
+    """Tiny curves on one scale, of values of which more is better.
+
+    Most learning curves rise at once and then hardly change, and what is decided happens at their top. So heights are
+    powers of how far a value is behind the best one, down to what lies between where they end.
+    """
+    finite = [[value for value in each if isfinite(value)] for each in scores]
+    values = [value for each in finite for value in each]
+    if not values:
+        return [Curve(()) for _ in scores]
+    top = max(values)
+    behind = [top - value for value in values]
+    least = max(median(top - each[-1] for each in finite if each), 0.02 * median(behind), 0.002 * max(behind), 1e-12)
+    lowest = log(1 + max(top - each[0] for each in finite if each) / least) or 1.0
+    return [
+        Curve(tuple(min(1.0, max(0.0, 1 - log(1 + (top - value) / least) / lowest)) for value in each))
+        for each in finite
+    ]
+
+
+Cell = str | Text | Curve
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        heading: may have two lines.
+        cells: one a row.
+        keep: where there is no room for all columns, the lowest is left out first; None is never left out.
+        left: whether its cells stand at the left.
+    """
+
+    heading: str
+    cells: Sequence[Cell]
+    keep: int | None = None
+    left: bool = False
+
+    def width(self) -> int:
+        return max(len(text) for text in (*self.heading.split("\n"), *map(_plain, self.cells)))
+
+
+def _plain(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text(True).plain if isinstance(cell, Curve) else cell.plain
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table that leaves out its least useful columns rather than break its lines.
+
+    Attributes:
+        most: how many rows there is room for; None for all.
+        style: of the whole.
+    """
+
+    columns: Sequence[Column]
+    most: int | None = None
+    style: str = ""
+
+    def __len__(self) -> int:
+        return len(self.columns[0].cells) if self.columns else 0
+
+    def kept(self, width: int) -> list[Column]:
+        """The columns that there is room for."""
+        kept = list(self.columns)
+        while sum(column.width() + GAP for column in kept) - GAP > width:
+            spare = [column for column in kept if column.keep is not None]
+            if not spare:
+                break
+            kept.remove(min(spare, key=lambda column: column.keep or 0))
+        return kept
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        kept = self.kept(width_of(console, options))
+        headings = [column.heading.split("\n") for column in kept]
+        lines = max(map(len, headings), default=1)
+        table = Table(box=None, pad_edge=False, header_style="bold", style=self.style, row_styles=[self.style])
+        for column, heading in zip(kept, headings, strict=True):
+            text = "\n".join([""] * (lines - len(heading)) + heading)
+            justify: JustifyMethod = "left" if column.left else "right"
+            table.add_column(text, justify=justify, min_width=column.width(), no_wrap=True)
+        count = len(self) if self.most is None else min(self.most, len(self))
+        for row in range(count):
+            table.add_row(*(_drawn(column.cells[row], options.ascii_only) for column in kept))
+        # where lines have no end, the table must not be squeezed into the width that rich supposes
+        yield from console.render(table, options.update(width=width_of(console, options)))
+        if count < len(self):
+            yield Text(f"... and {len(self) - count} more", QUIET)
+
+
+def _drawn(cell: Cell, ascii_only: bool) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell.text(ascii_only) if isinstance(cell, Curve) else cell
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+class Bar:
+    """How much is done: a bar, the numbers, the time it took, and what is left."""
+
+    def __init__(self, what: str, total: float, completed: float = 0) -> None:
+        self.what, self.total, self.completed, self.left = what, total, completed, ""
+        self._began = time.monotonic()
+
+    def update(self, completed: float | None = None, left: str | None = None, total: float | None = None) -> None:
+        self.completed = self.completed if completed is None else completed
+        self.left = self.left if left is None else left
+        self.total = self.total if total is None else total
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        parts = [f"{self.completed:g}/{self.total:g}", duration(time.monotonic() - self._began), self.left]
+        numbers = "  ".join(part for part in parts if part)
+        room = min(LONGEST_BAR, options.max_width - len(self.what) - len(numbers) - 2 * GAP)
+        grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)
+        cells: list[RenderableType] = [Text(self.what), Text(numbers)]
+        if room >= CURVE_WIDTH:
+            total = max(self.total, 1)
+            bar = ProgressBar(
+                total, self.completed, room, style="bright_black", complete_style=GOOD, finished_style=GOOD
+            )
+            cells.insert(1, bar)
+        for _ in cells:
+            grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_row(*cells)
+        yield grid
+
+
+def one_above_other(upper: Fitted, lower: Fitted, room: int) -> tuple[Fitted, Fitted]:
+    """Two tables, cut so that they have no more rows together than there is room for; half of it for the lower one."""
+    below = min(len(lower), max(1, room // 2, room - len(upper)))
+    return replace(upper, most=max(1, room - below)), replace(lower, most=below)

@@ -1,0 +1,318 @@
+"""Studies and trials on the terminal: one study, one of its trials, the list of all."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from optitune import schedules
+from optitune.cli.drawing import Column, Curve, Fitted, curves, duration
+from optitune.cli.standings import (
+    configuration_text,
+    number_format,
+    standings_table,
+    tested_text,
+    typed,
+    value_format,
+)
+from optitune.configuration import Configuration, TrainingSettings
+from optitune.optimizers import OPTIMIZERS
+from optitune.overview import StudyRow
+from optitune.records import FINISHED, TrialRecord, best, counts, plain
+from optitune.retrain_results import Tested
+from optitune.settings import StudySettings
+from optitune.validation import inline
+from optitune.watching import Result
+
+FEW = 8
+"""Up to how many trials that ended early are named one by one."""
+
+POINTS = 16
+"""How many points of a trial's curve are listed at most."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study, as it is shown.
+
+    Attributes:
+        settings: as they are stored.
+        data: what it is trained and judged on.
+        target: how many finished trials it is to have; None where it does not say.
+        verdict: of its comparison.
+        tested: its full trainings, by name.
+        place: studies folder and storage, as they were typed.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    records: Sequence[TrialRecord]
+    target: int | None
+    verdict: Mapping[str, Any] | None
+    tested: Mapping[str, Tested]
+    place: tuple[Path, str | None]
+
+    @property
+    def metric(self) -> str:
+        return str(self.data["metric"])
+
+    def typed(self, command: str, named: bool = False) -> str:
+        return typed(command, *self.place, None, self.name if named else "")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def trial_document(row: TrialRecord) -> dict[str, Any]:
+    """A trial as `--json` prints it."""
+    return {
+        "number": row.number,
+        "outcome": row.outcome,
+        "value": row.value,
+        "reason": row.reason,
+        "seconds": row.seconds,
+        "epochs": row.epochs,
+        "curve": [list(point) for point in row.curve],
+        **(plain(row.configuration) if row.configuration else {}),
+    }
+
+
+def study_document(shown: Shown, versions: Mapping[str, str]) -> dict[str, Any]:
+    """A whole study as `--json` prints it."""
+    return {
+        "study": shown.name,
+        "settings": shown.settings,
+        "data": shown.data,
+        "versions": versions,
+        "target": shown.target,
+        "trials": [trial_document(row) for row in shown.records],
+        "verdict": shown.verdict,
+        "tested": {
+            name: {"trial": each.trial, "metric": each.metric, "test_value": vars(each.value)}
+            for name, each in shown.tested.items()
+        },
+    }
+
+
+def print_study(shown: Shown) -> None:
+    """What it is, its standings, its best, why trials ended early, what is known for sure, and the next commands."""
+    console = _console()
+    console.print(Text.assemble((shown.name, "bold"), f": {_about(shown)}"))
+    facts = [f"{shown.data['train_examples']} examples to train on, {shown.data['validation_examples']} to judge on"]
+    console.print(f"data: {facts[0]}, {shown.data['checksum'][:19]}...", markup=False)
+    console.print(f"set: {_set(shown.settings)}", markup=False)
+    console.print(f"all settings: {shown.typed(f'show {shown.name} --settings')}\n", markup=False)
+    console.print(standings_table(shown.records, shown.settings["optimizers"], shown.metric))
+    number = counts(shown.records)
+    of = f" of {shown.target}" if shown.target and shown.target > number["finished"] else ""
+    rest = ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count and outcome != "finished")
+    console.print(f"\n{number['finished']}{of} finished" + (f": {rest}" if rest else ""))
+    leader = best(shown.records)
+    if leader is not None and leader.configuration is not None:
+        value = value_format(leader.value or 0.0, shown.metric)
+        console.print(f"best: trial {leader.number}, validation {shown.metric} {value} (one run)")
+        console.print(f"  {configuration_text(leader.configuration)}", markup=False)
+    _print_reasons(console, shown.records)
+    if shown.verdict is not None:
+        console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
+    for name, each in shown.tested.items():
+        console.print(f"\ntrained in full, {name}: {tested_text(each.metric, each.value, each.loss)}", markup=False)
+        console.print(f"  {configuration_text(each.plan.configuration)}; {each.plan.epochs} epochs", markup=False)
+    _print_next(console, _next(shown))
+
+
+def _about(shown: Shown) -> str:
+    settings = shown.settings
+    return f"{settings['task']}, {settings['precision']}"
+
+
+def _set(settings: Mapping[str, Any]) -> str:
+    """The length of a trial, and the settings that are not what they are by themselves."""
+    usual = StudySettings().document()
+    told = ("task", "optimizers", "precision", "loss")
+    return ", ".join(
+        f"{key} = {inline(value)}"
+        for key, value in settings.items()
+        if key == "epochs" or (key not in told and value != usual.get(key))
+    )
+
+
+def _print_reasons(console: Console, records: Sequence[TrialRecord]) -> None:
+    """Why trials ended early or were not trained: one by one where they are few, else how many and where."""
+    explained = [row for row in records if row.reason]
+    for heading, again in (("ended early", False), ("not trained again", True)):
+        rows = [row for row in explained if (row.same_as is not None) == again]
+        if not rows:
+            continue
+        console.print(f"\n{heading}:")
+        named = rows if len(rows) <= FEW else [row for row in rows if row.outcome == "failed"][:FEW]
+        if len(rows) > FEW:
+            for outcome, count in Counter(row.outcome for row in rows).most_common():
+                console.print(f"  {_summed([row for row in rows if row.outcome == outcome], count, outcome)}")
+        for row in named:
+            lr = f" lr {number_format(row.configuration.lr)}" if row.configuration else ""
+            console.print(f"  trial {row.number}, {row.optimizer}{lr}: {row.reason}", markup=False)
+
+
+def _summed(rows: Sequence[TrialRecord], count: int, outcome: str) -> str:
+    """Trials of one outcome in a line: how many, when, and whose."""
+    epochs = sorted(row.epochs for row in rows)
+    first, middle, last = (f"{value:g}" for value in (epochs[0], epochs[len(epochs) // 2], epochs[-1]))
+    when = f" at epoch {first}" if first == last else f" at epoch {first} to {last}, half of them by {middle}"
+    whose = Counter(row.optimizer or "?" for row in rows).most_common()
+    return f"{count} {outcome}{when if epochs[-1] else ''}: {', '.join(f'{name} {of}' for name, of in whose)}"
+
+
+def _next(shown: Shown) -> list[str]:
+    number = counts(shown.records)
+    commands = []
+    if number["running"]:
+        commands.append(shown.typed(f"watch {shown.name}"))
+    elif shown.target is not None and number["finished"] < shown.target:
+        commands.append(shown.typed(f"search --trials {shown.target}", named=True))
+    leader = best(shown.records)
+    if leader is not None:
+        if shown.verdict is None:
+            commands.append(shown.typed(f"compare {shown.name}"))
+        if not shown.tested:
+            commands.append(shown.typed("retrain best", named=True))
+        commands.append(shown.typed(f"report {shown.name}"))
+        commands.append(shown.typed(f"show {shown.name} --trial {leader.number}"))
+    return commands
+
+
+def _print_next(console: Console, commands: Sequence[str]) -> None:
+    if commands:
+        console.print("\nnext:")
+    for command in commands:
+        console.print(f"  {command}", markup=False)
+
+
+def print_trial(shown: Shown, row: TrialRecord) -> None:
+    """One trial: how it ended, its settings as torch takes them, its curve, and what to do with it."""
+    console = _console()
+    value = "" if row.value is None else f", validation {shown.metric} {value_format(row.value, shown.metric)}"
+    length = f" after {row.epochs:g} of {shown.settings['epochs']} epochs" if row.epochs else ""
+    took = f", {duration(row.seconds)} of training" if row.seconds else ""
+    console.print(f"[bold]trial {row.number}[/bold] of {shown.name}: {row.outcome}{value}{length}{took}")
+    if row.reason:
+        console.print(f"  {row.reason}", markup=False)
+    if row.began is not None:
+        ended = f", ended {row.ended:%Y-%m-%d %H:%M:%S}" if row.ended else ""
+        console.print(f"  began {row.began:%Y-%m-%d %H:%M:%S}{ended}")
+    if row.configuration is None:
+        console.print("\nits settings are not drawn yet")
+        return
+    console.print("\n" + "\n".join(f"  {line}" for line in as_torch_takes_it(row.configuration)), markup=False)
+    if row.curve:
+        console.print()
+        console.print(_curve_table(row, shown.metric))
+    tested = next((each for each in shown.tested.values() if each.plan.configuration == row.configuration), None)
+    if tested is not None:
+        console.print(f"\ntrained in full: {tested_text(tested.metric, tested.value, tested.loss)}", markup=False)
+    if row.outcome == "complete":
+        commands = [f"export {row.number}", *([] if tested else [f"retrain {row.number}"])]
+        _print_next(console, [shown.typed(command, named=True) for command in commands])
+
+
+def as_torch_takes_it(configuration: Configuration) -> list[str]:
+    """A configuration as calls of torch's constructors, and what else decides its training."""
+    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
+    row = OPTIMIZERS.get(optimizer.name)
+    path = optimizer.path or (row.path if row is not None else optimizer.name)
+    lines = [_call(path, "params", optimizer.settings)]
+    curve = schedules.SCHEDULES.get(schedule.name)
+    if curve is not None and curve.path:
+        lines.append(_call(curve.path, "optimizer", schedule.settings) + f", stepped per {curve.per}")
+        if curve.in_epochs:
+            lines[-1] += f"; {', '.join(curve.in_epochs)} in epochs"
+    if schedule.warmup:
+        lines.append(f"a linear warm-up over the first {100 * schedule.warmup:g} % of the steps")
+    usual = TrainingSettings()
+    for key, value in training.model_dump(exclude={"groups"}).items():
+        if key in ("batch_size", "loss") or value != getattr(usual, key):
+            lines.append(f"{key} {value}")
+    lines += [f'lr of "{pattern}" x {number_format(factor)}' for pattern, factor in training.groups.items()]
+    return lines
+
+
+def _call(path: str, first: str, settings: Mapping[str, Any]) -> str:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return f"{path.replace(':', '.')}({', '.join([first, *(f'{key}={value!r}' for key, value in values.items())])})"
+
+
+def _curve_table(row: TrialRecord, metric: str) -> Fitted:
+    """Points of a trial's curve, evenly chosen where they are many; the last always."""
+    count = min(len(row.curve), POINTS)
+    chosen = [row.curve[(place + 1) * len(row.curve) // count - 1] for place in range(count)]
+    values = [value for _, value in row.curve]
+    # of an unfinished trial it is not known whether more is better; its curve rises with the value
+    sign = -1 if row.value is not None and row.score != row.value else 1
+    heights = curves([[sign * value for value in values]])[0].heights
+    tiny: list[Curve] = [
+        Curve((heights[values.index(value)],)) if len(heights) == len(values) else Curve(()) for _, value in chosen
+    ]
+    return Fitted(
+        [
+            Column("step", [str(step) for step, _ in chosen]),
+            Column(metric, [value_format(value, metric) for _, value in chosen]),
+            Column("", tiny, left=True),
+        ]
+    )
+
+
+def print_studies(rows: Sequence[StudyRow], place: str) -> None:
+    """A line per study, the latest first."""
+    console = _console()
+    if not rows:
+        console.print(f"no studies in {place}; make one with: optitune search --task digits", markup=False)
+        return
+    now = datetime.now()
+
+    def ago(row: StudyRow) -> str:
+        return f"{duration(max(0.0, (now - row.changed).total_seconds()))} ago" if row.changed else "-"
+
+    def number(row: StudyRow) -> str:
+        of = f" of {row.target}" if row.target is not None else ""
+        return f"{row.trials['finished']}{of}"
+
+    def rest(row: StudyRow) -> str:
+        told = ("complete", "pruned", "diverged", "failed", "running")
+        return ", ".join(f"{row.trials[outcome]} {outcome}" for outcome in told if row.trials[outcome]) or "none"
+
+    table = Fitted(
+        [
+            Column("study", [row.name for row in rows], left=True),
+            Column("task", [row.task for row in rows], keep=5, left=True),
+            Column("trials", [number(row) for row in rows], keep=7),
+            Column("", [rest(row) for row in rows], keep=1, left=True),
+            Column("curve", [curves([row.scores])[0] for row in rows], keep=3, left=True),
+            Column("best", [value_format(row.best, row.metric) if row.best is not None else "-" for row in rows]),
+            Column("metric", [row.metric for row in rows], keep=2, left=True),
+            Column("optimizer", [row.optimizer or "-" for row in rows], keep=6, left=True),
+            Column("changed", [ago(row) for row in rows], keep=4),
+        ]
+    )
+    console.print(table)
+
+
+def print_watched(result: Result, studies_dir: Path, storage: str | None) -> None:
+    """The end of a study that was followed."""
+    console = _console()
+    console.print(standings_table(result.records, result.settings.optimizers, result.metric))
+    done = sum(row.outcome in FINISHED for row in result.records)
+    console.print(f"\nstudy '{result.study}' has {done} of {result.target} trials finished", markup=False)
+    leader = best(result.records)
+    if leader is not None and leader.configuration is not None:
+        value = value_format(leader.value or 0.0, result.metric)
+        console.print(f"best: trial {leader.number}, validation {result.metric} {value} (one run)")
+        console.print(f"  {configuration_text(leader.configuration)}", markup=False)
+        commands = [f"compare {result.study}", f"show {result.study}"]
+        _print_next(console, [typed(command, studies_dir, storage, None) for command in commands])

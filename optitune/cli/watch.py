@@ -1,0 +1,31 @@
+"""`optitune watch`."""
+
+from pathlib import Path
+
+import click
+
+from optitune.cli.main import print_json
+from optitune.cli.options import output, study_places
+
+
+@click.command()
+@click.argument("study", required=False)
+@study_places
+@output
+def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool) -> None:
+    """Follow a study that is trained elsewhere.
+
+    In another terminal, or on other machines through --storage: standings, what every worker does, and the time left,
+    as the search itself shows them. Writes nothing to the study. Ends when the study has all its trials; Ctrl-C ends
+    the watching alone.
+    """
+    from optitune.cli.choose import choose_study
+    from optitune.cli.live import search_view
+    from optitune.cli.study_view import print_watched
+    from optitune.watching import watch as follow
+
+    result = follow(choose_study(study, studies_dir, storage), search_view(quiet=quiet or as_json))
+    if as_json:
+        print_json(result.document())
+    else:
+        print_watched(result, studies_dir, storage)

@@ -1,0 +1,149 @@
+"""A study for other programs: CSV and Parquet tables, TensorBoard's event files, MLflow's runs."""
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from optitune import tables
+from optitune.errors import OptituneError, UsageError
+from optitune.files import explained, make_folder, replacing
+from optitune.records import TrialRecord
+
+EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
+"""The package that each format needs beside ours; its extra is called as the format."""
+
+
+def _missing(form: str) -> OptituneError:
+    return OptituneError(f"{EXTRAS[form]} is not installed: run pip install 'optitune[{form}]'")
+
+
+def write_tables(records: Sequence[TrialRecord], folder: Path, form: str) -> list[Path]:
+    """Write `trials` and `curves`, each of them whole or not at all.
+
+    Args:
+        form: `csv` or `parquet`.
+
+    Raises:
+        OptituneError: a file cannot be written, or the library for it is missing.
+    """
+    if form == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise _missing(form) from None
+    written = {folder / f"trials.{form}": tables.trials(records), folder / f"curves.{form}": tables.curves(records)}
+    with ExitStack() as stack:
+        scratches = [stack.enter_context(replacing(path)) for path in written]
+        for table, scratch in zip(written.values(), scratches, strict=True):
+            if form == "csv":
+                table.to_csv(scratch, index=False)
+            else:
+                table.to_parquet(scratch, engine="pyarrow", index=False)
+    return list(written)
+
+
+def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path) -> Path:
+    """Write a run per trial that has ended: its curve, its settings, and what it came to.
+
+    Raises:
+        UsageError: something lies in the folder, which TensorBoard would show as well.
+        OptituneError: a file cannot be written, or TensorBoard is missing.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise _missing("tensorboard") from None
+    with explained(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} is not empty: remove it, or name another folder with --out")
+        with TemporaryDirectory(prefix=f".{folder.name}-", dir=make_folder(folder.parent)) as scratch:
+            for row in _ended(records):
+                place = Path(scratch) / folder.name / _name(row)
+                with SummaryWriter(str(place)) as writer:
+                    for step, value in row.curve:
+                        writer.add_scalar(f"validation/{metric}", value, step)
+                    came_to = {} if row.value is None else {f"final/{metric}": row.value}
+                    # "." is the run itself: by default TensorBoard would show a second one for the settings
+                    writer.add_hparams(_told(row), came_to, run_name=".")
+            if folder.exists():
+                folder.rmdir()
+            (Path(scratch) / folder.name).rename(folder)
+    return folder
+
+
+TRIAL_TAG = "optitune.trial"
+
+
+def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: str | None) -> tuple[int, int]:
+    """Log a run per trial that has ended to the experiment called as the study; one that is there is left as it is.
+
+    Args:
+        uri: of the tracking server or its files; None for what MLflow itself is told by its environment.
+
+    Returns:
+        (trials logged, trials that were there before)
+
+    Raises:
+        OptituneError: MLflow is missing, or does not take them.
+    """
+    try:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise _missing("mlflow") from None
+    before = logged = 0
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(study)
+        place = experiment.experiment_id if experiment else client.create_experiment(study)
+        for row in _ended(records):
+            if client.search_runs([place], f"tags.`{TRIAL_TAG}` = '{row.number}'", max_results=1):
+                before += 1
+                continue
+            began, ended = _milliseconds(row.began), _milliseconds(row.ended)
+            points = [Metric(_plain(metric), value, ended, step) for step, value in row.curve]
+            if row.value is not None:
+                points.append(Metric("value", row.value, ended, 0))
+            params = [Param(_plain(key), str(value)) for key, value in _told(row).items()]
+            run = client.create_run(place, start_time=began, run_name=_name(row)).info.run_id
+            # as many as one request may hold
+            for begin in range(0, len(points), 1000):
+                client.log_batch(run, metrics=points[begin : begin + 1000])
+            # last, so that what was interrupted does not pass for being there
+            client.log_batch(run, params=params, tags=[RunTag(TRIAL_TAG, str(row.number))])
+            client.set_terminated(run, "FAILED" if row.outcome == "failed" else "FINISHED", end_time=ended)
+            logged += 1
+    except MlflowException as error:
+        cause = " ".join(str(error).split())
+        raise OptituneError(f"MLflow does not take the trials: {cause}; check the address after --out") from error
+    return logged, before
+
+
+def _ended(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """What will not change any more."""
+    return [row for row in records if row.outcome not in ("running", "waiting")]
+
+
+def _name(row: TrialRecord) -> str:
+    return f"trial-{row.number:04d}" + (f"-{row.optimizer}" if row.optimizer else "")
+
+
+def _told(row: TrialRecord) -> dict[str, bool | int | float | str]:
+    """Settings and end of a trial, what is empty left out."""
+    settings = tables.settings(row.configuration) if row.configuration else {}
+    told = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
+    return {key: value for key, value in told.items() if value is not None and value != ""}
+
+
+def _milliseconds(time: datetime | None) -> int:
+    """As MLflow counts; now where it is not known."""
+    return round(1000 * (time or datetime.now()).timestamp())
+
+
+def _plain(name: str) -> str:
+    """A name of the letters that MLflow takes."""
+    return re.sub(r"[^\w\-. :/]", "_", name)

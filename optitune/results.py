@@ -1,0 +1,376 @@
+"""What `search`, `compare`, `retrain` and `load` give: tables, figures, and a few words that a notebook shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+
+from optitune import (
+    comparing,
+    comparison_results,
+    report,
+    report_tables,
+    report_tested,
+    retrain_results,
+    retraining,
+    searching,
+    study,
+    tables,
+)
+from optitune.comparison_results import Comparison
+from optitune.edges import Edge, edges
+from optitune.errors import OptituneError
+from optitune.export import python
+from optitune.keeper import best_config
+from optitune.metrics import Metric
+from optitune.records import Summary, TrialRecord
+from optitune.records import best as best_record
+from optitune.report import Subject
+from optitune.report_style import Picture
+from optitune.report_tables import Table
+from optitune.retrain_results import FullPlan, Mistakes, Tested
+from optitune.settings import StudySettings
+from optitune.shown import Shown
+from optitune.storage import open_storage
+from optitune.study import Home
+from optitune.suggestion import owned_values
+from optitune.validation import validated
+from optitune.wording import Unit
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def _subject(
+    name: str,
+    metric: Metric,
+    optimizers: Sequence[str],
+    trials: Sequence[TrialRecord] = (),
+    comparison: Comparison | None = None,
+    tested: Tested | None = None,
+    mistakes: Mistakes | None = None,
+) -> Subject:
+    """What figures are drawn of."""
+    # no epochs: of a comparison, no trials of the search are drawn
+    settings = {"optimizers": optimizers, "epochs": 0}
+    return Subject(name, settings, {}, {}, metric, tuple(trials), comparison, tested, mistakes)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SearchResult(Shown):
+    """A study: what `search` left, or `load` found.
+
+    Attributes:
+        name: of the study.
+        records: its trials.
+        folder: where all of it lies but what a storage elsewhere has.
+        run: what this call did; None where the study was only opened.
+    """
+
+    USUAL = ("curves",)
+
+    name: str
+    settings: StudySettings
+    metric: Metric
+    records: Sequence[TrialRecord]
+    run: searching.Result | None
+    _home: Home
+
+    @property
+    def folder(self) -> Path:
+        return self._home.folder
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best complete trial, which is one lucky run; None where none is complete."""
+        return best_record(self.records)
+
+    @property
+    def best_file(self) -> Path | None:
+        """Its `best.toml`; None where there is none."""
+        path = self.folder / "best.toml"
+        return path if path.exists() else None
+
+    @property
+    def trained(self) -> int:
+        """How many trials this call finished."""
+        return self.run.trained if self.run else 0
+
+    @cached_property
+    def standings(self) -> "DataFrame":
+        """A row per optimizer, the best first."""
+        return tables.standings(self.records, self.settings.optimizers)
+
+    @cached_property
+    def trials(self) -> "DataFrame":
+        """A row per trial, with every setting."""
+        return tables.trials(self.records)
+
+    @cached_property
+    def curves(self) -> "DataFrame":
+        """A row per evaluation of every trial."""
+        return tables.curves(self.records)
+
+    def edges(self) -> list[Edge]:
+        """What of the best configuration lies at an end of its range, where more may be beyond."""
+        found = self.best.configuration if self.best else None
+        if found is None:
+            return []
+        return edges(self.settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))
+
+    @property
+    def comparison(self) -> "ComparisonResult | None":
+        """What `compare` found of this study; None where it was not compared.
+
+        Raises:
+            OptituneError: a file of the comparison is damaged.
+        """
+        folder = self.folder / comparison_results.FOLDER
+        found = comparison_results.load(folder, self.records, self.metric)
+        return (
+            ComparisonResult(self.name, found, self.metric, self.settings.optimizers, folder, None) if found else None
+        )
+
+    @property
+    def tested(self) -> "RetrainResult | None":
+        """What `retrain best` came to; None where that was not done."""
+        folder = self.folder / "retrain" / "best"
+        found = retrain_results.load(folder)
+        return RetrainResult("best", found, folder, None) if found else None
+
+    def code(self, trial: int | None = None) -> str:
+        """Python, `train(model, loader)`, that trains with torch alone as a trial did; the best if none is named.
+
+        Raises:
+            UsageError: there is no such trial.
+            OptituneError: it is not complete.
+        """
+        opened = study.find(open_storage(self._home.url, create=False), self.name)
+        best = self.best if trial is None else study.record(opened, trial)
+        if best is None:
+            raise OptituneError(f"study '{self.name}' has no complete trial yet: search on")
+        return python(best_config(opened, best))
+
+    @property
+    def headline(self) -> str:
+        return report_tables.unsure(self.name, self.records, Unit(self.metric.name))[0]
+
+    def _words(self) -> list[str]:
+        best = self.best
+        if best is None or best.configuration is None:
+            return []
+        beyond = [f"{edge.key} lies at an end of its range; to look beyond: {edge.line}" for edge in self.edges()]
+        settings = report_tables.settings_text(best.configuration)
+        sure = "To know which optimizer is best, and how sure that is: optitune.compare."
+        return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, sure]
+
+    def _table(self) -> Table:
+        return report_tables.searched(self.records, self.settings.optimizers, Unit(self.metric.name))
+
+    def _pictures(self) -> list[Picture]:
+        return report.pictures(_subject(self.name, self.metric, self.settings.optimizers, self.records))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ComparisonResult(Shown):
+    """Which optimizer is best, and how sure that is: what `compare` left.
+
+    Attributes:
+        study: its name.
+        comparison: all that it says, and rests on.
+        optimizers: of the study.
+        run: what this call did; None where the comparison was only opened.
+    """
+
+    USUAL = ("values", "differences")
+
+    study: str
+    comparison: Comparison
+    metric: Metric
+    optimizers: Sequence[str]
+    folder: Path
+    run: comparing.Result | None
+
+    @property
+    def sentence(self) -> str:
+        """Which optimizer is best, and how sure that is."""
+        return self.comparison.sentence
+
+    @property
+    def advice(self) -> str:
+        """Which to take, and why."""
+        return self.comparison.advice
+
+    @property
+    def recommended(self) -> str:
+        """The optimizer to take."""
+        return self.comparison.recommendation.optimizer
+
+    @property
+    def trial(self) -> int:
+        """The trial whose configuration to take."""
+        return self.comparison.plan.finalist(self.recommended).trial
+
+    @cached_property
+    def standings(self) -> "DataFrame":
+        """A row per optimizer, the leader first, with intervals and costs."""
+        return tables.compared(self.comparison)
+
+    @cached_property
+    def runs(self) -> "DataFrame":
+        """A row per run, those with other settings included."""
+        return tables.runs(self.comparison)
+
+    @cached_property
+    def curves(self) -> "DataFrame":
+        """A row per evaluation of every optimizer's runs."""
+        return tables.run_curves(self.comparison)
+
+    @property
+    def headline(self) -> str:
+        return self.sentence
+
+    def _words(self) -> list[str]:
+        return [self.advice]
+
+    def _table(self) -> Table:
+        return report_tables.compared(self.comparison, Unit(self.metric.name))
+
+    def _pictures(self) -> list[Picture]:
+        return report.pictures(_subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RetrainResult(Shown):
+    """Full trainings, each tested once: what `retrain` left.
+
+    Attributes:
+        name: of its folder: `best`, `trial-7`.
+        run: what this call did; None where the trainings were only opened.
+    """
+
+    USUAL = ("training",)
+
+    name: str
+    tested: Tested
+    folder: Path
+    run: retraining.Result | None
+
+    @property
+    def plan(self) -> FullPlan:
+        """What was trained."""
+        return self.tested.plan
+
+    @property
+    def metric(self) -> str:
+        return self.tested.metric
+
+    @property
+    def test_value(self) -> Summary:
+        """The metric on the test set: mean, interval, and each seed's."""
+        return self.tested.value
+
+    @property
+    def test_loss(self) -> Summary:
+        return self.tested.loss
+
+    @property
+    def trained(self) -> bool:
+        """Whether this call trained anything."""
+        return self.run is not None and self.run.trained
+
+    @property
+    def other_data(self) -> bool:
+        """Whether the data differ from those that the configuration was found on, as far as this call knows."""
+        return self.run is not None and self.run.other_data
+
+    @cached_property
+    def seeds(self) -> "DataFrame":
+        """A row per training: its one test."""
+        return tables.tests(self.tested.seeds)
+
+    @cached_property
+    def curves(self) -> "DataFrame":
+        """A row per epoch of every training."""
+        return tables.epochs(self.tested.seeds)
+
+    @cached_property
+    def confusion(self) -> "DataFrame | None":
+        """Counts over all seeds: a row per true class, a column per answer; None where there are no classes."""
+        return tables.confusion(self.tested.seeds)
+
+    @property
+    def _unit(self) -> Unit:
+        return Unit(self.metric)
+
+    @property
+    def headline(self) -> str:
+        return report_tables.tested(self.tested, None, self._unit, 1)[0]
+
+    def _words(self) -> list[str]:
+        return [
+            f"{report_tables.settings_text(self.plan.configuration)}.",
+            f"Weights and results are in {self.folder}.",
+        ]
+
+    def _table(self) -> Table:
+        rows = tuple(
+            (
+                str(seed.seed),
+                self._unit.value(seed.test_value),
+                f"{seed.test_loss:.4g}",
+                report_tables.seconds(seed.seconds),
+            )
+            for seed in self.tested.seeds
+        )
+        return Table("", ("seed", f"test {self.metric}", "test loss", "trained"), rows)
+
+    def _pictures(self) -> list[Picture]:
+        configuration = self.plan.configuration
+        training = report_tested.training(self.tested)
+        mistakes = retrain_results.load_mistakes(self.folder / retrain_results.MISTAKES)
+        # nothing of it is drawn but values, whose better end is not asked for
+        metric = Metric(self.metric, "maximize", None)
+        about = _subject(self.name, metric, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes)
+        return [training, *report.pictures(about)]
+
+
+def searched(home: Home, found: searching.Result) -> SearchResult:
+    """What a search left."""
+    return SearchResult(home.name, found.settings, found.metric, found.records, found, home)
+
+
+def opened(home: Home) -> SearchResult:
+    """A study as it is by now.
+
+    Raises:
+        UsageError: there is none, or it was not made by optitune.
+    """
+    there: optuna.Study = study.find(open_storage(home.url, create=False), home.name)
+    settings = validated(StudySettings, study.stored_settings(there), f"study '{home.name}' as stored")
+    return SearchResult(home.name, settings, study.metric(there), study.records(there), None, home)
+
+
+def compared(found: comparing.Result, there: optuna.Study) -> ComparisonResult:
+    """What a comparison left.
+
+    Args:
+        there: the study.
+    """
+    optimizers = tuple(study.stored_settings(there)["optimizers"])
+    return ComparisonResult(found.study, found.comparison, study.metric(there), optimizers, found.folder, found)
+
+
+def retrained(found: retraining.Result) -> RetrainResult:
+    """What full trainings left.
+
+    Raises:
+        OptituneError: it cannot be read.
+    """
+    tested = retrain_results.load(found.folder)
+    if tested is None:
+        raise OptituneError(f"{found.folder} holds no results any more: run the same again")
+    return RetrainResult(found.name, tested, found.folder, found)

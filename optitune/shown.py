@@ -1,0 +1,69 @@
+"""What all results of the Python API have in common: words and a table for a notebook, and figures by name."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from optitune.errors import OptituneError, unknown
+from optitune.report_style import Picture, whole
+from optitune.report_tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Shown:
+    """What all results have in common: a headline, a few more words, a table, and figures by name."""
+
+    USUAL: tuple[str, ...]
+    """The figures that are drawn if none is named."""
+
+    @property
+    def headline(self) -> str:
+        """What was found, in a sentence."""
+        raise NotImplementedError
+
+    def _words(self) -> list[str]:
+        raise NotImplementedError
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def _pictures(self) -> list[Picture]:
+        raise NotImplementedError
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures that there are."""
+        return tuple(picture.name for picture in self._pictures())
+
+    def figure(self, *names: str) -> "Figure":
+        """Figures of these names as one, a panel beside the other; without a name the usual ones.
+
+        Raises:
+            UsageError: there is none of a name.
+            OptituneError: there is nothing to draw yet.
+        """
+        there = {picture.name: picture for picture in self._pictures()}
+        if not there:
+            raise OptituneError("there is nothing to draw yet: no trial is complete")
+        for name in names:
+            if name not in there:
+                raise unknown("figure", name, there)
+        usual = [name for name in self.USUAL if name in there] or list(there)[:1]
+        chosen = [there[name] for name in names or usual]
+        panels = tuple(panel for picture in chosen for panel in picture.panels)
+        return whole(Picture("-".join(picture.name for picture in chosen), "", panels))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        # no colours of its own: those of the notebook are right in the light and in the dark
+        words = "".join(f"<p>{escape(text)}</p>" for text in self._words())
+        table = self._table()
+        head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+        return (
+            f"<div><p><b>{escape(self.headline)}</b></p>{words}"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )

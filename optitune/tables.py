@@ -1,0 +1,254 @@
+"""A study as tables, a row per trial, evaluation, optimizer or run: what notebooks look at and what is exported."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from optitune.comparison import ITSELF, finalists_runs
+from optitune.comparison_results import Comparison
+from optitune.configuration import JOINED, Configuration, TrainingSettings
+from optitune.records import SeedResult, TrialRecord
+from optitune.records import standings as standing_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+
+TRIAL = {
+    "trial": int,
+    "optimizer": str,
+    "outcome": str,
+    "value": float,
+    "epochs": float,
+    "seconds": float,
+    "began": datetime,
+    "ended": datetime,
+    "reason": str,
+    "same_as": int,
+    "lr": float,
+}
+"""What every table of trials has, by name and kind; after it, each setting that its trials have."""
+
+TAKEN = {*TRIAL, "schedule", "warmup", *TrainingSettings.model_fields} - {"lr"}
+"""Names that an optimizer of a user's own may have for a setting, where the table needs them for something else."""
+
+
+def trials(records: Iterable[TrialRecord]) -> "DataFrame":
+    """A row per trial, with every setting; the learning rate is the absolute one."""
+    rows = [
+        {
+            "trial": row.number,
+            "optimizer": row.optimizer,
+            "outcome": row.outcome,
+            "value": row.value,
+            "epochs": row.epochs,
+            "seconds": row.seconds,
+            "began": row.began,
+            "ended": row.ended,
+            "reason": row.reason,
+            "same_as": row.same_as,
+            **(settings(row.configuration) if row.configuration else {}),
+        }
+        for row in records
+    ]
+    return frame(rows, TRIAL)
+
+
+def settings(configuration: Configuration) -> Row:
+    """All settings by name: a schedule's as `step.gamma`, a group's as `groups.fc*`, tuples spelled out."""
+    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
+    own = _spelled(optimizer.settings).items()
+    return {
+        **{f"{optimizer.name}.{name}" if name in TAKEN else name: value for name, value in own},
+        "schedule": schedule.name,
+        **{f"{schedule.name}.{name}": value for name, value in _spelled(schedule.settings).items()},
+        "warmup": schedule.warmup,
+        **training.model_dump(exclude={"groups"}),
+        **{f"groups.{pattern}": factor for pattern, factor in training.groups.items()},
+    }
+
+
+def _spelled(told: Mapping[str, Any]) -> Row:
+    """Settings with a name for each part of a tuple."""
+    row: Row = {}
+    for name, value in told.items():
+        if not isinstance(value, list):
+            row[name] = value
+            continue
+        parts = JOINED.get(name, ())
+        if len(parts) != len(value):
+            parts = tuple(f"{name}{place}" for place in range(1, len(value) + 1))
+        row.update(zip(parts, value, strict=True))
+    return row
+
+
+def curves(records: Sequence[TrialRecord]) -> "DataFrame":
+    """A row per evaluation of every trial; a trial that diverged ends with the worst value there is."""
+    # steps are counted alike for every batch size, so that one trial tells how many an epoch has
+    ended = [row for row in records if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
+    ended.sort(key=lambda row: row.outcome != "complete")
+    an_epoch = ended[0].curve[-1][0] / ended[0].epochs if ended else None
+    rows = [
+        {
+            "trial": row.number,
+            "optimizer": row.optimizer,
+            "step": step,
+            "epoch": step / an_epoch if an_epoch else None,
+            "value": value,
+        }
+        for row in records
+        for step, value in row.curve
+    ]
+    return frame(rows, {"trial": int, "optimizer": str, "step": int, "epoch": float, "value": float})
+
+
+def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> "DataFrame":
+    """A row per optimizer, the best first: its best complete trial, and what it had of the budget."""
+    rows = [
+        {
+            "optimizer": row.optimizer,
+            "value": row.best.value if row.best else None,
+            "lr": row.best.configuration.lr if row.best and row.best.configuration else None,
+            "trial": row.best.number if row.best else None,
+            "finished": row.finished,
+            "pruned": row.pruned,
+            "diverged": row.diverged,
+            "epochs": row.epochs,
+        }
+        for row in standing_of(records, optimizers)
+    ]
+    return frame(rows, {"optimizer": str, "value": float, "lr": float, "trial": int})
+
+
+MEASURED = (
+    "value", "low", "high", "difference", "difference_low", "difference_high", "loss", "epoch_seconds",
+    "target_seconds", "target_epochs", "memory",
+)  # fmt: skip
+"""What of a finalist may not be known."""
+
+
+def compared(found: Comparison) -> "DataFrame":
+    """A row per finalist, the leader first: its value, how it differs from the leader, and what it costs.
+
+    `low` and `high` are Student's interval over its own runs; `difference_low` and `difference_high` bound by how much
+    it is better than the leader, however often one looks.
+    """
+    rows = []
+    for place in found.verdict.places:
+        value, apart, cost = place.value, place.to_leader, found.costs[place.optimizer]
+        finalist = found.plan.finalist(place.optimizer)
+        relation = "leader" if place.optimizer == found.verdict.leader else apart.relation if apart else None
+        rows.append(
+            {
+                "optimizer": place.optimizer,
+                "value": value.mean if value else None,
+                "low": value.low if value else None,
+                "high": value.high if value else None,
+                "runs": len(finalists_runs(found.runs, place.optimizer)),
+                "probability_best": place.best,
+                "relation": "diverged" if place.diverged else relation,
+                "difference": apart.mean if apart else None,
+                "difference_low": apart.low if apart and isfinite(apart.low) else None,
+                "difference_high": apart.high if apart and isfinite(apart.high) else None,
+                "diverged": place.diverged,
+                "loss": place.loss.mean if place.loss else None,
+                "trial": finalist.trial,
+                "lr": finalist.configuration.lr,
+                "epoch_seconds": cost.epoch_seconds,
+                "target_seconds": cost.target.seconds,
+                "target_epochs": cost.target.epochs,
+                "memory": cost.state,
+            }
+        )
+    return frame(rows, dict.fromkeys(MEASURED, float))
+
+
+def runs(found: Comparison) -> "DataFrame":
+    """A row per run of a comparison, those with other settings included."""
+    rows = [
+        {
+            "optimizer": run.key.optimizer,
+            "round": run.key.round,
+            "variant": run.key.variant,
+            "value": None if run.diverged else run.value,
+            "loss": None if run.diverged else run.loss,
+            "seconds": run.seconds,
+            "reason": run.diverged,
+        }
+        for run in found.runs
+    ]
+    return frame(rows, {"value": float, "loss": float})
+
+
+def run_curves(found: Comparison) -> "DataFrame":
+    """A row per evaluation of every finalist's run."""
+    rows = [
+        {"optimizer": run.key.optimizer, "round": run.key.round, **vars(point)}
+        for run in found.runs
+        if run.key.variant == ITSELF
+        for point in run.curve
+    ]
+    return frame(rows)
+
+
+def epochs(seeds: Iterable[SeedResult]) -> "DataFrame":
+    """A row per epoch of every full training."""
+    rows = [{"seed": seed.seed, **vars(epoch)} for seed in seeds for epoch in seed.epochs]
+    return frame(rows, {"train_value": float})
+
+
+def tests(seeds: Iterable[SeedResult]) -> "DataFrame":
+    """A row per full training: its one test."""
+    names = ("seed", "test_value", "test_loss", "seconds")
+    return frame([{name: getattr(seed, name) for name in names} for seed in seeds])
+
+
+def confusion(seeds: Sequence[SeedResult]) -> "DataFrame | None":
+    """Counts over all seeds together, a row per true class and a column per answer; None where there are no classes."""
+    import pandas
+
+    matrices = [seed.confusion_matrix for seed in seeds]
+    classes = max(map(len, matrices), default=0)
+    if not classes:
+        return None
+    counts = [
+        [sum(each[true][said] for each in matrices if max(true, said) < len(each)) for said in range(classes)]
+        for true in range(classes)
+    ]
+    labels = range(classes)
+    return pandas.DataFrame(
+        counts, index=pandas.Index(labels, name="true class"), columns=pandas.Index(labels, name="answered")
+    )
+
+
+def frame(rows: Sequence[Row], kinds: Mapping[str, type] = MappingProxyType({})) -> "DataFrame":
+    """Rows as a table whose columns have one kind of value each, whatever is missing.
+
+    Args:
+        kinds: of columns that it has even where no row does.
+    """
+    import pandas
+
+    names = dict.fromkeys([*(name for row in rows for name in row), *kinds])
+    return pandas.DataFrame({name: _column([row.get(name) for row in rows], kinds.get(name)) for name in names})
+
+
+def _column(values: list[Any], kind: type | None) -> Any:
+    """Values as a column: whole numbers and truths stay what they are where some are missing."""
+    import pandas
+
+    kinds = {type(value) for value in values if value is not None} | ({kind} if kind else set())
+    whole = None not in values
+    if kinds == {bool}:
+        return pandas.Series(values, dtype="bool" if whole else "boolean")
+    if kinds == {int}:
+        return pandas.Series(values, dtype="int64" if whole else "Int64")
+    if kinds and kinds <= {int, float}:
+        return pandas.Series(values, dtype="float64")
+    if kinds == {datetime}:
+        return pandas.Series(values, dtype="datetime64[us]")
+    # what several optimizers call alike and mean otherwise is told in words: a file's column has one type
+    return pandas.Series([value if value is None else str(value) for value in values], dtype="object")

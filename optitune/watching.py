@@ -1,0 +1,173 @@
+"""`optitune watch`: follow a study that is trained elsewhere, by reading its storage again and again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from optitune import crew, study
+from optitune.configuration import Configuration
+from optitune.errors import OptituneError
+from optitune.objective import usual_steps
+from optitune.patience import Patience
+from optitune.records import FINISHED, TrialRecord, best, counts
+from optitune.settings import StudySettings
+from optitune.storage import explained_storage, open_storage, shown
+from optitune.study import Home
+from optitune.validation import validated
+from optitune.workers import Event
+
+POLL_S = 1.0
+
+IDLE_POLLS = 5
+"""After how many looks at a study on which nobody works this is said."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the study had when it was complete."""
+
+    study: str
+    storage: str
+    settings: StudySettings
+    metric: str
+    records: list[TrialRecord]
+    target: int
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        leader = best(self.records)
+        found = {"number": leader.number, "value": leader.value, "optimizer": leader.optimizer} if leader else None
+        return {
+            "study": self.study,
+            "storage": self.storage,
+            "trials": counts(self.records),
+            "target": self.target,
+            "metric": self.metric,
+            "best": found,
+        }
+
+
+def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.sleep) -> Result:
+    """Show a study until it has all its trials; nothing is written to it.
+
+    Args:
+        wait: for so many seconds, between two looks.
+
+    Raises:
+        UsageError: there is no such study, or it is not optitune's.
+        OptituneError: the storage fails, or the study does not say how many trials it is to have.
+    """
+    with explained_storage(home.url):
+        opened = study.find(open_storage(home.url, create=False, patience=Patience(view.note)), home.name)
+        stored = study.stored_settings(opened)
+        settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
+        watcher = _Watcher(opened, settings, view)
+        try:
+            while not watcher.look():
+                wait(POLL_S)
+        finally:
+            view.end()
+    return Result(home.name, shown(home.url), settings, watcher.metric, watcher.records, watcher.target)
+
+
+class _Watcher:
+    """What was seen of a study so far; tells a view what has changed, as workers of its own would."""
+
+    def __init__(self, opened: optuna.Study, settings: StudySettings, view: crew.View) -> None:
+        self._study = opened
+        self._settings = settings
+        self._view = view
+        self._ledger = study.Ledger(opened)
+        data = opened.user_attrs.get(study.DATA, {})
+        self._steps = usual_steps(settings, data.get("train_examples", 1))
+        self._ended: set[int] = set()
+        self._running: dict[int, tuple[int, int]] = {}
+        self._workers: dict[str, int] = {}
+        self._begun = False
+        self._idle = 0
+        self.metric: str = data.get("metric", "value")
+        self.records: list[TrialRecord] = []
+        self.target = 0
+
+    def look(self) -> bool:
+        """Read the study and show what is new; whether it has all its trials."""
+        self._size()
+        self.records = self._ledger.read()
+        running = [
+            trial
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if study.CONFIGURATION in trial.user_attrs
+        ]
+        complete = counts(self.records)["finished"] >= self.target
+        if not self._begun:
+            if complete:
+                return True
+            self._begun = True
+            self._ended = {row.number for row in self.records if row.outcome in (*FINISHED, "failed")}
+            name = self._study.study_name
+            self._view.begin(name, self._settings, self.metric, self.target, self.records, len(running))
+        self._tell("sized", 0, target=self.target, workers=len(running))
+        self._tell_ended({trial.number for trial in running})
+        for trial in running:
+            self._tell_running(trial)
+        self._notice(bool(running))
+        self._view.tick()
+        return complete
+
+    def _size(self) -> None:
+        target = self._study.user_attrs.get(study.TRIALS)
+        if not isinstance(target, int):
+            name = self._study.study_name
+            raise OptituneError(
+                f"study '{name}' does not say how many trials it is to have: say it with "
+                f"'optitune search --study {name} --trials N'"
+            )
+        self.target = target
+
+    def _tell(self, kind: str, worker: int, **body: Any) -> None:
+        self._view.show(Event(kind, worker, body), self.records)
+
+    def _tell_ended(self, running: set[int]) -> None:
+        for row in self.records:
+            if row.number in self._ended or row.outcome not in (*FINISHED, "failed"):
+                continue
+            self._ended.add(row.number)
+            # one that began and ended between two looks was at nobody's desk
+            worker, _ = self._running.pop(row.number, (-1, 0))
+            kind = "failed" if row.outcome == "failed" else "finished"
+            self._tell(kind, worker, number=row.number, reason=row.reason)
+        for number in [number for number in self._running if number not in running]:
+            worker, _ = self._running.pop(number)
+            self._tell("left", worker, number=number)
+
+    def _tell_running(self, trial: FrozenTrial) -> None:
+        configuration = Configuration.model_validate(trial.user_attrs[study.CONFIGURATION])
+        about = {"number": trial.number, "optimizer": configuration.optimizer.name, "lr": configuration.lr}
+        worker, step = self._running.get(trial.number, (self._worker(trial), 0))
+        new = trial.number not in self._running
+        if new:
+            began = trial.datetime_start or datetime.now()
+            # the clock of the machine that began it may be ahead of this one's
+            self._tell("started", worker, **about, since=max(0.0, (datetime.now() - began).total_seconds()))
+        last = trial.last_step or 0
+        if last > step:
+            epoch = min(last / self._steps, self._settings.epochs)
+            # what was there at the first look may have been told long ago
+            self._tell("progress", worker, **about, epoch=epoch, value=trial.intermediate_values[last], fresh=not new)
+        self._running[trial.number] = worker, last
+
+    def _worker(self, trial: FrozenTrial) -> int:
+        """A number for whoever trains a trial, the same for all its trials."""
+        owner = trial.user_attrs.get(study.OWNER) or {"trial": trial.number}
+        return self._workers.setdefault(str(sorted(owner.items())), len(self._workers))
+
+    def _notice(self, working: bool) -> None:
+        self._idle = 0 if working else self._idle + 1
+        if self._idle == IDLE_POLLS:
+            name = self._study.study_name
+            self._view.note(f"nobody works on it now; to go on with it: optitune search --study {name}")
