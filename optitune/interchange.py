@@ -100,8 +100,10 @@ def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: s
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)
         place = experiment.experiment_id if experiment else client.create_experiment(study)
+        # as many as one answer may hold
+        there = {run.data.tags.get(TRIAL_TAG) for run in client.search_runs([place], max_results=50_000)}
         for row in _ended(records):
-            if client.search_runs([place], f"tags.`{TRIAL_TAG}` = '{row.number}'", max_results=1):
+            if str(row.number) in there:
                 before += 1
                 continue
             began, ended = _milliseconds(row.began), _milliseconds(row.ended)

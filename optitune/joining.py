@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from optitune import crew, study, task_data, tasks
-from optitune.errors import OptituneError
 from optitune.machine import resolve_device
 from optitune.patience import Patience
 from optitune.preflight import check
@@ -69,12 +68,7 @@ def join(request: Request, view: crew.View) -> Result:
     opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
     stored = study.stored_settings(opened)
     settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
-    target = opened.user_attrs.get(study.TRIALS)
-    if not isinstance(target, int):
-        raise OptituneError(
-            f"study '{home.name}' does not say how many trials it is to have: say it with "
-            f"'optitune search --study {home.name} --trials N'"
-        )
+    target = study.target(opened)
     device = resolve_device(request.device)
     task = tasks.find(settings.task, request.data_dir)
     data = task_data.search_data(task, settings.train_examples)
@@ -107,7 +101,7 @@ def join(request: Request, view: crew.View) -> Result:
         study=home.name,
         storage=shown(home.url),
         trials=counts(records),
-        target=opened.user_attrs[study.TRIALS],
+        target=study.target(opened),
         best=leader.value if leader else None,
         seconds=round(time.monotonic() - began, 3),
     )

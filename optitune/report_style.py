@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optitune import colours
 from optitune.colours import COLOURS
 from optitune.files import replacing
-from optitune.wording import Unit
+from optitune.wording import Unit, many
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,4 +215,4 @@ def log_lr(axes: "Axes", lrs: Sequence[float]) -> None:
 def over(counts: Sequence[int], what: str) -> str:
     """3 to 8 runs."""
     least, most = min(counts), max(counts)
-    return f"{least} to {most} {what}s" if least < most else f"{most} {what}{'s' * (most != 1)}"
+    return f"{least} to {most} {what}s" if least < most else many(most, what)

@@ -13,7 +13,7 @@ from optitune.records import TrialRecord, best, counts, standings
 from optitune.report_data import ENOUGH, Influence, agreement, settings_of
 from optitune.retrain_results import Tested
 from optitune.verdict import Place
-from optitune.wording import Unit, bound, interval, listed
+from optitune.wording import Unit, bound, interval, listed, many
 
 UNKNOWN = "–"
 
@@ -46,9 +46,9 @@ def compared(found: Comparison, unit: Unit) -> Table:
         "so it is",
     )
     caption = (
-        f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, {found.plan.epochs} epochs "
-        f"each on {found.plan.train_examples} examples, judged on {found.plan.held_out} others. With {sure} "
-        "confidence, however often one looks, the best is not among those called worse; a difference of less than "
+        f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, "
+        f"{many(found.plan.epochs, 'epoch')} each on {found.plan.train_examples} examples, judged on "
+        f"{found.plan.held_out} others. With {sure} confidence, however often one looks, the best is not among those called worse; a difference of less than "
         f"{unit.difference(verdict.epsilon)} does not matter."
     )
     return Table(caption, columns, tuple(_stands(place, verdict.leader, found.runs, unit) for place in verdict.places))
@@ -166,15 +166,15 @@ def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, s
 def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> list[str]:
     """What a full training came to, and how that agrees with the comparison."""
     value, name = result.value, result.plan.configuration.optimizer.name
-    runs = f"{len(value.each)} seed{'s' * (len(value.each) != 1)}"
+    runs = many(len(value.each), "seed")
     spread = (
         f"95 % interval {unit.span(value.low, value.high)}, Student's t over {runs}"
         if value.low is not None and value.high is not None
         else "one seed: no interval"
     )
     told = [
-        f"{name}, trained in full for {result.plan.epochs} epochs on everything but the test set: test {unit.metric} "
-        f"{unit.value(value.mean)} ({spread})."
+        f"{name}, trained in full for {many(result.plan.epochs, 'epoch')} on everything but the test set: "
+        f"test {unit.metric} {unit.value(value.mean)} ({spread})."
     ]
     if found is None:
         return told
@@ -184,8 +184,9 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
         return [*told, f"That is not what the comparison looked at, which says to take {taken}."]
     if relation := agreement(value.mean, place.value, sign):
         told.append(
-            f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of {found.plan.epochs} "
-            f"epochs on {found.plan.train_examples} examples, judged on others than the test set's."
+            f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of "
+            f"{many(found.plan.epochs, 'epoch')} on {found.plan.train_examples} examples, "
+            "judged on others than the test set's."
         )
     return told
 

@@ -21,6 +21,7 @@ from optitune.metrics import Metric
 from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.validation import Strict
+from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"
 """The worst mistakes of the first seed's network, beside its results."""
@@ -204,7 +205,7 @@ def write(
         scratch.write_bytes(to_bytes(weights, told))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
-    runs = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    runs = many(len(seeds), "seed")
     title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test {metric.name} {value.mean:.4g}"
     training_curves(
         [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"

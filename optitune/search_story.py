@@ -19,7 +19,7 @@ from optitune.story import Chapter
 from optitune.study_file import Budget
 from optitune.tasks import FROM_PYTHON
 from optitune.validation import inline
-from optitune.wording import Unit
+from optitune.wording import Unit, many
 
 EVERY_S = 10.0
 """How often a search that goes on is told of, at most."""
@@ -83,8 +83,8 @@ def _parts(
     parts = [
         "## Which optimizer, with which settings, and how sure?",
         f"**{settings['task']}**, judged by validation {unit.metric} on {data['validation_examples']} examples after "
-        f"{settings['epochs']} epochs on {data['train_examples']} others. Trials finished: {number['finished']}{of} "
-        f"({number['complete']} complete, {number['pruned']} pruned, {number['diverged']} diverged"
+        f"{many(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
+        f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, {number['diverged']} diverged"
         + (f", {number['failed']} failed" if number["failed"] else "")
         + ").",
         _standings(records, settings["optimizers"], unit),

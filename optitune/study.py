@@ -95,6 +95,21 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     return settings
 
 
+def target(study: optuna.Study) -> int:
+    """How many finished trials the study is to have.
+
+    Raises:
+        OptituneError: it does not say.
+    """
+    number, name = study.user_attrs.get(TRIALS), study.study_name
+    if not isinstance(number, int):
+        raise OptituneError(
+            f"study '{name}' does not say how many trials it is to have: say it with "
+            f"'optitune search --study {name} --trials N'"
+        )
+    return number
+
+
 def metric(study: optuna.Study) -> Metric:
     """What the study judges by; a metric of one's own without its function."""
     data = study.user_attrs[DATA]

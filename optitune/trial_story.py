@@ -14,7 +14,7 @@ from optitune.configuration import Configuration, Setting
 from optitune.errors import OptituneError
 from optitune.export import building
 from optitune.records import Outcome
-from optitune.wording import Unit
+from optitune.wording import Unit, many
 
 PICTURE = "learning-curve.png"
 
@@ -66,7 +66,7 @@ def note(
         + (" (one run)" if value is not None else ""),
         f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
         f"![learning curve]({image})" if image else "",
-        f"As torch takes them, for {epochs} epochs:\n\n```python\n"
+        f"As torch takes them, for {many(epochs, 'epoch')}:\n\n```python\n"
         + "\n".join(building(configuration, epochs))
         + "\n```",
         f"Batches: {', '.join(other)}" if other else "",

@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune import crew, study
 from optitune.configuration import Configuration
-from optitune.errors import OptituneError
 from optitune.objective import usual_steps
 from optitune.patience import Patience
 from optitune.records import FINISHED, TrialRecord, best, counts
@@ -96,7 +95,7 @@ class _Watcher:
 
     def look(self) -> bool:
         """Read the study and show what is new; whether it has all its trials."""
-        self._size()
+        self.target = study.target(self._study)
         self.records = self._ledger.read()
         running = [
             trial
@@ -118,16 +117,6 @@ class _Watcher:
         self._notice(bool(running))
         self._view.tick()
         return complete
-
-    def _size(self) -> None:
-        target = self._study.user_attrs.get(study.TRIALS)
-        if not isinstance(target, int):
-            name = self._study.study_name
-            raise OptituneError(
-                f"study '{name}' does not say how many trials it is to have: say it with "
-                f"'optitune search --study {name} --trials N'"
-            )
-        self.target = target
 
     def _tell(self, kind: str, worker: int, **body: Any) -> None:
         self._view.show(Event(kind, worker, body), self.records)

@@ -50,6 +50,11 @@ class Unit:
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
+def many(number: int, thing: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
 def listed(names: Sequence[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -80,7 +80,7 @@ def shown(cells: list[dict[str, Any]], last_line: str) -> dict[str, str]:
 def test_it_runs_as_it_stands_and_shows_tables_figures_and_words(executed: list[dict[str, Any]]) -> None:
     assert not [output for cell in executed for output in cell["outputs"] if output.get("name") == "stderr"]
     assert "but that is one lucky run." in shown(executed, "found")["text/html"]
-    for last in ("found.standings", "found.trials.sort", "verdict.standings", "full.confusion"):
+    for last in ("found.standings", "best_first", "verdict.standings", "full.confusion"):
         assert 'class="dataframe"' in shown(executed, last)["text/html"]
     for last in ("found.figure()", 'found.figure("best-so-far")', "verdict.figure()", "full.figure()"):
         assert len(shown(executed, last)["image/png"]) > 5_000

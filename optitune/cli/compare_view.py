@@ -14,7 +14,7 @@ from optitune.comparison import ITSELF, Key, Plan
 from optitune.comparison_results import Comparison
 from optitune.costs import Change, Cost
 from optitune.verdict import Difference, Place
-from optitune.wording import Unit
+from optitune.wording import Unit, many
 from optitune.workers import Event
 
 
@@ -182,7 +182,7 @@ def _about(plan: Plan, workers: int, most: int) -> str:
     return (
         f"{', '.join(plan.optimizers)} from fresh seeds, {plan.epochs} epochs on {plan.train_examples} examples, "
         f"judged on {plan.held_out} others in each of up to {plan.rounds} rounds; "
-        f"at most {most} runs, {workers} worker{'s' * (workers != 1)}"
+        f"at most {most} runs, {many(workers, 'worker')}"
     )
 
 

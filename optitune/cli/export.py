@@ -32,7 +32,7 @@ PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard",
 def export(
     what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
 ) -> None:
-    """Print a configuration as code, or write all trials of a study for other programs.
+    """Print a configuration as code, or write all trials as tables.
 
     The Python is a function train(model, loader) that trains with torch alone just as the search did: optimizer,
     schedule, parameter groups, clipping, accumulation and loss.

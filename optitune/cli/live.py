@@ -16,6 +16,7 @@ from optitune.records import TrialRecord, best, counts
 from optitune.retrain_results import FullPlan
 from optitune.settings import StudySettings
 from optitune.time_left import roughly, time_left
+from optitune.wording import many
 from optitune.workers import Event
 
 RECKON_S = 1.0
@@ -288,25 +289,21 @@ class LinesRetrain:
 
 def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
-    length = f"{_many(target, 'trial')} of {_many(settings.epochs, 'epoch')}"
-    how = f"{settings.precision}, {_many(workers, 'worker')}"
+    length = f"{many(target, 'trial')} of {many(settings.epochs, 'epoch')}"
+    how = f"{settings.precision}, {many(workers, 'worker')}"
     return f"{length} on {settings.task}, {how}"
 
 
 def _about_plan(plan: FullPlan, workers: int) -> str:
     """What a full training is about to do, in a line."""
     what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
-    length = f"{_many(len(plan.seeds), 'seed')} of {_many(plan.epochs, 'epoch')}"
-    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {_many(workers, 'worker')}"
+    length = f"{many(len(plan.seeds), 'seed')} of {many(plan.epochs, 'epoch')}"
+    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {many(workers, 'worker')}"
 
 
 def dim(lines: str | list[str]) -> Text:
     """What the workers do now, a line each."""
     return Text("\n".join(lines or ["starting workers ..."]) if isinstance(lines, list) else lines, QUIET)
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _epoch_line(body: dict[str, Any], epochs: int, metric: str) -> str:

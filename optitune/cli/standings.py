@@ -14,6 +14,7 @@ from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings
 from optitune.retraining import Result as Retrained
 from optitune.searching import Result
+from optitune.wording import many
 
 
 def number_format(value: float) -> str:
@@ -177,5 +178,6 @@ def print_retrained(result: Retrained) -> None:
     if not result.trained:
         console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
     console.print(tested_text(result.metric, result.test_value, result.test_loss), markup=False)
-    console.print(f"  {configuration_text(result.plan.configuration)}; {result.plan.epochs} epochs", markup=False)
+    length = many(result.plan.epochs, "epoch")
+    console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
     console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png", markup=False)
