@@ -48,7 +48,8 @@ def compared(found: Comparison, unit: Unit) -> Table:
     caption = (
         f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, "
         f"{many(found.plan.epochs, 'epoch')} each on {found.plan.train_examples} examples, judged on "
-        f"{found.plan.held_out} others. With {sure} confidence, however often one looks, the best is not among those called worse; a difference of less than "
+        f"{found.plan.held_out} others. With {sure} confidence, however often one looks, the best is not among those "
+        "called worse; a difference of less than "
         f"{unit.difference(verdict.epsilon)} does not matter."
     )
     return Table(caption, columns, tuple(_stands(place, verdict.leader, found.runs, unit) for place in verdict.places))

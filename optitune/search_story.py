@@ -84,9 +84,8 @@ def _parts(
         "## Which optimizer, with which settings, and how sure?",
         f"**{settings['task']}**, judged by validation {unit.metric} on {data['validation_examples']} examples after "
         f"{many(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
-        f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, {number['diverged']} diverged"
-        + (f", {number['failed']} failed" if number["failed"] else "")
-        + ").",
+        f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
+        f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         _standings(records, settings["optimizers"], unit),
     ]
     if config is not None:
