@@ -1,5 +1,6 @@
 """A study for other programs: CSV and Parquet tables, TensorBoard's event files, MLflow's runs."""
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -96,6 +97,8 @@ def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: s
     except ImportError:
         raise _missing("mlflow") from None
     before = logged = 0
+    # a server that is not there would be asked for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     try:
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study)

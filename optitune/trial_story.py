@@ -6,10 +6,8 @@ from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial
-from optuna_dashboard import save_note
-from optuna_dashboard.artifact import get_artifact_path
 
-from optitune import artifacts, study
+from optitune import artifacts, story, study
 from optitune.configuration import Configuration, Setting
 from optitune.errors import OptituneError
 from optitune.export import building
@@ -37,10 +35,12 @@ def attach(
     if frozen.intermediate_values:
         try:
             drawn = picture(frozen, outcome, value, metric, an_epoch)
-            image = get_artifact_path(trial, artifacts.put(trial, PICTURE, drawn, folder))
+            image = (
+                f"/artifacts/{trial.study._study_id}/{trial._trial_id}/{artifacts.put(trial, PICTURE, drawn, folder)}"
+            )
         except (OptituneError, OSError) as error:
             problem = f"trial {trial.number} has no picture in the dashboard: {error}"
-    save_note(trial, note(frozen, outcome, value, reason, metric, epochs, image))
+    story.note_trial(trial, note(frozen, outcome, value, reason, metric, epochs, image))
     return problem
 
 

@@ -175,8 +175,10 @@ WORKER_MODULES = (
     "optitune.comparison_worker",
     "optitune.pooling_kernels",
     "torch._dynamo",
+    "matplotlib.backends.backend_agg",
 )
-"""What worker processes need; torch's optimizers import torch's compiler at their first step."""
+"""What worker processes need; torch's optimizers import torch's compiler at their first step, and a trial's picture is
+drawn at its end."""
 
 
 def data_folder(given: Path | None) -> Path:

@@ -111,8 +111,9 @@ def test_mlflow_has_a_run_per_trial_and_each_but_once(about: Subject, made: Path
     assert sorted((point.step, point.value) for point in history) == list(record.curve)
 
 
-def test_mlflow_that_does_not_take_them_is_told_in_a_line(made: Path, run: Run, tmp_path: Path) -> None:
-    words = ("export", "--format", "mlflow", "--out", "nowhere://here", "--studies-dir", made)
+@pytest.mark.parametrize("uri", ["nowhere://here", "http://127.0.0.1:9"])
+def test_mlflow_that_does_not_take_them_is_told_in_a_line(uri: str, made: Path, run: Run, tmp_path: Path) -> None:
+    words = ("export", "--format", "mlflow", "--out", uri, "--studies-dir", made)
     done = run(*words, environment=ALONE, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: MLflow does not take the trials: " in done.stderr

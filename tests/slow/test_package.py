@@ -22,9 +22,6 @@ ROOT = Path(__file__).parents[2]
 HANG_S = 900
 """No command here takes nearly as long."""
 
-# what is no part of the project, or was built from another state of it
-LEFT_OUT = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
-
 
 def ran(*words: object, cwd: Path) -> str:
     """What a command prints that succeeds; it knows nothing of the checkout."""
@@ -36,8 +33,10 @@ def ran(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
-def built(source: Path, *words: str) -> None:
-    ran(sys.executable, "-m", "build", *words, "--outdir", source / "made", source, cwd=source.parent)
+def kept() -> set[str]:
+    """The files of the project: what git does not ignore, and is not for git and CI alone."""
+    listed = ran("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=ROOT).split("\0")
+    return {name for name in listed if name and not name.startswith(".") and (ROOT / name).is_file()}
 
 
 def names(wheel: Path) -> list[str]:
@@ -49,11 +48,10 @@ def names(wheel: Path) -> list[str]:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, a source archive of it, and the wheel that was built from that archive alone."""
     folder = tmp_path_factory.mktemp("package") / "project"
-    shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
-    for study in (folder / "studies").iterdir():
-        if study.is_dir():
-            shutil.rmtree(study)
-    built(folder)
+    for name in kept():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    ran(sys.executable, "-m", "build", "--outdir", folder / "made", folder, cwd=folder.parent)
     return folder
 
 
@@ -119,10 +117,9 @@ def test_the_source_archive_has_the_project_and_makes_the_same_wheel(
         packed.extractall(tmp_path, filter="data")
     (unpacked,) = tmp_path.iterdir()
     there = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
-    made = {"PKG-INFO", "setup.cfg"}
-    kept = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    kept = {name for name in kept if not name.startswith(("made/", "optitune.egg-info/", "build/"))}
-    assert {name for name in there if not name.startswith("optitune.egg-info/")} - made == kept
+    made = {name for name in there if name.startswith("optitune.egg-info/")} | {"PKG-INFO", "setup.cfg"}
+    copied = {name for name in kept() if (source / name).exists()}
+    assert there - made == copied
     for name in ("LICENSE", "README.md", "CONTRIBUTING.md", "docs/commands.md", "tests/test_docs.py"):
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
     straight = source.parent / "straight"
