@@ -44,6 +44,11 @@ class Comparison:
     sentence: str
     advice: str
 
+    @property
+    def left(self) -> int:
+        """How many more runs there can be of those of whom more would decide something."""
+        return _left(self.plan, self.runs, self.verdict)
+
     def document(self) -> dict[str, Any]:
         """As `verdict.json` and `--json` have it."""
         verdict = self.verdict
@@ -70,6 +75,10 @@ class Comparison:
             ],
             "differences": [_finite(asdict(each)) for each in verdict.differences],
         }
+
+
+def _left(plan: Plan, runs: Sequence[Run], verdict: Verdict) -> int:
+    return sum(plan.rounds - len(finalists_runs(runs, name)) for name in verdict.wanted)
 
 
 def _finite(value: Any) -> Any:
@@ -115,7 +124,7 @@ def conclude(
     found = costs(runs, plan.optimizers, trials, plan.epochs, target, sign, untuned)
     recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
     unit = Unit(metric.name)
-    left = sum(plan.rounds - len(finalists_runs(runs, name)) for name in verdict.wanted)
+    left = _left(plan, runs, verdict)
     return Comparison(
         plan=plan,
         runs=tuple(runs),

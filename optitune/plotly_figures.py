@@ -176,7 +176,7 @@ def _bars(
             }
         )
     figure = _figure(data, title, label, "", (), ())
-    figure["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category", "automargin": True}
+    figure["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category"}
     return figure
 
 
@@ -187,7 +187,7 @@ def _figure(
     layout: dict[str, Any] = {
         "title": {"text": title},
         "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}},
+        "yaxis": {"title": {"text": y}, "automargin": True},
         "margin": {"t": 60},
     }
     if inner:

@@ -276,7 +276,7 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
         return found.sentence, advice, subject.command(f"compare {subject.name}")
     done = [run.key.round for run in found.runs if run.key.variant == ITSELF]
     if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
-        most = len(done) + max(1, found.verdict.more_runs)
+        most = len(done) + max(1, min(found.verdict.more_runs, found.left))
         return found.sentence, f"{advice} To go on:", subject.command(f"compare {subject.name} --max-runs {most}")
     return found.sentence, advice, "" if subject.tested else subject.command(f"retrain best --study {subject.name}")
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from optitune.costs import Cost, Recommendation
 from optitune.verdict import Difference, Place, Verdict
 
+MOST_NAMED = 4
+"""How many optimizers are named in a sentence; the others stand in the table."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -112,16 +115,18 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
             f"{unit.difference(widest)}, and {unit.difference(verdict.epsilon)} is said not to matter."
         )
     several = verdict.wanted
-    chances = listed([f"{name} {verdict.place(name).best:.2f}" for name in several])
+    likeliest = sorted(several, key=lambda name: -verdict.place(name).best)[:MOST_NAMED]
+    chances = listed([f"{name} {verdict.place(name).best:.2f}" for name in likeliest])
+    if len(several) > MOST_NAMED:
+        those = f"{len(several)} optimizers apart (the likeliest to be best: {chances})"
+    else:
+        those = f"{listed(several)} apart (probability of being best: {chances})"
     more = f"about {verdict.more_runs} more runs would be needed" if verdict.more_runs else "more runs are needed"
     if not left:
         more = "every example has been held out once, so that it takes more data, not more runs"
     elif verdict.more_runs > left:
         more += f", and there are data for {left}"
-    return (
-        f"Not enough evidence to tell {listed(several)} apart (probability of being best: {chances}): "
-        f"{more}. {leader.optimizer} leads with {interval(leader, unit)}."
-    )
+    return f"Not enough evidence to tell {those}: {more}. {leader.optimizer} leads with {interval(leader, unit)}."
 
 
 def advice(

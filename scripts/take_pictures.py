@@ -58,7 +58,7 @@ def dashboard(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
         assert address is not None
         page = browser.new_page(viewport={"width": 1300, "height": 1900})
         page.goto(address[0])
-        page.locator("#optitune-compared .scatterlayer .trace").first.wait_for(state="attached")
+        page.locator("[id='user-defined-plot:optitune-compared'] .scatterlayer .trace").first.wait_for(state="attached")
         time.sleep(2)
         page.screenshot(path=path, animations="disabled")
     finally:

@@ -21,6 +21,8 @@ ONLY_READ = {
     r"^\.venv/bin/(pip|python -m pytest)": "installs, or runs all tests; .ci/run runs the line",
     r"^bash \.ci/run$": "is what runs these tests",
     r"^optitune dashboard": "serves until Ctrl-C; slow/test_dashboard.py runs it",
+    r"^optitune (search --study|compare|retrain best --study) mnist-cnn-reference": "an hour on all of MNIST; "
+    "test_reference_study.py looks at what they left",
     r"^optuna-dashboard": "serves until Ctrl-C, without us",
     r"^eval .*completion": "changes the shell that types it; test_completion.py runs it",
     r"^python scripts/": "minutes to hours, most of them on MNIST; the script and its options are looked up",

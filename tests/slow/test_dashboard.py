@@ -11,6 +11,9 @@ from dashboards import DRAWN, POINTS, SHARED, TRIALS, Dashboard, Open, Visit, ch
 
 pytestmark = pytest.mark.slow
 
+OURS = "user-defined-plot:optitune-"
+"""How the dashboard calls the figures that we hand it."""
+
 
 def test_list_names_the_study_and_leads_to_it(dashboard: Dashboard, visit: Visit) -> None:
     with visit(dashboard, "/", "list") as page:
@@ -129,8 +132,8 @@ def test_figures_of_ours_and_files_are_on_the_studys_page(
 ) -> None:
     with visit(dashboard, dashboard.study, "figures") as page:
         for name in ("learning-curves", "best-so-far", "learning-rates"):
-            page.locator(f"#optitune-{name} .scatterlayer .trace").first.wait_for(state="attached")
-        traces = page.evaluate(DRAWN, "optitune-learning-curves")
+            page.locator(f"[id='{OURS}{name}'] .scatterlayer .trace").first.wait_for(state="attached")
+        traces = page.evaluate(DRAWN, f"{OURS}learning-curves")
         assert len(traces) == len([row for row in trials if row["curve"] and row["outcome"] == "complete"])
         for name in ("best.toml", "train.py", "curves.csv"):
             page.get_by_text(name, exact=True).wait_for()
