@@ -84,6 +84,12 @@ class Heights:
             return self._unit * value
         return -log10(max(abs(self._ideal - value), self._closest))
 
+    def value(self, height: float) -> float:
+        """The value of that height."""
+        if self._ideal is None:
+            return height / self._unit
+        return float(self._ideal - self._unit * 10.0 ** min(-height, 300.0))
+
 
 def lr_ahead(trial: FrozenTrial, step: int) -> float:
     """By how many powers of ten a trial's learning rate is still to change after a step, as far as it says."""

@@ -209,9 +209,8 @@ def run_trial(
                 )
             # what an earlier attempt reported later than this would be judged now
             if step is not None and step >= latest and trial.should_prune():
-                reason = (
-                    f"pruned at epoch {progress.epoch:g}: {metric.name} {value:.4g} is behind what this pruner keeps"
-                )
+                why = getattr(trial.study.pruner, "why", "") or "behind what this pruner keeps"
+                reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {value:.4g}, {why}"
                 return Result("pruned", None, reason, seconds, progress.epoch)
     except Diverged as diverged:
         # told with the worst value there is, so that the sampler learns to stay away

@@ -46,6 +46,8 @@ class ForecastPruner(BasePruner):
         self._warmup = warmup
         self._by = by
         self._known: tuple[optuna.Study, int, Forecast] | None = None
+        self.why = ""
+        """Why the last trial that was pruned was."""
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
@@ -55,7 +57,16 @@ class ForecastPruner(BasePruner):
         best, expected = forecast.best_of(trial.params.get(self._by)), forecast.at(trial, step)
         if best is None or expected is None or forecast.leads(trial, step):
             return False
-        return bool(expected.height + self._sure * expected.variance**0.5 < best)
+        luck = expected.height + self._sure * expected.variance**0.5
+        if luck >= best:
+            return False
+        group = trial.params.get(self._by)
+        comes_to, at_most, bar = (forecast.height.value(height) for height in (expected.height, luck, best))
+        self.why = (
+            f"forecast to end at {comes_to:.4g}, with luck at {at_most:.4g}; "
+            f"{'the' if group is None else f'{group} has the'} best {bar:.4g}"
+        )
+        return True
 
     def _forecast(self, study: optuna.Study) -> Forecast:
         """Made anew when a trial has finished since."""

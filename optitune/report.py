@@ -32,7 +32,7 @@ from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
 from optitune.study import Home
 from optitune.study_file import dumps
-from optitune.wording import Unit, listed
+from optitune.wording import NOT_BY_RUNS, Unit, listed
 
 FOLDER = "report"
 """Within the folder of a study."""
@@ -238,7 +238,7 @@ def _repeat(subject: Subject) -> Section:
     commands = [subject.command(f"search --study {subject.name} --trials {finished}")] if finished else []
     if found is not None:
         seeds.append(f"comparison {found.plan.seed}")
-        commands.append(subject.command(f"compare {subject.name}"))
+        commands.append(subject.command(f"compare {subject.name}{_how_compared(subject, found)}"))
     if result is not None:
         seeds.append(f"full trainings {', '.join(map(str, result.plan.seeds))}")
         commands.append(subject.command(f"retrain best --study {subject.name}"))
@@ -252,6 +252,19 @@ def _repeat(subject: Subject) -> Section:
     if rows := _chosen(subject):
         tables.insert(0, report_tables.configurations(rows))
     return Section("repeat", "To repeat it", words, tuple(tables), code=("\n".join(commands), dumps(subject.settings)))
+
+
+def _how_compared(subject: Subject, found: Comparison) -> str:
+    """The options that lead to the same comparison, with a space before each."""
+    could = [row.optimizer for row in standings(subject.trials, subject.optimizers) if row.best is not None]
+    runs = len([run for run in found.runs if run.key.variant == ITSELF])
+    told = {
+        "--optimizers": ",".join(found.plan.optimizers) if set(found.plan.optimizers) != set(could) else "",
+        "--epochs": str(found.plan.epochs) if found.plan.epochs != subject.settings["epochs"] else "",
+        "--seed": str(found.plan.seed or ""),
+        "--max-runs": str(runs),
+    }
+    return "".join(f" {option} {value}" for option, value in told.items() if value)
 
 
 def _chosen(subject: Subject) -> list[tuple[str, int, Any]]:
@@ -277,6 +290,8 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     done = [run.key.round for run in found.runs if run.key.variant == ITSELF]
     if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
         most = len(done) + max(1, min(found.verdict.more_runs, found.left))
+        if found.verdict.more_runs > found.left:
+            advice += f" {NOT_BY_RUNS}"
         return found.sentence, f"{advice} To go on:", subject.command(f"compare {subject.name} --max-runs {most}")
     return found.sentence, advice, "" if subject.tested else subject.command(f"retrain best --study {subject.name}")
 

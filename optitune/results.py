@@ -156,7 +156,10 @@ class SearchResult(Shown):
 
     @property
     def headline(self) -> str:
-        return report_tables.unsure(self.name, self.records, Unit(self.metric.name))[0]
+        compared = self.comparison
+        return (
+            compared.headline if compared else report_tables.unsure(self.name, self.records, Unit(self.metric.name))[0]
+        )
 
     def _words(self) -> list[str]:
         best = self.best

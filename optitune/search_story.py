@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from optitune import export, plotly_figures, story, study, trial_story
+from optitune.artifacts import system_attrs
 from optitune.best import BestConfig
 from optitune.keeper import best_config
 from optitune.records import TrialRecord, best, counts, standings
@@ -89,10 +90,16 @@ def _parts(
         _standings(records, settings["optimizers"], unit),
     ]
     if config is not None:
+        compared = story.PART + "compare" in system_attrs(opened)
+        next_step = (
+            "Which optimizer is truly best, and which to take, says the comparison below."
+            if compared
+            else f"`optitune compare {opened.study_name}` trains the best of each optimizer again on fresh seeds and "
+            "says which is truly best, and how sure that is."
+        )
         parts += [
             f"The best is trial {config.trial}: one run, the luckiest of {number['complete']}, and so no estimate. "
-            f"`optitune compare {opened.study_name}` trains the best of each optimizer again on fresh seeds and says "
-            "which is truly best, and how sure that is.",
+            f"{next_step}",
             trial_story.code(config.configuration, config.epochs),
         ]
     own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}

@@ -29,6 +29,8 @@ FIGURE = "dashboard:plot_data:"
 PIECE = 2045
 """How long a piece of a text may be: what some databases hold in a column."""
 
+WIDE_SPACE = "\N{EM SPACE}"
+
 LINE = "*optitune writes what is above this line, and writes it anew; what you write below it stays.*"
 
 
@@ -111,5 +113,7 @@ def _save(storage: BaseStorage, study: int, key: str, text: str, attrs: Mapping[
 
 def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table in Markdown."""
-    lines = [headings, ("---",) + ("---:",) * (len(headings) - 1), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    # the dashboard leaves no room between columns; a browser keeps a wide space, and Markdown does not strip it
+    lines = [[cell.replace("|", "/") + WIDE_SPACE for cell in line] for line in (headings, *rows)]
+    lines.insert(1, ["---"] + ["---:"] * (len(headings) - 1))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from optitune.costs import Cost, Recommendation
 from optitune.verdict import Difference, Place, Verdict
 
+NOT_BY_RUNS = (
+    "More runs alone will hardly tell: compare fewer with --optimizers, take more data, or say with --epsilon that "
+    "larger differences do not matter."
+)
+"""Where there are data for fewer runs than it would take."""
+
 MOST_NAMED = 4
 """How many optimizers are named in a sentence; the others stand in the table."""
 

@@ -35,7 +35,7 @@ WRONG = [
     ("search --task digits --storage nonsense", "--storage is not a database URL"),
     ("search --seeds 3", "No such option"),
     ("serch", "unknown command 'serch': did you mean 'search'?"),
-    ("retrain best", "unknown study 'mnist-cnn': there is none yet"),
+    ("retrain best", "there is no study yet in studies"),
     ("retrain nothing", "'nothing' is neither best, nor a trial's number, nor a file"),
     ("retrain best --study other", "unknown study 'other'"),
     ("retrain best --seed 99999999999999", "is more than 2147483647"),

@@ -247,8 +247,8 @@ def test_a_full_training_shows_each_seed(view: Any, plan: FullPlan) -> None:
     shows.show(Event("finished", 0, {"seed": 1, "value": 0.98}))
     shows.end()
     text = shown(console)
-    assert "epoch 3 of 4: training loss 0.25, accuracy 0.9, lr 0.001" in text
-    assert "seed 2: test accuracy 0.98" in text
+    assert "epoch 3 of 4: training loss 0.25, training accuracy 90.00 %, lr 0.001" in text
+    assert "seed 2: test accuracy 98.00 %" in text
 
 
 def test_a_view_that_was_never_begun_can_be_ended() -> None:

@@ -1,12 +1,16 @@
 """Which trials end early: the hopeless, by what they will come to, and none before enough is known."""
 
-from math import inf, nan
+import re
+from math import inf, isfinite, nan
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from optitune.forecast import Heights
 from optitune.pruner import PRUNERS, ForecastPruner, build_pruner
 
 CHOICE = {"optimizer": CategoricalDistribution(("sgd", "adam"))}
@@ -47,6 +51,29 @@ GOOD: list[Curve] = [
 
 def test_a_hopeless_trial_is_pruned() -> None:
     assert ForecastPruner(1.0).prune(study_of(*complete("sgd", *GOOD)), trial("sgd", {10: 0.5}))
+
+
+@pytest.mark.parametrize(("sign", "ideal"), [(1, 1.0), (1, None), (-1, 0.0), (-1, None)])
+def test_it_says_what_the_forecast_was(sign: int, ideal: float | None) -> None:
+    curves, hopeless = GOOD, {10: 0.5}
+    if sign < 0:
+        curves, hopeless = [{step: 1 - value for step, value in curve.items()} for curve in GOOD], {10: 0.5}
+    study = study_of(*complete("sgd", *curves), direction="maximize" if sign > 0 else "minimize")
+    pruner = ForecastPruner(ideal)
+    assert pruner.prune(study, trial("sgd", hopeless))
+    told = re.fullmatch(r"forecast to end at (\S+), with luck at (\S+); sgd has the best (\S+)", pruner.why)
+    assert told is not None, pruner.why
+    comes_to, at_most, best = (sign * float(value) for value in told.groups())
+    assert comes_to <= at_most < best == pytest.approx(sign * (0.96 if sign > 0 else 0.04))
+
+
+@given(st.floats(-300, 300), st.sampled_from([(True, 1.0), (False, 0.0), (True, None), (False, None)]))
+def test_heights_are_values_again(height: float, how: tuple[bool, float | None]) -> None:
+    heights = Heights([0.2, 0.5, 0.9], *how)
+    value = heights.value(height)
+    assert isfinite(value)
+    if abs(height) < 10:
+        assert heights(value) == pytest.approx(min(height, heights(heights._ideal)) if how[1] is not None else height)
 
 
 @pytest.mark.parametrize("value", [0.92, 0.93, 0.99, 1.0])

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from optitune.cli.main import run
 from optitune.dashboard import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import open_storage, sqlite_url
@@ -95,6 +96,24 @@ def test_the_command_without_optitune_opens_the_same_and_has_no_password(url: st
     home = Home("digits", Path("studies/digits"), url)
     expected = ["optuna-dashboard", *words, "--artifact-dir", "studies/digits/artifacts"]
     assert shlex.split(plain_command(home)) == expected
+
+
+def test_a_study_may_be_named_by_itself_and_two_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "wine" / "study.db"
+    made.parent.mkdir()
+    optuna.create_study(storage=open_storage(sqlite_url(made), create=True), study_name="wine")
+    asked = []
+    monkeypatch.setattr("optitune.dashboard.serve", lambda home, *rest: asked.append(home.name))
+    there = ["--studies-dir", str(tmp_path)]
+    for words in (["wine"], ["--study", "wine"], ["wine", "--study", "wine"]):
+        assert run(["dashboard", *words, *there]) == 0
+    assert asked == ["wine"] * 3
+    assert run(["dashboard", "wine", "--study", "digits", *there]) == 2
+    assert "two studies: name one" in capsys.readouterr().err
+    assert run(["retrain", "wine", *there]) == 2
+    assert "best --study wine" in capsys.readouterr().err
 
 
 def test_grpc_has_no_command_without_optitune() -> None:

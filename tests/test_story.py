@@ -68,7 +68,7 @@ def test_the_study_tells_its_question_its_standings_and_the_command_that_made_it
     assert text.startswith("## Which optimizer, with which settings, and how sure?")
     assert "Trials finished: 5 of 5" in text
     for name in ("sgd", "adam", "adamw"):
-        assert f"| {name} |" in text
+        assert f"| {name}{story.WIDE_SPACE} |" in text
     assert "sgd.lr=" in text
     assert text.endswith(LINE)
 

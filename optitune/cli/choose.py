@@ -66,6 +66,11 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             name = there[0]
         elif default not in there and there:
             raise UsageError(f"there are several studies in {place}: name one with --study ({', '.join(there)})")
+        elif storage is None and not there:
+            raise UsageError(
+                f"there is no study yet in {place}: make one with 'optitune search --task digits', or name its place "
+                "with --studies-dir"
+            )
         else:
             name = default
     # also one that was found: any program may have put it into the database, and it names a folder
@@ -75,7 +80,7 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             "study",
             name,
             there,
-            f"in {place} (make it with 'optitune search --study {name}', or name its place with --studies-dir)",
+            f"(looked in {place}; make it with 'optitune search --study {name}', or name its place with --studies-dir)",
         )
     return study.home(studies_dir, name, storage)
 
@@ -90,6 +95,8 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
     file = Path(what)
     if what != "best" and not what.isdecimal():
         if not file.suffix and not file.exists():
+            if storage is None and what in study_names(studies_dir, None):
+                raise UsageError(f"'{what}' is a study: say what of it, as in  best --study {what}")
             raise UsageError(
                 f"'{what}' is neither best, nor a trial's number, nor a file: see the trials with 'optitune show'"
             )

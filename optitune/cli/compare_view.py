@@ -14,7 +14,7 @@ from optitune.comparison import ITSELF, Key, Plan
 from optitune.comparison_results import Comparison
 from optitune.costs import Change, Cost
 from optitune.verdict import Difference, Place
-from optitune.wording import Unit, many
+from optitune.wording import NOT_BY_RUNS, Unit, many
 from optitune.workers import Event
 
 
@@ -218,6 +218,8 @@ def print_comparison(result: Result, studies_dir: Path, storage: str | None, dat
     console.print(f"\n[bold]{found.sentence}[/bold]")
     console.print(found.advice)
     if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
+        if found.verdict.more_runs > found.left:
+            console.print(NOT_BY_RUNS)
         spent = "--max-runs" if result.ending == "runs" else "--timeout"
         console.print(f"After {found.verdict.runs} runs {spent} is spent: the same command with more goes on.")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)

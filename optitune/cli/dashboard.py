@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("name", metavar="[STUDY]", required=False)
 @click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
 @click.option(
     "--host",
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 )
 @click.option("--port", type=AtLeast(0), default=8080, show_default=True, help="Port; 0 for any that is free.")
 @study_places
-def dashboard(study: str | None, host: str, port: int, studies_dir: Path, storage: str | None) -> None:
+def dashboard(
+    name: str | None, study: str | None, host: str, port: int, studies_dir: Path, storage: str | None
+) -> None:
     """Open a study in optuna-dashboard.
 
     Serves it at 127.0.0.1, or at --host, until Ctrl-C, also while a search runs.
@@ -33,7 +36,9 @@ def dashboard(study: str | None, host: str, port: int, studies_dir: Path, storag
     from optitune.storage import open_storage
     from optitune.study import find
 
-    home = choose_study(study, studies_dir, storage)
+    if name is not None and study is not None and name != study:
+        raise click.UsageError(f"'{name}' and --study {study} are two studies: name one")
+    home = choose_study(name or study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
 
     def say(place: "Place") -> None:

@@ -165,7 +165,8 @@ class Bar:
         self.total = self.total if total is None else total
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        parts = [f"{self.completed:g}/{self.total:g}", duration(time.monotonic() - self._began), self.left]
+        left = self.left if self.completed < self.total else ""
+        parts = [f"{self.completed:g}/{self.total:g}", duration(time.monotonic() - self._began), left]
         numbers = "  ".join(part for part in parts if part)
         room = min(LONGEST_BAR, options.max_width - len(self.what) - len(numbers) - 2 * GAP)
         grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)

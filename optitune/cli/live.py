@@ -16,7 +16,7 @@ from optitune.records import TrialRecord, best, counts
 from optitune.retrain_results import FullPlan
 from optitune.settings import StudySettings
 from optitune.time_left import roughly, time_left
-from optitune.wording import many
+from optitune.wording import Unit, many
 from optitune.workers import Event
 
 RECKON_S = 1.0
@@ -307,7 +307,8 @@ def dim(lines: str | list[str]) -> Text:
 
 
 def _epoch_line(body: dict[str, Any], epochs: int, metric: str) -> str:
-    value = f", {metric} {body['train_value']:.4g}" if body["train_value"] is not None else ""
+    unit = Unit(metric)
+    value = f", training {metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
     return (
         f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
         f"lr {number_format(body['lr'])}"
@@ -315,7 +316,7 @@ def _epoch_line(body: dict[str, Any], epochs: int, metric: str) -> str:
 
 
 def _test_line(body: dict[str, Any], metric: str) -> str:
-    return f"seed {body['seed'] + 1}: test {metric} {body['value']:.4g}"
+    return f"seed {body['seed'] + 1}: test {metric} {Unit(metric).value(body['value'])}"
 
 
 def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:
