@@ -11,6 +11,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune import study
+from optitune.artifacts import FOLDER
 from optitune.storage import open_storage, sqlite_url
 
 HANG_S = 300
@@ -156,8 +157,8 @@ def only_error(ended: subprocess.CompletedProcess[str]) -> str:
 
 
 def files_in(folder: Path) -> set[str]:
-    """All files below `folder` that are no database's and no lock's."""
-    found = (path for path in folder.rglob("*") if path.is_file())
+    """All files below `folder` that are no database's, no lock's, and not shown by the dashboard alone."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != FOLDER)
     return {
         str(path.relative_to(folder)) for path in found if ".db" not in path.name and not path.name.endswith(".lock")
     }

@@ -156,6 +156,9 @@ CLOCK = """
 import datetime
 import time
 
+# compiled, it takes the class as it finds it, and no other
+import pandas
+
 HOURS = (7, -9, 30, -48, 5, -2)
 began, real, real_ns, real_datetime = time.monotonic(), time.time, time.time_ns, datetime.datetime
 
