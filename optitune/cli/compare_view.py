@@ -218,10 +218,10 @@ def print_comparison(result: Result, studies_dir: Path, storage: str | None, dat
     console.print(f"\n[bold]{found.sentence}[/bold]")
     console.print(found.advice)
     if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
-        if found.verdict.more_runs > found.left:
-            console.print(NOT_BY_RUNS)
         spent = "--max-runs" if result.ending == "runs" else "--timeout"
-        console.print(f"After {found.verdict.runs} runs {spent} is spent: the same command with more goes on.")
+        hopeless = found.verdict.more_runs > found.left
+        goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
+        console.print(f"After {found.verdict.runs} runs {spent} is spent{goes_on}")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
     console.print("\nnext:")
     console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.study), markup=False)
