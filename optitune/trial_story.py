@@ -5,11 +5,11 @@ from io import BytesIO
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune import artifacts, story, study
 from optitune.configuration import Configuration, Setting
-from optitune.errors import OptituneError
 from optitune.export import building
 from optitune.records import Outcome
 from optitune.wording import Unit, many
@@ -38,8 +38,11 @@ def attach(
             image = (
                 f"/artifacts/{trial.study._study_id}/{trial._trial_id}/{artifacts.put(trial, PICTURE, drawn, folder)}"
             )
-        except (OptituneError, OSError) as error:
-            problem = f"trial {trial.number} has no picture in the dashboard: {error}"
+        except UpdateFinishedTrialError:
+            raise
+        except Exception as error:
+            # a trial is worth more than its picture, whatever keeps it from being drawn
+            problem = f"trial {trial.number} has no picture in the dashboard: {' '.join(str(error).split())}"
     story.note_trial(trial, note(frozen, outcome, value, reason, metric, epochs, image))
     return problem
 

@@ -165,6 +165,25 @@ def test_a_picture_that_cannot_be_written_is_told_of_and_costs_no_trial(tmp_path
     assert "learning curve" not in note_of(told, 0)
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(float("nan"), ""), (float("inf"), ""), (-1e308, "trial 0 has no picture in the dashboard: ")],
+)
+def test_whatever_its_values_are_a_trial_has_its_note(
+    tmp_path: Path, configured: Callable[..., Configuration], value: float, problem: str
+) -> None:
+    told = made(tmp_path)
+    told.set_user_attr(study.DATA, {"metric": "mse $x"})
+    trial = told.ask()
+    trial.set_user_attr(study.CONFIGURATION, configured("sgd").model_dump(mode="json"))
+    for step in (10, 20):
+        trial.report(value, step)
+    untold = trial_story.attach(trial, "diverged", None, "diverged at step 20", 2, 10, tmp_path)
+    assert untold.startswith(problem)
+    assert bool(untold) == bool(problem)
+    assert "Why it ended early: diverged at step 20" in note_of(told, 0)
+
+
 @pytest.mark.parametrize("name", ["../study.db", "a/b", "", "x" * 80, "g"])
 def test_artifacts_do_not_leave_their_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "study.db").write_text("secret")
