@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune import comparison_results, plotly_figures, report_data, report_tables, retrain_results, story, study
+from optitune import (
+    comparison_results,
+    plotly_figures,
+    report_data,
+    report_tables,
+    retrain_results,
+    search_story,
+    story,
+    study,
+)
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
 from optitune.report_tables import Table
@@ -53,7 +62,12 @@ def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | No
             # the configuration came as a file
             return ""
         written = chapter(opened)
-        return story.tell(opened, stage, written, home.folder) if written is not None else ""
+        if written is None:
+            return ""
+        untold = story.tell(opened, stage, written, home.folder)
+        # which advises a comparison until there is one
+        searched = search_story.chapter(opened, study.records(opened))
+        return untold or story.tell(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not tell of it: {' '.join(str(error).split())}"
 

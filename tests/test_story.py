@@ -227,6 +227,8 @@ def test_a_comparison_and_a_full_training_add_their_chapters(folder: Path) -> No
     told = opened(folder)
     text = get_note(told)
     assert text.index("## Which optimizer") < text.index("## The comparison") < text.index("## On the test set")
+    assert "says the comparison below" in text
+    assert "`optitune compare digits`" not in text
     verdict = json.loads((folder / "digits" / "compare" / "verdict.json").read_text())
     assert f"**{verdict['sentence']}**" in text
     metrics = json.loads((folder / "digits" / "retrain" / "best" / "metrics.json").read_text())
