@@ -1,4 +1,4 @@
-"""Training and evaluation; knows nothing of searches.
+"""Training; knows nothing of searches.
 
 `Training.run` is a generator that yields a `Progress` at every evaluation: whoever drives it may
 stop, interleave or prune a training by not asking for the next one.
@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grad_norm_
 from optitune.building import build_optimizer, build_schedules, is_weight, penalise
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import Examples, Item, Part, size
+from optitune.evaluation import Evaluation, evaluate
 from optitune.graphs import Replayed
 from optitune.metrics import Metric
 from optitune.randomness import random_state, seed_everything, set_random_state
@@ -34,12 +35,6 @@ waiting for the device, so it is done at evaluations alone."""
 QUICK_EXAMPLES = 1_000
 """How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
 
-EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
-"""Examples evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""
-
-EVALUATION_NUMBERS = 4_000_000
-"""How many numbers may be in the inputs evaluated at once: large examples go in smaller batches."""
-
 
 class Diverged(Exception):
     """The training loss became nan or infinite."""
@@ -47,24 +42,6 @@ class Diverged(Exception):
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"diverged at step {step}: loss {loss}")
         self.step = step
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a network does on so many examples.
-
-    Attributes:
-        loss: mean over them.
-        value: of the task's metric.
-        predicted: the class answered for each, int64; None where there are no classes.
-        each: the metric of each, (n,); None where it is no mean over examples.
-    """
-
-    loss: float
-    value: float
-    examples: int
-    predicted: Tensor | None
-    each: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -365,34 +342,3 @@ class Training:
         self._within = Within(**state["within"])
         self._random = state["random"]
         self.seconds = state["seconds"]
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision) -> Evaluation:
-    """Mean loss and metric of `model` on all of `examples`, which are given on its device."""
-    model.eval()
-    device = next(model.parameters()).device
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    predicted, answers, truths, each = [], [], [], []
-    batch = max(1, min(EVALUATION_BATCH.get(device.type, 1_000), EVALUATION_NUMBERS // max(1, examples.numbers)))
-    for inputs, targets in examples.in_turn(batch):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs = model(inputs)
-        outputs = outputs.float()
-        total += loss(outputs, targets).double() * len(targets)
-        if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
-            predicted.append(outputs.argmax(1))
-        if metric.each and metric.function is not None:
-            each.append(metric.function(outputs, targets))
-        elif metric.function is not None:
-            answers.append(outputs)
-            truths.append(targets)
-    mean = total.item() / len(examples)
-    values = torch.cat(each) if each else None  # type: ignore[arg-type]
-    if metric.function is None:
-        judged = mean
-    elif values is not None:
-        judged = values.double().sum().item() / len(examples)
-    else:
-        judged = float(metric.function(torch.cat(answers), torch.cat(truths)))
-    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None, values)

@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 from optitune import best, chapters, checkpoint, task_data, tasks
 from optitune.building import build_loss
 from optitune.data import Part, share, shared
-from optitune.engine import Diverged, Plan, Training, evaluate
+from optitune.engine import Diverged, Plan, Training
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.evaluation import evaluate
 from optitune.files import aside, explained, make_folder, write_text
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
 from optitune.preflight import check_configuration

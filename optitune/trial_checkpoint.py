@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from optitune import checkpoint
-from optitune.engine import Evaluation, Plan, Progress, Training
+from optitune.engine import Plan, Progress, Training
 from optitune.errors import OptituneError
+from optitune.evaluation import Evaluation
 from optitune.task_data import SearchData
 
 SHARE = 0.05

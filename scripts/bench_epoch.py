@@ -32,7 +32,8 @@ from optitune.building import build_loss
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import split
 from optitune.datasets import load_train
-from optitune.engine import Plan, Training, evaluate
+from optitune.engine import Plan, Training
+from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
 from optitune.task_data import SearchData
 from optitune.workers import auto

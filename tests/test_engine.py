@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import engine, metrics
+from optitune import engine, evaluation, metrics
 from optitune.building import build_optimizer, build_schedules
 from optitune.configuration import Configuration
 from optitune.data import Examples
-from optitune.engine import Diverged, Plan, Progress, Training, evaluate
+from optitune.engine import Diverged, Plan, Progress, Training
+from optitune.evaluation import evaluate
 from optitune.settings import Precision
 
 Configured = Callable[..., Configuration]
@@ -116,7 +117,7 @@ def test_the_losses_are_those_of_a_plain_loop(
 def test_an_evaluation_is_that_of_a_plain_loop(
     network: Network, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engine.EVALUATION_BATCH, "cpu", 7)
+    monkeypatch.setitem(evaluation.EVALUATION_BATCH, "cpu", 7)
     model = network(0)
     result = evaluate(model, images, functional.cross_entropy, ACCURACY, "fp32")
     with torch.no_grad():

@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "task_data",
         "machine",
         "building",
+        "evaluation",
         "engine",
         "preflight",
         "checkpoint",

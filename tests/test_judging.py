@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import engine, metrics
+from optitune import evaluation, metrics
 from optitune.configuration import Configuration
 from optitune.data import Examples
-from optitune.engine import Diverged, Plan, Training, evaluate
+from optitune.engine import Diverged, Plan, Training
+from optitune.evaluation import evaluate
 from optitune.metrics import Metric
 from optitune.models import Mlp
 
@@ -59,7 +60,7 @@ def mse_of_numbers(outputs: Tensor, targets: Tensor) -> Tensor:
 def test_a_metric_that_is_no_mean_is_that_of_all_examples_at_once(
     configured: Configured, images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(engine.EVALUATION_BATCH, "cpu", 7)
+    monkeypatch.setitem(evaluation.EVALUATION_BATCH, "cpu", 7)
     data, r2 = numbers(images), metrics.find("r2")
     model = regressor()
     (row,) = Training(model, planned(configured(), loss=mse_of_numbers, metric=r2, epochs=1), data, data).run()

@@ -16,7 +16,8 @@ from optitune import metrics
 from optitune.building import build_loss
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import Batch, Examples, Part, Streamed
-from optitune.engine import Diverged, Plan, Progress, Training, batches, evaluate, steps_per_epoch
+from optitune.engine import Diverged, Plan, Progress, Training, batches, steps_per_epoch
+from optitune.evaluation import evaluate
 from optitune.models import Mlp
 
 Configured = Callable[..., Configuration]
