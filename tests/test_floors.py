@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "building",
         "evaluation",
         "engine",
+        "preflight_optimizers",
         "preflight",
         "checkpoint",
         "randomness",
