@@ -41,7 +41,7 @@ def save(state: Any, path: Path, durable: bool = True) -> None:
 
 
 def load(path: Path) -> Any:
-    """What `save` wrote.
+    """What `save` wrote, every tensor in memory of its own, aligned as torch aligns it.
 
     Raises:
         OptituneError: the file is damaged or not a checkpoint.
@@ -94,7 +94,8 @@ def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
         name, checksum = content
         if _checksum(tensors[name]) != checksum:
             raise ValueError(f"tensor {name} has another checksum")
-        return tensors[name]
+        # where torch itself would put it: kernels choose by the alignment of memory, and so do their last bits
+        return tensors[name].clone()
     if kind == "dict":
         return {key: _filled(item, tensors) for key, item in content}
     return {"list": list, "tuple": tuple}[kind](_filled(item, tensors) for item in content)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 from optitune import checkpoint, metrics
+from optitune import data as data_module
 from optitune.configuration import Configuration
 from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
@@ -49,6 +51,43 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([each.detach().flatten().double() for each in model.state_dict().values()])
 
 
+class Askew:
+    """A file of tensors that are handed out where no allocator of torch's would put them: an element further on."""
+
+    def __init__(self, path: Path, framework: str) -> None:
+        self._opened = safe_open(path, framework=framework)
+
+    def __enter__(self) -> "Askew":
+        self._file = self._opened.__enter__()
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        self._opened.__exit__(*about)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def get_tensor(self, name: str) -> Tensor:
+        given = self._file.get_tensor(name)
+        room = torch.empty(given.numel() + 1, dtype=given.dtype)
+        return room[1:].view(given.shape).copy_(given)
+
+
+@pytest.fixture
+def askew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files lie in memory as they come, as safetensors has it on some machines: MKL then sums in another order."""
+    monkeypatch.setattr(checkpoint, "safe_open", Askew)
+    monkeypatch.setattr(data_module, "safe_open", Askew)
+
+
+def aligned(state: Any) -> bool:
+    """Whether every tensor lies where torch's allocator puts them."""
+    if isinstance(state, Tensor):
+        return state.data_ptr() % 64 == 0
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return all(map(aligned, parts))
+
+
 def straight_and_resumed(
     plan: Plan, build: Callable[[], nn.Module], data: Part, path: Path
 ) -> Iterator[tuple[Tensor, list[tuple[object, ...]]]]:
@@ -78,6 +117,34 @@ def test_a_training_taken_up_again_goes_on_to_the_last_bit(
     assert torch.equal(straight[0], resumed[0])
     assert straight[1] == resumed[1]
     assert len(resumed[1]) == 6
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adamw", "muon", "adamw-schedulefree"])
+def test_so_does_one_whose_file_lies_askew_in_memory(
+    optimizer: str, configured: Configured, network: Network, images: Examples, tmp_path: Path, askew: None
+) -> None:
+    plan = planned(configured(optimizer))
+    straight, resumed = straight_and_resumed(plan, lambda: network(0), images, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+    state = checkpoint.load(tmp_path / "state.safetensors")
+    assert any(isinstance(each, dict) and each for each in state["optimizer"]["state"].values())
+    assert aligned(state)
+
+
+@pytest.mark.parametrize("white", [None, 255.0])
+def test_mapped_examples_are_computed_with_where_torch_would_put_them(
+    white: float | None, images: Examples, tmp_path: Path, askew: None
+) -> None:
+    kept = Examples(images.inputs if white else images.inputs.float(), images.targets.float(), white)
+    data_module.share({"all": kept}, tmp_path / "data.safetensors")
+    mapped = data_module.shared(tmp_path / "data.safetensors")[0]["all"]
+    assert isinstance(mapped, Examples)
+    assert not aligned([mapped.inputs, mapped.targets])
+    ordered = mapped.items(torch.arange(len(kept)), 7)
+    for given in ([*mapped.in_turn(7)], [*mapped.take(slice(3, 40)).in_turn(7)], [*map(mapped.batch, ordered)]):
+        assert aligned(given)
+    assert torch.equal(torch.cat([inputs for inputs, _ in mapped.in_turn(7)]), kept.batch(slice(0, None))[0])
 
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
