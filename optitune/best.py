@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import Field, field_validator, model_validator
 
+from optitune import schedules
 from optitune.configuration import Configuration
 from optitune.errors import UsageError
 from optitune.files import write_text
@@ -55,6 +56,19 @@ class BestConfig(Strict):
         if not text.isprintable() or not text:
             raise ValueError("must be one line of printable characters")
         return text
+
+    @model_validator(mode="after")
+    def _lasts(self) -> "BestConfig":
+        """Refuse a schedule that ends before the training does, where torch's own scheduler then raises."""
+        schedule = self.configuration.schedule
+        for name in schedules.find(schedule.name).covers:
+            epochs = schedule.settings[name]
+            if isinstance(epochs, int) and epochs < self.epochs:
+                raise ValueError(
+                    f"configuration.schedule.settings.{name} = {epochs}: {schedule.name} lasts the whole training, "
+                    f"so it must be at least epochs = {self.epochs}"
+                )
+        return self
 
 
 def dumps(best: BestConfig) -> str:

@@ -54,7 +54,6 @@ class Request:
         config: what to train.
         home: of the study it belongs to.
         epochs: None for three times the search's.
-        keep_schedule: do not stretch the schedule over the longer training.
         seeds: how many trainings.
         seed: another seed, other trainings.
         precision: `auto` for the search's.
@@ -65,7 +64,6 @@ class Request:
     config: best.BestConfig
     home: Home
     epochs: int | None
-    keep_schedule: bool
     seeds: int
     seed: int
     data_dir: Path
@@ -137,11 +135,10 @@ def make_plan(request: Request, device: torch.device, checksum: str, network: st
         raise UsageError(f"epochs = {epochs}, seeds = {request.seeds}: must be at least 1")
     if request.precision not in ("auto", "fp32", "bf16"):
         raise UsageError(f"precision = {request.precision!r}: must be auto, fp32 or bf16")
-    ratio = 1.0 if request.keep_schedule else epochs / config.epochs
     wanted = config.precision if request.precision == "auto" else request.precision
     return FullPlan(
         task=config.task,
-        configuration=config.configuration.stretched(ratio),
+        configuration=config.configuration.stretched(epochs / config.epochs),
         epochs=epochs,
         precision=resolve_precision(wanted, device),
         seeds=tuple(config.seed + SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
@@ -337,6 +334,6 @@ def _train(
     except Diverged as diverged:
         raise OptituneError(
             f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
-            "try --keep-schedule, another trial number, or a lower lr in best.toml"
+            "try another trial number, or a lower lr in best.toml"
         ) from None
     return epochs

@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optitune import best
 from optitune.best import BestConfig
+from optitune.building import build_schedules
 from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError
 from optitune.optimizers import ROWS as OPTIMIZERS
 from optitune.schedules import ROWS as SCHEDULES
+from optitune.schedules import Schedule
 from optitune.space import Choice, Fixed, Int, Range
 
 WAY_OUT = "make one first"
@@ -279,6 +282,36 @@ def test_any_value_in_any_place_is_taken_or_refused_by_name(place: tuple[str, ..
         best.save(config, path)
         assert best.load(path, WAY_OUT) == config
         assert config.configuration.stretched(3.0).lr == config.configuration.lr
+
+
+def lasting(row: Schedule, schedule_epochs: int, epochs: int) -> str:
+    """The document with a schedule made for so many epochs, in a training of so many."""
+    document = copy.deepcopy(DOCUMENT)
+    settings = row.arguments(row.known_good(schedule_epochs))
+    document["configuration"]["schedule"] = {"name": row.name, "settings": settings}
+    return tomli_w.dumps({**document, "epochs": epochs})
+
+
+@pytest.mark.parametrize("row", SCHEDULES, ids=lambda row: row.name)
+def test_more_epochs_than_a_schedule_was_made_for_can_be_trained_or_are_refused(row: Schedule, path: Path) -> None:
+    """torch raises half-way where a one-cycle is asked for more steps than it has; all others go on."""
+    if row.name == "one-cycle":
+        assert refused(lasting(row, 2, 6), path) == (
+            f"{path}: configuration.schedule.settings.total_steps = 2: one-cycle lasts the whole training, "
+            "so it must be at least epochs = 6"
+        )
+    for longer in (2, 6) if row.name != "one-cycle" else (6, 7):
+        path.write_text(lasting(row, longer, 6))
+        config = best.load(path, WAY_OUT)
+        # as long as it says, and stretched as a full training stretches it
+        for ratio in (1.0, 3.0, 1.5, 1 / 6):
+            epochs = round(6 * ratio)
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            schedule = config.configuration.stretched(ratio).schedule
+            for each in build_schedules(schedule, optimizer, epochs, 5):
+                for _ in range(epochs * (5 if each.per_step else 1)):
+                    optimizer.step()
+                    each.scheduler.step(1.0) if each.observes else each.scheduler.step()  # type: ignore[arg-type]
 
 
 @given(data=st.one_of(st.text().map(str.encode), st.binary()))

@@ -117,7 +117,7 @@ def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> 
 
 
 def test_another_plan_keeps_the_earlier_results_aside(command: Any, folder: Path) -> None:
-    assert command("retrain", "1", "--epochs", "2", "--seeds", "1", "--keep-schedule")[0] == 0
+    assert command("retrain", "1", "--epochs", "2", "--seeds", "1")[0] == 0
     first = results(folder, "trial-1")
     assert first["plan"]["configuration"]["schedule"]["settings"]["step_size"] == 1
     assert first["test_value"]["low"] is None
@@ -184,9 +184,7 @@ def test_only_retrain_reads_the_test_set() -> None:
 @pytest.mark.parametrize("seed", [0, retraining.SEEDS_APART, 2**31 - 1])
 def test_full_trainings_never_have_the_seed_of_their_search(folder: Path, seed: int) -> None:
     config = best.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
-    request = retraining.Request(
-        "best", config, study.home(folder, "digits", None), 1, False, 3, 0, Path(), 1, "cpu", "auto"
-    )
+    request = retraining.Request("best", config, study.home(folder, "digits", None), 1, 3, 0, Path(), 1, "cpu", "auto")
     assert seed not in retraining.make_plan(request, torch.device("cpu"), config.data_checksum, "").seeds
 
 
@@ -202,7 +200,7 @@ def test_only_one_process_at_a_time_works_on_a_result(command: Any, folder: Path
 def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path) -> None:
     config = best.load(folder / "digits" / "best.toml", "")
     home = study.home(folder, "digits", None)
-    request = retraining.Request("best", config, home, 4, False, 2, 0, Path(), 1, "cpu", "auto")
+    request = retraining.Request("best", config, home, 4, 2, 0, Path(), 1, "cpu", "auto")
     requests = [replace(request, epochs=epochs) for epochs in (4, 5)]
     plans = [retraining.make_plan(each, torch.device("cpu"), config.data_checksum, "") for each in requests]
     places = {retraining._partial(folder / "digits" / "retrain" / "best", plan) for plan in plans}

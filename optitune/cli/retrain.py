@@ -12,12 +12,10 @@ MOST_SEEDS = 1000
 
 @click.command()
 @click.argument("what", default="best", metavar="[best|TRIAL_NUMBER|FILE]")
-@click.option("--epochs", type=AtLeast(1), help="Length of the training.  [default: three times the search's]")
 @click.option(
-    "--keep-schedule",
-    is_flag=True,
-    help="Keep the schedule as it was searched. Otherwise it is stretched in proportion to the epochs: "
-    "with three times as many, the lr drops three times later.",
+    "--epochs",
+    type=AtLeast(1),
+    help="Length of the training, its schedule stretched to it.  [default: three times the search's]",
 )
 @click.option(
     "--seeds",
@@ -42,7 +40,6 @@ MOST_SEEDS = 1000
 def retrain(
     what: str,
     epochs: int | None,
-    keep_schedule: bool,
     seeds: int,
     study: str | None,
     studies_dir: Path,
@@ -77,7 +74,6 @@ def retrain(
         config=chosen.config,
         home=chosen.home,
         epochs=epochs,
-        keep_schedule=keep_schedule,
         seeds=seeds,
         seed=seed,
         data_dir=data_folder(data_dir),

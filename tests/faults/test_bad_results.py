@@ -191,7 +191,7 @@ def test_a_damaged_comparison_goes_on_or_is_refused(
 @given(
     name=st.sampled_from([name for name in sorted(KINDS) if not name.endswith(MISTAKES)]),
     how=damages,
-    more=st.sampled_from([(), (), ("--seeds", "2"), ("--epochs", "4"), ("--keep-schedule",)]),
+    more=st.sampled_from([(), (), ("--seeds", "2"), ("--epochs", "4")]),
 )
 def test_a_damaged_training_is_done_again_or_refused(
     world: Path, kept: Path, name: str, how: tuple[str, list[Change]], more: tuple[str, ...]
