@@ -16,6 +16,9 @@ EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
 EVALUATION_NUMBERS = 4_000_000
 """How many numbers may be in the inputs evaluated at once: large examples go in smaller batches."""
 
+SAME = 1e-6
+"""Up to what difference, as a share of the largest output, outputs are the same but for rounding."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -26,6 +29,7 @@ class Evaluation:
         value: of the task's metric.
         predicted: the class answered for each, int64; None where there are no classes.
         each: the metric of each, (n,); None where it is no mean over examples.
+        same: whether the network gave all examples the same outputs, as one whose last hidden layer is dead does.
     """
 
     loss: float
@@ -33,6 +37,7 @@ class Evaluation:
     examples: int
     predicted: Tensor | None
     each: Tensor | None = None
+    same: bool = False
 
 
 @torch.inference_mode()
@@ -42,11 +47,18 @@ def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, preci
     device = next(model.parameters()).device
     total = torch.zeros((), dtype=torch.float64, device=device)
     predicted, answers, truths, each = [], [], [], []
+    first: Tensor | None = None
+    apart, largest = torch.zeros((), device=device), torch.zeros((), device=device)
     batch = max(1, min(EVALUATION_BATCH.get(device.type, 1_000), EVALUATION_NUMBERS // max(1, examples.numbers)))
     for inputs, targets in examples.in_turn(batch):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(inputs)
         outputs = outputs.float()
+        if first is None:
+            first = outputs[:1]
+        if outputs.shape[1:] == first.shape[1:]:
+            apart = torch.maximum(apart, (outputs - first).abs().amax())
+            largest = torch.maximum(largest, outputs.abs().amax())
         total += loss(outputs, targets).double() * len(targets)
         if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
             predicted.append(outputs.argmax(1))
@@ -63,4 +75,5 @@ def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, preci
         judged = values.double().sum().item() / len(examples)
     else:
         judged = float(metric.function(torch.cat(answers), torch.cat(truths)))
-    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None, values)
+    same = len(examples) > 1 and bool(apart <= SAME * largest)
+    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None, values, same)

@@ -14,12 +14,13 @@ from optitune import search_space, study
 from optitune.building import build_loss, lr_ahead
 from optitune.configuration import Configuration, ScheduleSettings, TrainingSettings
 from optitune.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
+from optitune.evaluation import Evaluation
 from optitune.forecast import LR_AHEAD
 from optitune.metrics import Metric
 from optitune.records import Outcome
 from optitune.search_space import KNOBS
 from optitune.settings import StudySettings
-from optitune.suggestion import suggest
+from optitune.suggestion import first_parameters, suggest
 from optitune.task_data import SearchData
 from optitune.tasks import Task, build
 from optitune.trial_checkpoint import TrialCheckpoint
@@ -73,13 +74,26 @@ def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: 
     return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
 
 
-def no_progress(metric: Metric, value: float, targets: torch.Tensor | None, examples: int) -> str:
-    """Why a value is no better than knowing nothing, in words; empty where it is better, or that cannot be told."""
-    if metric.stuck is None or targets is None:
+def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None) -> str:
+    """Why a network will learn nothing any more, in words; empty where it may, or that cannot be known.
+
+    Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
+    many epochs in which the network learns.
+    """
+    if not found.same or metric.stuck is None or targets is None:
         return ""
-    if metric.score(value) > metric.score(metric.stuck(targets, examples)):
+    if metric.score(found.value) > metric.score(metric.stuck(targets, found.examples)):
         return ""
-    return f"{metric.name} {value:.4g} is no better than guessing"
+    return f"all examples get the same outputs, and {metric.name} {found.value:.4g} is no better than guessing"
+
+
+def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
+    """Whether a trial has the known-good settings of its optimizer."""
+    given = trial.params
+    return any(
+        all(name in first and first[name] == value for name, value in given.items())
+        for first in first_parameters(settings)
+    )
 
 
 def usual_steps(settings: StudySettings, examples: int) -> int:
@@ -178,6 +192,7 @@ def run_trial(
         trial.set_user_attr(LR_AHEAD, ahead)
     training = Training(build(task, settings.seed, device), how, data.train, data.validation)
     targets = data.validation.targets
+    may_be_stuck = settings.pruner == "optitune" and not is_known_good(trial, settings)
     kept = last = None
     if checkpoint is not None:
         kept = TrialCheckpoint(checkpoint, checkpoint_identity(how, data, device, study.versions()))
@@ -203,7 +218,7 @@ def run_trial(
                     kept.save(training, progress, at_once=True)
                 raise GivenBack
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
-            if fair and (why := no_progress(metric, value, targets, progress.validation.examples)):
+            if may_be_stuck and fair and (why := no_progress(metric, progress.validation, targets)):
                 return Result(
                     "pruned", None, f"no progress after {progress.epoch:g} epochs: {why}", seconds, progress.epoch
                 )

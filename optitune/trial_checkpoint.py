@@ -70,7 +70,7 @@ class TrialCheckpoint:
         if began < self._next and not at_once:
             return
         assert progress.validation is not None
-        judged = {key: getattr(progress.validation, key) for key in ("loss", "value", "examples")}
+        judged = {key: getattr(progress.validation, key) for key in ("loss", "value", "examples", "same")}
         told = {**vars(progress), "validation": {**judged, "predicted": None}}
         state = {"identity": self._identity, "progress": told, "training": training.state_dict()}
         # one that a crash of the machine damages costs a trial's time, to wait for the disk costs every trial's
