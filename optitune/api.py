@@ -83,6 +83,7 @@ def search(
     workers: int | None = None,
     device: str = "auto",
     trial_timeout: float | None = None,
+    accept_changes: bool = False,
     progress: bool = True,
     **settings: Any,
 ) -> SearchResult:
@@ -95,6 +96,8 @@ def search(
         timeout: seconds after which no further trial is begun.
         workers: how many processes; None for one per core.
         trial_timeout: seconds after which a trial that hangs is given up.
+        accept_changes: go on with a study although the code of its task has changed, since the change makes no
+            difference to a training.
         progress: whether to show it on stderr.
         settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`,
             `lr=[1e-4, 0.1]`, `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
@@ -118,6 +121,7 @@ def search(
         device=device,
         task=own,
         trial_timeout=trial_timeout,
+        accept_changes=accept_changes,
     )
     return results.searched(home, searching.search(request, search_view(quiet=not progress)))
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, study, task_data, tasks
+from optitune import chapters, study, task_code, task_data, tasks
 from optitune.comparison import (
     ITSELF,
     KNOWN_GOOD,
@@ -41,7 +41,7 @@ from optitune.data import share
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.files import aside, make_folder
 from optitune.machine import devices, resolve_device
-from optitune.preflight import check_configuration
+from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
 from optitune.settings import StudySettings
 from optitune.storage import open_storage
@@ -176,7 +176,8 @@ def compare(request: Request, view: View) -> Result:
     data = task_data.search_data(task, None)
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
-    facts = {"data_checksum": data.checksum, "network": network}
+    code = study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task))
+    facts = {"data_checksum": data.checksum, "network": network, "code": code}
     plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts)
     epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
     folder = request.home.folder / FOLDER

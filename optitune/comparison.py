@@ -68,6 +68,7 @@ class Plan(Strict):
         rounds: how many there are at most.
         metric: its name.
         evaluations: of an epoch.
+        code: the digest of the task's code; empty for a built-in task.
     """
 
     task: str
@@ -82,6 +83,7 @@ class Plan(Strict):
     held_out: Annotated[int, Field(ge=1)]
     rounds: Annotated[int, Field(ge=1)]
     evaluations: Annotated[int, Field(ge=1)]
+    code: str = ""
 
     @field_validator("finalists")
     @classmethod

@@ -123,7 +123,10 @@ def train(
         shared = owner.belongings / "data.safetensors"
         task_data.save(order.data, shared)
         target = None if order.follow else order.target
-        job = Job(order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline)
+        code = opened.user_attrs.get(study.CODE) or {}
+        job = Job(
+            order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline, code
+        )
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
         view.begin(order.home.name, order.settings, order.task.judge.name, order.target, records, workers)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, study, task_data, tasks
+from optitune import crew, study, task_code, task_data, tasks
 from optitune.machine import resolve_device
 from optitune.patience import Patience
-from optitune.preflight import check
+from optitune.preflight import check, fresh_model
 from optitune.records import best, counts
 from optitune.search_story import SearchStory
 from optitune.settings import StudySettings
@@ -73,6 +73,7 @@ def join(request: Request, view: crew.View) -> Result:
     task = tasks.find(settings.task, request.data_dir)
     data = task_data.search_data(task, settings.train_examples)
     study.same_task(opened, task, data, check(task, data.train, settings))
+    study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task))
     crew.tidy(home, opened)
     ledger = study.Ledger(opened)
     teller = SearchStory(opened, home.folder, ledger.read)

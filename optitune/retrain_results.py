@@ -39,6 +39,7 @@ class FullPlan(Strict):
     seeds: tuple[int, ...]
     data_checksum: str
     network: str
+    code: str = ""
 
 
 class Runs(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import best, chapters, checkpoint, task_data, tasks
+from optitune import best, chapters, checkpoint, study, task_code, task_data, tasks
 from optitune.building import build_loss
 from optitune.data import Part, share, shared
 from optitune.engine import Diverged, Plan, Training
@@ -21,7 +21,7 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.evaluation import evaluate
 from optitune.files import aside, explained, make_folder, write_text
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
-from optitune.preflight import check_configuration
+from optitune.preflight import check_configuration, fresh_model
 from optitune.records import EpochRecord, SeedResult, Summary
 from optitune.retrain_results import (
     MISTAKES,
@@ -34,6 +34,7 @@ from optitune.retrain_results import (
     worst_mistakes,
     write,
 )
+from optitune.storage import exists, open_storage
 from optitune.study import Home
 from optitune.workers import Channel, Event, Pool, auto
 
@@ -123,7 +124,7 @@ class View(Protocol):
         """No more will come."""
 
 
-def make_plan(request: Request, device: torch.device, checksum: str, network: str) -> FullPlan:
+def make_plan(request: Request, device: torch.device, checksum: str, network: str, code: str) -> FullPlan:
     """The plan that a request comes to.
 
     Raises:
@@ -144,6 +145,7 @@ def make_plan(request: Request, device: torch.device, checksum: str, network: st
         seeds=tuple(config.seed + SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
         data_checksum=checksum,
         network=network,
+        code=code,
     )
 
 
@@ -166,7 +168,7 @@ def retrain(request: Request, view: View) -> Result:
         )
     network = check_configuration(task, train, request.config.configuration)
     checksum = train.checksum()
-    plan = make_plan(request, device, checksum, network)
+    plan = make_plan(request, device, checksum, network, _code(request, task))
     folder = request.home.folder / "retrain" / request.name
     other_data = checksum != request.config.data_checksum
 
@@ -187,6 +189,18 @@ def retrain(request: Request, view: View) -> Result:
         about = {"name": request.name, "study": config.study, "trial": config.trial}
         write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
     return result(seeds, trained=True)
+
+
+def _code(request: Request, task: tasks.Task) -> str:
+    """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
+
+    Raises:
+        UsageError: it has changed.
+    """
+    code = task_code.record(task, fresh_model(task), request.config.task)
+    home = request.home
+    opened = study.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
+    return str(code.get("id", "")) if opened is None else study.same_code(opened, request.config.task, code)
 
 
 @contextmanager

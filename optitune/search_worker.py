@@ -3,7 +3,7 @@
 import gc
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import study, task_data, tasks, trial_story
+from optitune import study, task_code, task_data, tasks, trial_story
 from optitune.configuration import Configuration
 from optitune.desk import Desk
 from optitune.engine import Progress
@@ -23,6 +23,7 @@ from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
 from optitune.patience import Patience
+from optitune.preflight import fresh_model
 from optitune.pruner import build_pruner
 from optitune.records import Outcome
 from optitune.sampler import SAMPLERS, FairSampler
@@ -56,6 +57,7 @@ class Job:
         data: the file that `task_data.save` wrote.
         target: how many finished trials the study is to have; None for as many as the study itself says.
         deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
+        code: of the task, as the study keeps it; empty for a built-in task.
     """
 
     home: Home
@@ -66,6 +68,7 @@ class Job:
     data: Path
     target: int | None
     deadline: float | None
+    code: task_code.Record = field(default_factory=dict)
 
 
 def open_study(home: Home, settings: StudySettings, metric: Metric, patience: Patience | None = None) -> optuna.Study:
@@ -120,6 +123,8 @@ class Worker:
         self._job = job
         self._device = torch.device(job.device)
         self._task = tasks.find(job.task, job.data_dir)
+        if isinstance(job.task, str) and job.code:
+            task_code.check_unchanged(self._task, job.task, fresh_model(self._task), job.code)
         data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)

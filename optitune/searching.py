@@ -9,14 +9,14 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, study, task_data, tasks
+from optitune import crew, study, task_code, task_data, tasks
 from optitune.allocation import ALLOCATIONS, competitors
 from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
 from optitune.metrics import Metric
 from optitune.patience import Patience
-from optitune.preflight import check
+from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
 from optitune.records import TrialRecord, counts, plain, standings
 from optitune.records import best as best_record
@@ -45,6 +45,7 @@ class Request:
         task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
         trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
         cluster: the Ray cluster that is to train, as a user types it; None for this machine.
+        accept_changes: whether the user says that what has changed of the task's code makes no difference.
     """
 
     home: Home
@@ -58,6 +59,7 @@ class Request:
     task: tasks.Task | None = None
     trial_timeout: float | None = None
     cluster: str | None = None
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,13 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         "train_examples": len(data.train),
         "validation_examples": len(data.validation),
     }
+    # before anything trains, since a training may change what the code refers to
+    code = task_code.record(task, fresh_model(task), settings.task)
     patience = Patience(view.note)
     opened = study.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience), request.home.name, settings, facts, task.judge
     )
+    study.same_code(opened, settings.task, code, request.accept_changes)
     crew.sized(opened, budget.trials)
     crew.tidy(request.home, opened)
     before = study.finished(opened)

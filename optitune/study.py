@@ -1,6 +1,7 @@
 """A study in its storage: create or resume it, read it back as plain records."""
 
 import platform
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from optitune.metrics import METRICS, Metric
 from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
+from optitune.task_code import Record, changes, listed
 from optitune.task_data import SearchData
-from optitune.tasks import Task
+from optitune.tasks import FROM_PYTHON, Task
 
 OWNER = "owner"
 OUTCOME = "outcome"
@@ -37,6 +39,7 @@ DATA = "data"
 RANGES = "ranges"
 VERSIONS = "versions"
 TRIALS = "trials"
+CODE = "code"
 
 NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -191,6 +194,39 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
             f"task '{task.name}' is another one on this machine than study '{study.study_name}' was made with: "
             f"{', '.join(others)}; bring the same file and data here, then run the same command again"
         )
+
+
+def same_code(study: optuna.Study, task: str, code: Record, accepted: bool = False) -> str:
+    """Refuse a task whose code is no longer what the study was made with; the digest of the code it was made with.
+
+    Args:
+        task: as a user names it.
+        code: what `task_code.record` gave; empty for a built-in task.
+        accepted: whether the user says that the change makes no difference to a training.
+
+    Raises:
+        UsageError: the code has changed.
+    """
+    before: Record = study.user_attrs.get(CODE) or {}
+    found = changes(before, code)
+    if found and not accepted:
+        name, trials = study.study_name, study.user_attrs.get(TRIALS)
+        if task.startswith(FROM_PYTHON):
+            other, same = f"optitune.search(..., study='{name}-2')", f"optitune.search(..., study='{name}'"
+            same += (f", trials={trials}" if trials else "") + ", accept_changes=True)"
+        else:
+            search = shlex.join(["optitune", "search", "--task", task, "--study"])
+            other, same = f"'{search} {name}-2'", f"'{search} {name}"
+            same += (f" --trials {trials}" if trials else "") + " --accept-changes'"
+        raise UsageError(
+            f"task '{task}' is no longer what study '{name}' was made with: {listed(found)}. Trainings of the two "
+            f"cannot be compared: begin another with {other}; or, if the change makes no difference to a training, "
+            f"go on after {same}"
+        )
+    if code and (found or not before):
+        # what was accepted counts as the same, so that what was trained before stays as it is
+        study.set_user_attr(CODE, {**code, "id": before.get("id", code["id"])})
+    return str(before.get("id") or code.get("id", ""))
 
 
 def finished(study: optuna.Study) -> int:

@@ -274,7 +274,7 @@ def theirs(task: str, doing: str) -> Iterator[None]:
     except OptituneError:
         raise
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _of_a_library(frame.filename)]
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not of_a_library(frame.filename)]
         place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
         if isinstance(error, SyntaxError) and error.filename:
             place = f" ({error.filename}, line {error.lineno})"
@@ -282,7 +282,7 @@ def theirs(task: str, doing: str) -> Iterator[None]:
         raise UsageError(f"task '{task}': {doing} fails: {type(error).__name__}: {text}{place}") from error
 
 
-def _of_a_library(file: str) -> bool:
+def of_a_library(file: str) -> bool:
     return file.startswith("<") or "site-packages" in file or str(Path(__file__).parent) in file or "lib/python" in file
 
 

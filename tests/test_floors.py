@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasets",
         "tasks",
         "task_data",
+        "task_code",
         "machine",
         "building",
         "evaluation",

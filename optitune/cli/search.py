@@ -87,6 +87,11 @@ def _default(key: str) -> str:
     "--seed", type=AtLeast(0), help="With --workers 1, the same seed gives the same study." + _default("seed")
 )
 @click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="Go on with a study although the code of its task has changed: the change makes no difference to a training.",
+)
+@click.option(
     "--then-compare", is_flag=True, help="Then 'optitune compare' it: train the best of each optimizer again."
 )
 @output
@@ -102,6 +107,7 @@ def search(
     device: str,
     trial_timeout: float | None,
     assignments: tuple[str, ...],
+    accept_changes: bool,
     then_compare: bool,
     as_json: bool,
     quiet: bool,
@@ -140,6 +146,7 @@ def search(
         device=device,
         trial_timeout=trial_timeout,
         cluster=cluster,
+        accept_changes=accept_changes,
     )
     result = run_search(request, search_view(quiet=quiet or as_json))
     if not as_json:
