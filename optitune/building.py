@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import import_module
 from math import log10
 from typing import Any
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from optitune import losses, schedules
 from optitune.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.criterion import Criterion
 from optitune.errors import UsageError
 from optitune.losses import LOSSES, OF_TASK
 from optitune.metrics import aligned
@@ -165,8 +167,12 @@ def lr_ahead(settings: ScheduleSettings, epochs: int, evaluations: int) -> list[
     return [round(lrs[-1] - lr, 6) for lr in lrs]
 
 
-def build_loss(training: TrainingSettings, own: Loss | None) -> Loss:
-    """The loss that these settings describe; `own` is the task's, where that is a function.
+def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None = None) -> Criterion:
+    """The loss that these settings describe.
+
+    Args:
+        own: the task's, where that is a function, a module, or a class of modules.
+        ignored: the label of places that do not count; None for what the loss itself leaves out.
 
     Raises:
         UsageError: it is said to be the task's own, which has none.
@@ -174,17 +180,21 @@ def build_loss(training: TrainingSettings, own: Loss | None) -> Loss:
     if training.loss == OF_TASK:
         if own is None:
             raise UsageError(f"loss = '{OF_TASK}': the task has no loss function of its own; name one: {NAMES}")
-        return own
+        return Criterion(own, ignored)
     row = losses.find(training.loss)
     function: Callable[..., Tensor] = at(row.path)
+    if row.one_hot:
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            if not targets.is_floating_point():
+                targets = functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+            return function(aligned(outputs, targets), targets)
+
+        return Criterion(loss)
     said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        if row.one_hot and not targets.is_floating_point():
-            targets = functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
-        return function(aligned(outputs, targets) if row.one_hot else outputs, targets, **said)
-
-    return loss if row.one_hot or said else function
+    if ignored is not None:
+        said["ignore_index"] = ignored
+    return Criterion(partial(function, **said) if said else function)
 
 
 def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:

@@ -69,13 +69,13 @@ def training_plan(plan: Plan, key: Key, task: tasks.Task) -> TrainingPlan:
     fed = configuration.training
     return TrainingPlan(
         configuration,
-        build_loss(fed, task.own_loss),
+        build_loss(fed, task.own_loss, task.ignore_index),
         task.judge,
         plan.epochs,
         plan.seed + key.round,
         plan.precision,
         evaluations=plan.evaluations,
-        judge=build_loss(fed.model_copy(update={"label_smoothing": 0.0}), task.own_loss),
+        judge=build_loss(fed.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
         quick=plan.held_out,
     )
 

@@ -85,7 +85,8 @@ class Examples:
             # kernels choose by the alignment of memory, and so do their last bits; a mapped file lies anyhow
             chosen = replace(chosen, inputs=chosen.inputs.clone(), targets=chosen.targets.clone())
         if self.white is None:
-            return chosen.inputs, chosen.targets
+            # a slice is a view, and a network may change its inputs in place
+            return chosen.inputs.clone() if isinstance(item, slice) else chosen.inputs, chosen.targets
         half = self.white / 2
         pixels = chosen.inputs.to(torch.float32).sub_(half).div_(half)
         return pixels.contiguous(memory_format=torch.channels_last), chosen.targets

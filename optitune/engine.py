@@ -20,10 +20,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from optitune.building import build_optimizer, build_schedules, is_weight, penalise
 from optitune.configuration import Configuration, TrainingSettings
+from optitune.criterion import fresh, own, together
 from optitune.data import Examples, Item, Part, size
-from optitune.evaluation import Evaluation, evaluate
+from optitune.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
 from optitune.graphs import Replayed
-from optitune.metrics import Metric
+from optitune.machine import dtype_of_sums
+from optitune.metrics import Metric, leaving_out
 from optitune.randomness import random_state, seed_everything, set_random_state
 from optitune.settings import Precision
 from optitune.tasks import Loss
@@ -34,6 +36,10 @@ waiting for the device, so it is done at evaluations alone."""
 
 QUICK_EXAMPLES = 1_000
 """How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
+
+
+TINY = 1e-30
+"""What keeps a step whose batches have nothing that counts from dividing by zero."""
 
 
 class Diverged(Exception):
@@ -131,11 +137,19 @@ class Training:
         if "closure" in self._traits:
             # torch's LBFGS lays all weights out in one row, which it can in their plain order alone
             model.to(memory_format=torch.contiguous_format)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.device = self.parameters[0].device
+        self.device = next(each for each in model.parameters() if each.requires_grad).device
+        self._numbers = numbers_of(model)
+        self.loss = fresh(plan.loss).to(self.device, of_outputs(self._numbers))
+        judge = self.loss if plan.judge is None or own(plan.judge) is own(plan.loss) else fresh(plan.judge)
+        self.judge = judge.to(self.device, of_outputs(self._numbers))
+        trained = together(model, self.loss)
+        self.parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+        self._weighs = self.loss.weighs(train)
+        self._metric = leaving_out(plan.metric, self.loss.ignored if self._weighs else None)
+        self._tells = plan.metric.each
         self.steps_per_epoch = steps_per_epoch(len(train), self._settings)
         self._used = batches(len(train), self._settings.batch_size) * self._settings.batch_size
-        self.optimizer = build_optimizer(configuration.optimizer, model, self._settings)
+        self.optimizer = build_optimizer(configuration.optimizer, trained, self._settings)
         # a group that has a factor was given its lr multiplied
         self._factor: float = self.optimizer.param_groups[0]["lr"] / configuration.lr
         self.schedules = build_schedules(configuration.schedule, self.optimizer, plan.epochs, self.steps_per_epoch)
@@ -204,24 +218,46 @@ class Training:
 
     def _steps(self, items: Iterator[Item], start: int, stop: int) -> tuple[float, float | None, int]:
         """Take the steps `start` to `stop` of an epoch; mean loss and metric over their examples, and how many."""
-        total, met = 0.0, 0
-        value = torch.zeros((), dtype=torch.float64, device=self.device)
+        total, counted, met = 0.0, 0.0, 0
+        value = torch.zeros((), dtype=dtype_of_sums(self.device), device=self.device)
+        valued = torch.zeros_like(value)
         self.model.train()
+        self.loss.train()
         stride = GUARD_STEPS.get(self.device.type, stop - start)
         for guard in range(start, stop, stride):
-            losses, sizes = [], []
+            losses: list[Tensor] = []
+            weights: list[Tensor | int] = []
             for _ in range(guard, min(guard + stride, stop)):
                 group = list(islice(items, self._settings.accumulation))
                 loss, right = self._take_step(group)
                 losses.append(loss)
-                sizes.append(sum(map(size, group)))
+                weights.append(sum(map(self._weight, group)))
+                met += sum(map(size, group))
                 value += right
-            for offset, each in enumerate(torch.stack(losses).tolist()):
+                if self._weighs:
+                    valued += sum(map(self._valued, group))
+            weighed = torch.stack(weights).tolist() if self._weighs else weights  # type: ignore[arg-type]
+            for offset, (each, weight) in enumerate(zip(torch.stack(losses).tolist(), weighed, strict=True)):
                 if not isfinite(each):
                     raise Diverged(self.epoch * self.steps_per_epoch + guard + offset + 1, each)
-                total += each * sizes[offset]
-            met += sum(sizes)
-        return total / met, value.item() / met if self.plan.metric.each else None, met
+                total += each * weight
+                counted += weight
+        of = (valued.item() or 1.0) if self._weighs else met
+        return total / (counted or 1.0), value.item() / of if self._tells else None, met
+
+    def _targets(self, item: Item) -> Tensor:
+        return item[1].to(self.device) if isinstance(item, tuple) else self.train.targets[item]  # type: ignore[index]
+
+    def _weight(self, item: Item) -> Tensor | int:
+        """What the mean over a batch counts for."""
+        return self.loss.weight(self._targets(item)) if self._weighs else size(item)
+
+    def _valued(self, item: Item) -> Tensor | int:
+        """How many examples of a batch have a value of the metric: all, but for those in which no place counts."""
+        if self._metric is self.plan.metric:
+            return size(item)
+        counts: Tensor = self._targets(item).ne(self.loss.ignored)  # type: ignore[arg-type]
+        return counts.reshape(size(item), -1).any(1).sum()
 
     def _take_step(self, group: list[Item]) -> tuple[Tensor, Tensor]:
         """One optimizer step on the batches of `group`; their mean loss and the sum of their metric."""
@@ -243,8 +279,9 @@ class Training:
             return self._step(group[0])  # type: ignore[arg-type]
         for parameter in self.parameters:
             parameter.grad = None
-        total = sum(map(size, group))
-        parts = [self._forward_backward(item, size(item) / total) for item in group]
+        weights = [self._weight(item) for item in group]
+        total = sum(weights) + (self._weighs * TINY)
+        parts = [self._forward_backward(item, weight / total) for item, weight in zip(group, weights, strict=True)]
         return torch.stack([loss for loss, _ in parts]).sum(), torch.stack([right for _, right in parts]).sum()
 
     def _mend(self) -> None:
@@ -271,21 +308,25 @@ class Training:
         self.optimizer.step(closure)  # type: ignore[arg-type]
         return met[0]
 
-    def _forward_backward(self, item: Item, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _forward_backward(self, item: Item, share: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
         """Loss and metric of a batch, its gradients times `share` left in the parameters: (), and the sum, ()."""
-        inputs, targets = self.train.batch(item)
+        inputs, targets = fed(self.train.batch(item), self._numbers)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             outputs = self.model(inputs)
-        outputs = outputs.float()
-        loss = self.plan.loss(outputs, targets)
-        if share != 1:
+        outputs = in_full(outputs, self._numbers)
+        loss = self.loss(outputs, targets)
+        if self._weighs:
+            # the mean over nothing is nan
+            loss = torch.where(self.loss.weight(targets) > 0, loss, 0)
+        if isinstance(share, Tensor) or share != 1:
             loss = loss * share
-        loss.backward()  # type: ignore[no-untyped-call]
-        metric = self.plan.metric
-        if metric.each and metric.function is not None:
-            right = metric.function(outputs.detach(), targets)
+        loss.backward()
+        # one that trains on more than one output tells of the one that is judged alone
+        self._tells = self._metric.each and isinstance(outputs, Tensor)
+        if self._tells and self._metric.function is not None:
+            right = self._metric.function(outputs.detach(), targets)
             assert isinstance(right, Tensor)
-            return loss.detach(), right.sum()
+            return loss.detach(), right.nansum() if self._metric is not self.plan.metric else right.sum()
         return loss.detach(), loss.new_zeros(())
 
     def _end_epoch(self, loss: float) -> None:
@@ -305,7 +346,7 @@ class Training:
         whole = done >= self.plan.epochs
         examples = self.validation if whole else self.validation.take(slice(0, self.plan.quick))
         plan = self.plan
-        found = evaluate(self.model, examples, plan.judge or plan.loss, plan.metric, plan.precision)
+        found = evaluate(self.model, examples, self.judge, plan.metric, plan.precision)
         if not isfinite(found.loss):
             raise Diverged(step, found.loss)
         if not isfinite(found.value):
@@ -323,6 +364,7 @@ class Training:
             "random": random_state(self.device) if self._within.steps else None,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "loss": self.loss.own.state_dict() if isinstance(self.loss.own, nn.Module) else {},
             "optimizer": self.optimizer.state_dict(),
             "schedules": [each.scheduler.state_dict() for each in self.schedules],
         }
@@ -330,6 +372,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
+        if isinstance(self.loss.own, nn.Module):
+            self.loss.own.load_state_dict(state.get("loss", {}))
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter in self.parameters:
             for name, value in self.optimizer.state.get(parameter, {}).items():

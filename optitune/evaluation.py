@@ -1,12 +1,18 @@
 """Judging a network on examples that it is not trained on."""
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from optitune.data import Part
-from optitune.metrics import Metric
+from optitune.criterion import Criterion
+from optitune.data import Batch, Part
+from optitune.machine import dtype_of_sums
+from optitune.metrics import Metric, leaving_out
 from optitune.settings import Precision
 from optitune.tasks import Loss
 
@@ -40,40 +46,112 @@ class Evaluation:
     same: bool = False
 
 
-@torch.inference_mode()
+def numbers_of(model: nn.Module) -> torch.dtype:
+    """The numbers that a network takes as inputs: those of its weights, single precision where they are of several."""
+    kinds = {each.dtype for each in model.parameters() if each.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 else torch.float32
+
+
+def fed(batch: Batch, kind: torch.dtype) -> Batch:
+    """A batch for a network of such numbers; targets in single precision at least."""
+    if kind == torch.float32:
+        return batch
+    inputs, targets = batch
+    if inputs.is_floating_point():
+        inputs = inputs.to(kind)
+    return inputs, targets.to(of_outputs(kind)) if targets.is_floating_point() else targets
+
+
+def of_outputs(kind: torch.dtype) -> torch.dtype:
+    """What a loss is computed in, for a network of such numbers: single precision at least."""
+    return kind if kind == torch.float64 else torch.float32
+
+
+def in_full(outputs: Any, kind: torch.dtype) -> Any:
+    """Outputs as a loss takes them, those in tuples, lists and dicts included."""
+    if isinstance(outputs, Tensor):
+        return outputs.to(of_outputs(kind)) if outputs.is_floating_point() else outputs
+    if isinstance(outputs, dict):
+        made = copy(outputs)
+        for key, value in outputs.items():
+            made[key] = in_full(value, kind)
+        return made
+    if isinstance(outputs, tuple | list):
+        values = [in_full(each, kind) for each in outputs]
+        return outputs._make(values) if hasattr(outputs, "_make") else type(outputs)(values)
+    return outputs
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """The outputs of several batches as those of one.
+
+    Raises:
+        TypeError: they are nothing that can be put together.
+    """
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(batches)  # type: ignore[arg-type]
+    if isinstance(first, dict):
+        return {key: joined([batch[key] for batch in batches]) for key in first}
+    if isinstance(first, tuple | list):
+        return tuple(joined(column) for column in zip(*batches, strict=True))
+    raise TypeError(f"outputs of type {type(first).__name__} cannot be put together for a metric: give tensors")
+
+
+@torch.no_grad()
 def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision) -> Evaluation:
-    """Mean loss and metric of `model` on all of `examples`, which are given on its device."""
+    """Mean loss and metric of `model` on all of `examples`, which are given on its device.
+
+    Not under `torch.inference_mode`: what a network keeps from one batch to the next is met by its training as well.
+    """
     model.eval()
+    criterion = loss if isinstance(loss, Criterion) else Criterion(loss)
+    criterion.eval()
     device = next(model.parameters()).device
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    kind, sums = numbers_of(model), dtype_of_sums(device)
+    weighs = criterion.weighs(examples)
+    left_out = leaving_out(metric, criterion.ignored if weighs else None)
+    function = left_out.function
+    total = torch.zeros((), dtype=sums, device=device)
+    counted = torch.zeros((), dtype=sums, device=device)
     predicted, answers, truths, each = [], [], [], []
     first: Tensor | None = None
     apart, largest = torch.zeros((), device=device), torch.zeros((), device=device)
     batch = max(1, min(EVALUATION_BATCH.get(device.type, 1_000), EVALUATION_NUMBERS // max(1, examples.numbers)))
-    for inputs, targets in examples.in_turn(batch):
+    for inputs, targets in (fed(each, kind) for each in examples.in_turn(batch)):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(inputs)
-        outputs = outputs.float()
-        if first is None:
-            first = outputs[:1]
-        if outputs.shape[1:] == first.shape[1:]:
-            apart = torch.maximum(apart, (outputs - first).abs().amax())
-            largest = torch.maximum(largest, outputs.abs().amax())
-        total += loss(outputs, targets).double() * len(targets)
-        if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
-            predicted.append(outputs.argmax(1))
-        if metric.each and metric.function is not None:
-            each.append(metric.function(outputs, targets))
-        elif metric.function is not None:
+        outputs = in_full(outputs, kind)
+        mean = criterion(outputs, targets)
+        if weighs:
+            weight = criterion.weight(targets)
+            # the mean over nothing is nan
+            total += torch.where(weight > 0, mean, 0).to(sums) * weight
+            counted += weight
+        else:
+            total += mean.to(sums) * len(targets)
+        if isinstance(outputs, Tensor) and outputs.ndim:
+            first = outputs[:1] if first is None else first
+            if outputs.shape[1:] == first.shape[1:]:
+                apart = torch.maximum(apart, (outputs - first).abs().amax())
+                largest = torch.maximum(largest, outputs.abs().amax())
+            if outputs.ndim == 2 and outputs.shape[1] > 1 and targets.ndim == 1 and not targets.is_floating_point():
+                predicted.append(outputs.argmax(1))
+        if metric.each and function is not None:
+            each.append(function(outputs, targets))
+        elif function is not None:
             answers.append(outputs)
             truths.append(targets)
-    mean = total.item() / len(examples)
+    judged_loss = total.item() / ((counted.item() or 1.0) if weighs else len(examples))
     values = torch.cat(each) if each else None  # type: ignore[arg-type]
-    if metric.function is None:
-        judged = mean
+    if function is None:
+        judged = judged_loss
     elif values is not None:
-        judged = values.double().sum().item() / len(examples)
+        of_each = values.to(sums)
+        # an example in which no place counts has no value
+        judged = (of_each.nanmean() if left_out is not metric else of_each.sum() / len(examples)).item()
+        values = values if isfinite(of_each.sum().item()) else None
     else:
-        judged = float(metric.function(torch.cat(answers), torch.cat(truths)))
-    same = len(examples) > 1 and bool(apart <= SAME * largest)
-    return Evaluation(mean, judged, len(examples), torch.cat(predicted) if predicted else None, values, same)
+        judged = float(function(joined(answers), torch.cat(truths)))
+    same = first is not None and len(examples) > 1 and bool(apart <= SAME * largest)
+    return Evaluation(judged_loss, judged, len(examples), torch.cat(predicted) if predicted else None, values, same)

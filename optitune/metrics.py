@@ -1,7 +1,8 @@
 """What a training is judged by: one frozen row each. Adding a metric is adding a row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, isfinite, sqrt
 from types import MappingProxyType
 from typing import Literal
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from optitune.errors import unknown
+from optitune.machine import dtype_of_sums
 
 Direction = Literal["maximize", "minimize"]
 
@@ -54,16 +56,37 @@ class Metric:
 
 
 def aligned(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Outputs of shape (n, 1) for targets of shape (n,) as (n,): subtracting them would make (n, n)."""
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 1 and outputs.shape[2:] == targets.shape[1:]:
-        return outputs.squeeze(1)
-    return outputs
+    """Outputs in the shape of the targets where they differ by axes of one: (n, 1) minus (n,) would be (n, n)."""
+    if outputs.shape == targets.shape or outputs.shape[:1] != targets.shape[:1]:
+        return outputs
+    ours, theirs = ([each for each in tensor.shape[1:] if each != 1] for tensor in (outputs, targets))
+    return outputs.reshape(targets.shape) if ours == theirs else outputs
 
 
-def correct(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Whether the class of the largest logit is the right one; of sequences, at what share of the places. (n,)"""
+def correct(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Tensor:
+    """Whether the class of the largest logit is the right one; of sequences, at what share of the places.
+
+    Args:
+        outputs: (n, classes) or (n, classes, ...).
+        targets: (n,) or (n, ...), int64.
+        ignored: the label of places that do not count.
+
+    Returns:
+        (n,); nan for an example in which no place counts.
+    """
     right = outputs.argmax(1) == targets
-    return right if right.ndim == 1 else right.flatten(1).double().mean(1)
+    if ignored is None:
+        return right if right.ndim == 1 else right.flatten(1).to(dtype_of_sums(right.device)).mean(1)
+    counts = (targets != ignored).reshape(len(targets), -1)
+    of_them = (right.reshape(len(targets), -1) & counts).sum(1).to(dtype_of_sums(right.device))
+    return of_them / counts.sum(1)
+
+
+def leaving_out(metric: Metric, ignored: int | None) -> Metric:
+    """The metric without the places of that label, where it is the package's accuracy; any other as it is."""
+    if ignored is None or metric.function is not correct:
+        return metric
+    return replace(metric, function=partial(correct, ignored=ignored))
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -92,18 +115,20 @@ def commonest(labels: Tensor, examples: int) -> float:
         labels: int64, whose commonest value is guessed.
         examples: how many of them the accuracy is measured on.
     """
-    share = float(torch.bincount(labels.flatten()).max()) / labels.numel()
+    share = float(torch.unique(labels, return_counts=True)[1].max()) / labels.numel()
     return share + sqrt(share * (1 - share) / examples)
 
 
 def spread(targets: Tensor, examples: int) -> float:
     """The mean squared error of answering the mean of the targets, whatever the input."""
-    return float((targets.double() - targets.double().mean(0)).square().mean())
+    targets = targets.cpu().double()
+    return float((targets - targets.mean(0)).square().mean())
 
 
 def deviation(targets: Tensor, examples: int) -> float:
     """The mean absolute error of answering the median of the targets, whatever the input."""
-    return float((targets.double() - targets.double().median(0).values).abs().mean())
+    targets = targets.cpu().double()
+    return float((targets - targets.median(0).values).abs().mean())
 
 
 ROWS = (

@@ -74,7 +74,7 @@ def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: 
     return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
 
 
-def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None) -> str:
+def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None) -> str:
     """Why a network will learn nothing any more, in words; empty where it may, or that cannot be known.
 
     Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
@@ -82,7 +82,9 @@ def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None)
     """
     if not found.same or metric.stuck is None or targets is None:
         return ""
-    if metric.score(found.value) > metric.score(metric.stuck(targets, found.examples)):
+    if ignored is not None and not targets.is_floating_point():
+        targets = targets[targets != ignored]
+    if not targets.numel() or metric.score(found.value) > metric.score(metric.stuck(targets, found.examples)):
         return ""
     return f"all examples get the same outputs, and {metric.name} {found.value:.4g} is no better than guessing"
 
@@ -139,13 +141,13 @@ def plan(configuration: Configuration, settings: StudySettings, task: Task, data
     training = configuration.training
     return Plan(
         configuration,
-        build_loss(training, task.own_loss),
+        build_loss(training, task.own_loss, task.ignore_index),
         task.judge,
         settings.epochs,
         settings.seed,
         settings.precision,
         evaluations=evaluations_per_epoch(len(data.train), len(data.validation)),
-        judge=build_loss(training.model_copy(update={"label_smoothing": 0.0}), task.own_loss),
+        judge=build_loss(training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
     )
 
 
@@ -218,7 +220,11 @@ def run_trial(
                     kept.save(training, progress, at_once=True)
                 raise GivenBack
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
-            if may_be_stuck and fair and (why := no_progress(metric, progress.validation, targets)):
+            if (
+                may_be_stuck
+                and fair
+                and (why := no_progress(metric, progress.validation, targets, training.judge.ignored))
+            ):
                 return Result(
                     "pruned", None, f"no progress after {progress.epoch:g} epochs: {why}", seconds, progress.epoch
                 )

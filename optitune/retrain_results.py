@@ -15,6 +15,7 @@ from optitune import checkpoint, study
 from optitune.configuration import Configuration
 from optitune.data import Examples, Part
 from optitune.errors import OptituneError
+from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
 from optitune.files import explained, replacing, write_text
 from optitune.metrics import Metric
@@ -80,11 +81,15 @@ def seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None
     return next((run for run in runs if run.seed == plan.seeds[number]), None)
 
 
-def confusion(test: Part, answers: Tensor | None) -> tuple[tuple[int, ...], ...]:
+def confusion(test: Part, answers: Tensor | None, ignored: int | None = None) -> tuple[tuple[int, ...], ...]:
     """Counts of true class by answered class; nothing where there are no classes, or they are not known at once."""
     if answers is None or test.targets is None:
         return ()
     labels = test.targets.to(answers.device)
+    if ignored is not None:
+        labels, answers = labels[labels != ignored], answers[labels != ignored]
+    if not len(labels):
+        return ()
     classes = int(max(labels.max(), answers.max())) + 1
     matrix = torch.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
     return tuple(tuple(int(count) for count in row) for row in matrix)
@@ -107,22 +112,26 @@ class Mistakes:
     answers: tuple[int, ...]
 
 
-@torch.inference_mode()
-def worst_mistakes(model: nn.Module, test: Part, answers: Tensor | None, precision: Precision) -> Mistakes | None:
+@torch.no_grad()
+def worst_mistakes(
+    model: nn.Module, test: Part, answers: Tensor | None, precision: Precision, ignored: int | None = None
+) -> Mistakes | None:
     """The mistakes whose answer is furthest above the true class; None where the examples are no images, or all right.
 
     Args:
         model: judges, on the device of `test`.
         answers: the class that it answered for each example.
+        ignored: the label of examples that do not count.
     """
     if answers is None or not isinstance(test, Examples) or test.white is None or test.inputs.ndim != 4:
         return None
-    wrong = (answers != test.targets).nonzero().flatten()
+    counts = torch.ones_like(answers, dtype=torch.bool) if ignored is None else test.targets != ignored
+    wrong = ((answers != test.targets) & counts).nonzero().flatten()
     if not len(wrong):
         return None
-    apart = []
+    apart, kind = [], numbers_of(model)
     for places in torch.split(wrong, 250):
-        inputs, truths = test.batch(places)
+        inputs, truths = fed(test.batch(places), kind)
         with torch.autocast(places.device.type, torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(inputs)
         rows = torch.arange(len(places), device=places.device)
@@ -200,10 +209,13 @@ def write(
     folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
 ) -> None:
     """Weights, pictures, and last the metrics, whose presence says that all is there."""
-    weights = checkpoint.load(partial / "seed-0.safetensors")["training"]["model"]
+    trained = checkpoint.load(partial / "seed-0.safetensors")["training"]
     told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
-    with replacing(folder / "model.safetensors") as scratch:
-        scratch.write_bytes(to_bytes(weights, told))
+    for name, state in (("model", trained["model"]), ("loss", trained.get("loss"))):
+        # a file of its own: the network's is loaded as it is
+        if state or name == "model":
+            with replacing(folder / f"{name}.safetensors") as scratch:
+                scratch.write_bytes(to_bytes(state, told))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = many(len(seeds), "seed")

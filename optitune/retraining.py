@@ -282,11 +282,15 @@ def work(
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
     train = task_data.opened(shared(partial / TRAIN)[0], task)["train"].to(device)
-    loss = build_loss(plan.configuration.training, task.own_loss)
-    judge = build_loss(plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss)
+    loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
+    judge = build_loss(
+        plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
+    )
     for number in numbers:
         model = tasks.build(task, plan.seeds[number], device)
-        engine_plan = Plan(plan.configuration, loss, task.judge, plan.epochs, plan.seeds[number], plan.precision)
+        engine_plan = Plan(
+            plan.configuration, loss, task.judge, plan.epochs, plan.seeds[number], plan.precision, judge=judge
+        )
         training = Training(model, engine_plan, train)
         tell = bound(_tell_epoch, channel, number)
         epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
@@ -294,16 +298,20 @@ def work(
             return
         test = task_data.load_test(task).to(device)
         with tasks.theirs(task.name, "the network on the test set"):
-            evaluation = evaluate(model, test, judge, task.judge, plan.precision)
+            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision)
         result = SeedResult(
             seed=plan.seeds[number],
             test_value=evaluation.value,
             test_loss=evaluation.loss,
             seconds=round(training.seconds, 3),
             epochs=tuple(epochs),
-            confusion_matrix=confusion(test, evaluation.predicted),
+            confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
         )
-        mistakes = worst_mistakes(model, test, evaluation.predicted, plan.precision) if number == 0 else None
+        mistakes = (
+            worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
+            if number == 0
+            else None
+        )
         if mistakes is not None:
             save_mistakes(mistakes, partial / MISTAKES)
         document = {"plan": plan.model_dump(), "runs": [asdict(result)]}

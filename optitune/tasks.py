@@ -41,8 +41,14 @@ class Task:
         data: everything but the test set, or a function without arguments that gives it: a pair of tensors or arrays
             (inputs, targets), or a torch data set of such pairs.
         test: the test set likewise; without one, a fifth of `data` is sealed away from every search.
-        loss: a name in `losses.LOSSES`, or a function (outputs, targets) -> mean loss, ().
+        loss: a name in `losses.LOSSES`, or a function (outputs, targets) -> mean loss, (), over what counts. A torch
+            module is copied for every trial, and a class of modules built for each; its parameters are trained with
+            the network, and called `loss.NAME` in parameter groups. torch's losses that compare numbers one by one
+            get outputs in the shape of the targets where the two differ by axes of one.
         metric: a name in `metrics.METRICS`, or a `Metric`.
+        ignore_index: the label of places that do not count, such as padding or the border of an object: the loss
+            'cross-entropy', accuracy and all means leave them out. Without it, it is the one that the loss itself
+            leaves out, -100 for 'cross-entropy'.
         validation: what a search holds out for validation: a share of the data, or a number of examples.
         name: what tables and files call it.
         about: data and network in a few words.
@@ -62,6 +68,7 @@ class Task:
     test: Data | Callable[[], Data] | None = None
     loss: str | Loss = "cross-entropy"
     metric: str | Metric = "accuracy"
+    ignore_index: int | None = None
     validation: int | float = 0.2
     name: str = ""
     about: str = ""

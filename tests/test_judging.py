@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import evaluation, metrics
+from optitune import evaluation, machine, metrics
 from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Training
@@ -143,3 +143,126 @@ def test_a_network_that_answers_with_no_numbers_when_judged_diverges(configured:
 
     with pytest.raises(Diverged, match="diverged at step 6: loss nan"):
         list(Training(Breaking(), planned(configured()), images, images).run())
+
+
+class Table(nn.Module):
+    """Keeps a table of angles, and makes it anew for a larger batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = nn.Linear(16, 3), torch.zeros(0, 16)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if len(self.table) < len(pixels):
+            self.table = torch.ones_like(pixels.flatten(1))
+        outputs: Tensor = self.layer(pixels.flatten(1) * self.table[: len(pixels)])
+        return outputs
+
+
+class Memory(nn.Module):
+    """Goes on from what the batch before left, as a recurrent network that keeps its state does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.memory = nn.Linear(16, 3), torch.ones(3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(pixels.flatten(1)) * self.memory
+        self.memory = 1 + torch.tanh(outputs.mean(0)).detach()
+        return outputs
+
+
+class Force(nn.Module):
+    """Answers with a derivative by its inputs, judged or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        with torch.enable_grad():
+            inputs = pixels.flatten(1).requires_grad_()
+            (slope,) = torch.autograd.grad(self.layer(inputs).sum(), inputs, create_graph=self.training)
+        return slope[:, :3]
+
+
+@pytest.mark.parametrize("kind", [Table, Memory, Force])
+def test_what_a_network_keeps_while_it_is_judged_serves_its_training(
+    kind: type[nn.Module], configured: Configured, images: Examples
+) -> None:
+    rows = list(Training(kind(), planned(configured()), images, images).run())
+    assert len(rows) == 3
+    assert all(row.validation is not None and row.validation.loss > 0 for row in rows)
+
+
+def test_a_network_that_changes_its_inputs_in_place_leaves_the_data_alone(configured: Configured) -> None:
+    data = Examples(torch.ones(20, 4), torch.arange(20) % 3)
+
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            outputs: Tensor = self.layer(inputs.mul_(2))
+            return outputs
+
+    list(Training(InPlace(), planned(configured()), data, data).run())
+    assert bool((data.inputs == 1).all())
+
+
+def test_only_sums_are_in_double_precision_and_nowhere_on_a_device_without_it(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = torch.arange(60).reshape(20, 3) % 5
+    data = Examples(tokens, (tokens + 1) % 5)
+
+    def told() -> list[float]:
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Embedding(5, 5), nn.Flatten(1), nn.Unflatten(1, (5, 3)))
+        (row,) = Training(model, planned(configured(training={"batch_size": 7}), epochs=1), data, data).run()
+        assert row.validation is not None
+        return [row.train_loss, row.train_value or 0.0, row.validation.loss, row.validation.value]
+
+    usual = told()
+    assert machine.dtype_of_sums(torch.device("mps")) == torch.float32
+    assert machine.dtype_of_sums(torch.device("cpu")) == torch.float64
+    for module in ("engine", "evaluation", "metrics"):
+        monkeypatch.setattr(f"optitune.{module}.dtype_of_sums", lambda device: torch.float32)
+    made = []
+    plain = Tensor.to
+    monkeypatch.setattr(Tensor, "double", lambda self: made.append("double"))
+    monkeypatch.setattr(Tensor, "to", lambda self, *args, **kwargs: made.append(args) or plain(self, *args, **kwargs))
+    assert told() == pytest.approx(usual, rel=1e-6)
+    assert not [each for each in made if "double" in each or torch.float64 in each]
+
+
+class Doubling(nn.Module):
+    """Converts its inputs itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 1).double()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(pixels.double())
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("make", "exact"),
+    [(lambda: nn.Linear(16, 1).double(), 1e-7), (Doubling, 1e-7), (lambda: nn.Linear(16, 1).bfloat16(), 1e-2)],
+    ids=["double", "itself", "half"],
+)
+@pytest.mark.parametrize("loss", [mse_of_numbers, nn.HuberLoss()], ids=["own", "torch"])
+def test_inputs_are_of_the_networks_numbers(
+    make: Callable[[], nn.Module], exact: float, loss: Any, configured: Configured, images: Examples
+) -> None:
+    data, model = numbers(images), make()
+    plan = planned(configured("sgd", lr=0.01), loss=loss, metric=metrics.find("mse"), epochs=1)
+    (row,) = Training(model, plan, data, data).run()
+    assert row.validation is not None
+    with torch.no_grad():
+        kind = next(model.parameters()).dtype
+        outputs = model(data.inputs.to(kind)).double()[:, 0]
+    assert row.validation.value == pytest.approx((outputs - data.targets).square().mean().item(), rel=exact)

@@ -58,7 +58,7 @@ def test_a_loss_is_the_mean_over_the_examples(row: losses.Loss) -> None:
 
 
 def test_cross_entropy_is_torchs_own() -> None:
-    assert built("cross-entropy") is functional.cross_entropy
+    assert build_loss(TrainingSettings(), None).own is functional.cross_entropy
 
 
 def test_label_smoothing_is_told_to_cross_entropy() -> None:
@@ -92,7 +92,7 @@ def test_a_loss_of_the_tasks_own_is_taken_as_it_is() -> None:
     def own(outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.sum()
 
-    assert build_loss(TrainingSettings(loss=OF_TASK), own) is own
+    assert build_loss(TrainingSettings(loss=OF_TASK), own).own is own
 
 
 def test_an_unknown_loss_is_refused_with_the_nearest() -> None:

@@ -1,0 +1,133 @@
+"""A loss as a training and its judging call it: outputs aligned, means weighed by what counts, its own parameters."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from optitune.data import Part
+from optitune.metrics import aligned
+from optitune.tasks import Loss
+
+LEFT_OUT = -100
+"""The label that torch's losses for classes leave out where nothing else is said; torch documentation, cross_entropy"""
+
+OF_CLASSES = (functional.cross_entropy, functional.nll_loss)
+"""torch's functions that take classes as whole numbers, and mean over the places that count."""
+
+MODULES_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+
+
+class Criterion(nn.Module):
+    """A loss with all that belongs to it.
+
+    Attributes:
+        own: (outputs, targets) -> mean loss, (); or a class of modules, which `fresh` builds.
+        ignored: the label of places that do not count; None where all do.
+    """
+
+    def __init__(self, own: Loss | type[nn.Module], ignored: int | None = None) -> None:
+        super().__init__()
+        self.own: Any = own
+        self.ignored = label_left_out(own) if ignored is None else ignored
+        self._aligns = of_torch(own)
+
+    def fresh(self) -> "Criterion":
+        """The same for another training: parameters and buffers as they were at first, and shared with none."""
+        if isinstance(self.own, type):
+            return Criterion(self.own(), self.ignored)
+        return copy.deepcopy(self) if isinstance(self.own, nn.Module) else self
+
+    def forward(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean over what counts, (); nan where nothing does."""
+        if self._aligns and isinstance(outputs, Tensor):
+            outputs = aligned(outputs, targets)
+        loss: Tensor = self.own(outputs, targets)
+        return loss
+
+    def weighs(self, part: Part) -> bool:
+        """Whether batches of `part` differ in how much counts, so that the mean of their means is not that of all."""
+        targets = part.targets
+        if targets is None:
+            return self.ignored is not None or self._class_weight() is not None
+        if targets.is_floating_point():
+            return False
+        return self._class_weight() is not None or (self.ignored is not None and bool((targets == self.ignored).any()))
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """What a batch's mean is divided by: how many places count, or the sum of the weights of their classes. ()"""
+        if targets.is_floating_point():
+            return torch.tensor(float(len(targets)), device=targets.device)
+        counts = torch.ones_like(targets, dtype=torch.bool) if self.ignored is None else targets != self.ignored
+        weight = self._class_weight()
+        if weight is None:
+            return counts.sum().float()
+        return (weight.to(targets.device)[targets.where(counts, 0)] * counts).sum().float()
+
+    def _class_weight(self) -> Tensor | None:
+        base, given = parted(self.own)
+        if base in OF_CLASSES:
+            return given.get("weight")
+        if isinstance(base, MODULES_OF_CLASSES) and type(base).forward in (each.forward for each in MODULES_OF_CLASSES):
+            return base.weight if base.reduction == "mean" else None
+        return None
+
+
+class Together(nn.Module):
+    """A network and the loss that is trained with it, as an optimizer sees them: the network's names stay the same."""
+
+    def __init__(self, network: nn.Module, loss: Criterion) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss.own
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """The network's modules, and then the loss's, whose names begin with `loss`."""
+        memo = set() if memo is None else memo
+        inner = f"{prefix}.loss" if prefix else "loss"
+        yield from self.network.named_modules(memo, prefix, remove_duplicate)
+        yield from self.loss.named_modules(memo, inner, remove_duplicate)
+
+
+def fresh(loss: Loss) -> Criterion:
+    """A loss for one training, whatever it was given as."""
+    return (loss if isinstance(loss, Criterion) else Criterion(loss)).fresh()
+
+
+def own(loss: Loss) -> Loss:
+    """A loss as its task has it."""
+    return loss.own if isinstance(loss, Criterion) else loss
+
+
+def together(network: nn.Module, loss: Criterion) -> nn.Module:
+    """All that is trained: the network alone, where the loss has no parameters of its own."""
+    return Together(network, loss) if any(each.requires_grad for each in loss.parameters()) else network
+
+
+def parted(loss: Any) -> tuple[Any, dict[str, Any]]:
+    """A loss and the arguments that it was given beforehand."""
+    return (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
+
+
+def label_left_out(loss: Any) -> int | None:
+    """The label that a loss leaves out, where it says one."""
+    base, given = parted(loss)
+    said = given.get("ignore_index", LEFT_OUT if base in OF_CLASSES else getattr(base, "ignore_index", None))
+    if isinstance(base, type) and issubclass(base, MODULES_OF_CLASSES):
+        return LEFT_OUT
+    return said if isinstance(said, int) else None
+
+
+def of_torch(loss: Any) -> bool:
+    """Whether a loss is one of torch's own, and none for classes: it compares outputs with targets one by one."""
+    base = parted(loss)[0]
+    if base in OF_CLASSES or isinstance(base, MODULES_OF_CLASSES):
+        return False
+    class_ = base if isinstance(base, type) else type(base)
+    module = class_.__module__ if isinstance(base, nn.Module | type) else getattr(base, "__module__", "")
+    return str(module).startswith("torch.nn.")
