@@ -1,6 +1,16 @@
 """`python -m optitune`."""
 
-from optitune.cli import main
+import sys
 
 if __name__ == "__main__":
+    # Python looks into the present folder before anywhere else; a file `random.py` there is not what torch means
+    present = None if sys.flags.safe_path else sys.path.pop(0)
+
+    from pathlib import Path
+
+    from optitune.beside import importable
+    from optitune.cli import main
+
+    if present is not None:
+        importable(Path(present).resolve())
     main()

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from optitune.errors import OptituneError
 from optitune.metrics import Metric
-from optitune.tasks import TASKS, Task, of_a_library
+from optitune.tasks import TASKS, Task
+from optitune.user_code import of_a_library
 
 SHOWN = 80
 """Characters up to which a constant is kept as it is written; of a longer one, and of any text, a digest is kept."""

@@ -2,11 +2,10 @@
 
 import importlib
 import importlib.util
+import multiprocessing
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from optitune import losses, metrics, models
+from optitune import beside, losses, metrics, models
+from optitune.beside import hiding
 from optitune.data import Examples
 from optitune.datasets import DATASETS, load_train
 from optitune.datasets import load_test as load_test_of
-from optitune.errors import OptituneError, UsageError, unknown
+from optitune.errors import UsageError, unknown
 from optitune.metrics import Metric
 from optitune.randomness import seed_everything
+from optitune.user_code import script
+from optitune.user_code import theirs as theirs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -228,7 +230,7 @@ def find(source: Source, data_dir: Path) -> Task:
     if not isinstance(made, Task):
         if not callable(made):
             raise UsageError(f"task '{source}': {name} is {kind(made)}, but must be a function that gives a Task")
-        with theirs(source, f"{name}()"):
+        with theirs(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
             made = made()
     if not isinstance(made, Task):
         raise UsageError(f"task '{source}': {name}() gives something {kind(made)}, but must give an optitune.Task")
@@ -242,55 +244,44 @@ def _imported(source: str, place: str) -> ModuleType:
         UsageError: there is none, or its import fails.
     """
     if not place.endswith(".py"):
-        if "" not in sys.path:
-            sys.path.insert(0, "")
-        with theirs(source, f"import {place}"):
+        _importable(Path.cwd())
+        with theirs(source, f"import {place}"), script(None):
             return importlib.import_module(place)
     path = Path(place).resolve()
     if not path.is_file():
         raise UsageError(f"task '{source}': there is no file {path}; 'optitune task-template' writes one to begin with")
-    if str(path.parent) not in sys.path:
-        # what lies beside the file can be imported by it
-        sys.path.insert(0, str(path.parent))
+    _importable(path.parent)
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    name = path.stem if known is None else f"optitune_task_{path.stem}"
+    # others import what is called so
+    taken = known is not None or path.stem in hiding(path.parent)
+    name = f"optitune_task_{path.stem}" if taken else path.stem
+    if taken and getattr(sys.modules.get(name), "__file__", None) == str(path):
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with theirs(source, f"import {place}"):
+        with theirs(source, f"import {place}"), script(path):
             spec.loader.exec_module(module)
-    except UsageError:
-        del sys.modules[name]
+    except BaseException:
+        sys.modules.pop(name, None)
         raise
     return module
 
 
-@contextmanager
-def theirs(task: str, doing: str) -> Iterator[None]:
-    """Turn whatever goes wrong in a user's own code into one message that names the place.
-
-    Raises:
-        UsageError: something went wrong.
-    """
-    try:
-        yield
-    except OptituneError:
-        raise
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not of_a_library(frame.filename)]
-        place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-        if isinstance(error, SyntaxError) and error.filename:
-            place = f" ({error.filename}, line {error.lineno})"
-        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-        raise UsageError(f"task '{task}': {doing} fails: {type(error).__name__}: {text}{place}") from error
-
-
-def of_a_library(file: str) -> bool:
-    return file.startswith("<") or "site-packages" in file or str(Path(__file__).parent) in file or "lib/python" in file
+def _importable(folder: Path) -> None:
+    """Let the task's code import what lies in `folder`, and say which names mean something else."""
+    hidden = beside.importable(folder)
+    if hidden and multiprocessing.parent_process() is None:
+        names = ", ".join(f"{path.name} ('import {name}')" for name, path in hidden.items())
+        print(
+            f"note: {names} in {folder}: left out, since Python or a library that optitune needs has a module of that "
+            "name, which is imported in its place; rename the file if the task needs it",
+            file=sys.stderr,
+        )
 
 
 def build(task: Task, seed: int, device: torch.device) -> nn.Module:

@@ -6,12 +6,13 @@ a server process that has imported everything once and done nothing else: they s
 that memory.
 """
 
+import _thread
+import io
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,10 +20,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from optitune.beside import hiding
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.user_code import raised_from, reason, whole
 
 DEATHS_IN_A_ROW = 3
 """How often workers may die without a sign of life in between."""
@@ -33,7 +37,13 @@ MOST_WORKERS = 16
 WORKERS_PER_GPU = 4
 """A small network leaves most of a GPU idle; several processes fill it. Not measured yet."""
 
+MOST_OF_A_LINE = 10_000
+"""How many bytes without an end of line are held back, and shown of a line."""
+
 TICK_S = 0.25
+
+SAFE_PATH, OURS = "PYTHONSAFEPATH", "optitune"
+"""What keeps Python from looking into the present folder when it begins, and the value that says who has set it."""
 
 _signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -47,16 +57,57 @@ class Event:
     body: dict[str, Any]
 
 
+class Printed(io.RawIOBase):
+    """Where a worker prints: whole lines go to its parent, which shows them beside all else.
+
+    Args:
+        send: takes a line.
+    """
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
+        self._begun = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        # of processes that are to print to the same place
+        return 2
+
+    def write(self, data: Any) -> int:
+        text = bytes(data)
+        *lines, self._begun = (self._begun + text).split(b"\n")
+        for line in lines:
+            self._show(line)
+        if len(self._begun) > MOST_OF_A_LINE:
+            self.end()
+        return len(text)
+
+    def end(self) -> None:
+        """Send what was begun and has no end yet."""
+        begun, self._begun = self._begun, b""
+        if begun:
+            self._show(begun)
+
+    def _show(self, line: bytes) -> None:
+        # of a bar that is drawn over itself, how it ends
+        last = line.rstrip(b"\r").rpartition(b"\r")[2]
+        self._send(last[:MOST_OF_A_LINE].decode(errors="replace"))
+
+
 class Channel:
     """A worker's line to its parent."""
 
     def __init__(self, connection: Connection, worker: int, stop: threading.Event) -> None:
         self._connection = connection
         self._stop = stop
+        self._turn = threading.RLock()
         self.worker = worker
 
     def send(self, kind: str, **body: Any) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):
+        # what a task prints may come from threads of its own
+        with self._turn, suppress(BrokenPipeError, ConnectionResetError):
             self._connection.send(Event(kind, self.worker, body))
 
     def stopping(self) -> bool:
@@ -92,11 +143,61 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     if not os.environ.get("OPTITUNE_DEBUG"):
         warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
+    _let_tasks_have_processes()
+    printed = _printing_to(channel)
     told(channel, target, arguments)
+    printed.end()
+    for child in multiprocessing.active_children():
+        # of a pool that was left open; to wait for them would take for ever
+        child.kill()
     for number in heard[:1]:
         # in order, but of that signal: the parent may not have sent it
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def _let_tasks_have_processes() -> None:
+    """Let a task's code make processes, as a script may; they end when this one does, however that comes about."""
+    process = multiprocessing.current_process()
+    if process.daemon:
+        # the parent still ends it as a daemon; it does not take itself for one
+        process.daemon = False
+    # they start as those of a script do, and not as this one did, unless its code says how
+    multiprocessing.set_start_method(None, force=True)
+    if os.environ.get(SAFE_PATH) == OURS:
+        del os.environ[SAFE_PATH]
+    if not hasattr(os, "register_at_fork"):
+        return
+    alive, held = os.pipe()
+
+    def in_child() -> None:
+        # written by this process alone, so that its end is seen
+        with suppress(OSError):
+            os.close(held)
+        _thread.start_new_thread(_leave_with, (alive,))
+        with suppress(ValueError):
+            for number in _signals:
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def _leave_with(alive: int) -> None:
+    with suppress(OSError):
+        os.read(alive, 1)
+        os._exit(1)
+
+
+def _printing_to(channel: Channel) -> Printed:
+    """Let all that this process prints go to its parent's standard error, lest it be torn or spoil a result."""
+    printed = Printed(lambda line: channel.send("printed", text=line))
+    with suppress(OSError):
+        # what a library in C prints, or another process
+        os.dup2(2, 1)
+    stream = io.TextIOWrapper(io.BufferedWriter(printed), encoding="utf-8", errors="replace", line_buffering=True)
+    sys.stdout = sys.stderr = stream
+    return printed
 
 
 def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
@@ -105,9 +206,11 @@ def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
         target(channel, *arguments)
         channel.send("done", stopped=channel.stopping())
     except OptituneError as error:
-        channel.send("error", message=str(error), usage=isinstance(error, UsageError), bug="")
-    except Exception as error:
-        channel.send("error", message=f"{type(error).__name__}: {error}", usage=False, bug=traceback.format_exc())
+        cause = whole(error.__cause__) if error.__cause__ is not None else ""
+        channel.send("error", message=str(error), usage=isinstance(error, UsageError), bug=cause)
+    except BaseException as error:
+        # a task's own code may leave by sys.exit, too
+        channel.send("error", message=reason(error), usage=False, bug=whole(error))
 
 
 def _leave_with_parent() -> None:
@@ -137,7 +240,7 @@ def warm_up(*modules: str) -> None:
         from multiprocessing.forkserver import ensure_running
 
         context.set_forkserver_preload(list(modules))
-        with _ctrl_c_ignored(), _main_kept_out():
+        with _ctrl_c_ignored(), _main_kept_out(), _folder_kept_out():
             ensure_running()
 
 
@@ -221,7 +324,11 @@ class Staff(ABC):
         """Leave no worker behind."""
 
     def _heed(self, event: Event) -> None:
-        if event.kind == "done":
+        if event.kind == "printed":
+            # a screen that is drawn meanwhile makes room for it
+            with suppress(OSError, ValueError):
+                print(event.body["text"], file=sys.stderr, flush=True)
+        elif event.kind == "done":
             # one that somebody else has stopped leaves its work to another; whether it was us is known when it has gone
             if event.worker not in self._retired and not event.body["stopped"]:
                 self._done.add(event.worker)
@@ -229,8 +336,7 @@ class Staff(ABC):
             self._done.add(event.worker)
             if self._error is None:
                 kind = UsageError if event.body["usage"] else OptituneError
-                self._error = kind(event.body["message"])
-                self._error.add_note(event.body["bug"])
+                self._error = raised_from(kind(event.body["message"]), event.body["bug"])
             self.stop()
         else:
             if event.kind in self._signs_of_life:
@@ -320,6 +426,7 @@ class Pool(Staff):
     def _end(self) -> None:
         for process in self._processes.values():
             process.kill()
+        for process in self._processes.values():
             process.join()
 
     def _start(self, worker: int) -> None:
@@ -330,7 +437,7 @@ class Pool(Staff):
             name=f"optitune-worker-{worker}",
             daemon=True,
         )
-        with _ctrl_c_ignored(), _main_kept_out():
+        with _ctrl_c_ignored(), _main_kept_out(), _folder_kept_out():
             process.start()
         theirs.close()
         self._processes[worker], self._connections[worker] = process, ours
@@ -365,6 +472,22 @@ def _main_kept_out() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _folder_kept_out() -> Iterator[None]:
+    """Keep a new process from importing the user's `random.py` where it means Python's own.
+
+    Python looks into the present folder first when it begins, be it for the fork server or for a worker.
+    """
+    if SAFE_PATH in os.environ or not hiding(Path.cwd()):
+        yield
+        return
+    os.environ[SAFE_PATH] = OURS
+    try:
+        yield
+    finally:
+        del os.environ[SAFE_PATH]
 
 
 @contextmanager

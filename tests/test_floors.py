@@ -14,7 +14,7 @@ import optitune
 ROOT = Path(optitune.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "space"),
+    ("errors", "files", "space", "beside", "user_code"),
     (
         "validation",
         "optimizer_rows",

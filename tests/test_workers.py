@@ -1,14 +1,18 @@
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
+from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, Printed, auto
 
 
 def count(channel: Channel, start: int) -> None:
@@ -94,7 +98,7 @@ def test_a_workers_error_is_the_runs_error() -> None:
 def test_a_workers_bug_is_named_and_its_place_kept() -> None:
     with pytest.raises(OptituneError, match="KeyError: 'x'") as error:
         run(blunder, [()])
-    assert "in blunder" in error.value.__notes__[0]
+    assert "in blunder" in str(error.value.__cause__)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -183,3 +187,156 @@ def test_a_worker_that_is_killed_on_purpose_is_replaced(tmp_path: Path) -> None:
         pool.run()
     assert killed == [0]
     assert (tmp_path / "left-0").exists()
+
+
+class Unfit(Exception):
+    """An error that neither pickles nor says anything."""
+
+    def __init__(self, lock: object, also: object) -> None:
+        self.lock = lock
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def leave(channel: Channel) -> None:
+    sys.exit(3)
+
+
+def unfit(channel: Channel) -> None:
+    raise Unfit(threading.Lock(), None)
+
+
+def group(channel: Channel) -> None:
+    raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+
+
+HERE = str(Path(__file__))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (leave, r"sys.exit\(3\)"),
+        (unfit, r"Unfit: its message cannot be shown \(RuntimeError\)"),
+        (group, "ExceptionGroup of 2, the first ValueError: one"),
+    ],
+)
+def test_whatever_a_workers_code_raises_is_one_line_with_its_place(target: Callable[..., None], message: str) -> None:
+    with pytest.raises(OptituneError, match=rf"^{message} \(.*test_workers.py, line \d+\)$") as error:
+        run(target, [()])
+    assert f"in {target.__name__}" in str(error.value.__cause__)
+
+
+def double(number: int) -> int:
+    print("a child's")
+    return 2 * number
+
+
+def with_processes(channel: Channel) -> None:
+    with multiprocessing.Pool(2) as pool:
+        doubled = pool.map(double, range(4))
+    # left open, as one that a module keeps
+    left = ProcessPoolExecutor(1)
+    doubled.append(left.submit(double, 4).result())
+    channel.send("finished", doubled=doubled, keep=[each.pid for each in multiprocessing.active_children()])
+
+
+def sleep_in_child(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def with_child(channel: Channel, folder: Path) -> None:
+    child = multiprocessing.Process(target=sleep_in_child, args=(folder,))
+    child.start()
+    while not (folder / str(child.pid)).exists():
+        time.sleep(0.01)
+    channel.send("finished")
+    time.sleep(600)
+
+
+def is_running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    try:
+        return state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def has_gone(pid: int) -> bool:
+    return any(not is_running(pid) or time.sleep(0.05) for _ in range(600))
+
+
+def test_a_worker_may_make_processes_and_none_of_them_is_left() -> None:
+    (event,) = run(with_processes, [()])
+    assert event.body["doubled"] == [0, 2, 4, 6, 8]
+    assert all(has_gone(pid) for pid in event.body["keep"])
+
+
+def test_the_processes_of_a_worker_that_is_killed_end_with_it(tmp_path: Path) -> None:
+    def kill(event: Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run(with_child, [(tmp_path,)], kill)
+    (child,) = tmp_path.iterdir()
+    assert has_gone(int(child.name))
+
+
+def choose_a_method(channel: Channel) -> None:
+    assert multiprocessing.get_start_method(allow_none=True) is None
+    multiprocessing.set_start_method("spawn")
+    channel.send("finished", method=multiprocessing.get_start_method())
+
+
+def test_a_task_may_choose_how_its_processes_start() -> None:
+    assert run(choose_a_method, [()])[0].body == {"method": "spawn"}
+
+
+def chatter(channel: Channel) -> None:
+    print("by Python", end=" ")
+    print("in two parts")
+    sys.stdout.buffer.write(b"bytes\n")
+    sys.stderr.write("\r 10 %\r 100 %\n")
+    print("no end", end="", flush=True)
+    subprocess.run([sys.executable, "-c", "print('by a process')"], stdout=sys.stdout, check=True)
+    os.write(1, b"by C\n")
+    channel.send("finished")
+
+
+def test_what_workers_print_goes_to_standard_error_in_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    assert [event.kind for event in run(chatter, [()])] == ["finished"]
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert {"by Python in two parts", "bytes", " 100 %", "no end"} <= set(printed.err.splitlines())
+
+
+def test_a_line_without_end_is_sent_in_pieces() -> None:
+    lines: list[str] = []
+    printed = Printed(lines.append)
+    for _ in range(3):
+        printed.write(b"x" * 9_000)
+    printed.end()
+    assert [len(line) for line in lines] == [10_000, 9_000]
+
+
+def test_a_file_named_as_pythons_own_is_not_imported_by_processes_that_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise ImportError('this is my own random.py')\n")
+    code = (
+        "from optitune.workers import Pool\n"
+        "import test_workers\n"
+        "events = []\n"
+        "Pool(test_workers.path, [()], events.append, lambda: None).run()\n"
+        "print(events[0].body)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(HERE).parent), *filter(None, sys.path)]))
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("{'mark': None}\n", "")
+
+
+def path(channel: Channel) -> None:
+    channel.send("finished", mark=os.environ.get("PYTHONSAFEPATH"))

@@ -11,7 +11,7 @@ import traceback
 import warnings
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -89,14 +89,21 @@ def main(arguments: list[str] | None = None) -> None:
         # what libraries warn of is not the user's to act on
         warnings.simplefilter("ignore")
     typed = sys.argv[1:] if arguments is None else arguments
-    for number in STOPPING:
+    # a task that reads its own options finds none of ours
+    sys.argv = sys.argv[:1]
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heeded:
         # while workers train, `workers.Pool` decides what these mean; what nohup ignores stays ignored
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+        signal.signal(number, signal.default_int_handler)
+    if hasattr(os, "register_at_fork"):
+        # processes that a task makes end when it says so, without a word
+        os.register_at_fork(after_in_child=lambda: _as_usual(heeded))
+    if "--json" in typed and not {"--help", "-h", "--version"} & set(typed):
+        _keep_stdout()
     code = run(typed)
     atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
+        _stdout().flush()
     except BrokenPipeError:
         code = code or 1
     except OSError as error:
@@ -105,6 +112,36 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.flush()
     # to take all modules of torch apart would keep a user waiting for a second, and changes nothing
     os._exit(code)
+
+
+def _as_usual(numbers: list[int]) -> None:
+    with suppress(ValueError):
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+_kept: list[TextIO] = []
+"""Standard output, where nothing but the one JSON object may get to it."""
+
+
+def _stdout() -> TextIO:
+    return _kept[0] if _kept else sys.stdout
+
+
+def _keep_stdout() -> None:
+    """Let whatever else is printed, by a task, a library in C or a process of theirs, go to standard error."""
+    try:
+        sys.stdout.flush()
+        kept = os.dup(1)
+    except (AttributeError, OSError):
+        return
+    _kept[:] = [os.fdopen(kept, "w", encoding="utf-8")]
+    try:
+        os.dup2(2, 1)
+    except OSError:
+        # standard error is closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def run(typed: list[str]) -> int:
@@ -124,7 +161,7 @@ def run(typed: list[str]) -> int:
         return _fail("interrupted", 130, as_json)
     except BrokenPipeError:
         # whoever read the output has gone; nothing more can be said to them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _stdout().fileno())
         return 1
     except Exception as error:
         if os.environ.get("OPTITUNE_DEBUG"):
@@ -164,7 +201,7 @@ def _fail(message: str, code: int, as_json: bool) -> int:
     # one whose own output has nowhere to go either has only the exit code
     with suppress(OSError):
         if as_json:
-            click.echo(json.dumps({"error": message}))
+            click.echo(json.dumps({"error": message}), file=_stdout())
         else:
             click.echo(f"{'' if code == 130 else 'error: '}{message}", err=True)
     return code
@@ -172,4 +209,4 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
 def print_json(document: dict[str, Any]) -> None:
     """The one object of a `--json` run."""
-    click.echo(json.dumps(document))
+    click.echo(json.dumps(document), file=_stdout())

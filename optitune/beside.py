@@ -1,0 +1,93 @@
+"""What lies beside a task's file can be imported by it, but hides nothing that Python and optitune themselves need."""
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
+from pathlib import Path
+from re import match
+from types import ModuleType
+
+
+class Beside:
+    """A finder of modules in a folder, some names left to whoever else has them.
+
+    Args:
+        folder: searched before `sys.path`.
+        hidden: names that are not looked for there.
+    """
+
+    def __init__(self, folder: Path, hidden: Sequence[str]) -> None:
+        self.folder = folder
+        self.hidden = hidden
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or name in self.hidden:
+            return None
+        return PathFinder.find_spec(name, [str(self.folder)], target)
+
+
+def importable(folder: Path) -> dict[str, Path]:
+    """Make modules in `folder` importable, before all others but those that Python and optitune need.
+
+    Returns:
+        the files that bear the name of such a one, by that name: nobody can import them under it.
+    """
+    if any(isinstance(each, Beside) and each.folder == folder for each in sys.meta_path):
+        return {}
+    before = [*sys.path]
+    # no entry of sys.path: that goes to every process that is started from here
+    sys.path[:] = [each for each in before if each != str(folder)]
+    hidden = hiding(folder)
+    if not hidden:
+        sys.path[:] = before if str(folder) in before else [str(folder), *before]
+        return {}
+    sys.meta_path.insert(0, Beside(folder, tuple(hidden)))
+    return hidden
+
+
+def hiding(folder: Path) -> dict[str, Path]:
+    """The files in `folder` that would be imported in place of a module that Python or optitune need, by its name."""
+    endings = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
+    there = {}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.name.endswith(endings):
+                there[path.name.partition(".")[0]] = path
+            elif (path / "__init__.py").is_file():
+                there[path.name] = path
+    except OSError:
+        return {}
+    elsewhere = [each for each in sys.path if each and Path(each).resolve() != folder]
+    standard = {name: path for name, path in there.items() if name in sys.stdlib_module_names}
+    others = [name for name in there if name not in standard and PathFinder.find_spec(name, elsewhere) is not None]
+    needed = _needed() if others else set()
+    return standard | {name: there[name] for name in others if name in needed}
+
+
+def _needed() -> set[str]:
+    """The packages that optitune needs, and those that these need, as they are imported."""
+    from importlib import metadata
+
+    needed: set[str] = set()
+    left = ["optitune"]
+    while left:
+        name = left.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for each in requirements:
+            found = match(r"[\w.-]+", each)
+            if found and "extra ==" not in each:
+                left.append(found[0].lower().replace("_", "-").replace(".", "-"))
+    folded = {name.replace("-", "_") for name in needed}
+    return {
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if any(each.lower().replace("-", "_").replace(".", "_") in folded for each in packages)
+    }

@@ -1,0 +1,191 @@
+"""The user's own code: run so that whatever goes wrong in it is one line that names file and line.
+
+What a script does at home it may do here: read its options, leave by `sys.exit`, change the folder.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from optitune.errors import OptituneError, UsageError
+
+MOST_TEXT = 400
+"""How many characters of an error's own message are shown."""
+
+LIBRARIES = {
+    Path(__file__).resolve().parent,
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+}
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_folder: list[str] = []
+"""The folder that the user's code has changed to, if it has."""
+
+
+@contextmanager
+def theirs(task: str, doing: str) -> Iterator[None]:
+    """Turn whatever goes wrong in a user's own code into one message that names the place.
+
+    Raises:
+        UsageError: something went wrong.
+        KeyboardInterrupt: the user stopped it.
+    """
+    try:
+        with _undisturbed(), script(None):
+            yield
+    except (OptituneError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        what = f"task '{task}': {doing} "
+        if isinstance(error, SystemExit):
+            raise UsageError(f"{what}leaves by {described(error)}{_place(error)}") from error
+        raise UsageError(f"{what}fails: {described(error)}{_place(error)}") from error
+
+
+@contextmanager
+def script(path: Path | None) -> Iterator[None]:
+    """Let code see `sys.argv` as a script called without options does.
+
+    A parser of options that refuses this says so in the `SystemExit` that it raises, and not on stderr.
+
+    Args:
+        path: of the script; None to leave `sys.argv` as it is.
+    """
+    before, refuse = sys.argv, argparse.ArgumentParser.error
+    if path is not None:
+        sys.argv = [str(path)]
+    argparse.ArgumentParser.error = _refuse  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        sys.argv = before
+        argparse.ArgumentParser.error = refuse  # type: ignore[method-assign]
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    leaving = SystemExit(2)
+    leaving.add_note(f"its options were refused ({message}); give each one a default, since none can be given here")
+    raise leaving
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Run code in the folder that it has changed to, and keep that, its signals and its streams out of the rest."""
+    ours = _here()
+    streams = sys.stdout, sys.stderr
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
+    if _folder:
+        with suppress(OSError):
+            os.chdir(_folder[0])
+    began = _here()
+    try:
+        yield
+    finally:
+        if (left := _here()) != began:
+            _folder[:] = [left]
+        if left != ours:
+            os.chdir(ours)
+        sys.stdout, sys.stderr = streams
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is not handler and handler is not None:
+                signal.signal(number, handler)
+
+
+def _here() -> str:
+    """The present folder; empty where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def described(error: BaseException) -> str:
+    """An error in one line: its kind and what it says, however little or much that is."""
+    name = type(error).__name__
+    if isinstance(error, SystemExit):
+        said = f"sys.exit({'' if error.code is None else repr(error.code)})"
+    elif isinstance(error, BaseExceptionGroup):
+        first = error.exceptions[0]
+        said = f"{name} of {len(error.exceptions)}, the first {described(first)}"
+    elif isinstance(error, SyntaxError):
+        said = f"{name}: {error.msg}"
+    else:
+        try:
+            text = str(error)
+        except Exception as worse:
+            text = f"its message cannot be shown ({type(worse).__name__})"
+        said = f"{name}: {text}" if text.strip() else name
+    if isinstance(error, SystemExit):
+        said = ": ".join([said, *getattr(error, "__notes__", [])])
+    line = " ".join(said.split())
+    return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line, with the file and line of the user's code, as seen from the present folder."""
+    return described(error) + _place(error, near=True)
+
+
+def _place(error: BaseException, near: bool = False) -> str:
+    """The last line of the user's own code on the way to an error, in brackets; empty where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno
+    else:
+        while isinstance(error, BaseExceptionGroup) and not _own_frames(error):
+            error = error.exceptions[0]
+        frames = _own_frames(error)
+        if not frames:
+            return ""
+        file, line = frames[-1].filename, frames[-1].lineno
+    if near:
+        with suppress(ValueError):
+            file = str(Path(file).relative_to(Path.cwd()))
+    return f" ({file}, line {line})"
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [each for each in traceback.extract_tb(error.__traceback__) if not of_a_library(each.filename)]
+
+
+def of_a_library(file: str) -> bool:
+    """Whether a file is Python's, an installed package's or ours, and not the user's own code."""
+    if file.startswith("<"):
+        return True
+    path = Path(file)
+    return "site-packages" in path.parts or any(path.is_relative_to(each) for each in LIBRARIES)
+
+
+def whole(error: BaseException) -> str:
+    """An error's whole traceback; with an error that cannot even be written, what can."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "".join(traceback.format_tb(error.__traceback__)) + described(error) + "\n"
+
+
+class WorkerTraceback(Exception):
+    """What went wrong in a worker, as text: errors themselves need not survive the way between processes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"in a worker:\n{self.text}"
+
+
+def raised_from(error: OptituneError, text: str) -> OptituneError:
+    """The error with the traceback of its cause in a worker, where there is one."""
+    if text:
+        error.__cause__ = WorkerTraceback(text)
+    return error
