@@ -20,14 +20,13 @@ from optitune.report_tables import Table
 from optitune.storage import STORAGE_ERRORS, exists, open_storage
 from optitune.story import Chapter
 from optitune.study import Home
-from optitune.wording import Unit
 
 
 def tell_comparison(home: Home, found: Comparison) -> str:
     """Let a study tell what its comparison came to; what could not be done, or nothing."""
 
     def chapter(opened: optuna.Study) -> Chapter:
-        verdict, unit = found.verdict, Unit(found.plan.metric)
+        verdict, unit = found.verdict, found.unit
         names = study.stored_settings(opened)["optimizers"]
         table = report_tables.compared(found, unit)
         values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
@@ -49,7 +48,7 @@ def tell_tested(home: Home, name: str) -> str:
         trials = study.records(opened)
         metric = study.metric(opened)
         found = comparison_results.load(home.folder / comparison_results.FOLDER, trials, metric)
-        words = report_tables.tested(result, found, Unit(metric.name), 1 if metric.direction == "maximize" else -1)
+        words = report_tables.tested(result, found, metric.unit, 1 if metric.direction == "maximize" else -1)
         return Chapter(f"## On the test set\n\n{' '.join(words)}")
 
     return _tell(home, "retrain", chapter)

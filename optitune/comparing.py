@@ -47,6 +47,7 @@ from optitune.settings import StudySettings
 from optitune.storage import open_storage
 from optitune.study import Home
 from optitune.validation import validated
+from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 
 MOST_RUNS = 100
@@ -130,7 +131,7 @@ class Result:
 class View(Protocol):
     """Where a running comparison shows itself."""
 
-    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
+    def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
         """Training is about to begin; so many runs at most."""
 
     def judged(self, found: Comparison | None, done: int) -> None:
@@ -167,11 +168,7 @@ def compare(request: Request, view: View) -> Result:
     device = resolve_device(request.device)
     task = request.task or tasks.find(settings.task, request.data_dir)
     known = opened.user_attrs[study.DATA]
-    if known["metric"] != task.judge.name:
-        raise UsageError(
-            f"task '{task.name}' is judged by '{task.judge.name}' now, but study '{request.home.name}' by "
-            f"'{known['metric']}': search again, or judge by that"
-        )
+    study.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by
     data = task_data.search_data(task, None)
     for each in who:
@@ -187,7 +184,7 @@ def compare(request: Request, view: View) -> Result:
             # half-written by a process that was killed
             left.unlink(missing_ok=True)
         source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
-        rounds = Rounds(request, plan, folder, source, device, view, deadline)
+        rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 
         def judged() -> Comparison | None:
@@ -267,6 +264,7 @@ class Rounds:
         self,
         request: Request,
         plan: Plan,
+        unit: Unit,
         folder: Path,
         source: tasks.Source,
         device: torch.device,
@@ -275,6 +273,7 @@ class Rounds:
     ) -> None:
         self._request = request
         self._plan = plan
+        self._unit = unit
         self._folder = folder
         self._source = source
         self._spread = devices(device)
@@ -290,7 +289,7 @@ class Rounds:
         """
         plan, most = self._plan, self._request.max_runs
         workers = auto(self._request.workers, self._gpus, 1_000_000)
-        self._view.begin(self._request.home.name, plan, workers, most)
+        self._view.begin(self._request.home.name, plan, self._unit, workers, most)
         while True:
             done = self._done()
             found = judged()

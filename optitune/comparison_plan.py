@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from optitune.comparison import ROUNDS, Finalist, Plan
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.metrics import Metric
+from optitune.metrics import Metric, correct, r2
 from optitune.objective import evaluations_per_epoch
 from optitune.records import TrialRecord, standings
 from optitune.settings import StudySettings
@@ -16,8 +16,8 @@ SEEDS_APART = 2_000_003
 FEWEST_HELD_OUT = 10
 """Of fewer examples no round is made: there are fewer rounds then."""
 
-PRACTICAL = {"accuracy": 0.001, "r2": 0.001}
-"""What difference does not matter, by metric."""
+PRACTICAL: Mapping[object, float] = {correct: 0.001, r2: 0.001}
+"""What difference does not matter, by what is computed: a metric of that name may be in another unit."""
 
 PRACTICAL_SHARE = 0.01
 """The same for other metrics, as a share of the best value that the search found."""
@@ -104,4 +104,4 @@ def practical(metric: Metric, who: Iterable[Finalist]) -> float:
     """What difference does not matter, if nothing is said of it."""
     values = [each.value for each in who]
     best = max(values) if metric.direction == "maximize" else min(values)
-    return PRACTICAL.get(metric.name, PRACTICAL_SHARE * abs(best))
+    return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))

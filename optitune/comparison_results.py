@@ -30,12 +30,14 @@ class Comparison:
     """What a comparison says, and all that it rests on.
 
     Attributes:
+        unit: of the metric.
         target: of the metric, whose time is told; None where nothing finished.
         sentence: which optimizer is best, and how sure that is.
         advice: which to take, and why.
     """
 
     plan: Plan
+    unit: Unit
     runs: tuple[Run, ...]
     verdict: Verdict
     costs: dict[str, Cost]
@@ -123,10 +125,11 @@ def conclude(
     untuned = {each.optimizer: each.untuned for each in plan.finalists}
     found = costs(runs, plan.optimizers, trials, plan.epochs, target, sign, untuned)
     recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
-    unit = Unit(metric.name)
+    unit = metric.unit
     left = _left(plan, runs, verdict)
     return Comparison(
         plan=plan,
+        unit=unit,
         runs=tuple(runs),
         verdict=verdict,
         costs=found,

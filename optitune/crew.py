@@ -22,6 +22,7 @@ from optitune.settings import StudySettings
 from optitune.storage import exists, explained_storage, shown
 from optitune.study import Home
 from optitune.trial_guard import TrialGuard
+from optitune.wording import Unit
 from optitune.workers import Event, Pool, Staff, auto
 
 SIGNS_OF_LIFE = ("started", "progress", "finished")
@@ -35,7 +36,7 @@ class View(Protocol):
         self,
         name: str,
         settings: StudySettings,
-        metric: str,
+        unit: Unit,
         target: int,
         records: list[TrialRecord],
         workers: int,
@@ -128,7 +129,7 @@ def train(
             order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline, code
         )
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
-        view.begin(order.home.name, order.settings, order.task.judge.name, order.target, records, workers)
+        view.begin(order.home.name, order.settings, order.task.judge.unit, order.target, records, workers)
 
         def heed(event: Event) -> None:
             nonlocal records

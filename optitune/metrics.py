@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite, sqrt
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from optitune.errors import unknown
 from optitune.machine import dtype_of_sums
+from optitune.wording import Unit
 
 Direction = Literal["maximize", "minimize"]
 
@@ -21,7 +22,8 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: what tables and files call it.
+        name: what tables and files call it. It may be that of a built-in metric: direction, limits and unit are its own
+            all the same.
         direction: whether more or less of it is better.
         function: (outputs, targets) of all examples judged -> its value, a number or a tensor of one; or, with
             `each`, a value per example, (n,), whose mean is the metric. None for the loss itself.
@@ -49,6 +51,37 @@ class Metric:
         """The best value there can be, where there is one."""
         end = self.highest if self.direction == "maximize" else self.lowest
         return end if isfinite(end) else None
+
+    @property
+    def computes(self) -> Callable[..., Tensor | float] | None:
+        """Its function, whatever some of its arguments are bound to."""
+        return self.function.func if isinstance(self.function, partial) else self.function
+
+    @property
+    def unit(self) -> Unit:
+        """How its values are written: those of the built-in accuracy, whatever another is called, in percent."""
+        return Unit(self.name, percent=self.computes is correct)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is a row of `METRICS`, and not one of a user's that bears its name."""
+        row = METRICS.get(self.name)
+        return row is not None and (row.function, row.document()) == (self.computes, self.document())
+
+    def document(self) -> dict[str, Any]:
+        """What of it can be kept in a file: not its function."""
+        limits = {"lowest": self.lowest, "highest": self.highest}
+        return {
+            "name": self.name,
+            "direction": self.direction,
+            **{key: float(value) if isfinite(value) else None for key, value in limits.items()},
+        }
+
+    def described(self) -> str:
+        """Name, direction and limits in words, for messages."""
+        ends = [f"{word} {end:g}" for word, end in (("from", self.lowest), ("to", self.highest)) if isfinite(end)]
+        kind = "built in" if self.built_in else "own"
+        return f"'{self.name}' ({', '.join([kind, self.direction, *([' '.join(ends)] if ends else [])])})"
 
     def score(self, value: float) -> float:
         """The value as something of which more is better."""
@@ -152,3 +185,22 @@ def find(name: str) -> Metric:
         return METRICS[name]
     except KeyError:
         raise unknown("metric", name, METRICS, "(or give a Metric of your own)") from None
+
+
+def kept(metric: Metric) -> dict[str, Any]:
+    """A metric as a study keeps it; `restored` reads it."""
+    return {**metric.document(), "built_in": metric.built_in}
+
+
+def restored(document: Mapping[str, Any]) -> Metric:
+    """The metric that `kept` wrote; one of a user's own without its function.
+
+    Args:
+        document: of an older version it has name and, of a study, direction alone.
+    """
+    name, direction = document["name"], document.get("direction")
+    row = METRICS.get(name)
+    if row is not None and document.get("built_in", direction in (None, row.direction)):
+        return row
+    limits = {key: document[key] for key in ("lowest", "highest") if document.get(key) is not None}
+    return Metric(name, direction or "maximize", None, **limits)

@@ -10,6 +10,7 @@ import optuna
 from optitune import records, study
 from optitune.errors import NoStudies, OptituneError
 from optitune.storage import open_storage, sqlite_url
+from optitune.wording import Unit
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class StudyRow:
     Attributes:
         trials: how many, by outcome.
         best: its best value.
+        unit: of its metric.
         changed: when a trial of it was last begun or finished.
         target: how many finished trials it is to have; None where it does not say.
         optimizer: of its best trial.
@@ -29,7 +31,7 @@ class StudyRow:
     task: str
     trials: dict[str, int]
     best: float | None
-    metric: str
+    unit: Unit
     changed: datetime | None
     target: int | None = None
     optimizer: str | None = None
@@ -43,7 +45,7 @@ class StudyRow:
             "task": self.task,
             "trials": self.trials,
             "best": self.best,
-            "metric": self.metric,
+            "metric": self.unit.metric,
             "changed": changed,
             "target": self.target,
             "optimizer": self.optimizer,
@@ -90,7 +92,7 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         settings["task"],
         records.counts(rows),
         leader.value if leader else None,
-        opened.user_attrs.get(study.DATA, {}).get("metric", ""),
+        study.metric(opened).unit,
         max(times, default=None),
         target=opened.user_attrs.get(study.TRIALS),
         optimizer=leader.optimizer if leader else None,

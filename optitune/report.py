@@ -69,7 +69,7 @@ class Subject:
 
     @cached_property
     def unit(self) -> Unit:
-        return Unit(self.metric.name)
+        return self.metric.unit
 
     @cached_property
     def palette(self) -> Palette:

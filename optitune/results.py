@@ -157,9 +157,7 @@ class SearchResult(Shown):
     @property
     def headline(self) -> str:
         compared = self.comparison
-        return (
-            compared.headline if compared else report_tables.unsure(self.name, self.records, Unit(self.metric.name))[0]
-        )
+        return compared.headline if compared else report_tables.unsure(self.name, self.records, self.metric.unit)[0]
 
     def _words(self) -> list[str]:
         best = self.best
@@ -171,7 +169,7 @@ class SearchResult(Shown):
         return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, sure]
 
     def _table(self) -> Table:
-        return report_tables.searched(self.records, self.settings.optimizers, Unit(self.metric.name))
+        return report_tables.searched(self.records, self.settings.optimizers, self.metric.unit)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(_subject(self.name, self.metric, self.settings.optimizers, self.records))
@@ -240,7 +238,7 @@ class ComparisonResult(Shown):
         return [self.advice]
 
     def _table(self) -> Table:
-        return report_tables.compared(self.comparison, Unit(self.metric.name))
+        return report_tables.compared(self.comparison, self.metric.unit)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(_subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
@@ -307,7 +305,7 @@ class RetrainResult(Shown):
 
     @property
     def _unit(self) -> Unit:
-        return Unit(self.metric)
+        return self.tested.judge.unit
 
     @property
     def headline(self) -> str:
@@ -335,9 +333,9 @@ class RetrainResult(Shown):
         configuration = self.plan.configuration
         training = report_tested.training(self.tested)
         mistakes = retrain_results.load_mistakes(self.folder / retrain_results.MISTAKES)
-        # nothing of it is drawn but values, whose better end is not asked for
-        metric = Metric(self.metric, "maximize", None)
-        about = _subject(self.name, metric, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes)
+        about = _subject(
+            self.name, self.tested.judge, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes
+        )
         return [training, *report.pictures(about)]
 
 

@@ -18,7 +18,7 @@ from optitune.errors import OptituneError
 from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
 from optitune.files import explained, replacing, write_text
-from optitune.metrics import Metric
+from optitune.metrics import Direction, Metric, kept, restored
 from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
 from optitune.validation import Strict
@@ -161,11 +161,24 @@ def load_mistakes(path: Path) -> Mistakes | None:
         return None
 
 
+class Judge(BaseModel):
+    """A metric as `metrics.kept` writes it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: str
+    direction: Direction
+    lowest: float | None
+    highest: float | None
+    built_in: bool
+
+
 class Metrics(Runs):
     """What is read of a `metrics.json`."""
 
     trial: int | None = None
     metric: str
+    judge: Judge | None = None
     test_value: Summary
     test_loss: Summary
     versions: dict[str, str]
@@ -177,26 +190,32 @@ class Tested:
 
     Attributes:
         trial: of the search that the configuration comes from.
+        judge: what they were tested by; one of a user's own without its function.
     """
 
     plan: FullPlan
     trial: int | None
-    metric: str
+    judge: Metric
     value: Summary
     loss: Summary
     seeds: tuple[SeedResult, ...]
     versions: dict[str, str]
+
+    @property
+    def metric(self) -> str:
+        return self.judge.name
 
 
 def load(folder: Path) -> Tested | None:
     """The results in a folder; None where there are none, or none of this version."""
     try:
         found = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
+        judge = restored(found.judge.model_dump() if found.judge else {"name": found.metric})
     except (OSError, ValueError):
         return None
     if tuple(run.seed for run in found.runs) != found.plan.seeds:
         return None
-    return Tested(found.plan, found.trial, found.metric, found.test_value, found.test_loss, found.runs, found.versions)
+    return Tested(found.plan, found.trial, judge, found.test_value, found.test_loss, found.runs, found.versions)
 
 
 def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:
@@ -230,6 +249,7 @@ def write(
         **about,
         "plan": plan.model_dump(mode="json"),
         "metric": metric.name,
+        "judge": kept(metric),
         "test_value": asdict(value),
         "test_loss": asdict(loss),
         "interval": "95 %, Student's t over the runs; none for a single run",

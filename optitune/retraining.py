@@ -36,6 +36,7 @@ from optitune.retrain_results import (
 )
 from optitune.storage import exists, open_storage
 from optitune.study import Home
+from optitune.wording import Unit
 from optitune.workers import Channel, Event, Pool, auto
 
 SEEDS_APART = 1_000_003
@@ -84,7 +85,7 @@ class Result:
 
     name: str
     plan: FullPlan
-    metric: str
+    unit: Unit
     test_value: Summary
     test_loss: Summary
     folder: Path
@@ -100,7 +101,7 @@ class Result:
             "task": self.plan.task,
             "epochs": self.plan.epochs,
             "seeds": len(self.plan.seeds),
-            "metric": self.metric,
+            "metric": self.unit.metric,
             "test_value": asdict(self.test_value),
             "test_loss": asdict(self.test_loss),
             "folder": str(self.folder),
@@ -111,7 +112,7 @@ class Result:
 class View(Protocol):
     """Where a running full training shows itself."""
 
-    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
+    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
         """Training is about to begin."""
 
     def show(self, event: Event) -> None:
@@ -176,7 +177,7 @@ def retrain(request: Request, view: View) -> Result:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
         untold = chapters.tell_tested(request.home, request.name)
-        return Result(request.name, plan, task.judge.name, value, loss, folder, seconds, trained, other_data, untold)
+        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, other_data, untold)
 
     with alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)
@@ -195,12 +196,15 @@ def _code(request: Request, task: tasks.Task) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
-        UsageError: it has changed.
+        UsageError: it has changed, or the metric has.
     """
     code = task_code.record(task, fresh_model(task), request.config.task)
     home = request.home
     opened = study.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
-    return str(code.get("id", "")) if opened is None else study.same_code(opened, request.config.task, code)
+    if opened is None:
+        return str(code.get("id", ""))
+    study.same_metric(opened, task.judge)
+    return study.same_code(opened, request.config.task, code)
 
 
 @contextmanager
@@ -249,7 +253,7 @@ def _train_seeds(
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
         ]
-        view.begin(plan, task.judge.name, workers)
+        view.begin(plan, task.judge.unit, workers)
         try:
             Pool(work, jobs, view.show, view.tick).run()
         except Interrupted:

@@ -60,7 +60,8 @@ class SearchStory:
 def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
     """What there is to tell of a search."""
     settings, data = study.stored_settings(opened), opened.user_attrs[study.DATA]
-    unit, sign = Unit(data["metric"]), 1 if data["direction"] == "maximize" else -1
+    metric = study.metric(opened)
+    unit, sign = metric.unit, 1 if metric.direction == "maximize" else -1
     optimizers = settings["optimizers"]
     winner = best(records)
     config = best_config(opened, winner) if winner is not None else None

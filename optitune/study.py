@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.metrics import METRICS, Metric
+from optitune.metrics import Metric, kept, restored
 from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
@@ -36,6 +36,7 @@ DEVICE = "device"
 SAME_AS = "same_as"
 SETTINGS = "settings"
 DATA = "data"
+METRIC = "metric"
 RANGES = "ranges"
 VERSIONS = "versions"
 TRIALS = "trials"
@@ -115,8 +116,26 @@ def target(study: optuna.Study) -> int:
 
 def metric(study: optuna.Study) -> Metric:
     """What the study judges by; a metric of one's own without its function."""
-    data = study.user_attrs[DATA]
-    return METRICS.get(data["metric"]) or Metric(data["metric"], data["direction"], None)
+    attrs = study.user_attrs
+    data = attrs.get(DATA, {})
+    usual = {"name": data.get("metric", "value"), "direction": study.direction.name.lower()}
+    return restored(attrs.get(METRIC, usual))
+
+
+def same_metric(study: optuna.Study, judge: Metric) -> None:
+    """Refuse to go on with another metric than the study was made with, whatever its name.
+
+    Raises:
+        UsageError: name, direction or limits are others, or one is built in and the other is not.
+    """
+    made_with = metric(study)
+    # studies of older versions know of name and direction alone
+    known = kept(judge).keys() if METRIC in study.user_attrs else ("name", "direction")
+    if any(kept(judge)[key] != kept(made_with)[key] for key in known):
+        raise UsageError(
+            f"study '{study.study_name}' is judged by {made_with.described()}, but its task now by "
+            f"{judge.described()}: judge by that again, or start another with --study {study.study_name}-2"
+        )
 
 
 def is_blank(study: optuna.Study) -> bool:
@@ -141,6 +160,7 @@ def create_or_resume(
     """
     judged = {"metric": metric.name, "direction": metric.direction}
     made_from = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: settings.space().words()}
+    known = {**made_from, METRIC: kept(metric), VERSIONS: versions()}
     study = load(storage, name)
     if study is None:
         try:
@@ -149,7 +169,7 @@ def create_or_resume(
             study = find(storage, name)
     if not is_blank(study) or study.direction.name.lower() != metric.direction:
         stored_settings(study)
-    for key, value in {**made_from, VERSIONS: versions()}.items():
+    for key, value in known.items():
         # one by one, so that a study whose making was interrupted is completed
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
@@ -167,6 +187,7 @@ def create_or_resume(
                 f"To start another, add --study {name}-2; to go on with it, use what it was made with "
                 f"(optitune {study.user_attrs[VERSIONS].get('optitune', '?')})"
             )
+    same_metric(study, metric)
     return study
 
 
@@ -176,6 +197,7 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
     Raises:
         OptituneError: data, network, loss or metric are not those that the study was made with.
     """
+    same_metric(study, task.judge)
     made_with = study.user_attrs[DATA]
     here = {
         "checksum": data.checksum,
@@ -183,8 +205,6 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
         "validation_examples": len(data.validation),
         "network": network,
         "loss": task.loss_name,
-        "metric": task.judge.name,
-        "direction": task.judge.direction,
     }
     others = [
         f"{key} {value} (the study: {made_with.get(key)})" for key, value in here.items() if made_with.get(key) != value

@@ -31,10 +31,10 @@ def attach(
     if study.CONFIGURATION not in frozen.user_attrs:
         # it failed before one was drawn; its reason is among its attributes
         return ""
-    metric, problem, image = trial.study.user_attrs[study.DATA]["metric"], "", ""
+    unit, problem, image = study.metric(trial.study).unit, "", ""
     if frozen.intermediate_values:
         try:
-            drawn = picture(frozen, outcome, value, metric, an_epoch)
+            drawn = picture(frozen, outcome, value, unit, an_epoch)
             image = (
                 f"/artifacts/{trial.study._study_id}/{trial._trial_id}/{artifacts.put(trial, PICTURE, drawn, folder)}"
             )
@@ -43,7 +43,7 @@ def attach(
         except Exception as error:
             # a trial is worth more than its picture, whatever keeps it from being drawn
             problem = f"trial {trial.number} has no picture in the dashboard: {' '.join(str(error).split())}"
-    story.note_trial(trial, note(frozen, outcome, value, reason, metric, epochs, image))
+    story.note_trial(trial, note(frozen, outcome, value, reason, unit, epochs, image))
     return problem
 
 
@@ -52,7 +52,7 @@ def _ending(outcome: Outcome, value: float | None, unit: Unit) -> str:
 
 
 def note(
-    frozen: FrozenTrial, outcome: Outcome, value: float | None, reason: str, metric: str, epochs: int, image: str
+    frozen: FrozenTrial, outcome: Outcome, value: float | None, reason: str, unit: Unit, epochs: int, image: str
 ) -> str:
     """A trial in Markdown.
 
@@ -65,7 +65,7 @@ def note(
     other = [f"{key} {each:g}" if isinstance(each, float) else f"{key} {each}" for key, each in training.items()]
     other += [f'lr of "{pattern}" x {factor:g}' for pattern, factor in groups.items()]
     parts = [
-        f"**{configuration.optimizer.name}**: {_ending(outcome, value, Unit(metric))}"
+        f"**{configuration.optimizer.name}**: {_ending(outcome, value, unit)}"
         + (" (one run)" if value is not None else ""),
         f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
         f"![learning curve]({image})" if image else "",
@@ -100,13 +100,13 @@ def code(configuration: Configuration, epochs: int) -> str:
     return "```python\n" + "\n".join(building(told, epochs)) + "\n```"
 
 
-def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, metric: str, an_epoch: int) -> bytes:
+def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, unit: Unit, an_epoch: int) -> bytes:
     """A trial's learning curve as a PNG; it has one evaluation at least."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
     from PIL import Image
 
-    unit, seen = Unit(metric), sorted(frozen.intermediate_values.items())
+    seen = sorted(frozen.intermediate_values.items())
     figure = Figure(figsize=(6.4, 2.9), dpi=100)
     # fixed, since to fit the margins would take longer than to draw
     axes = figure.add_axes((0.11, 0.16, 0.86, 0.73))

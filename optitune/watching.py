@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune import crew, study
 from optitune.configuration import Configuration
+from optitune.metrics import Metric
 from optitune.objective import usual_steps
 from optitune.patience import Patience
 from optitune.records import FINISHED, TrialRecord, best, counts
@@ -33,7 +34,7 @@ class Result:
     study: str
     storage: str
     settings: StudySettings
-    metric: str
+    metric: Metric
     records: list[TrialRecord]
     target: int
 
@@ -46,7 +47,7 @@ class Result:
             "storage": self.storage,
             "trials": counts(self.records),
             "target": self.target,
-            "metric": self.metric,
+            "metric": self.metric.name,
             "best": found,
         }
 
@@ -89,7 +90,7 @@ class _Watcher:
         self._workers: dict[str, int] = {}
         self._begun = False
         self._idle = 0
-        self.metric: str = data.get("metric", "value")
+        self.metric = study.metric(opened)
         self.records: list[TrialRecord] = []
         self.target = 0
 
@@ -109,7 +110,7 @@ class _Watcher:
             self._begun = True
             self._ended = {row.number for row in self.records if row.outcome in (*FINISHED, "failed")}
             name = self._study.study_name
-            self._view.begin(name, self._settings, self.metric, self.target, self.records, len(running))
+            self._view.begin(name, self._settings, self.metric.unit, self.target, self.records, len(running))
         self._tell("sized", 0, target=self.target, workers=len(running))
         self._tell_ended({trial.number for trial in running})
         for trial in running:

@@ -18,13 +18,15 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric is written: accuracies in percent and their differences in percentage points."""
+    """How a metric is written.
+
+    Attributes:
+        metric: its name.
+        percent: whether its values are shares, written in percent, and their differences in percentage points.
+    """
 
     metric: str
-
-    @property
-    def percent(self) -> bool:
-        return self.metric == "accuracy"
+    percent: bool = False
 
     def value(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
@@ -36,6 +38,10 @@ class Unit:
     def signed(self, value: float, bare: bool = False) -> str:
         """With its sign; `bare` in a column that has the unit above it."""
         return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
+
+    def share(self, value: float) -> str:
+        """As it is computed; shares with all their digits, so that they can be compared down a column."""
+        return f"{value:.4f}" if self.percent else f"{value:.4g}"
 
     def bare(self, value: float) -> str:
         """Without the unit, for a column that has it above."""

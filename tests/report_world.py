@@ -170,7 +170,7 @@ def full_training(found: Comparison | None, records: list[TrialRecord], metric: 
     return Tested(
         plan=plan,
         trial=trial,
-        metric=metric.name,
+        judge=metric,
         value=summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest),
         loss=summarise([seed.test_loss for seed in seeds]),
         seeds=seeds,

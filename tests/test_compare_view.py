@@ -74,7 +74,7 @@ def plain(renderable: Any, width: int) -> list[str]:
 
 
 def drive(view: Any, plan: Plan, found: Comparison) -> None:
-    view.begin("digits", plan, 2, 100)
+    view.begin("digits", plan, METRICS["accuracy"].unit, 2, 100)
     view.judged(None, 0)
     view.show(Event("progress", 0, {"key": Key(0, "adam"), "epoch": 0.5, "value": 0.9}))
     view.show(Event("finished", 0, {"key": Key(0, "adam"), "value": 0.95, "diverged": ""}))

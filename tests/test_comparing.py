@@ -20,7 +20,7 @@ from optitune.comparison_results import load_plan, load_run, load_runs, load_ver
 from optitune.data import rotated, share
 from optitune.engine import Training
 from optitune.errors import OptituneError, UsageError
-from optitune.metrics import METRICS
+from optitune.metrics import METRICS, Metric
 from optitune.storage import open_storage, sqlite_url
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")
@@ -378,6 +378,18 @@ def test_what_does_not_matter_hangs_on_the_metric(metric: str, expected: float, 
         for each, value in zip(plan_of(made).finalists, (0.2, 0.5), strict=True)
     ]
     assert practical(METRICS[metric], who) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "r2"])
+def test_what_does_not_matter_of_a_metric_that_bears_a_built_in_name_is_a_share_of_its_best(
+    name: str, made: Path
+) -> None:
+    who = [
+        each.model_copy(update={"value": value})
+        for each, value in zip(plan_of(made).finalists, (95.0, 50.0), strict=True)
+    ]
+    own = Metric(name, "maximize", lambda outputs, targets: 95.0, lowest=0.0, highest=100.0)
+    assert practical(own, who) == pytest.approx(0.95)
 
 
 def test_a_damaged_run_is_named(command: Any, folder: Path) -> None:

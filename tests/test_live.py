@@ -18,8 +18,10 @@ from optitune.optimizers import DEFAULT_OPTIMIZERS
 from optitune.records import TrialRecord
 from optitune.retraining import FullPlan
 from optitune.settings import StudySettings
+from optitune.wording import Unit
 from optitune.workers import Event
 
+ACCURACY = Unit("accuracy", percent=True)
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32")
 
 
@@ -60,7 +62,7 @@ def shown(console: Console) -> str:
 
 
 def drive_search(view: Any, records: list[TrialRecord]) -> None:
-    view.begin("digits", SETTINGS, "accuracy", 4, records[:1], 2)
+    view.begin("digits", SETTINGS, ACCURACY, 4, records[:1], 2)
     view.show(Event("started", 0, {"number": 1, "optimizer": "sgd", "lr": 0.05}), records[:1])
     progress = {"number": 1, "optimizer": "sgd", "lr": 0.05, "epoch": 0.25, "value": 0.5}
     view.show(Event("progress", 0, progress), records[:1])
@@ -102,7 +104,7 @@ def running(console: Console, search: list[TrialRecord], workers: int = 2) -> An
     view = LiveSearch(console)
     view._screen.begin = lambda: None  # type: ignore[method-assign]
     settings = StudySettings(task="digits", optimizers=DEFAULT_OPTIMIZERS, precision="fp32", epochs=12)
-    view.begin("digits", settings, "accuracy", 50, search, workers)
+    view.begin("digits", settings, ACCURACY, 50, search, workers)
     for worker in range(workers):
         about = {"number": 16 + worker, "optimizer": "adadelta", "lr": 0.000123}
         view.show(Event("started", worker, {**about, "since": 3700.0}), search)
@@ -126,7 +128,7 @@ def test_lines_fit_and_no_number_is_cut(width: int, how: dict[str, Any], search:
 
 
 def test_the_least_useful_columns_go_first(search: list[TrialRecord]) -> None:
-    table = standings_table(search, DEFAULT_OPTIMIZERS, "accuracy")
+    table = standings_table(search, DEFAULT_OPTIMIZERS, ACCURACY)
     kept = {width: [column.heading for column in table.kept(width)] for width in (200, 60, 40, 10)}
     assert len(kept[200]) == 9
     assert kept[60] == [name for name in kept[200] if name not in ("diverged", "epochs")]
@@ -136,7 +138,7 @@ def test_the_least_useful_columns_go_first(search: list[TrialRecord]) -> None:
 
 def test_a_pipe_has_no_width(search: list[TrialRecord]) -> None:
     console = Console(file=io.StringIO(), width=20, soft_wrap=True)
-    drawn = lines(console, standings_table(search, DEFAULT_OPTIMIZERS, "accuracy"))
+    drawn = lines(console, standings_table(search, DEFAULT_OPTIMIZERS, ACCURACY))
     assert drawn[1].split()[-1] == "epochs"
     assert len(drawn) == 2 + len(DEFAULT_OPTIMIZERS)
 
@@ -240,7 +242,7 @@ def test_lines_say_each_trial_once(records: list[TrialRecord]) -> None:
 def test_a_full_training_shows_each_seed(view: Any, plan: FullPlan) -> None:
     console = terminal(120)
     shows = view(console)
-    shows.begin(plan, "accuracy", 1)
+    shows.begin(plan, ACCURACY, 1)
     row = {"seed": 0, "epoch": 3, "lr": 0.001, "train_loss": 0.25, "train_value": 0.9}
     shows.show(Event("progress", 0, row))
     shows.tick()

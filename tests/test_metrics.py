@@ -1,5 +1,6 @@
 """What a training is judged by: the values of the metrics, and what knowing nothing reaches."""
 
+import json
 from math import inf
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from optitune import metrics
 from optitune.errors import UsageError
-from optitune.metrics import METRICS, ROWS, Metric, aligned, commonest
+from optitune.metrics import METRICS, ROWS, Metric, aligned, commonest, kept, restored
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 numeric = [row for row in ROWS if row.name not in ("accuracy", "loss")]
@@ -160,3 +161,45 @@ def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"unknown metric 'acuracy': did you mean 'accuracy'\? \(or give a Metric"):
         metrics.find("acuracy")
     assert len(METRICS) == len(ROWS)
+
+
+@every_row
+def test_a_built_in_metric_comes_back_from_a_file_as_itself(row: Metric) -> None:
+    assert restored(kept(row)) is row
+    # as studies of older versions have it
+    assert restored({"name": row.name, "direction": row.direction}) is row
+    assert row.unit.percent == (row.name == "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("own", "written"),
+    [
+        (Metric("accuracy", "maximize", lambda o, t: 95.0, lowest=0.0, highest=100.0), "95"),
+        (Metric("accuracy", "minimize", lambda o, t: 95.0), "95"),
+        (Metric("loss", "maximize", lambda o, t: 95.0), "95"),
+        (Metric("r2", "minimize", lambda o, t: 95.0, lowest=-2), "95"),
+        (Metric("mse", "maximize", lambda o, t: 95.0, highest=0.0), "95"),
+        (Metric("mine", "minimize", lambda o, t: 95.0), "95"),
+    ],
+)
+def test_a_metric_of_a_users_own_keeps_direction_and_limits_whatever_its_name(own: Metric, written: str) -> None:
+    found = restored(json.loads(json.dumps(kept(own), allow_nan=False)))
+    assert not found.built_in
+    assert (found.name, found.direction, found.lowest, found.highest) == (
+        own.name,
+        own.direction,
+        own.lowest,
+        own.highest,
+    )
+    assert found.unit.value(95.0) == own.unit.value(95.0) == written
+
+
+def test_a_study_of_an_older_version_tells_by_the_direction_that_a_metric_is_no_built_in_one() -> None:
+    found = restored({"name": "loss", "direction": "maximize"})
+    assert (found.direction, found.built_in) == ("maximize", False)
+
+
+def test_the_built_in_accuracy_stays_it_where_labels_do_not_count() -> None:
+    row = metrics.leaving_out(METRICS["accuracy"], -100)
+    assert row.built_in
+    assert row.unit.percent

@@ -139,6 +139,21 @@ def test_a_metric_of_ones_own_that_is_minimised(page: Any) -> None:
     assert "%" not in text.split("so it is")[1].split("Each optimizer")[0]
 
 
+@pytest.mark.parametrize("stage", ["searched", "compared", "tested"])
+def test_a_metric_that_bears_the_name_of_accuracy_is_not_in_percent(page: Any, stage: str) -> None:
+    told = subject(stage=stage, metric=Metric("accuracy", "maximize", None, lowest=0.0, highest=100.0))
+    text = re.sub(r"9[50] %", "", page(told).text)
+    assert not re.search(r"\d %|pp\b", text.split("To repeat it")[0].replace("0 %", ""))
+    assert re.search(r"\b0\.98", text)
+
+
+def test_a_loss_to_be_maximised_is_the_better_the_more_it_is(page: Any) -> None:
+    more = page(subject(stage="compared", metric=Metric("loss", "maximize", None))).text
+    assert "less is better" not in more
+    other = page(subject(stage="compared", metric=Metric("gauge", "maximize", None))).text
+    assert more == other.replace("gauge", "loss")
+
+
 def test_names_are_escaped(page: Any) -> None:
     about = subject(stage="searched")
     evil = "<script>alert(1)</script>"

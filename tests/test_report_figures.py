@@ -25,7 +25,7 @@ NAMES = ("sgd", "adam", "adamw", "adagrad")
 COUNTED = re.compile(r"\d+ (?:to \d+ )?(?:\w+ )?(?:trial|run|round|seed|image)")
 """Over how many something is."""
 
-PALETTE = Palette(NAMES, Unit("accuracy"))
+PALETTE = Palette(NAMES, Unit("accuracy", percent=True))
 
 
 def axes_of(panel: Panel) -> list[Axes]:
@@ -81,7 +81,7 @@ def test_drawing_again_gives_the_same() -> None:
 
 def test_an_optimizer_has_one_colour_and_of_many_those_of_one_colour_have_other_dashes() -> None:
     names = tuple(f"o{number}" for number in range(len(COLOURS) + 2))
-    palette = Palette(names, Unit("accuracy"))
+    palette = Palette(names, Unit("accuracy", percent=True))
     looks = [palette.look(name) for name in names]
     assert looks[0]["color"] == looks[len(COLOURS)]["color"] == COLOURS[0]
     assert looks[0]["linestyle"] != looks[len(COLOURS)]["linestyle"]
@@ -144,7 +144,7 @@ def test_basins_have_a_panel_for_each_and_clip_what_is_far_off() -> None:
     for metric in (METRICS["accuracy"], METRICS["mse"]):
         sign = 1 if metric.direction == "maximize" else -1
         rows = report_data.basins(trials(NAMES, metric=metric), NAMES, sign, 0.001)
-        picture = report_figures.basins(rows, Palette(NAMES, Unit(metric.name)), sign)
+        picture = report_figures.basins(rows, Palette(NAMES, metric.unit), sign)
         assert len(picture.panels) == 4
         for panel, row in zip(picture.panels, rows, strict=True):
             (axes,) = axes_of(panel)

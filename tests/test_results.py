@@ -1,8 +1,10 @@
 """What notebooks get: tables, figures and words, of a study that was searched, compared and trained in full."""
 
+import json
+import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 import optitune
 from optitune import Metric, retrain_results, retraining, study
 from optitune.errors import OptituneError, UsageError
-from optitune.metrics import METRICS
+from optitune.metrics import METRICS, kept
 from optitune.records import EpochRecord
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
 from optitune.settings import StudySettings
@@ -174,7 +176,8 @@ def test_full_trainings_have_their_tests_curves_and_confusion() -> None:
 
 def test_what_cannot_be_read_back_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     told = trained().tested
-    run = retraining.Result("best", told.plan, "accuracy", told.value, told.loss, tmp_path / "gone", 1.0, True, False)
+    result = (told.plan, METRICS["accuracy"].unit, told.value, told.loss, tmp_path / "gone", 1.0, True, False)
+    run = retraining.Result("best", *result)
     with pytest.raises(OptituneError, match="gone holds no results any more: run the same again"):
         retrained(run)
 
@@ -297,3 +300,36 @@ def test_names_of_a_users_own_are_text_and_never_tags() -> None:
     page = Page(result._repr_html_())
     assert "script" not in page.tags
     assert evil in page.text
+
+
+def test_a_metric_that_bears_the_name_of_accuracy_is_not_in_percent_in_a_notebook() -> None:
+    own = Metric("accuracy", "maximize", None, lowest=0.0, highest=100.0)
+    told = trained()
+    shown = [
+        searched(metric=own),
+        ComparisonResult("digits", comparison(trials(NAMES), NAMES, metric=own), own, NAMES, Path("nowhere"), None),
+        replace(told, tested=replace(told.tested, judge=own)),
+    ]
+    for each in shown:
+        words = re.sub(r"9[50] %", "", each._repr_html_()) + each.headline
+        assert "0.98" in words or "0.99" in words
+        assert not re.search(r"9\d\.\d\d %|\dpp", words)
+
+
+def test_full_trainings_keep_by_what_they_were_tested(tmp_path: Path) -> None:
+    told = trained().tested
+    own = Metric("accuracy", "maximize", None, lowest=0.0, highest=100.0)
+    document: dict[str, Any] = {
+        "trial": told.trial,
+        "plan": told.plan.model_dump(mode="json"),
+        "metric": "accuracy",
+        "test_value": asdict(told.value),
+        "test_loss": asdict(told.loss),
+        "runs": [asdict(seed) for seed in told.seeds],
+        "versions": told.versions,
+    }
+    for more, judge in (({"judge": kept(own)}, own), ({}, METRICS["accuracy"])):
+        (tmp_path / "metrics.json").write_text(json.dumps(document | more), encoding="utf-8")
+        found = retrain_results.load(tmp_path)
+        assert found is not None
+        assert found.judge == judge

@@ -19,9 +19,10 @@ FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., optuna.Study]:
-    def make(settings: StudySettings = SETTINGS, metric: str = "accuracy", **facts: Any) -> optuna.Study:
+    def make(settings: StudySettings = SETTINGS, metric: Any = "accuracy", **facts: Any) -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-        return study.create_or_resume(storage, "s", settings, FACTS | facts, metrics.find(metric))
+        judge = metrics.find(metric) if isinstance(metric, str) else metric
+        return study.create_or_resume(storage, "s", settings, FACTS | facts, judge)
 
     return make
 
@@ -66,6 +67,59 @@ def test_another_metric_is_refused(made: Callable[..., optuna.Study]) -> None:
         UsageError, match=r"other data: metric accuracy \(now mse\), direction maximize \(now minimize\)"
     ):
         made(metric="mse")
+
+
+OWN = metrics.Metric("accuracy", "maximize", lambda outputs, targets: 95.0, lowest=0.0, highest=100.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (OWN, "accuracy", r"'accuracy' \(own, maximize, from 0 to 100\).*now by 'accuracy' \(built in, maximize"),
+        ("accuracy", OWN, r"'accuracy' \(built in, maximize, from 0 to 1\).*now by 'accuracy' \(own, .*--study s-2"),
+        (OWN, metrics.Metric("accuracy", "maximize", OWN.function), r"from 0 to 100\), but .* \(own, maximize\)"),
+        ("loss", metrics.Metric("loss", "maximize", OWN.function), r"direction minimize \(now maximize\)"),
+    ],
+)
+def test_another_metric_of_the_same_name_is_refused(
+    made: Callable[..., optuna.Study], first: Any, then: Any, message: str
+) -> None:
+    opened = made(metric=first)
+    with pytest.raises(UsageError, match=message):
+        made(metric=then)
+    if not isinstance(then, str) and "direction" not in message:
+        with pytest.raises(UsageError, match=message):
+            study.same_metric(opened, then)
+
+
+def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Callable[..., optuna.Study]) -> None:
+    found = study.metric(made(metric=OWN))
+    assert (found.name, found.direction, found.lowest, found.highest) == ("accuracy", "maximize", 0.0, 100.0)
+    assert found.unit.value(95.0) == "95"
+    assert study.metric(made(metric=OWN)) == found
+
+
+def test_a_study_of_an_older_version_goes_on_and_keeps_its_metric_from_then_on(tmp_path: Path) -> None:
+    storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
+    opened = study.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    forget(opened, study.METRIC)
+    assert study.metric(opened).built_in
+    study.same_metric(opened, OWN)
+    study.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    assert not study.metric(study.find(storage, "s")).built_in
+
+
+def forget(opened: optuna.Study, attribute: str) -> None:
+    """Take an attribute from a study, as one of an older version lacks it."""
+    from optuna.storages._rdb import models
+    from sqlalchemy import delete
+    from sqlalchemy.orm import Session
+
+    storage: Any = opened._storage
+    engine = getattr(storage, "_backend", storage).engine
+    with Session(engine) as session:
+        session.execute(delete(models.StudyUserAttributeModel).where(models.StudyUserAttributeModel.key == attribute))
+        session.commit()
 
 
 def test_other_ranges_are_refused_with_the_range_that_differs(

@@ -126,8 +126,8 @@ def test_a_study_is_followed_to_its_last_trial(place: Home, world: World) -> Non
             lambda: world.end(1, 0.95),
         ),
     )
-    name, settings, metric, target, records, workers = told.begun
-    assert (name, settings, metric, target, workers) == ("digits", SETTINGS, "accuracy", 2, 1)
+    name, settings, unit, target, records, workers = told.begun
+    assert (name, settings, unit, target, workers) == ("digits", SETTINGS, METRICS["accuracy"].unit, 2, 1)
     assert records[0].outcome == "running"
     assert [body["number"] for body in told.of("started")] == [0, 1]
     assert told.of("started")[0]["since"] == pytest.approx(300, abs=100)

@@ -11,7 +11,7 @@ from optitune.records import summarise
 from optitune.verdict import Difference, Place, Relation, Verdict, judge
 from optitune.wording import Unit, advice, bound, headline, interval, listed
 
-ACCURACY, MSE = Unit("accuracy"), Unit("mse")
+ACCURACY, MSE = Unit("accuracy", percent=True), Unit("mse")
 
 
 def apart(

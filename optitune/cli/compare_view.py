@@ -43,7 +43,7 @@ def _relation(place: Place, leader: str) -> str:
 
 def verdict_table(found: Comparison) -> Table:
     """One row per finalist, the leader first."""
-    unit, verdict = Unit(found.plan.metric), found.verdict
+    unit, verdict = found.unit, found.verdict
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer")
     for name in ("runs", unit.heading, "P(best)", f"than {verdict.leader}, {unit.points}", ""):
@@ -64,7 +64,7 @@ def verdict_table(found: Comparison) -> Table:
 
 def costs_table(found: Comparison) -> Table:
     """What those that are not out cost."""
-    unit = Unit(found.plan.metric)
+    unit = found.unit
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("optimizer", no_wrap=True)
     to_target = f"to {unit.value(found.target)}" if found.target is not None else "to target"
@@ -105,8 +105,8 @@ class LiveCompare:
         self._doing: dict[int, str] = {}
         self._table: RenderableType = ""
 
-    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
-        self._plan = plan
+    def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
+        self._plan, self._unit = plan, unit
         self._console.print(f"[bold]{name}[/bold]: {_about(plan, workers, most)}", highlight=False)
         self._bar = Bar("runs, at most", most)
         self._screen.begin()
@@ -118,7 +118,7 @@ class LiveCompare:
     def show(self, event: Event) -> None:
         key: Key = event.body["key"]
         if event.kind == "progress":
-            self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan)}"
+            self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan, self._unit)}"
         elif event.kind == "finished":
             self._doing.pop(event.worker, None)
             if key.variant == ITSELF:
@@ -142,8 +142,8 @@ class LinesCompare:
         self._told = ""
         self._began = time.monotonic()
 
-    def begin(self, name: str, plan: Plan, workers: int, most: int) -> None:
-        self._plan = plan
+    def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
+        self._plan, self._unit = plan, unit
         self._line(f"{name}: {_about(plan, workers, most)}")
 
     def judged(self, found: Comparison | None, done: int) -> None:
@@ -154,7 +154,7 @@ class LinesCompare:
     def show(self, event: Event) -> None:
         if event.kind == "finished":
             diverged = event.body["diverged"]
-            unit = Unit(self._plan.metric)
+            unit = self._unit
             self._line(f"{_run(event.body['key'])}: {diverged or unit.metric + ' ' + unit.value(event.body['value'])}")
 
     def tick(self) -> None:
@@ -172,8 +172,7 @@ def _run(key: Key) -> str:
     return f"round {key.round + 1}, {key.optimizer}{variant}"
 
 
-def _stand(event: Event, plan: Plan) -> str:
-    unit = Unit(plan.metric)
+def _stand(event: Event, plan: Plan, unit: Unit) -> str:
     return f"epoch {event.body['epoch']:.2f} of {plan.epochs}, {unit.metric} {unit.value(event.body['value'])}"
 
 

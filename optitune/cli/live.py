@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
-from optitune.cli.standings import number_format, standings_table, value_format
+from optitune.cli.standings import number_format, standings_table
 from optitune.records import TrialRecord, best, counts
 from optitune.retrain_results import FullPlan
 from optitune.settings import StudySettings
@@ -83,11 +83,11 @@ class LiveSearch:
         self._reckoned = -inf
 
     def begin(
-        self, name: str, settings: StudySettings, metric: str, target: int, records: list[TrialRecord], workers: int
+        self, name: str, settings: StudySettings, unit: Unit, target: int, records: list[TrialRecord], workers: int
     ) -> None:
-        self._settings, self._metric, self._target, self._workers = settings, metric, target, workers
+        self._settings, self._unit, self._target, self._workers = settings, unit, target, workers
         self._records = records
-        self._standings = standings_table(records, settings.optimizers, metric)
+        self._standings = standings_table(records, settings.optimizers, unit)
         self._console.print(Text.assemble((name, "bold"), f": {_about(settings, target, workers)}"))
         self._bar = Bar("trials", target, counts(records)["finished"])
         self._screen.begin()
@@ -108,7 +108,7 @@ class LiveSearch:
         if event.kind == "finished":
             # made here and not at each draw, which would count thousands of trials four times a second
             self._records = records
-            self._standings = standings_table(records, self._settings.optimizers, self._metric)
+            self._standings = standings_table(records, self._settings.optimizers, self._unit)
             self._bar.update(counts(records)["finished"])
         if now - self._reckoned >= RECKON_S:
             self._reckon(now)
@@ -140,13 +140,13 @@ class LiveSearch:
         self._screen.end()
 
     def _draw(self) -> RenderableType:
-        doing = doing_table(self._doing, self._settings.epochs, self._metric)
+        doing = doing_table(self._doing, self._settings.epochs, self._unit)
         # headings, what is left out, empty lines and the bar
         above, below = one_above_other(self._standings, doing, self._console.height - 10)
         return Group(above, "", below if len(doing) else dim("no trial is under way"), "", self._bar)
 
 
-def doing_table(doing: Mapping[int, Doing], epochs: int, metric: str) -> Fitted:
+def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
     """What each worker does now, a row each."""
     now, rows = time.monotonic(), sorted(doing.items())
     return Fitted(
@@ -156,7 +156,7 @@ def doing_table(doing: Mapping[int, Doing], epochs: int, metric: str) -> Fitted:
             Column("optimizer", [row.optimizer for _, row in rows], left=True),
             Column("lr", [number_format(row.lr) for _, row in rows]),
             Column("epoch", [f"{row.epoch:.2f} of {epochs}" for _, row in rows], keep=5),
-            Column(metric, ["-" if row.value is None else value_format(row.value, metric) for _, row in rows], keep=4),
+            Column(unit.metric, ["-" if row.value is None else unit.share(row.value) for _, row in rows], keep=4),
             Column("for", [duration(now - row.began) for _, row in rows], keep=2),
             Column("last told", [f"{duration(now - row.told)} ago" if row.told else "-" for _, row in rows], keep=1),
         ],
@@ -172,9 +172,9 @@ class LinesSearch:
         self._seen: set[int] = set()
 
     def begin(
-        self, name: str, settings: StudySettings, metric: str, target: int, records: list[TrialRecord], workers: int
+        self, name: str, settings: StudySettings, unit: Unit, target: int, records: list[TrialRecord], workers: int
     ) -> None:
-        self._target, self._metric = target, metric
+        self._target, self._metric = target, unit.metric
         self._seen = {row.number for row in records if row.outcome in ("complete", "pruned", "diverged")}
         competing = ", ".join(settings.optimizers)
         self._line(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
@@ -226,8 +226,8 @@ class LiveRetrain:
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
-    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
-        self._plan, self._metric = plan, metric
+    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
+        self._plan, self._unit = plan, unit
         self._total = plan.epochs * len(plan.seeds)
         self._began = time.monotonic()
         self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
@@ -238,12 +238,12 @@ class LiveRetrain:
         body = event.body
         if event.kind == "progress":
             self._done[body["seed"]] = body["epoch"]
-            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._metric)
+            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._unit)
             done = sum(self._done.values())
             left = (time.monotonic() - self._began) / done * (self._total - done)
             self._bar.update(done, f"about {roughly(left)} left")
         elif event.kind == "finished":
-            self._seeds[body["seed"]] = _test_line(body, self._metric)
+            self._seeds[body["seed"]] = _test_line(body, self._unit)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -265,17 +265,17 @@ class LinesRetrain:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def begin(self, plan: FullPlan, metric: str, workers: int) -> None:
-        self._plan, self._metric = plan, metric
+    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
+        self._plan, self._unit = plan, unit
         self._line(_about_plan(plan, workers))
 
     def show(self, event: Event) -> None:
         if event.kind == "progress":
             every = -(-self._plan.epochs // MOST_LINES)
             if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
-                self._line(_epoch_line(event.body, self._plan.epochs, self._metric))
+                self._line(_epoch_line(event.body, self._plan.epochs, self._unit))
         elif event.kind == "finished":
-            self._line(_test_line(event.body, self._metric))
+            self._line(_test_line(event.body, self._unit))
 
     def tick(self) -> None:
         """Lines need no clock."""
@@ -306,17 +306,16 @@ def dim(lines: str | list[str]) -> Text:
     return Text("\n".join(lines or ["starting workers ..."]) if isinstance(lines, list) else lines, QUIET)
 
 
-def _epoch_line(body: dict[str, Any], epochs: int, metric: str) -> str:
-    unit = Unit(metric)
-    value = f", training {metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
+def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
+    value = f", training {unit.metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
     return (
         f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
         f"lr {number_format(body['lr'])}"
     )
 
 
-def _test_line(body: dict[str, Any], metric: str) -> str:
-    return f"seed {body['seed'] + 1}: test {metric} {Unit(metric).value(body['value'])}"
+def _test_line(body: dict[str, Any], unit: Unit) -> str:
+    return f"seed {body['seed'] + 1}: test {unit.metric} {unit.value(body['value'])}"
 
 
 def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:

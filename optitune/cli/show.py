@@ -32,7 +32,7 @@ def show(
     from optitune.comparison_results import FOLDER, load_verdict
     from optitune.retrain_results import load
     from optitune.storage import open_storage
-    from optitune.study import TRIALS, find, record, stored_settings
+    from optitune.study import TRIALS, find, metric, record, stored_settings
     from optitune.study import records as read
 
     home = choose_study(study, studies_dir, storage)
@@ -48,6 +48,7 @@ def show(
         name=home.name,
         settings=settings,
         data=opened.user_attrs["data"],
+        unit=metric(opened).unit,
         records=read(opened),
         target=opened.user_attrs.get(TRIALS),
         verdict=load_verdict(home.folder / FOLDER),

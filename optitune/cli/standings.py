@@ -14,17 +14,12 @@ from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings
 from optitune.retraining import Result as Retrained
 from optitune.searching import Result
-from optitune.wording import many
+from optitune.wording import Unit, many
 
 
 def number_format(value: float) -> str:
     """A number in a few significant digits."""
     return f"{value:.3g}"
-
-
-def value_format(value: float, metric: str) -> str:
-    """A metric's value: accuracies with all their digits, so that they can be compared down a column."""
-    return f"{value:.4f}" if metric == "accuracy" else f"{value:.4g}"
 
 
 def setting_text(value: Any) -> str:
@@ -49,7 +44,7 @@ def configuration_text(configuration: Configuration) -> str:
     )
 
 
-def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], metric: str) -> Fitted:
+def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
     """One row per optimizer, the best first, each with the learning curve of its best trial."""
     rows = standings(records, optimizers)
     leaders = [row.best for row in rows]
@@ -64,13 +59,13 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], m
 
     values: list[Cell] = [
         Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
-        for text, leader in zip(told(lambda row: value_format(row.value or 0.0, metric)), leaders, strict=True)
+        for text, leader in zip(told(lambda row: unit.share(row.value or 0.0)), leaders, strict=True)
     ]
     return Fitted(
         [
             Column("optimizer", [row.optimizer for row in rows], left=True),
             Column("learning\ncurve", list(tiny), keep=6, left=True),
-            Column(f"best\n{metric}", values),
+            Column(f"best\n{unit.metric}", values),
             Column("lr", told(lambda row: number_format(row.configuration.lr) if row.configuration else "-")),
             Column("trial", told(lambda row: str(row.number)), keep=4),
             Column("trials", [str(row.finished) for row in rows], keep=5),
@@ -108,8 +103,8 @@ def print_result(
         return
     if result.trained == 0:
         console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
-    metric = result.metric.name
-    console.print(standings_table(result.records, result.settings.optimizers, metric))
+    unit = result.metric.unit
+    console.print(standings_table(result.records, result.settings.optimizers, unit))
     left = f", {number['failed']} failed" if number["failed"] else ""
     console.print(
         f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
@@ -124,7 +119,7 @@ def print_result(
             "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
         )
         return
-    console.print(f"best: trial {winner.number}, validation {metric} {value_format(winner.value, metric)} (one run)")
+    console.print(f"best: trial {winner.number}, validation {unit.metric} {unit.share(winner.value)} (one run)")
     console.print(f"  {configuration_text(winner.configuration)}", markup=False)
     for edge in result.edges():
         console.print(
@@ -154,20 +149,14 @@ def print_joined(result: Joined) -> None:
     )
 
 
-def tested_text(metric: str, value: Summary, loss: Summary) -> str:
+def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
     """Test metric and loss with their spread."""
-    as_percent = metric == "accuracy"
-
-    def shown(number: float) -> str:
-        return f"{100 * number:.2f}" if as_percent else f"{number:.4g}"
-
-    unit, points = (" %", " pp") if as_percent else ("", "")
+    test = f"test {unit.metric} {unit.value(value.mean)}"
     if value.low is None or value.high is None or value.sd is None:
-        return f"test {metric} {shown(value.mean)}{unit} (one seed: no interval), loss {loss.mean:.4g}"
+        return f"{test} (one seed: no interval), loss {loss.mean:.4g}"
     return (
-        f"test {metric} {shown(value.mean)}{unit}, "
-        f"95 % interval {shown(value.low)} to {shown(value.high)}{unit} "
-        f"(Student's t, {len(value.each)} seeds, standard deviation {shown(value.sd)}{points}); "
+        f"{test}, 95 % interval {unit.span(value.low, value.high)} "
+        f"(Student's t, {len(value.each)} seeds, standard deviation {unit.bare(value.sd)}{' pp' * unit.percent}); "
         f"loss {loss.mean:.4g}"
     )
 
@@ -177,7 +166,7 @@ def print_retrained(result: Retrained) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not result.trained:
         console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
-    console.print(tested_text(result.metric, result.test_value, result.test_loss), markup=False)
+    console.print(tested_text(result.unit, result.test_value, result.test_loss), markup=False)
     length = many(result.plan.epochs, "epoch")
     console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
     console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png", markup=False)

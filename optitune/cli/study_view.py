@@ -18,7 +18,6 @@ from optitune.cli.standings import (
     standings_table,
     tested_text,
     typed,
-    value_format,
 )
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.optimizers import OPTIMIZERS
@@ -28,6 +27,7 @@ from optitune.retrain_results import Tested
 from optitune.settings import StudySettings
 from optitune.validation import inline
 from optitune.watching import Result
+from optitune.wording import Unit
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
@@ -43,6 +43,7 @@ class Shown:
     Attributes:
         settings: as they are stored.
         data: what it is trained and judged on.
+        unit: of what it is judged by.
         target: how many finished trials it is to have; None where it does not say.
         verdict: of its comparison.
         tested: its full trainings, by name.
@@ -52,15 +53,12 @@ class Shown:
     name: str
     settings: Mapping[str, Any]
     data: Mapping[str, Any]
+    unit: Unit
     records: Sequence[TrialRecord]
     target: int | None
     verdict: Mapping[str, Any] | None
     tested: Mapping[str, Tested]
     place: tuple[Path, str | None]
-
-    @property
-    def metric(self) -> str:
-        return str(self.data["metric"])
 
     def typed(self, command: str, named: bool = False) -> str:
         return typed(command, *self.place, None, self.name if named else "")
@@ -109,21 +107,21 @@ def print_study(shown: Shown) -> None:
     console.print(f"data: {facts[0]}, {shown.data['checksum'][:19]}...", markup=False)
     console.print(f"set: {_set(shown.settings)}", markup=False)
     console.print(f"all settings: {shown.typed(f'show {shown.name} --settings')}\n", markup=False)
-    console.print(standings_table(shown.records, shown.settings["optimizers"], shown.metric))
+    console.print(standings_table(shown.records, shown.settings["optimizers"], shown.unit))
     number = counts(shown.records)
     of = f" of {shown.target}" if shown.target and shown.target > number["finished"] else ""
     rest = ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count and outcome != "finished")
     console.print(f"\n{number['finished']}{of} finished" + (f": {rest}" if rest else ""))
     leader = best(shown.records)
     if leader is not None and leader.configuration is not None:
-        value = value_format(leader.value or 0.0, shown.metric)
-        console.print(f"best: trial {leader.number}, validation {shown.metric} {value} (one run)")
+        value = shown.unit.share(leader.value or 0.0)
+        console.print(f"best: trial {leader.number}, validation {shown.unit.metric} {value} (one run)")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
     _print_reasons(console, shown.records)
     if shown.verdict is not None:
         console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
     for name, each in shown.tested.items():
-        console.print(f"\ntrained in full, {name}: {tested_text(each.metric, each.value, each.loss)}", markup=False)
+        console.print(f"\ntrained in full, {name}: {tested_text(each.judge.unit, each.value, each.loss)}", markup=False)
         console.print(f"  {configuration_text(each.plan.configuration)}; {each.plan.epochs} epochs", markup=False)
     _print_next(console, _next(shown))
 
@@ -198,7 +196,7 @@ def _print_next(console: Console, commands: Sequence[str]) -> None:
 def print_trial(shown: Shown, row: TrialRecord) -> None:
     """One trial: how it ended, its settings as torch takes them, its curve, and what to do with it."""
     console = _console()
-    value = "" if row.value is None else f", validation {shown.metric} {value_format(row.value, shown.metric)}"
+    value = "" if row.value is None else f", validation {shown.unit.metric} {shown.unit.share(row.value)}"
     length = f" after {row.epochs:g} of {shown.settings['epochs']} epochs" if row.epochs else ""
     took = f", {duration(row.seconds)} of training" if row.seconds else ""
     console.print(f"[bold]trial {row.number}[/bold] of {shown.name}: {row.outcome}{value}{length}{took}")
@@ -213,10 +211,10 @@ def print_trial(shown: Shown, row: TrialRecord) -> None:
     console.print("\n" + "\n".join(f"  {line}" for line in as_torch_takes_it(row.configuration)), markup=False)
     if row.curve:
         console.print()
-        console.print(_curve_table(row, shown.metric))
+        console.print(_curve_table(row, shown.unit))
     tested = next((each for each in shown.tested.values() if each.plan.configuration == row.configuration), None)
     if tested is not None:
-        console.print(f"\ntrained in full: {tested_text(tested.metric, tested.value, tested.loss)}", markup=False)
+        console.print(f"\ntrained in full: {tested_text(tested.judge.unit, tested.value, tested.loss)}", markup=False)
     if row.outcome == "complete":
         commands = [f"export {row.number}", *([] if tested else [f"retrain {row.number}"])]
         _print_next(console, [shown.typed(command, named=True) for command in commands])
@@ -248,7 +246,7 @@ def _call(path: str, first: str, settings: Mapping[str, Any]) -> str:
     return f"{path.replace(':', '.')}({', '.join([first, *(f'{key}={value!r}' for key, value in values.items())])})"
 
 
-def _curve_table(row: TrialRecord, metric: str) -> Fitted:
+def _curve_table(row: TrialRecord, unit: Unit) -> Fitted:
     """Points of a trial's curve, evenly chosen where they are many; the last always."""
     count = min(len(row.curve), POINTS)
     chosen = [row.curve[(place + 1) * len(row.curve) // count - 1] for place in range(count)]
@@ -262,7 +260,7 @@ def _curve_table(row: TrialRecord, metric: str) -> Fitted:
     return Fitted(
         [
             Column("step", [str(step) for step, _ in chosen]),
-            Column(metric, [value_format(value, metric) for _, value in chosen]),
+            Column(unit.metric, [unit.share(value) for _, value in chosen]),
             Column("", tiny, left=True),
         ]
     )
@@ -294,8 +292,8 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
             Column("trials", [number(row) for row in rows], keep=7),
             Column("", [rest(row) for row in rows], keep=1, left=True),
             Column("curve", [curves([row.scores])[0] for row in rows], keep=3, left=True),
-            Column("best", [value_format(row.best, row.metric) if row.best is not None else "-" for row in rows]),
-            Column("metric", [row.metric for row in rows], keep=2, left=True),
+            Column("best", [row.unit.share(row.best) if row.best is not None else "-" for row in rows]),
+            Column("metric", [row.unit.metric for row in rows], keep=2, left=True),
             Column("optimizer", [row.optimizer or "-" for row in rows], keep=6, left=True),
             Column("changed", [ago(row) for row in rows], keep=4),
         ]
@@ -305,14 +303,14 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
 
 def print_watched(result: Result, studies_dir: Path, storage: str | None) -> None:
     """The end of a study that was followed."""
-    console = _console()
-    console.print(standings_table(result.records, result.settings.optimizers, result.metric))
+    console, unit = _console(), result.metric.unit
+    console.print(standings_table(result.records, result.settings.optimizers, unit))
     done = sum(row.outcome in FINISHED for row in result.records)
     console.print(f"\nstudy '{result.study}' has {done} of {result.target} trials finished", markup=False)
     leader = best(result.records)
     if leader is not None and leader.configuration is not None:
-        value = value_format(leader.value or 0.0, result.metric)
-        console.print(f"best: trial {leader.number}, validation {result.metric} {value} (one run)")
+        value = unit.share(leader.value or 0.0)
+        console.print(f"best: trial {leader.number}, validation {unit.metric} {value} (one run)")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
         commands = [f"compare {result.study}", f"show {result.study}"]
         _print_next(console, [typed(command, studies_dir, storage, None) for command in commands])
