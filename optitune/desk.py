@@ -25,7 +25,7 @@ Taken = tuple[Trial, FrozenTrial]
 
 
 class Desk:
-    """Where a worker takes trials and hands back results.
+    """Where a worker takes trials and hands back results; to be closed by whoever opened it.
 
     Args:
         study: with sampler and pruner set.
@@ -45,6 +45,11 @@ class Desk:
         self._room = 0
         self._heart = None if local else Heart(study._storage)
         self._made_with = study.user_attrs.get(VERSIONS)
+
+    def close(self) -> None:
+        """Tell nobody any longer that this worker is alive."""
+        if self._heart is not None:
+            self._heart.stop()
 
     @property
     def target(self) -> int:
@@ -100,7 +105,8 @@ class Desk:
         with suppress(UpdateFinishedTrialError):
             if self.is_ours(trial):
                 trial.set_user_attr(OUTCOME, outcome)
-                if reason:
+                if reason or REASON in trial.user_attrs:
+                    # one may be left of somebody who was killed while he gave the trial up
                     trial.set_user_attr(REASON, reason)
                 if versions() != self._made_with:
                     trial.set_user_attr(VERSIONS, versions())
@@ -169,10 +175,20 @@ class Desk:
             lock.release()
 
 
-def fail(study: optuna.Study, number: int, reason: str) -> None:
-    """Write down that a trial which is not at this process failed; one that has ended stays as it is."""
-    frozen = study.get_trials(deepcopy=False)[number]
+def fail(study: optuna.Study, number: int, reason: str) -> bool:
+    """Write down that a trial which is not at this process failed.
+
+    Returns:
+        whether it was under way until then; one that has ended, or was given back, stays as it is.
+    """
+    storage = study._storage
+    trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
     with suppress(UpdateFinishedTrialError):
+        # read anew: the study's own trials may be from before it ended
+        if storage.get_trial(trial).state != TrialState.RUNNING:
+            return False
         for key, value in ((OUTCOME, "failed"), (REASON, reason)):
-            study._storage.set_trial_user_attr(frozen._trial_id, key, value)
-        study._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+            storage.set_trial_user_attr(trial, key, value)
+        storage.set_trial_state_values(trial, TrialState.FAIL)
+        return True
+    return False

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage
 
-from optitune.errors import OptituneError
 from optitune.files import explained, make_folder
 
 BEAT_S = 15
@@ -132,7 +130,7 @@ class Watch:
 
 
 class Heart:
-    """Tells other machines every so often that the trial which this process trains is alive.
+    """Tells other machines every so often that the trial which this process trains is alive, until it is stopped.
 
     Args:
         storage: of the study.
@@ -143,18 +141,24 @@ class Heart:
         self._storage = storage
         self._every = every
         self._trial: int | None = None
-        threading.Thread(target=self._run, daemon=True).start()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="optitune-heart", daemon=True)
+        self._thread.start()
 
     def beat_for(self, trial: int | None) -> None:
         """From now on beat for the trial of that id, or for none."""
         self._trial = trial
 
+    def stop(self) -> None:
+        """Beat no more; a beat that is under way is waited for, unless the storage keeps it for long."""
+        self._stopped.set()
+        self._thread.join(BEAT_S)
+
     def _run(self) -> None:
         count = 0
-        while True:
-            time.sleep(self._every)
+        while not self._stopped.wait(self._every):
             trial, count = self._trial, count + 1
             if trial is not None:
                 # a trial that ended meanwhile needs no more beats, and a storage that fails is told by the training
-                with suppress(OptunaError, OptituneError, KeyError):
+                with suppress(Exception):
                     self._storage.set_trial_system_attr(trial, BEAT, count)

@@ -133,7 +133,13 @@ class Worker:
         self._succeeded = 0
 
     def run(self) -> None:
-        """Take trials while there are any to take and nobody says to stop."""
+        """Take trials while there are any to take and nobody says to stop; to be called once."""
+        try:
+            self._run()
+        finally:
+            self._desk.close()
+
+    def _run(self) -> None:
         failures = 0
         while not self._over():
             taken = self._desk.take()

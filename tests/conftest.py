@@ -1,7 +1,9 @@
 """Small data, networks and settings that several test files share."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from left_behind import MARK, Processes, left, threads
 from torch import nn
 from torch.nn import functional
 
@@ -39,6 +42,24 @@ def signals_heeded() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def processes() -> Iterator[Processes]:
+    """Looks at what the tests have started. None of it outlives them, not even what a whole module shares."""
+    os.environ[MARK] = f"{os.getpid()}-{time.time()}"
+    look = Processes(os.environ[MARK])
+    before = {**threads(), **look()}
+    yield look
+    assert not left(before, lambda: {**threads(), **look()})
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(processes: Processes) -> Iterator[None]:
+    """No test leaves a thread or a process behind: it would write, or compute, in the midst of a later one."""
+    before = {**threads(), **processes()}
+    yield
+    assert not left(before, lambda: {**threads(), **processes()})
 
 
 @pytest.fixture

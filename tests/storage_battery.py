@@ -79,6 +79,7 @@ def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: 
                 result.told[frozen.number] = (dict(trial.params), value)
                 with done.get_lock():
                     done.value += 1
+        desk.close()
         owner.release()
         answers.put(result)
     except BaseException as error:

@@ -1,7 +1,7 @@
 """Every trial is at one worker at a time, whatever happens to workers, machines and clocks."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,13 +30,17 @@ def made(tmp_path: Path) -> Callable[[], optuna.Study]:
 
 
 @pytest.fixture
-def desk(made: Callable[[], optuna.Study], tmp_path: Path) -> Callable[..., Desk]:
+def desk(made: Callable[[], optuna.Study], tmp_path: Path) -> Iterator[Callable[..., Desk]]:
     """A worker's desk; with `local=False` as if the storage were one that other machines reach, too."""
+    opened: list[Desk] = []
 
     def sit(target: int | None, local: bool = True, folder: str = "s") -> Desk:
-        return Desk(made(), target, Owner(tmp_path / folder / "workers"), tmp_path / folder, local)
+        opened.append(Desk(made(), target, Owner(tmp_path / folder / "workers"), tmp_path / folder, local))
+        return opened[-1]
 
-    return sit
+    yield sit
+    for each in opened:
+        each.close()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import threading
 import time
 from pathlib import Path
 
@@ -75,4 +76,21 @@ def test_a_heart_beats_for_a_trial_and_survives_its_end() -> None:
     time.sleep(0.05)
     heart.beat_for(second._trial_id)
     wait_for_more(second)
-    heart.beat_for(None)
+    heart.stop()
+    assert not heart._thread.is_alive()
+
+
+def test_a_heart_survives_whatever_a_storage_raises_and_stops_at_once() -> None:
+    tried = threading.Semaphore(0)
+
+    class Fails:
+        def set_trial_system_attr(self, *_: object) -> None:
+            tried.release()
+            raise RuntimeError("no words of Optuna's")
+
+    heart = Heart(Fails(), every=0.001)  # type: ignore[arg-type]
+    heart.beat_for(1)
+    for _ in range(3):
+        assert tried.acquire(timeout=60)
+    heart.stop()
+    assert not heart._thread.is_alive()

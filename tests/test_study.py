@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,16 @@ def made(tmp_path: Path) -> Callable[..., optuna.Study]:
 
 
 @pytest.fixture
-def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Callable[..., Desk]:
-    def sit(target: int, local: bool = True) -> Desk:
-        return Desk(made(), target, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local)
+def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    opened: list[Desk] = []
 
-    return sit
+    def sit(target: int, local: bool = True) -> Desk:
+        opened.append(Desk(made(), target, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local))
+        return opened[-1]
+
+    yield sit
+    for each in opened:
+        each.close()
 
 
 def finish(desk: Desk, taken: Taken) -> None:
