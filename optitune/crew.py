@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +26,10 @@ from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, Staff, auto
 
-SIGNS_OF_LIFE = ("started", "progress", "finished")
-"""What shows that workers get on; of a trial that does not, `TrialGuard` takes care."""
+
+def gets_on(event: Event) -> bool:
+    """Whether an event shows that its worker gets on; of a trial that does not, `TrialGuard` takes care."""
+    return event.kind in ("started", "progress", "finished")
 
 
 class View(Protocol):
@@ -148,14 +151,14 @@ def train(
             view.show(event, records)
 
         def tick() -> None:
-            for worker in guard.late():
-                pool.kill(worker)
+            for worker, number in guard.late():
+                pool.kill_if(worker, partial(guard.is_late, worker, number))
             view.tick()
 
         pool: Staff = (
-            Pool(work, [(each,) for each in jobs], heed, tick, guard.died, SIGNS_OF_LIFE)
+            Pool(work, [(each,) for each in jobs], heed, tick, guard.died, gets_on)
             if cluster is None
-            else RayPool(cluster, jobs, heed, tick, guard.died, SIGNS_OF_LIFE)
+            else RayPool(cluster, jobs, heed, tick, guard.died, gets_on)
         )
         patience.stopping = pool.asked
         with explained_storage(order.home.url):

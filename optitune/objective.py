@@ -65,7 +65,7 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection
     own = before.user_attrs.get(study.REASON)
     reason = f"same configuration as trial {before.number}" + (f": {own}" if own else "")
     final = before.value if before.state == TrialState.COMPLETE else None
-    return Result(before.user_attrs[study.OUTCOME], final, reason, 0.0, 0.0)
+    return Result(study.outcome(before), final, reason, 0.0, 0.0)
 
 
 def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: int = QUICK_EXAMPLES) -> int:

@@ -7,7 +7,7 @@ else goes through the study's storage, as among the workers of one machine.
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ class RayPool(Staff):
         on_event: as of any `Staff`.
         on_tick: likewise.
         on_death: likewise.
-        signs_of_life: likewise.
+        sign_of_life: likewise.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class RayPool(Staff):
         on_event: Callable[[Event], None],
         on_tick: Callable[[], None],
         on_death: Callable[[int, str], bool],
-        signs_of_life: Collection[str],
+        sign_of_life: Callable[[Event], bool],
     ) -> None:
-        super().__init__(len(jobs), on_event, on_tick, on_death, signs_of_life)
+        super().__init__(len(jobs), on_event, on_tick, on_death, sign_of_life)
         self._ray = quiet_ray()
         self._address = cluster.address
         self._jobs = jobs
@@ -59,7 +59,7 @@ class RayPool(Staff):
         self._questions: dict[Any, int] = {}
         self._waiting: dict[int, float] = {}
         self._to_stop = False
-        self._to_kill: set[int] = set()
+        self._to_kill: dict[int, Callable[[], bool]] = {}
         self._stopped: float | None = None
         self._complained = False
 
@@ -68,7 +68,10 @@ class RayPool(Staff):
         self._to_stop = True
 
     def kill(self, worker: int) -> None:
-        self._to_kill.add(worker)
+        self._to_kill[worker] = lambda: True
+
+    def kill_if(self, worker: int, still: Callable[[], bool]) -> None:
+        self._to_kill[worker] = still
 
     def _living(self) -> list[int]:
         return list(self._actors)
@@ -99,24 +102,27 @@ class RayPool(Staff):
 
     def _listen(self) -> None:
         with explained_cluster(self._address):
-            self._obey()
-            asked = list(self._questions)
-            ready, _ = self._ray.wait(asked, num_returns=1, timeout=TICK_S)
-            if ready:
-                ready, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
-        for question in ready:
-            self._hear(question)
+            if self._to_stop and self._stopped is None:
+                self._stopped = time.monotonic()
+                for actor in self._actors.values():
+                    actor.stop.remote()
+            self._ray.wait(list(self._questions), num_returns=1, timeout=0 if self._to_kill else TICK_S)
+        self._hear_all()
+        self._kill_all()
         self._look_at_waiting()
 
-    def _obey(self) -> None:
-        if self._to_stop and self._stopped is None:
-            self._stopped = time.monotonic()
-            for actor in self._actors.values():
-                actor.stop.remote()
+    def _hear_all(self) -> None:
+        with explained_cluster(self._address):
+            ready, _ = self._ray.wait(list(self._questions), num_returns=len(self._questions), timeout=0)
+        for question in ready:
+            self._hear(question)
+
+    def _kill_all(self) -> None:
         while self._to_kill:
-            worker = self._to_kill.pop()
-            if worker in self._actors:
-                self._ray.kill(self._actors[worker])
+            worker, still = self._to_kill.popitem()
+            if worker in self._actors and still():
+                with explained_cluster(self._address):
+                    self._ray.kill(self._actors[worker])
 
     def _hear(self, question: Any) -> None:
         worker = self._questions.pop(question)
@@ -148,7 +154,7 @@ class RayPool(Staff):
         """Give up those that wait for a place while everyone stops, and tell of those that wait for long."""
         now = time.monotonic()
         if self._stopped is not None and now - self._stopped > GRACE_S:
-            self._to_kill |= self._waiting.keys()
+            self._to_kill |= dict.fromkeys(self._waiting, lambda: True)
         late = [worker for worker, since in self._waiting.items() if now - since > PLACE_S]
         if late and not self._complained:
             self._complained = True

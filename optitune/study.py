@@ -276,6 +276,18 @@ def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device
     return min(equal, key=lambda trial: (trial.state != TrialState.COMPLETE, trial.number), default=None)
 
 
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What became of a trial.
+
+    Two may end it at the same moment, a worker and whoever gives it up. Its state is that of the first; of what both
+    wrote beside it, only what fits the state counts.
+    """
+    if trial.state == TrialState.PRUNED:
+        return "diverged" if trial.user_attrs.get(OUTCOME) == "diverged" else "pruned"
+    names = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}
+    return names.get(trial.state, trial.state.name.lower())  # type: ignore[return-value]
+
+
 class Ledger:
     """A study's trials as plain rows, for those who read them again and again: an ended trial is made a row once."""
 
@@ -302,16 +314,15 @@ def records(study: optuna.Study) -> list[TrialRecord]:
 def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
     attrs = trial.user_attrs
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    state = names.get(trial.state, trial.state.name.lower())
-    outcome: Outcome = attrs.get(OUTCOME, state) if trial.state.is_finished() else state  # type: ignore[assignment]
+    result = outcome(trial)
     configuration = attrs.get(CONFIGURATION)
     return TrialRecord(
         number=trial.number,
-        outcome=outcome,
+        outcome=result,
         configuration=Configuration.model_validate(configuration) if configuration else None,
         value=value,
-        reason=attrs.get(REASON, ""),
+        # whoever wrote of another outcome came too late
+        reason=attrs.get(REASON, "") if attrs.get(OUTCOME, result) == result else "",
         curve=tuple(sorted(trial.intermediate_values.items())),
         seconds=attrs.get(SECONDS),
         epochs=attrs.get(EPOCHS, 0.0),

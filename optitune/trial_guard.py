@@ -7,6 +7,7 @@ import optuna
 
 from optitune.desk import fail
 from optitune.errors import OptituneError
+from optitune.furthest import Furthest
 from optitune.workers import Event
 
 DEATHS_OF_A_TRIAL = 3
@@ -37,40 +38,55 @@ class TrialGuard:
         self._timeout = timeout
         self._tell = tell
         self._clock = clock
+        self._further = Furthest("number")
         self._at: dict[int, tuple[int, float]] = {}
         self._deaths: dict[int, int] = {}
-        self._late: set[int] = set()
+        self._late: dict[int, int] = {}
         self._failed_in_a_row = 0
 
     def heed(self, event: Event) -> None:
         """Hear what a worker tells."""
+        if event.kind in ("started", "finished", "failed", "left", "retired"):
+            # it has noticed by itself that its trial was ended, or had ended it before
+            self._late.pop(event.worker, None)
+            self._at.pop(event.worker, None)
         if event.kind == "started":
             self._at[event.worker] = event.body["number"], self._clock()
-        elif event.kind == "progress":
+        elif event.kind == "finished":
+            self._failed_in_a_row = 0
+        if self._further(event):
             self._deaths.pop(event.body["number"], None)
-        elif event.kind in ("finished", "failed", "left", "retired"):
-            self._at.pop(event.worker, None)
-            if event.kind == "finished":
-                self._failed_in_a_row = 0
 
-    def late(self) -> list[int]:
-        """The workers whose trial has just been told failed since it took too long: each is to be killed."""
+    def late(self) -> list[tuple[int, int]]:
+        """The workers whose trial has just been told failed since it took too long, each with that trial.
+
+        Each is to be killed if `is_late` says so when all that it has sent has been heard: it may have noticed.
+
+        Raises:
+            OptituneError: that happens trial after trial.
+        """
         if self._timeout is None:
             return []
-        found = [
-            (worker, number)
-            for worker, (number, since) in self._at.items()
-            if worker not in self._late and self._clock() - since > self._timeout
-        ]
-        for worker, number in found:
-            self._late.add(worker)
+        found = []
+        for worker, (number, since) in list(self._at.items()):
+            if worker in self._late or self._clock() - since <= self._timeout:
+                continue
             # told before the worker is dead, or another one would take the trial up
-            fail(self._study, number, self._too_long())
+            if not fail(self._study, number, self._too_long()):
+                # it has just ended: its worker says so soon, and is perhaps at another by now
+                continue
+            self._late[worker] = number
+            found.append((worker, number))
             self._tell(f"trial {number} {self._too_long()} and was given up")
-        return [worker for worker, _ in found]
+            self._given_up(number, self._too_long())
+        return found
+
+    def is_late(self, worker: int, number: int) -> bool:
+        """Whether a worker is still at a trial that `late` has named."""
+        return self._late.get(worker) == number
 
     def died(self, worker: int, cause: str) -> bool:
-        """A worker died by itself, or as `late` asked; whether it was at a trial.
+        """A worker died by itself, or was killed for being late; whether it was at a trial.
 
         Raises:
             OptituneError: that happens trial after trial.
@@ -79,9 +95,7 @@ class TrialGuard:
         if number is None:
             self._tell(f"worker {worker + 1} died ({cause}); another takes its place")
             return False
-        if worker in self._late:
-            self._late.remove(worker)
-            self._given_up(number, self._too_long())
+        if self._late.pop(worker, None) is not None:
             return True
         deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
         if deaths < DEATHS_OF_A_TRIAL:

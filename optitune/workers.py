@@ -15,7 +15,8 @@ import sys
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -29,7 +30,7 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.user_code import raised_from, reason, whole
 
 DEATHS_IN_A_ROW = 3
-"""How often workers may die without a sign of life in between."""
+"""How often a worker, and those that took its place, may die without a sign of life in between."""
 
 MOST_WORKERS = 16
 """How many workers `auto` starts at most; each holds a few hundred megabytes."""
@@ -244,6 +245,10 @@ def warm_up(*modules: str) -> None:
             ensure_running()
 
 
+def _finished(event: Event) -> bool:
+    return event.kind == "finished"
+
+
 class Staff(ABC):
     """Workers of any kind: listened to, replaced when they die, stopped when the user says so.
 
@@ -252,8 +257,8 @@ class Staff(ABC):
         on_event: called for every event of the workers.
         on_tick: called a few times a second.
         on_death: called with a worker that died by itself and of what; whether that is dealt with. What is not
-            may happen `DEATHS_IN_A_ROW` times without a sign of life in between.
-        signs_of_life: the events that show that the work gets on.
+            may happen to each `DEATHS_IN_A_ROW` times without a sign of life in between.
+        sign_of_life: whether an event shows that its worker gets on.
     """
 
     def __init__(
@@ -262,18 +267,18 @@ class Staff(ABC):
         on_event: Callable[[Event], None],
         on_tick: Callable[[], None],
         on_death: Callable[[int, str], bool],
-        signs_of_life: Collection[str],
+        sign_of_life: Callable[[Event], bool],
     ) -> None:
         self._size = size
         self._on_event = on_event
         self._on_tick = on_tick
         self._on_death = on_death
-        self._signs_of_life = signs_of_life
+        self._sign_of_life = sign_of_life
         self._done: set[int] = set()
         self._retired: set[int] = set()
         self._error: OptituneError | None = None
         self._asked = 0
-        self._deaths = 0
+        self._deaths: Counter[int] = Counter()
 
     def run(self) -> None:
         """Start the workers and return when all are done.
@@ -286,7 +291,8 @@ class Staff(ABC):
         with self._signals_heeded():
             try:
                 for worker in range(self._size):
-                    self._start(worker)
+                    if not self._asked:
+                        self._start(worker)
                 while self._living():
                     self._listen()
                     self._on_tick()
@@ -308,6 +314,10 @@ class Staff(ABC):
     @abstractmethod
     def kill(self, worker: int) -> None:
         """End a worker at once; another one takes its place. Called from a signal's handler, too."""
+
+    @abstractmethod
+    def kill_if(self, worker: int, still: Callable[[], bool]) -> None:
+        """End a worker at once if `still` says so when all that it has sent so far has been read."""
 
     @abstractmethod
     def _start(self, worker: int) -> None: ...
@@ -339,8 +349,8 @@ class Staff(ABC):
                 self._error = raised_from(kind(event.body["message"]), event.body["bug"])
             self.stop()
         else:
-            if event.kind in self._signs_of_life:
-                self._deaths = 0
+            if self._sign_of_life(event):
+                del self._deaths[event.worker]
             if event.kind == "retired":
                 self._retired.add(event.worker)
             self._on_event(event)
@@ -352,12 +362,12 @@ class Staff(ABC):
         if worker in self._retired:
             self._retired.remove(worker)
         elif not self._on_death(worker, cause):
-            self._deaths += 1
-        if self._deaths < DEATHS_IN_A_ROW:
+            self._deaths[worker] += 1
+        if self._deaths[worker] < DEATHS_IN_A_ROW:
             self._start(worker)
         else:
             self._error = OptituneError(
-                f"workers died {self._deaths} times in a row ({cause}); what was finished is kept"
+                f"workers died {self._deaths[worker]} times in a row ({cause}); what was finished is kept"
             )
             self.stop()
 
@@ -393,7 +403,7 @@ class Pool(Staff):
         on_event: as of any `Staff`.
         on_tick: likewise.
         on_death: likewise.
-        signs_of_life: likewise.
+        sign_of_life: likewise.
     """
 
     def __init__(
@@ -403,9 +413,9 @@ class Pool(Staff):
         on_event: Callable[[Event], None],
         on_tick: Callable[[], None],
         on_death: Callable[[int, str], bool] = lambda worker, cause: False,
-        signs_of_life: Collection[str] = ("finished",),
+        sign_of_life: Callable[[Event], bool] = _finished,
     ) -> None:
-        super().__init__(len(jobs), on_event, on_tick, on_death, signs_of_life)
+        super().__init__(len(jobs), on_event, on_tick, on_death, sign_of_life)
         self._context = _context()
         self._target = target
         self._jobs = jobs
@@ -419,6 +429,12 @@ class Pool(Staff):
     def kill(self, worker: int) -> None:
         if worker in self._processes:
             self._processes[worker].kill()
+
+    def kill_if(self, worker: int, still: Callable[[], bool]) -> None:
+        while worker in self._processes and self._connections[worker].poll():
+            self._hear(worker)
+        if still():
+            self.kill(worker)
 
     def _living(self) -> list[int]:
         return list(self._processes)
@@ -441,23 +457,26 @@ class Pool(Staff):
             process.start()
         theirs.close()
         self._processes[worker], self._connections[worker] = process, ours
+        if self._asked:
+            # the signal came while this one was being started
+            process.terminate()
 
     def _listen(self) -> None:
         ready = wait(list(self._connections.values()), timeout=TICK_S)
         for worker, connection in list(self._connections.items()):
             if connection in ready:
-                try:
-                    event = connection.recv()
-                except (EOFError, OSError):
-                    self._bury(worker)
-                else:
-                    self._heed(event)
+                self._hear(worker)
 
-    def _bury(self, worker: int) -> None:
-        process = self._processes.pop(worker)
-        self._connections.pop(worker).close()
-        process.join()
-        self._parted(worker, _cause(process.exitcode or 0))
+    def _hear(self, worker: int) -> None:
+        try:
+            event = self._connections[worker].recv()
+        except (EOFError, OSError):
+            process = self._processes.pop(worker)
+            self._connections.pop(worker).close()
+            process.join()
+            self._parted(worker, _cause(process.exitcode or 0))
+        else:
+            self._heed(event)
 
 
 @contextmanager

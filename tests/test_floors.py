@@ -82,6 +82,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "ownership",
         "desk",
         "trial_checkpoint",
+        "furthest",
         "trial_guard",
         "crew",
         "keeper",

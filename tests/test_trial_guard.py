@@ -21,8 +21,8 @@ class Watched:
             self.study.ask()
         self.guard = TrialGuard(self.study, timeout, self.said.append, lambda: self.now)
 
-    def tell(self, kind: str, number: int, worker: int = 0) -> None:
-        self.guard.heed(Event(kind, worker, {"number": number}))
+    def tell(self, kind: str, number: int, worker: int = 0, **more: float) -> None:
+        self.guard.heed(Event(kind, worker, {"number": number, **more}))
 
     def states(self) -> dict[int, str]:
         return {row.number: row.reason for row in study.records(self.study) if row.outcome == "failed"}
@@ -48,11 +48,22 @@ def test_a_trial_whose_workers_die_at_the_same_place_is_given_up(watched: Callab
 
 def test_one_that_gets_further_between_the_deaths_is_not(watched: Callable[..., Watched]) -> None:
     over = watched()
-    for _ in range(9):
+    for epoch in range(1, 10):
         over.tell("started", 4)
-        over.tell("progress", 4)
+        over.tell("progress", 4, epoch=epoch)
         assert over.guard.died(0, "signal 9")
     assert over.states() == {}
+
+
+def test_what_is_trained_again_after_a_death_is_no_progress(watched: Callable[..., Watched]) -> None:
+    over = watched()
+    for worker in (0, 1, 0):
+        over.tell("started", 4, worker)
+        # its checkpoint is from before the first epoch
+        for epoch in (1, 2):
+            over.tell("progress", 4, worker, epoch=epoch)
+        assert over.guard.died(worker, "signal 6")
+    assert list(over.states()) == [4]
 
 
 def test_a_worker_that_dies_between_trials_is_the_pools_matter(watched: Callable[..., Watched]) -> None:
@@ -73,11 +84,65 @@ def test_a_trial_that_takes_too_long_is_told_before_its_worker_is_killed(watched
     assert over.guard.late() == []
     over.tell("finished", 3, worker=1)
     over.now = 11
-    assert over.guard.late() == [0]
+    assert over.guard.late() == [(0, 2)]
     assert over.guard.late() == []
+    assert over.guard.is_late(0, 2)
     assert over.states() == {2: "took longer than --trial-timeout 10 s"}
     assert over.guard.died(0, "signal 9")
     assert over.said == ["trial 2 took longer than --trial-timeout 10 s and was given up"]
+
+
+def test_a_trial_that_ended_before_its_worker_could_say_so_stays_as_it_is(watched: Callable[..., Watched]) -> None:
+    over = watched(timeout=10)
+    over.tell("started", 2)
+    over.now = 11
+    over.study.tell(2, 0.5)
+    assert over.guard.late() == []
+    assert over.said == []
+    assert over.study.trials[2].value == 0.5
+    over.tell("finished", 2)
+    over.tell("started", 3)
+    assert over.guard.late() == []
+
+
+@pytest.mark.parametrize("kind", ["left", "finished", "failed", "retired"])
+def test_a_worker_that_has_noticed_is_not_killed_in_its_next_trial(watched: Callable[..., Watched], kind: str) -> None:
+    over = watched(timeout=10)
+    over.tell("started", 2)
+    over.now = 11
+    assert over.guard.late() == [(0, 2)]
+    over.tell(kind, 2)
+    over.tell("started", 3)
+    assert not over.guard.is_late(0, 2)
+    # and where it dies there, that is a death like any other
+    assert over.guard.died(0, "signal 9")
+    assert over.said[-1] == "worker 1 died (signal 9); its trial 3 goes on in another"
+    assert list(over.states()) == [2]
+
+
+@pytest.mark.parametrize("first", ["the worker", "the guard"])
+def test_of_two_that_end_a_trial_at_the_same_moment_the_first_counts(
+    watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    over = watched(timeout=10)
+    storage = over.study._storage
+    over.tell("started", 2)
+    over.now = 11
+    original = storage.set_trial_state_values
+
+    def others_too(trial_id: int, state: TrialState, *values: object) -> bool:
+        monkeypatch.undo()
+        for key, value in ((study.OUTCOME, "complete"), (study.REASON, "")):
+            storage.set_trial_user_attr(trial_id, key, value)
+        if first == "the worker":
+            storage.set_trial_user_attr(trial_id, study.OUTCOME, "failed")
+            original(trial_id, TrialState.COMPLETE, [0.5])
+        return original(trial_id, state, *values)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", others_too)
+    assert over.guard.late() == ([] if first == "the worker" else [(0, 2)])
+    row = study.record(over.study, 2)
+    assert (row.outcome, row.value) == (("complete", 0.5) if first == "the worker" else ("failed", None))
 
 
 def test_when_trial_after_trial_is_given_up_the_search_ends(watched: Callable[..., Watched]) -> None:
@@ -86,7 +151,7 @@ def test_when_trial_after_trial_is_given_up_the_search_ends(watched: Callable[..
     def give_up(number: int) -> None:
         over.tell("started", number)
         over.now += 11
-        assert over.guard.late() == [0]
+        assert over.guard.late() == [(0, number)]
         over.guard.died(0, "signal 9")
 
     give_up(0)

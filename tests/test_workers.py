@@ -1,4 +1,5 @@
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -8,10 +9,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.furthest import Furthest
 from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, Printed, auto
 
 
@@ -340,3 +343,117 @@ def test_a_file_named_as_pythons_own_is_not_imported_by_processes_that_start(
 
 def path(channel: Channel) -> None:
     channel.send("finished", mark=os.environ.get("PYTHONSAFEPATH"))
+
+
+def two_trials(channel: Channel, folder: Path) -> None:
+    channel.send("started", number=1)
+    wait_for(folder / "go")
+    channel.send("left", number=1)
+    channel.send("started", number=2)
+    (folder / "moved").touch()
+    until_stopped(channel, folder)
+
+
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["at its next trial", "still at it"])
+def test_a_worker_is_killed_for_a_trial_only_if_it_is_still_at_it(tmp_path: Path, moves: bool) -> None:
+    at: list[int] = []
+    killed: list[str] = []
+
+    def heed(event: Event) -> None:
+        if event.kind == "started" and "number" in event.body:
+            at.append(event.body["number"])
+
+    def tick() -> None:
+        if at != [1] or killed:
+            return
+        if moves:
+            # it goes on between the decision and the kill, and what it says of that is not read yet
+            (tmp_path / "go").touch()
+            wait_for(tmp_path / "moved")
+        pool.kill_if(0, lambda: at == [1])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    pool = Pool(two_trials, [(tmp_path,)], heed, tick, lambda worker, cause: not killed.append(cause))
+    with pytest.raises(Interrupted):
+        pool.run()
+    assert at == ([1, 2] if moves else [1])
+    assert (tmp_path / "left-0").exists() == moves
+
+
+def test_a_stop_that_comes_while_a_worker_is_started_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(until_stopped, [(tmp_path,)] * 3, lambda _: None, lambda: None)
+    begin = pool._context.Process.start
+
+    def start(process: Any) -> None:
+        begin(process)
+        if process.name.endswith("-1"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pool._context.Process, "start", start)
+    with pytest.raises(Interrupted):
+        pool.run()
+
+
+def die_after_two_epochs(channel: Channel, folder: Path) -> None:
+    mark = folder / f"epoch-{channel.worker}"
+    done = int(mark.read_text()) if mark.exists() else 0
+    for epoch in (done + 1, done + 2):
+        channel.send("progress", seed=channel.worker, epoch=epoch)
+        mark.write_text(str(epoch))
+    if done + 2 < 2 * DEATHS_IN_A_ROW + 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    channel.send("finished", seed=channel.worker)
+
+
+def die_at_the_second_epoch(channel: Channel) -> None:
+    if channel.worker == 0:
+        epoch = 0
+        while not channel.stopping():
+            epoch += 1
+            channel.send("progress", seed=0, epoch=epoch)
+            time.sleep(0.005)
+    else:
+        channel.send("progress", seed=1, epoch=1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_get_further_each_time_may_die_as_often_as_they_like(tmp_path: Path) -> None:
+    kinds: list[str] = []
+    jobs = [(tmp_path,)] * 2
+    Pool(
+        die_after_two_epochs, jobs, lambda event: kinds.append(event.kind), lambda: None, sign_of_life=Furthest("seed")
+    ).run()
+    assert kinds.count("finished") == 2
+
+
+def test_one_that_dies_at_the_same_place_is_given_up_whatever_others_do(tmp_path: Path) -> None:
+    told: list[Event] = []
+    pool = Pool(die_at_the_second_epoch, [(), ()], told.append, lambda: None, sign_of_life=Furthest("seed"))
+    with pytest.raises(OptituneError, match=rf"workers died {DEATHS_IN_A_ROW} times in a row"):
+        pool.run()
+    assert [event.kind for event in told if event.worker == 1] == ["progress"] * DEATHS_IN_A_ROW
+
+
+def test_a_fork_server_that_was_killed_is_started_anew(tmp_path: Path) -> None:
+    def kill_both(event: Event) -> None:
+        if event.kind == "started" and not killed:
+            killed.append(multiprocessing.forkserver._forkserver._forkserver_pid)
+            os.kill(killed[0], signal.SIGKILL)
+            pool.kill(0)
+        elif event.kind == "started":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    killed: list[int] = []
+    pool = Pool(until_stopped, [(tmp_path,)], kill_both, lambda: None)
+    with pytest.raises(Interrupted):
+        pool.run()
+    assert (tmp_path / "left-0").exists()
