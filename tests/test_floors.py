@@ -62,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "randomness",
     ),
     (
+        "steady",
         "storage",
         "databases",
         "journal",
