@@ -16,13 +16,17 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from optitune import losses, schedules
 from optitune.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
-from optitune.criterion import Criterion
+from optitune.criterion import Criterion, Together
 from optitune.errors import UsageError
 from optitune.losses import LOSSES, OF_TASK
 from optitune.metrics import aligned
 from optitune.tasks import Loss
+from optitune.weights import hidden, kinds
 
 NAMES = ", ".join(LOSSES)
+
+FUSED: Mapping[str, tuple[str, ...]] = {"fused": ("cpu", "cuda"), "fused-cpu": ("cpu",)}
+"""The devices on which torch has a fused kernel, by trait; for real parameters with dense gradients alone."""
 
 STEPS_OF_A_GLANCE = 10
 """How many steps between two evaluations show what a schedule does."""
@@ -44,38 +48,38 @@ def factor(name: str, groups: Mapping[str, float]) -> float:
     return next((value for pattern, value in groups.items() if fnmatchcase(name, pattern)), 1.0)
 
 
-def is_weight(parameter: Tensor) -> bool:
-    """Whether a parameter is a weight, not a bias or a factor of a normalisation: those have one dimension."""
-    return parameter.ndim > 1
+def pulled_at(kind: str, training: TrainingSettings) -> bool:
+    """Whether weight decay and `l1` pull at a parameter of this kind (`weights.kinds`).
+
+    Where gradients are sparse they do not: torch would have to make them dense.
+    """
+    return kind != "sparse" and (training.decay_biases or kind != "other")
 
 
-def hidden_matrices(model: nn.Module) -> set[str]:
-    """The names of the weights that are neither an embedding's nor the output layer's, taken to be the last."""
-    embeddings = {
-        f"{module}.{name}" if module else name
-        for module, layer in model.named_modules()
-        if isinstance(layer, nn.Embedding | nn.EmbeddingBag)
-        for name, _ in layer.named_parameters(recurse=False)
-    }
-    weights = [name for name, each in model.named_parameters() if each.requires_grad and is_weight(each)]
-    return {name for name in weights[:-1] if name not in embeddings}
-
-
-def parameter_groups(model: nn.Module, settings: OptimizerSettings, training: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module,
+    settings: OptimizerSettings,
+    training: TrainingSettings,
+    inputs: Callable[[], Any] = lambda: None,
+) -> list[dict[str, Any]]:
     """The trained parameters of `model` as torch's parameter groups, as few as their differences allow.
 
     They differ by the factor of their learning rate, by whether weight decay pulls at them, and, for optimizers that
     treat hidden weight matrices apart, by whether they are one.
+
+    Args:
+        inputs: gives a few, as the network takes them, to see which layer comes last; or None: the one registered last.
     """
-    decay = settings.settings.get("weight_decay", 0.0)
-    spared = bool(decay) and not training.decay_biases
-    matrices = hidden_matrices(model) if "matrices" in settings.how[1] else None
+    decay = bool(settings.settings.get("weight_decay", 0.0))
+    matrices = None
+    if "matrices" in settings.how[1]:
+        matrices = hidden(model.network if isinstance(model, Together) else model, inputs())
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+    for name, (parameter, kind) in kinds(model).items():
         if not parameter.requires_grad:
             continue
         times = factor(name, training.groups)
-        free = spared and not is_weight(parameter)
+        free = decay and not pulled_at(kind, training)
         matrix = matrices is not None and name in matrices
         group = groups.setdefault((times, free, matrix), {"params": []})
         group["params"].append(parameter)
@@ -90,17 +94,26 @@ def parameter_groups(model: nn.Module, settings: OptimizerSettings, training: Tr
     return list(groups.values())
 
 
-def build_optimizer(settings: OptimizerSettings, model: nn.Module, training: TrainingSettings) -> Optimizer:
-    """The torch optimizer that these settings describe, on the parameters of `model`.
+def build_optimizer(
+    settings: OptimizerSettings,
+    model: nn.Module,
+    training: TrainingSettings,
+    inputs: Callable[[], Any] = lambda: None,
+) -> Optimizer:
+    """The torch optimizer that these settings describe, on the parameters of `model`; `inputs` as for the groups.
 
     Raises:
         ValueError, TypeError: torch refuses a setting.
     """
     path, traits = settings.how
-    groups = parameter_groups(model, settings, training)
-    first = groups[0]["params"][0]
-    fused = {"fused": True} if "fused" in traits and first.device.type in ("cpu", "cuda") else {}
-    optimizer: Optimizer = at(path)(groups, **settings.settings, **fused)
+    groups = parameter_groups(model, settings, training, inputs)
+    devices = FUSED.get(next((trait for trait in traits if trait in FUSED), ""), ())
+    fused = all(
+        parameter.is_floating_point() and kind != "sparse" and parameter.device.type in devices
+        for parameter, kind in kinds(model).values()
+        if parameter.requires_grad
+    )
+    optimizer: Optimizer = at(path)(groups, **settings.settings, **({"fused": True} if fused else {}))
     return optimizer
 
 
@@ -201,4 +214,4 @@ def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:
     """Add the gradient of `l1` times the sum of absolute values to the gradients of `parameters`."""
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad.add_(parameter.detach().sign(), alpha=l1)
+            parameter.grad.add_(parameter.detach().sgn(), alpha=l1)

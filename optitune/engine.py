@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from optitune.building import build_optimizer, build_schedules, is_weight, penalise
+from optitune.building import build_optimizer, build_schedules, penalise, pulled_at
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.criterion import fresh, own, together
 from optitune.data import Examples, Item, Part, size
@@ -29,6 +29,7 @@ from optitune.metrics import Metric, leaving_out
 from optitune.randomness import random_state, seed_everything, set_random_state
 from optitune.settings import Precision
 from optitune.tasks import Loss
+from optitune.weights import kinds
 
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
@@ -149,7 +150,12 @@ class Training:
         self._tells = plan.metric.each
         self.steps_per_epoch = steps_per_epoch(len(train), self._settings)
         self._used = batches(len(train), self._settings.batch_size) * self._settings.batch_size
-        self.optimizer = build_optimizer(configuration.optimizer, trained, self._settings)
+        self.optimizer = build_optimizer(configuration.optimizer, trained, self._settings, self._a_few)
+        self._penalised = [
+            parameter
+            for parameter, kind in kinds(trained).values()
+            if parameter.requires_grad and pulled_at(kind, self._settings)
+        ]
         # a group that has a factor was given its lr multiplied
         self._factor: float = self.optimizer.param_groups[0]["lr"] / configuration.lr
         self.schedules = build_schedules(configuration.schedule, self.optimizer, plan.epochs, self.steps_per_epoch)
@@ -210,6 +216,10 @@ class Training:
             set_random_state(self._random, self.device)
             self._random = None
         return self.train.items(order[met:], self._settings.batch_size)
+
+    def _a_few(self) -> Tensor:
+        """Inputs to look at the network with."""
+        return fed(next(self.train.take(slice(0, 2)).in_turn(2)), self._numbers)[0]
 
     def _mode(self, name: str) -> None:
         """Some optimizers keep other weights to train than to judge."""
@@ -287,12 +297,9 @@ class Training:
     def _mend(self) -> None:
         """Penalise and clip the gradients, as far as the settings say."""
         if self._settings.l1:
-            penalise(self._penalised(), self._settings.l1)
+            penalise(self._penalised, self._settings.l1)
         if self._settings.clip_norm:
             clip_grad_norm_(self.parameters, self._settings.clip_norm)
-
-    def _penalised(self) -> list[nn.Parameter]:
-        return [each for each in self.parameters if self._settings.decay_biases or is_weight(each)]
 
     def _closure_step(self, group: list[Item]) -> tuple[Tensor, Tensor]:
         """A step of an optimizer that evaluates the loss as often as it likes; what the first evaluation gave."""
@@ -302,7 +309,7 @@ class Training:
             with torch.enable_grad():
                 met.append(self._gradients(group))
                 self._mend()
-            penalty = sum(each.detach().abs().sum() for each in self._penalised()) if self._settings.l1 else 0.0
+            penalty = sum(each.detach().abs().sum() for each in self._penalised) if self._settings.l1 else 0.0
             return met[-1][0] + self._settings.l1 * penalty
 
         self.optimizer.step(closure)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 """A configuration as something to paste: Python that needs torch alone, TOML, or JSON."""
 
+import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
@@ -28,7 +30,8 @@ def python(config: BestConfig) -> str:
     path = configuration.optimizer.how[0]
     parts = [_class_of_ours(path), _groups(configuration), _loss(configuration.training), _train(config)]
     body = "\n\n\n".join(part for part in parts if part)
-    needed = [module for module in ("fnmatch", "itertools", "math") if f"{module}." in body]
+    body = "\n\n\n".join([*_functions_of_ours("weights", body), body])
+    needed = [module for module in ("copy", "fnmatch", "itertools", "math") if f"{module}." in body]
     package = path.partition(":")[0]
     third = sorted(["torch"] + [package] * (package.partition(".")[0] not in ("torch", "optitune")))
     imports = [*(f"import {module}" for module in needed), *[""] * bool(needed), *(f"import {each}" for each in third)]
@@ -50,29 +53,38 @@ def _class_of_ours(path: str) -> str:
     return text[text.index("\nclass ") :].strip()
 
 
+def _functions_of_ours(module: str, body: str) -> list[str]:
+    """The source of the functions of a module of this package that `body` calls, and that those call."""
+    text = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    functions = [each for each in ast.parse(text).body if isinstance(each, ast.FunctionDef)]
+    found: dict[str, str] = {}
+    while missing := [
+        each
+        for each in functions
+        if each.name not in found and re.search(rf"\b{each.name}\(", "\n".join([body, *found.values()]))
+    ]:
+        found |= {each.name: ast.get_source_segment(text, each) or "" for each in missing}
+    return [found[each.name].replace("  # type: ignore[assignment]", "") for each in functions if each.name in found]
+
+
 def _groups(configuration: Configuration) -> str:
     """A function that gives the parameter groups; nothing where one group holds all."""
     optimizer, training = configuration.optimizer, configuration.training
-    spared = bool(optimizer.settings.get("weight_decay")) and not training.decay_biases
+    decay = bool(optimizer.settings.get("weight_decay"))
     matrices = "matrices" in optimizer.how[1]
     apart = any(times != 1 for times in training.groups.values())
-    if not (spared or apart or matrices):
+    if not (decay or apart or matrices):
         return ""
-    lines = ["def groups(model):", '    """The parameters, by what is particular to them."""', "    found = {}"]
+    lines = [f"def groups(model{', loader' * matrices}):", '    """The parameters, by what is particular to them."""']
     if matrices:
         lines += [
-            "    embeddings = {",
-            "        id(parameter)",
-            "        for layer in model.modules()",
-            "        if isinstance(layer, (torch.nn.Embedding, torch.nn.EmbeddingBag))",
-            "        for parameter in layer.parameters()",
-            "    }",
-            "    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]",
-            "    # neither an embedding's, nor the output layer's",
-            "    hidden = {id(p) for p in weights[:-1]} - embeddings",
+            "    with torch.random.fork_rng():",
+            "        inputs = next(iter(loader))[0][:2]",
+            "    matrices = hidden(model, inputs)",
         ]
     lines += [
-        "    for name, parameter in model.named_parameters():",
+        "    found = {}",
+        "    for name, (parameter, kind) in kinds(model).items():",
         "        if not parameter.requires_grad:",
         "            continue",
         "        own = {}",
@@ -88,15 +100,20 @@ def _groups(configuration: Configuration) -> str:
             "    " * len(usual) + '                own["lr"] = lr',
             "                break",
         ]
-    if spared:
-        lines += ["        if parameter.ndim < 2:", '            own["weight_decay"] = 0.0']
+    if decay:
+        lines += [f"        if {_spared(training)}:", '            own["weight_decay"] = 0.0']
     if matrices:
-        lines += ['        own["matrix"] = id(parameter) in hidden']
+        lines += ['        own["matrix"] = name in matrices']
     lines += [
         '        found.setdefault(str(own), {"params": [], **own})["params"].append(parameter)',
         "    return list(found.values())",
     ]
     return "\n".join(lines)
+
+
+def _spared(training: TrainingSettings) -> str:
+    """What is true of the `kind` of a parameter that neither weight decay nor l1 pulls at."""
+    return 'kind == "sparse"' if training.decay_biases else 'kind in ("sparse", "other")'
 
 
 def _loss(training: TrainingSettings) -> str:
@@ -150,7 +167,9 @@ def building(configuration: Configuration, epochs: int) -> Iterator[str]:
     """Lines that build optimizer and schedulers for a training of so many epochs."""
     optimizer, training, schedule = configuration.optimizer, configuration.training, configuration.schedule
     row = schedules.find(schedule.name)
-    parameters = "groups(model)" if _groups(configuration) else "model.parameters()"
+    parameters = "model.parameters()"
+    if _groups(configuration):
+        parameters = f"groups(model{', loader' * ('matrices' in optimizer.how[1])})"
     path = optimizer.how[0]
     name = path.partition(":")[2] if path.startswith("optitune.") else path.replace(":", ".")
     if "closure" in optimizer.how[1]:
@@ -158,12 +177,13 @@ def building(configuration: Configuration, epochs: int) -> Iterator[str]:
         yield "model.to(memory_format=torch.contiguous_format)"
     yield f"optimizer = {_call(name, parameters, dict(optimizer.settings))}"
     if training.l1:
-        weights = (
-            "list(model.parameters())" if training.decay_biases else "[p for p in model.parameters() if p.ndim > 1]"
-        )
-        yield f"penalised = {weights}"
+        yield f"penalised = [p for p, kind in kinds(model).values() if not ({_spared(training)})]"
     if row.per == "step" or schedule.warmup:
-        counted = "len(loader)"
+        counted, size = "len(loader)", training.batch_size
+        if size > 1:
+            yield "# a last batch of a single example is left out"
+            yield f"batches = len(loader) - (len(loader.dataset) == {size} * len(loader) - {size - 1})"
+            counted = "batches"
         yield "steps = " + (f"math.ceil({counted} / {training.accumulation})" if training.accumulation > 1 else counted)
     if row.path:
         settings: dict[str, Any] = dict(schedule.settings)
@@ -185,12 +205,16 @@ def _epoch(config: BestConfig) -> Iterator[str]:
     training, traits = configuration.training, configuration.optimizer.how[1]
     several = training.accumulation > 1
     if several:
-        yield "batches = iter(loader)"
+        alone = " if len(batch[1]) > 1" * (training.batch_size > 1)
+        yield f"batches = (batch for batch in loader{alone})"
         yield f"while group := list(itertools.islice(batches, {training.accumulation})):"
         yield "    size = sum(len(targets) for _, targets in group)"
     else:
         yield "for inputs, targets in loader:"
         yield "    size = len(targets)"
+        if training.batch_size > 1:
+            yield "    if size == 1:  # batch norm cannot take it, so the search left it out too"
+            yield "        continue"
     if "closure" in traits:
         yield "    met = []"
         yield ""

@@ -26,7 +26,7 @@ LR_FACTOR = 10.0
 """How far below and above its known-good value a learning rate is looked for. One factor for all
 optimizers, so that what a search learns of "ten times the usual" with one serves every other."""
 
-Trait = Literal["fused", "closure", "modes", "one-group", "matrices"]
+Trait = Literal["fused", "fused-cpu", "closure", "modes", "one-group", "matrices"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Optimizer:
         also: further arguments that a study may fix or search, with the values they have otherwise.
         needs: hyperparameters that torch takes only while another one is above zero.
         unless: hyperparameters that torch takes only while another one is off.
-        traits: what is peculiar to it: `fused`, torch has a fused kernel for it on CPU and CUDA; `closure`, its
-            step evaluates the loss again and again; `modes`, it is switched by `train()` and `eval()` as a network is;
-            `one-group`, it takes no parameter groups; `matrices`, it treats the hidden weight matrices
-            apart from the rest, and is told which are which by `matrix` in every parameter group.
+        traits: what is peculiar to it: `fused`, torch has a fused kernel for it on CPU and CUDA; `fused-cpu`, on CPU
+            alone; `closure`, its step evaluates the loss again and again; `modes`, it is switched by `train()` and
+            `eval()` as a network is; `one-group`, it takes no parameter groups; `matrices`, it treats the hidden
+            weight matrices apart from the rest, and is told which are which by `matrix` in every parameter group.
         extra: the extra of optitune that installs the package it comes from; empty for torch's own.
 
     Raises:
@@ -225,7 +225,7 @@ ROWS = (
         source="Duchi et al. 2011, JMLR 12:2121; torch documentation (lr 0.01, eps 1e-10)",
         note="Steps shrink with every gradient seen; good for rare features, slow late in training.",
         also={"weight_decay": 0.0, "lr_decay": 0.0, "initial_accumulator_value": 0.0},
-        traits=("fused",),
+        traits=("fused-cpu",),
     ),
     Optimizer(
         name="adadelta",

@@ -13,6 +13,7 @@ from optitune.configuration import OptimizerSettings, TrainingSettings
 from optitune.errors import UsageError
 from optitune.settings import StudySettings
 from optitune.space import Range
+from optitune.weights import kinds
 
 
 def check_optimizers(settings: StudySettings, model: nn.Module) -> None:
@@ -52,7 +53,7 @@ def check_groups(model: nn.Module, patterns: object) -> None:
     Raises:
         UsageError: one fits no parameter, or none that an earlier one has left.
     """
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    names = [name for name, (parameter, _) in kinds(model).items() if parameter.requires_grad]
     left = list(names)
     for pattern in dict(patterns):  # type: ignore[call-overload]
         fitting = [name for name in left if factor(name, {pattern: 0.0}) == 0]

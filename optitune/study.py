@@ -23,7 +23,7 @@ from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
 from optitune.storage import sqlite_url
 from optitune.task_code import Record, changes, listed
-from optitune.task_data import DIGESTS, SearchData, moved, unchanged
+from optitune.task_data import SearchData
 from optitune.tasks import FROM_PYTHON, Task
 
 OWNER = "owner"
@@ -179,21 +179,9 @@ def create_or_resume(
             study.set_metric_names([f"validation {metric.name}"])
     for key, wanted in made_from.items():
         found = study.user_attrs[key]
-        if key == DATA:
-            # an older version wrote fewer digests, and inputs that differ at every reading have none
-            both = set(found) & set(wanted)
-            found, wanted = (
-                {part: value for part, value in each.items() if part in both or part not in DIGESTS}
-                for each in (found, wanted)
-            )
-            if found["checksum"] == wanted["checksum"] and (why := moved(found, wanted)):
-                raise UsageError(f"study '{name}': {why}")
         if found != wanted:
             changes = differing(flat(wanted), flat(found))
-            shown = {part: values for part, values in changes.items() if part not in DIGESTS} or changes
-            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in shown.items())
-            if key == DATA and {"checksum", "inputs"} & set(changes):
-                changed += f" ({unchanged()})"
+            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in changes.items())
             raise UsageError(
                 f"study '{name}' was made with other {key}: {changed}. "
                 f"To start another, add --study {name}-2; to go on with it, use what it was made with "
@@ -212,15 +200,12 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
     same_metric(study, task.judge)
     made_with = study.user_attrs[DATA]
     here = {
-        **{key: value for key, value in data.digests.items() if key in made_with},
         "checksum": data.checksum,
         "train_examples": len(data.train),
         "validation_examples": len(data.validation),
         "network": network,
         "loss": task.loss_name,
     }
-    if made_with["checksum"] == data.checksum and (why := moved(made_with, here)):
-        raise OptituneError(f"task '{task.name}': {why}")
     others = [
         f"{key} {value} (the study: {made_with.get(key)})" for key, value in here.items() if made_with.get(key) != value
     ]

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from optitune import schedules
+from optitune import optimizers, schedules
 from optitune.building import (
+    FUSED,
     at,
     build_optimizer,
     build_schedules,
     factor,
-    hidden_matrices,
-    is_weight,
     parameter_groups,
     penalise,
     warmup_steps,
@@ -159,14 +158,39 @@ def test_frozen_parameters_stay_out(configured: Configured, network: Network) ->
         ({}, ["conv2.weight", "fc1.weight", "fc2.weight"]),
         ({"weight_decay": 0.0}, ["conv2.bias", "fc1.bias", "fc2.bias"]),
     ]
-    assert hidden_matrices(model) == {"conv2.weight", "fc1.weight"}
 
 
-def test_hidden_matrices_are_neither_embeddings_nor_the_output_layer(network: Network) -> None:
-    assert hidden_matrices(Sequences()) == {"hidden.0.weight"}
-    assert hidden_matrices(network(0)) == {"conv1.weight", "conv2.weight", "fc1.weight"}
-    assert hidden_matrices(nn.Linear(3, 2)) == set()
-    assert hidden_matrices(nn.Sequential(nn.EmbeddingBag(5, 4), nn.Linear(4, 4), nn.Linear(4, 2))) == {"1.weight"}
+class HeadFirst(nn.Module):
+    """A network that makes its layers in another order than it uses them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(4, 3), nn.Linear(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.body(inputs))
+        return outputs
+
+
+def test_the_output_layer_is_seen_where_there_are_inputs(configured: Configured) -> None:
+    model, configuration = HeadFirst(), configured("muon", weight_decay=0.0)
+    for inputs, hidden in ((torch.rand(2, 4), model.body), (None, model.head)):
+        groups = parameter_groups(model, configuration.optimizer, configuration.training, lambda given=inputs: given)
+        assert [id(each) for group in groups if group["matrix"] for each in group["params"]] == [id(hidden.weight)]
+
+
+def test_a_pattern_fits_the_names_of_the_network_within_a_compiled_one(configured: Configured) -> None:
+    configuration = configured("adam", training={"groups": {"head.*": 0.5}})
+    compiled: Any = torch.compile(HeadFirst())
+    groups = parameter_groups(compiled, configuration.optimizer, configuration.training)
+    assert [group.get("lr") for group in groups] == [0.0005, None]
+
+
+def test_neither_decay_nor_a_penalty_pulls_at_sparse_weights(configured: Configured) -> None:
+    model = nn.Sequential(nn.EmbeddingBag(50, 4, sparse=True), nn.Linear(4, 2))
+    for biases, names in ((False, ["0.weight", "1.bias"]), (True, ["0.weight"])):
+        groups = grouped(configured, model, "sgd", decay_biases=biases)
+        assert [(group, sorted(each)) for group, each in groups if group] == [({"weight_decay": 0.0}, names)]
 
 
 def test_hidden_matrices_are_told_to_an_optimizer_that_treats_them_apart(configured: Configured) -> None:
@@ -181,15 +205,39 @@ def test_hidden_matrices_are_told_to_an_optimizer_that_treats_them_apart(configu
     ]
 
 
-def test_a_weight_has_two_dimensions_or_more(network: Network) -> None:
-    assert [name for name, parameter in network(0).named_parameters() if is_weight(parameter)] == WEIGHTS
-
-
 def test_a_fused_kernel_is_asked_for_where_the_row_says_there_is_one(configured: Configured, network: Network) -> None:
-    for name, fused in (("adam", True), ("nadam", False)):
+    for name, fused in (("adam", True), ("nadam", False), ("adagrad", True)):
         configuration = configured(name)
         optimizer = build_optimizer(configuration.optimizer, network(0), configuration.training)
         assert bool(optimizer.param_groups[0].get("fused")) == fused
+
+
+@pytest.mark.parametrize(
+    ("model", "fused"),
+    [
+        (nn.Linear(2, 2), True),
+        (nn.Linear(2, 2, dtype=torch.float64), True),
+        (nn.Linear(2, 2, dtype=torch.bfloat16), True),
+        (nn.Linear(2, 2, dtype=torch.complex64), False),
+        (nn.Linear(2, 2, device="meta"), False),
+        (nn.Embedding(5, 2), True),
+        (nn.Embedding(5, 2, sparse=True), False),
+        (nn.Sequential(nn.EmbeddingBag(5, 2, sparse=True), nn.Linear(2, 2)), False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad"])
+def test_a_fused_kernel_is_not_forced_on_parameters_that_it_does_not_take(
+    name: str, model: nn.Module, fused: bool, configured: Configured
+) -> None:
+    configuration = configured(name)
+    optimizer = build_optimizer(configuration.optimizer, model, configuration.training)
+    assert {bool(group["fused"]) for group in optimizer.param_groups} == {fused}
+
+
+def test_torch_has_no_fused_adagrad_on_a_gpu() -> None:
+    assert optimizers.find("adagrad").traits == ("fused-cpu",)
+    assert FUSED["fused-cpu"] == ("cpu",)
 
 
 @pytest.mark.parametrize(("path", "error"), [("no.such:Class", ImportError), ("torch.optim:Adamm", AttributeError)])

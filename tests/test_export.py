@@ -43,18 +43,19 @@ every_pair = pytest.mark.parametrize(
 class Loader:
     """The batches that a training with `SEED` meets, in its order; like a DataLoader, it is iterated once an epoch."""
 
-    images: Examples
+    dataset: Examples
     batch_size: int
     epochs: int = 0
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        torch.manual_seed((SEED << 20) + self.epochs + 1)
+        order = torch.randperm(len(self.dataset))
+        for places in order.split(self.batch_size):
+            yield self.dataset.batch(places)
         self.epochs += 1
-        torch.manual_seed((SEED << 20) + self.epochs)
-        order = torch.randperm(len(self.images))
-        return (self.images.batch(places) for places in order.split(self.batch_size))
 
 
 def pasted(text: str) -> dict[str, Any]:
@@ -297,6 +298,67 @@ def test_pasted_python_leaves_weights_that_take_no_part_as_they_are(
         assert torch.equal(model.unused.weight, before)
 
 
+def normalised() -> nn.Module:
+    """A network that cannot train on a single example, and whose factors and first layer are particular."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Flatten(), nn.Linear(16, 16), nn.Unflatten(1, (4, 4)), nn.LayerNorm((4, 4)), nn.Flatten()),
+        *(nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)),
+    )
+
+
+@pytest.mark.parametrize("examples", [48, 49, 50])
+@pytest.mark.parametrize("training", [{}, {"accumulation": 2, "l1": 0.01}], ids=["plain", "more"])
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_pasted_python_leaves_out_a_last_batch_of_a_single_example(
+    schedule: str,
+    training: Mapping[str, Any],
+    examples: int,
+    configured: Configured,
+    best_config: Config,
+    images: Examples,
+) -> None:
+    config = best_config(configured("adamw", schedule, training=training))
+    some = images.take(slice(0, examples))
+    models = normalised(), normalised()
+    told = exported_losses(config, models[0], some)
+    assert told == pytest.approx(searched_losses(config, models[1], some), rel=1e-4)
+    for mine, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_pasted_python_takes_single_examples_where_all_batches_are(
+    configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    config = best_config(configured("adamw", "cosine", training={"batch_size": 1, "accumulation": 2}))
+    some = images.take(slice(0, 9))
+    assert exported_losses(config, network(0), some) == pytest.approx(searched_losses(config, network(0), some))
+
+
+class Particular(nn.Module):
+    """A network with an output layer that is made first, a normalisation of two axes, and a learned factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head, self.norm, self.body = nn.Linear(16, 3), nn.LayerNorm((4, 4)), nn.Linear(16, 16)
+        self.gamma = nn.Parameter(torch.full((1, 16), 0.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.body(self.norm(images).flatten(1)) * self.gamma)
+        return outputs
+
+
+@pytest.mark.parametrize("training", [{}, {"l1": 0.01}, {"l1": 0.01, "decay_biases": True}], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_pasted_python_knows_weights_by_their_layers(
+    optimizer: str, training: Mapping[str, Any], configured: Configured, best_config: Config, images: Examples
+) -> None:
+    config = best_config(configured(optimizer, training=training, **FAST[optimizer]))
+    told = exported_losses(config, Particular(), images)
+    assert told == pytest.approx(searched_losses(config, Particular(), images), rel=1e-4)
+
+
 def test_pasted_python_trains_for_as_long_as_asked(
     configured: Configured, best_config: Config, network: Network, images: Examples
 ) -> None:
@@ -317,7 +379,9 @@ def test_python_says_what_to_expect_and_trains(configured: Configured, best_conf
         "def train(model, loader, epochs=3):",
         '    """Train `model` on the batches of 16 (inputs, targets) of `loader`; the mean loss of every epoch."""',
         "    optimizer = torch.optim.Adam(model.parameters(), lr=0.001, eps=1e-08, betas=(0.9, 0.999))",
-        "    steps = len(loader)",
+        "    # a last batch of a single example is left out",
+        "    batches = len(loader) - (len(loader.dataset) == 16 * len(loader) - 15)",
+        "    steps = batches",
         "    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * steps)",
         "    losses = []",
         "    for _ in range(epochs):",
@@ -325,6 +389,8 @@ def test_python_says_what_to_expect_and_trains(configured: Configured, best_conf
         "        total = seen = 0",
         "        for inputs, targets in loader:",
         "            size = len(targets)",
+        "            if size == 1:  # batch norm cannot take it, so the search left it out too",
+        "                continue",
         "            optimizer.zero_grad()",
         "            loss = functional.cross_entropy(model(inputs), targets)",
         "            loss.backward()",
@@ -344,7 +410,7 @@ def test_python_needs_torch_alone_or_the_optimizers_package(
     text = python(best_config(configured(row.name, "cosine", warmup=0.1, training={"groups": GROUPS, "loss": "mse"})))
     imported = {line.split()[1].partition(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
     package = row.path.partition(":")[0].partition(".")[0]
-    assert imported == {"fnmatch", "torch"} | ({package} - {"optitune"})
+    assert imported - {"copy"} == {"fnmatch", "torch"} | ({package} - {"optitune"})
     assert "optitune" not in text
 
 

@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "graphs",
         "models",
         "muon",
+        "weights",
         "machine",
         "metrics",
         "data",
@@ -62,7 +63,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "randomness",
     ),
     (
-        "steady",
         "storage",
         "databases",
         "journal",
