@@ -123,10 +123,16 @@ def label_left_out(loss: Any) -> int | None:
     return said if isinstance(said, int) else None
 
 
+def of_classes(loss: Any) -> bool:
+    """Whether a loss is torch's own for classes as whole numbers."""
+    base = parted(loss)[0]
+    return base in OF_CLASSES or isinstance(base, MODULES_OF_CLASSES)
+
+
 def of_torch(loss: Any) -> bool:
     """Whether a loss is one of torch's own, and none for classes: it compares outputs with targets one by one."""
     base = parted(loss)[0]
-    if base in OF_CLASSES or isinstance(base, MODULES_OF_CLASSES):
+    if of_classes(loss):
         return False
     class_ = base if isinstance(base, type) else type(base)
     module = class_.__module__ if isinstance(base, nn.Module | type) else getattr(base, "__module__", "")

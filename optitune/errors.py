@@ -16,6 +16,10 @@ class UsageError(OptituneError):
     exit_code = 2
 
 
+class Note(UserWarning):
+    """What a user should know of their own code, though nothing is wrong for certain: one line."""
+
+
 class NoStudies(OptituneError):
     """A database without a single study, which is no fault where studies are only listed."""
 

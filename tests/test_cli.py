@@ -209,3 +209,16 @@ def test_a_full_disk_is_named_and_a_later_run_goes_on(tmp_path: Path) -> None:
     assert len(ended.stderr.splitlines()) == 1
     assert "Traceback" not in ended.stderr
     assert run(words) == 0
+
+
+def test_what_a_tasks_own_code_warns_of_is_a_line_on_stderr_and_what_libraries_do_is_not() -> None:
+    program = """
+import sys, warnings
+import optitune.cli.main
+from optitune.errors import Note
+module = sys.modules["optitune.cli.main"]
+module.run = lambda typed: (warnings.warn("soon gone", FutureWarning), warnings.warn("mind the step", Note)) and 0
+module.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "note: mind the step\n")

@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "evaluation",
         "engine",
         "preflight_optimizers",
+        "preflight_network",
         "preflight",
         "checkpoint",
         "randomness",

@@ -1,6 +1,7 @@
 """What does not fit together is refused in one line before anything trains."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from optitune import Metric, Task
-from optitune.errors import UsageError
+from optitune.errors import Note, UsageError
 from optitune.preflight import check, check_configuration, fingerprint, fresh_model
 from optitune.settings import StudySettings
 from optitune.task_data import search_data
@@ -72,9 +73,160 @@ def broken_from(place: int) -> Any:
     return INPUTS[place], CLASSES[place]
 
 
-def test_what_fits_is_not_refused() -> None:
-    assert tried({}).startswith("sha256:")
-    assert tried({"model": linear(1), "data": (INPUTS, NUMBERS), "loss": "mse", "metric": "r2"})
+SCALE = nn.Linear(3, 1)
+
+COLUMN: dict[str, Any] = {"model": linear(1), "data": (INPUTS, NUMBERS), "metric": "loss"}
+
+
+class Unconnected(nn.Module):
+    """A loss that follows from its own parameter alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.ones(()))
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.level + 0 * outputs.detach().mean()
+
+
+class Remembering(nn.Module):
+    """Adds what the batch before left."""
+
+    def __init__(self, detach: bool) -> None:
+        super().__init__()
+        self.layer, self.detach, self.memory = nn.Linear(4, 3), detach, torch.zeros(3)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.layer(inputs) + self.memory
+        self.memory = outputs.mean(0).detach() if self.detach else outputs.mean(0)
+        return outputs
+
+
+class Two(nn.Module):
+    """So many outputs in training, and so many when judged; of a negative number, a pair; of 0, an error."""
+
+    def __init__(self, training: int, judged: int) -> None:
+        super().__init__()
+        self.layer, self.widths = nn.Linear(4, 3), (judged, training)
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        width = self.widths[self.training]
+        outputs = self.layer(inputs)[:, : abs(width) or fail()]
+        return (outputs, 2 * outputs) if width < 0 else outputs
+
+
+def both(outputs: Any) -> torch.Tensor:
+    return outputs[0] + outputs[1] if isinstance(outputs, tuple) else outputs
+
+
+def cross_entropy_of_both(outputs: Any, targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(both(outputs), targets)
+
+
+FITTING: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "numbers": {"model": linear(1), "data": (INPUTS, NUMBERS), "loss": "mse", "metric": "r2"},
+    "two outputs in training": {"model": lambda: Two(training=-3, judged=3), "loss": cross_entropy_of_both},
+    "two outputs": {
+        "model": lambda: Two(training=-3, judged=-3),
+        "loss": cross_entropy_of_both,
+        "metric": Metric("own", "maximize", lambda outputs, targets: float(outputs[1].mean())),
+    },
+    "a state without its graph": {"model": lambda: Remembering(detach=True)},
+    "a metric of more examples": {
+        "metric": Metric("often", "maximize", lambda outputs, targets: 1 / (len(targets) > 30)),
+    },
+    "a metric of all classes": {
+        "model": linear(10),
+        "data": (INPUTS, torch.arange(60) // 6),
+        "metric": Metric("all", "maximize", lambda outputs, targets: 1 / (len(targets.unique()) == 10)),
+    },
+    "numpy's numbers": {"metric": Metric("own", "maximize", lambda outputs, targets: np.float32(outputs.mean()))},
+    "torch's loss on a column": {**COLUMN, "loss": nn.SmoothL1Loss()},
+    "binary": {
+        "model": linear(1),
+        "data": (INPUTS, (CLASSES > 0).float()),
+        "loss": nn.BCEWithLogitsLoss(),
+        "metric": Metric("right", "maximize", lambda o, t: ((o[:, 0] > 0) == (t > 0)).float().mean()),
+    },
+    "several labels": {
+        "data": (INPUTS, (INPUTS[:, :3] > 0.5).float()),
+        "loss": nn.BCEWithLogitsLoss(),
+        "metric": Metric("right", "maximize", lambda o, t: ((o > 0) == (t > 0)).float().mean()),
+    },
+    "soft labels": {"data": (INPUTS, INPUTS[:, :3].softmax(1)), "loss": nn.CrossEntropyLoss(), "metric": "loss"},
+    "nll": {"model": lambda: nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1)), "loss": nn.NLLLoss()},
+    "a column by hand": {**COLUMN, "loss": lambda o, t: (o[:, 0] - t).square().mean()},
+    "a column of targets by hand": {**COLUMN, "loss": lambda o, t: nn.functional.mse_loss(o, t[:, None])},
+    "zeros in a column": {
+        **COLUMN,
+        "model": lambda: nn.Sequential(nn.Linear(4, 1), Zeroed()),
+        "loss": lambda o, t: nn.functional.mse_loss(o, t[:, None]),
+    },
+    "padding left out": {"data": (INPUTS, torch.where(torch.arange(60) < 9, 255, CLASSES)), "ignore_index": 255},
+    "forces": {"model": lambda: Force(), "data": (INPUTS, INPUTS), "loss": "mse", "metric": "mse"},
+    "double": {"model": lambda: nn.Linear(4, 3).double()},
+    "half": {"model": lambda: nn.Linear(4, 3).bfloat16()},
+    "images with a border": {
+        "model": lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 1)),
+        "data": (INPUTS, torch.where(INPUTS.reshape(60, 2, 2) > 0.9, 255, CLASSES[:, None, None])),
+        "ignore_index": 255,
+    },
+}
+
+
+class Zeroed(nn.Module):
+    """Gives zeros at first, as a last layer that is set to zero does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs * self.gate
+
+
+class Force(nn.Module):
+    """A derivative by the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            inputs = inputs.requires_grad_()
+            (slope,) = torch.autograd.grad(self.layer(inputs).sum(), inputs, create_graph=True)
+        return slope
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_what_fits_is_not_refused(name: str) -> None:
+    assert tried(FITTING[name]).startswith("sha256:")
+
+
+def test_what_a_tasks_own_code_warns_of_is_noted_once() -> None:
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        warnings.warn("mind\nthe step", UserWarning, stacklevel=1)
+        warnings.warn("soon gone", DeprecationWarning, stacklevel=1)
+        return nn.functional.cross_entropy(outputs, targets)
+
+    with pytest.warns(Note) as met:
+        tried({"loss": loss})
+    (line,) = [str(each.message) for each in met]
+    assert re.fullmatch(r"task 'mine': mind the step \(.*test_preflight\.py, line \d+\)", line)
+
+
+def test_a_loss_with_parameters_is_of_the_network_that_is_known() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(outputs * self.scale, targets)
+
+    assert tried({"loss": Scaled()}, groups={"loss.scale": 0.1}) == tried({"loss": Scaled}) != tried({})
 
 
 NETWORKS = {
@@ -133,6 +285,27 @@ LABELS = {
         {"model": lambda: nn.Sequential(nn.Unflatten(1, (2, 2)), nn.Linear(2, 3))},
         "the model gives outputs of shape (8, 2, 3) for targets of shape (8,), but with classes as targets",
     ),
+    "padding": (
+        {"data": (INPUTS, torch.where(CLASSES == 0, 255, CLASSES % 3)), "model": linear(3)},
+        "gives 3 logits, but the classes go from 1 to 255",
+    ),
+    "a label that does not count": (
+        {"data": (INPUTS, torch.where(torch.arange(60) < 9, 255, CLASSES))},
+        "task 'mine': the label 255 is none of the model's 3 classes, 0 to 2: where it marks places that do not count, "
+        "say Task(ignore_index=255), which the loss 'cross-entropy' leaves out",
+    ),
+    "a label that its own loss does not leave out": (
+        {"data": (INPUTS, torch.where(torch.arange(60) < 9, 255, CLASSES)), "loss": nn.CrossEntropyLoss()},
+        "where it marks places that do not count, give ignore_index=255 to the loss",
+    ),
+    "another label than its own loss leaves out": (
+        {"loss": nn.CrossEntropyLoss(), "ignore_index": 255},
+        "task 'mine': Task(ignore_index=255), but its loss leaves out -100: give ignore_index=255 to the loss",
+    ),
+    "nothing counts": (
+        {"data": (INPUTS, torch.full((60,), -100))},
+        "task 'mine': none of its targets counts: all have the label -100",
+    ),
     "numbers": (
         {"model": linear(1), "data": (INPUTS, NUMBERS)},
         "task 'mine': its targets are numbers, which the loss 'cross-entropy' cannot take; use loss='mse', or classes "
@@ -167,11 +340,11 @@ JUDGING = {
     ),
     "raises": (
         {"metric": Metric("mine", "maximize", fail)},
-        "task 'mine': the metric 'mine' fails: ZeroDivisionError: no luck (",
+        "task 'mine': the metric 'mine' on 38 examples fails: ZeroDivisionError: no luck (",
     ),
     "gives nothing": (
         {"metric": Metric("mine", "maximize", lambda outputs, targets: None)},  # type: ignore[arg-type, return-value]
-        "task 'mine': the metric 'mine' fails: TypeError: ",
+        "task 'mine': the metric 'mine' on 38 examples fails: TypeError: ",
     ),
     "one value for each": (
         {"metric": Metric("mine", "maximize", lambda outputs, targets: outputs.mean(), each=True)},
@@ -189,6 +362,73 @@ JUDGING = {
     "a loss that raises": (
         {"loss": fail},
         "task 'mine': its own loss on outputs (8, 3) and targets (8,) fails: ZeroDivisionError: no luck (",
+    ),
+    "torch's loss of other shapes": (
+        {"model": linear(1), "data": (INPUTS, INPUTS[:, :3]), "loss": nn.MSELoss(), "metric": "loss"},
+        "task 'mine': its own loss on outputs (8, 1) and targets (8, 3) compares each output with every target, as "
+        "torch warns: give both the same shape",
+    ),
+    "torch's loss in a function": (
+        {"loss": lambda outputs, targets: nn.functional.mse_loss(outputs, targets), **COLUMN},
+        "its own loss on outputs (8, 1) and targets (8,) compares each output with every target, as torch warns: give "
+        "both the same shape, with outputs.squeeze(1)",
+    ),
+    "a loss of all pairs": (
+        {"loss": lambda outputs, targets: (outputs - targets).square().mean(), **COLUMN},
+        "task 'mine': its own loss on outputs (38, 1) and targets (38,) compares each output with every target: give "
+        "both the same shape, with outputs.squeeze(1)",
+    ),
+    "a loss of all pairs, turned": (
+        {
+            "loss": lambda outputs, targets: (outputs - targets).square().mean(),
+            **COLUMN,
+            "model": lambda: nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)),
+            "data": (INPUTS, NUMBERS[:, None]),
+        },
+        "its own loss on outputs (38,) and targets (38, 1) compares each output with every target: give both the same "
+        "shape, with outputs.reshape(targets.shape)",
+    ),
+    "a metric of all pairs": (
+        {**COLUMN, "loss": "mse", "metric": Metric("rmse", "minimize", lambda o, t: (o - t).square().mean().sqrt())},
+        "task 'mine': the metric 'rmse' on outputs (38, 1) and targets (38,) compares each output with every target",
+    ),
+    "a metric of all pairs in numpy": (
+        {
+            **COLUMN,
+            "loss": "mse",
+            "metric": Metric("l1", "minimize", lambda o, t: float(np.abs(o.numpy() - t.numpy()).mean())),
+        },
+        "the metric 'l1' on outputs (38, 1) and targets (38,) compares each output with every target",
+    ),
+    "hidden parameters": (
+        {"loss": lambda outputs, targets: SCALE(outputs)[:, 0].mean()},
+        "task 'mine': its loss is a function that uses 'SCALE', a module whose parameters would not be trained: give "
+        "the loss as one torch.nn.Module that holds it, or freeze it with requires_grad_(False)",
+    ),
+    "no gradient": (
+        {"loss": Unconnected},
+        "task 'mine': no parameter of the network has a gradient: the loss must follow from its outputs",
+    ),
+    "a state that keeps its graph": (
+        {"model": lambda: Remembering(detach=False)},
+        "task 'mine': the network keeps a tensor with its graph from one batch to the next: keep what detach() gives",
+    ),
+    "fewer logits when judged": (
+        {"model": lambda: Two(training=3, judged=1)},
+        "task 'mine': the model in eval mode gives 1 logits, but the classes go from 0 to 2",
+    ),
+    "breaks when judged": (
+        {"model": lambda: Two(training=3, judged=0)},
+        "the model in eval mode on inputs of shape (8, 4), torch.float32 fails: ZeroDivisionError: no luck",
+    ),
+    "two outputs to a metric": (
+        {"model": lambda: Two(training=3, judged=-3), "loss": lambda outputs, targets: both(outputs).mean()},
+        "task 'mine': the model in eval mode gives something of type tuple, but must give a tensor for the metric "
+        "'accuracy'",
+    ),
+    "a metric that needs more": (
+        {"metric": Metric("often", "maximize", lambda outputs, targets: 1 / (len(targets) > 99))},
+        "task 'mine': the metric 'often' on 38 examples fails: ZeroDivisionError: division by zero",
     ),
     "a loss that is none": ({"loss": 3}, "Task(loss=...): is of type int, but must be a name or a function"),
     "no such loss": ({"loss": "cross_entropy"}, "unknown loss 'cross_entropy': did you mean 'cross-entropy'?"),
@@ -340,6 +580,12 @@ def test_looking_at_a_task_leaves_the_callers_draws_as_they_were() -> None:
     expected = torch.rand(3)
     torch.manual_seed(5)
     fresh_model(task)
+    settings = StudySettings(task="mine")
+    check(
+        Task(model=lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), data=None, name="mine"),
+        search_data(task, None).train,
+        settings,
+    )
     assert torch.equal(torch.rand(3), expected)
 
 

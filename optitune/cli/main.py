@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import click
 from click.shell_completion import CompletionItem
 
-from optitune.errors import OptituneError
+from optitune.errors import Note, OptituneError
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
@@ -86,8 +86,10 @@ def optitune() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 1 could not, 2 wrong usage, 130 interrupted."""
     if not os.environ.get("OPTITUNE_DEBUG"):
-        # what libraries warn of is not the user's to act on
+        # what libraries warn of is not the user's to act on, but what their own code does wrong is
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", Note)
+        warnings.showwarning = _noted
     typed = sys.argv[1:] if arguments is None else arguments
     # a task that reads its own options finds none of ours
     sys.argv = sys.argv[:1]
@@ -181,6 +183,11 @@ def run(typed: list[str]) -> int:
         message = f"{fault} (set OPTITUNE_DEBUG=1 to see where, and please report it)"
         return _fail(message, 1, as_json)
     return 0
+
+
+def _noted(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as a line."""
+    click.echo(f"note: {message}", err=True)
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
