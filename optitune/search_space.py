@@ -4,7 +4,7 @@ What a study says of a hyperparameter is one value, which fixes it, or a list: t
 of what has no order or few sensible values, the options.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from optitune import optimizers, schedules
 from optitune.errors import UsageError, unknown
 from optitune.optimizers import Optimizer
-from optitune.space import Choice, Fixed, Float, Int, Range
+from optitune.space import Choice, Fixed, Float, Int, Range, numbers
 
 EVERY = ""
 """In place of an optimizer's name: whatever has that hyperparameter."""
@@ -107,13 +107,17 @@ class SearchSpace:
         for pattern, value_range in self.groups.items():
             yield EVERY, group(pattern), value_range
 
-    def words(self) -> dict[str, dict[str, str]]:
-        """All ranges as people read them, by owner; what is always the usual value is left out."""
-        told: dict[str, dict[str, str]] = {}
+    def kept(self, form: Callable[[Range], Any] = numbers) -> dict[str, dict[str, Any]]:
+        """All ranges as a study keeps them, by owner; what is always the usual value is left out.
+
+        Args:
+            form: what is kept of a range.
+        """
+        told: dict[str, dict[str, Any]] = {}
         for owner, name, value_range in self.owned():
             usual = KNOBS[name].usual if name in KNOBS else 1.0
             if owner != EVERY or not isinstance(value_range, Fixed) or value_range.value != usual:
-                told.setdefault(owner or "training", {})[name] = str(value_range)
+                told.setdefault(owner or "training", {})[name] = form(value_range)
         return told
 
 

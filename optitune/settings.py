@@ -130,8 +130,7 @@ class StudySettings(Strict):
     @field_validator("optimizers", "schedules", mode="before")
     @classmethod
     def _all(cls, names: Any, info: Any) -> Any:
-        if isinstance(names, str):
-            names = tuple(name.strip() for name in names.split(",") if name.strip())
+        names = _listed(names)
         if isinstance(names, list | tuple) and not names:
             raise ValueError("must name at least one")
         if names in (("all",), ["all"]):
@@ -199,7 +198,12 @@ class StudySettings(Strict):
                 for name, parts in row["ranges"].items()
             }
         told = {key: value for key, value in told.items() if value not in ({}, [])}
-        return {**told, **self.hyperparameters.get(EVERY, {}), **{k: v for k, v in self.hyperparameters.items() if k}}
+        # as a file has them: what is given from Python may be a tuple
+        said = {
+            owner: {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
+            for owner, values in self.hyperparameters.items()
+        }
+        return {**told, **said.pop(EVERY, {}), **said}
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
@@ -209,6 +213,13 @@ def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) 
     brought = [row.get(table) for row in own for table in ("ranges", "also")]
     owners = {*(str(row.get("name")) for row in own), *registry, *schedules.SCHEDULES}
     return owners, {name for each in [*ranges, *brought] if isinstance(each, dict) for name in each}
+
+
+def _listed(names: Any) -> Any:
+    """Names in one text, separated by commas, one by one; anything else as it is."""
+    if not isinstance(names, str):
+        return names
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _found(names: tuple[str, ...], find: Callable[[str], Any]) -> tuple[str, ...]:
@@ -321,8 +332,8 @@ def _competing(told: Mapping[str, Any], made: StudySettings) -> set[str]:
     """The optimizers and schedules that are to compete now, as far as can be told before they are validated."""
     names: set[str] = set()
     for key, before in (("optimizers", made.optimizers), ("schedules", made.schedules)):
-        said = told.get(key, before)
-        names |= {str(name) for name in (said.split(",") if isinstance(said, str) else said)}
+        said = _listed(told.get(key, before))
+        names |= {str(name) for name in said} if isinstance(said, list | tuple) else set()
     return names | (set(made.hyperparameters) if "all" in names else set())
 
 

@@ -1,10 +1,19 @@
 """Ranges of hyperparameters as frozen data."""
 
 from dataclasses import dataclass
-from math import isfinite, log
+from math import isclose, isfinite, log
 from typing import Any, Literal
 
 Scale = Literal["linear", "log", "complement"]
+
+DIGITS = 12
+"""To how many digits ranges are the same: how an end is computed may change its last ones."""
+
+
+def shortest(value: float) -> str:
+    """A number in as few digits as tell it, up to those that computing it may have changed."""
+    texts = [f"{value:.{digits}g}" for digits in (6, DIGITS)]
+    return next((text for text in texts if isclose(float(text), value, rel_tol=1e-12)), repr(value))
 
 
 def _is_number(value: Any) -> bool:
@@ -58,7 +67,7 @@ class Float:
 
     def __str__(self) -> str:
         words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}
-        return f"{self.low:g} to {self.high:g}{words[self.scale]}"
+        return f"{shortest(self.low)} to {shortest(self.high)}{words[self.scale]}"
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,34 @@ class Fixed:
 
 
 Range = Float | Int | Choice | Fixed
+
+
+def numbers(value_range: Range) -> dict[str, Any]:
+    """A range as a study keeps it, for another version to compare: kind and numbers, no words."""
+    if isinstance(value_range, Float):
+        ends = {"low": _rounded(value_range.low), "high": _rounded(value_range.high)}
+        return {"kind": "float", **ends, "scale": value_range.scale}
+    if isinstance(value_range, Int):
+        return {"kind": "int", "low": value_range.low, "high": value_range.high}
+    if isinstance(value_range, Choice):
+        return {"kind": "choice", "options": [_rounded(option) for option in value_range.options]}
+    return {"kind": "fixed", "value": _rounded(value_range.value)}
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def as_told_before(value_range: Range) -> str:
+    """A range as studies of older versions keep it. Never to be changed: by it they are gone on with."""
+    if isinstance(value_range, Float):
+        words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}
+        return f"{value_range.low:g} to {value_range.high:g}{words[value_range.scale]}"
+    if isinstance(value_range, Int):
+        return f"{value_range.low} to {value_range.high}, whole"
+    if isinstance(value_range, Choice):
+        return " or ".join(str(option) for option in value_range.options)
+    return f"always {value_range.value}"
 
 
 def around(value: float, factor: float, source: str = "") -> Float:

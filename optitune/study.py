@@ -21,6 +21,7 @@ from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, kept, restored
 from optitune.records import Outcome, TrialRecord
 from optitune.settings import StudySettings, differing, flat
+from optitune.space import as_told_before
 from optitune.storage import sqlite_url
 from optitune.task_code import Record, changes, listed
 from optitune.task_data import SearchData
@@ -158,8 +159,9 @@ def create_or_resume(
     Raises:
         UsageError: it is there and was made from other settings, data or ranges.
     """
+    space = settings.space()
     judged = {"metric": metric.name, "direction": metric.direction}
-    made_from = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: settings.space().words()}
+    made_from = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: space.kept()}
     known = {**made_from, METRIC: kept(metric), VERSIONS: versions()}
     study = load(storage, name)
     if study is None:
@@ -179,6 +181,9 @@ def create_or_resume(
             study.set_metric_names([f"validation {metric.name}"])
     for key, wanted in made_from.items():
         found = study.user_attrs[key]
+        if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
+            # a study of an older version keeps sentences
+            wanted = space.kept(as_told_before)
         if found != wanted:
             changes = differing(flat(wanted), flat(found))
             changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in changes.items())

@@ -137,12 +137,12 @@ def test_training_settings_and_groups_are_called_as_they_are() -> None:
 
 
 def test_the_words_leave_out_what_is_as_usual() -> None:
-    words = space(("adam",), said={"adam": {"lr": 0.1, "amsgrad": True}}, training={"l1": 0.5}).words()
+    words = space(("adam",), said={"adam": {"lr": 0.1, "amsgrad": True}}, training={"l1": 0.5}).kept(str)
     assert words["adam"]["lr"] == "always 0.1"
     assert words["adam"]["amsgrad"] == "always True"
     assert words["training"] == {"l1": "always 0.5"}
     assert words["step"] == {"step_size": "1 to 6, whole", "gamma": "0.1 to 1"}
-    assert "training" not in space().words()
+    assert "training" not in space().kept()
 
 
 def test_known_good_has_each_optimizer_once_before_any_variant() -> None:

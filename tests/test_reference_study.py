@@ -69,3 +69,22 @@ def test_its_pictures_are_there(studies: Path) -> None:
             path = studies / NAME / FOLDER / attached(trial.system_attrs)[PICTURE]
             assert path.read_bytes().startswith(b"\x89PNG")
     assert {"best.toml", "train.py", "curves.csv"} == set(attached(system_attrs(opened)))
+
+
+def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
+    studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optitune import space, study
+    from optitune.metrics import METRICS
+    from optitune.settings import StudySettings
+    from optitune.storage import open_storage, sqlite_url
+
+    storage = open_storage(sqlite_url(studies / NAME / "study.db"), create=False)
+    opened = study.find(storage, NAME)
+    settings = StudySettings.model_validate(study.stored_settings(opened))
+    facts = {key: value for key, value in opened.user_attrs[study.DATA].items() if key not in ("metric", "direction")}
+    for kind in (space.Float, space.Int, space.Choice, space.Fixed):
+        monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
+    again = study.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
+    assert again._study_id == opened._study_id
+    assert study.finished(again) == 50

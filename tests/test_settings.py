@@ -246,3 +246,22 @@ def test_flat_names_each_value_by_a_key_that_can_be_typed() -> None:
     told = flat({"a": 1, "b": {"c": [1, 2], "d.e": 3}, "f": {}})
     assert told == {"a": 1, "b.c": [1, 2], 'b."d.e"': 3}
     assert from_text([f"{key}={value}" for key, value in told.items()]) == {"a": 1, "b": {"c": [1, 2], "d.e": 3}}
+
+
+@pytest.mark.parametrize("names", ["sgd, adam", " sgd ,adam,", ["sgd", "adam"], ("sgd", "adam")])
+def test_names_in_one_text_are_those_of_a_list(names: Any) -> None:
+    made = stored(optimizers=["sgd", "adam"], schedules=["step", "cosine"], adam={"beta2": 0.99}, cosine={"T_max": 7})
+    schedules = ", ".join(("step", "cosine")) if isinstance(names, str) else ("step", "cosine")
+    for said, filed in (({"optimizers": names, "schedules": schedules}, {}), ({}, {"optimizers": names})):
+        assert resolve(said, filed, made, "s").document() == StudySettings.model_validate(made).document()
+
+
+def test_names_that_are_none_are_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="optimizers = 5: "):
+        resolve({"optimizers": 5}, {}, stored(optimizers=["sgd", "adam"], adam={"beta2": 0.99}), "s")
+
+
+def test_ends_given_as_a_tuple_are_those_of_a_list() -> None:
+    made = stored(optimizers=["sgd", "adam"], lr=[1e-4, 1.0], adam={"beta2": [0.9, 0.99]})
+    said = {"lr": (0.0001, 1), "adam": {"beta2": (0.9, 0.99)}}
+    assert resolve(said, {}, made, "s").document() == StudySettings.model_validate(made).document()

@@ -1,5 +1,6 @@
 """Ranges: what they contain, and which cannot be made."""
 
+import json
 from dataclasses import FrozenInstanceError
 from math import inf, nan, nextafter
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from optitune import space
 from optitune.space import Choice, Fixed, Float, Int, Range, Scale, around
 
 numbers = st.floats(-1e6, 1e6)
@@ -181,3 +183,32 @@ def test_a_range_is_open_unless_it_is_said_to_be_closed() -> None:
 def test_a_range_is_frozen(space: Range) -> None:
     with pytest.raises(FrozenInstanceError):
         space.source = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("value_range", "text"),
+    [
+        (Float(0.1, 0.12345678), "0.1 to 0.12345678"),
+        (Float(1e-4 / 10, 1e-4 * 10, "log"), "1e-05 to 0.001, log scale"),
+        (Float(0.9, 0.9999999, "complement"), "0.9 to 0.9999999, log scale of 1 - value"),
+    ],
+)
+def test_a_range_is_told_in_the_digits_that_it_has(value_range: Float, text: str) -> None:
+    assert str(value_range) == text
+
+
+def test_two_ranges_are_the_same_if_their_numbers_are() -> None:
+    # 0.1 + 0.2 is not 0.3 to the last bit: how a release computes an end must not matter
+    assert space.numbers(Float(0.1, 0.1 + 0.2)) == space.numbers(Float(0.1, 0.3))
+    different = [
+        Float(0.1, 0.3),
+        Float(0.1, 0.3, "log"),
+        Float(0.1, 0.30000001),
+        Int(1, 3),
+        Float(1.0, 3.0),
+        Choice((1, 3)),
+        Fixed(1),
+        Fixed("1"),
+    ]
+    kept = [json.dumps(space.numbers(each)) for each in different]
+    assert len(set(kept)) == len(different)

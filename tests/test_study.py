@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import metrics, study
+from optitune import metrics, space, study
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
 from optitune.ownership import Owner
@@ -51,7 +51,7 @@ def test_a_study_keeps_what_it_was_made_from(made: Callable[..., optuna.Study]) 
     assert StudySettings.model_validate(attrs["settings"]) == SETTINGS
     assert attrs["data"] == FACTS | {"metric": "accuracy", "direction": "maximize"}
     assert {"optitune", "torch", "optuna", "python"} <= set(attrs["versions"])
-    assert attrs["ranges"]["sgd"]["lr"] == "0.005 to 0.5, log scale"
+    assert attrs["ranges"]["sgd"]["lr"] == {"kind": "float", "low": 0.005, "high": 0.5, "scale": "log"}
     assert made().metric_names == ["validation accuracy"]
     assert made().direction == optuna.study.StudyDirection.MAXIMIZE
 
@@ -130,12 +130,69 @@ def forget(opened: optuna.Study, attribute: str) -> None:
 def test_other_ranges_are_refused_with_the_range_that_differs(
     made: Callable[..., optuna.Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made()
-    words = SETTINGS.space().words()
-    other = {**words, "sgd": {**words["sgd"], "lr": "0 to 1"}}
-    monkeypatch.setattr("optitune.search_space.SearchSpace.words", lambda self: other)
-    with pytest.raises(UsageError, match=r"other ranges: sgd.lr 0.005 to 0.5, log scale \(now 0 to 1\).*--study s-2"):
+    opened = made()
+    kept = SETTINGS.space().kept()
+    kept["sgd"]["lr"]["high"] = 0.4999999
+    monkeypatch.setattr("optitune.search_space.SearchSpace.kept", lambda self: kept)
+    with pytest.raises(UsageError, match=r"other ranges: sgd.lr.high 0.5 \(now 0.4999999\).*--study s-2"):
         made()
+    monkeypatch.undo()
+    assert made()._study_id == opened._study_id
+
+
+WIDE = StudySettings.model_validate(
+    {
+        "task": "digits",
+        "optimizers": ["sgd", "adam"],
+        "epochs": 2,
+        "precision": "fp32",
+        "batch_size": [16, 64],
+        "label_smoothing": [0.0, 0.1],
+        "groups": {"fc*": [0.1, 10]},
+        "lr": [1e-4, 0.25],
+        "sgd": {"nesterov": True},
+        "adam": {"eps": 1},
+    }
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, WIDE])
+def test_a_study_goes_on_though_ranges_are_worded_anew(
+    made: Callable[..., optuna.Study], settings: StudySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = made(settings)
+    for kind in (space.Float, space.Int, space.Choice, space.Fixed):
+        monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
+    assert made(settings)._study_id == opened._study_id
+
+
+OLD = {
+    "sgd": {
+        "lr": "0.0001 to 0.25, log scale",
+        "momentum": "0 to 0.99, log scale of 1 - value",
+        "nesterov": "always True",
+        "weight_decay": "1e-06 to 0.01, log scale",
+    },
+    "step": {"step_size": "1 to 2, whole", "gamma": "0.1 to 1"},
+    "training": {"batch_size": "16 or 64", "label_smoothing": "0 to 0.1", "lr of fc*": "0.1 to 10, log scale"},
+}
+"""What an older version keeps of `WIDE`, but for Adam."""
+
+
+def test_a_study_whose_ranges_are_sentences_goes_on_and_notices_others(
+    made: Callable[..., optuna.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = made(WIDE)
+    sentences = WIDE.space().kept(space.as_told_before)
+    assert {owner: {name: sentences[owner][name] for name in OLD[owner]} for owner in OLD} == OLD
+    opened.set_user_attr(study.RANGES, sentences)
+    for kind in (space.Float, space.Int, space.Choice, space.Fixed):
+        monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
+    assert made(WIDE)._study_id == opened._study_id
+    sentences["sgd"]["lr"] = "0.0001 to 0.1, log scale"
+    opened.set_user_attr(study.RANGES, sentences)
+    with pytest.raises(UsageError, match=r"other ranges: sgd.lr 0.0001 to 0.1, log scale \(now 0.0001 to 0.25"):
+        made(WIDE)
 
 
 def test_where_less_is_better_the_least_is_the_best_and_scores_highest(

@@ -161,7 +161,7 @@ def check_study(path: Path) -> None:
     copied = path.with_name("again.toml")
     copied.write_text(dumps(found.document()), encoding="utf-8")
     assert resolve({}, from_file(copied)[0], found.document(), "mine").document() == found.document()
-    assert found.space().words()
+    assert found.space().kept()
 
 
 def test_the_study_that_the_tests_below_change_is_valid(study: Path) -> None:
