@@ -171,6 +171,9 @@ def compare(request: Request, view: View) -> Result:
     study.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by
     data = task_data.search_data(task, None)
+    other_data = task_data.differs(known, data)
+    if why := task_data.moved(known, {**data.digests, "validation_examples": len(data.validation)}):
+        raise UsageError(f"study '{request.home.name}': {why}")
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
     code = study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task))
@@ -183,7 +186,7 @@ def compare(request: Request, view: View) -> Result:
         for left in folder.rglob(".*"):
             # half-written by a process that was killed
             left.unlink(missing_ok=True)
-        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data))
+        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data.train))
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 
@@ -210,7 +213,7 @@ def compare(request: Request, view: View) -> Result:
         trained=len(found.runs) - before,
         seconds=round(time.monotonic() - began, 3),
         set_aside=set_aside,
-        other_data=data.checksum != known["checksum"],
+        other_data=other_data,
         untold=chapters.tell_comparison(request.home, found),
     )
 

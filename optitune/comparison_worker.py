@@ -12,7 +12,7 @@ from optitune import checkpoint, task_data, tasks
 from optitune.building import build_loss
 from optitune.comparison import Key, Plan, Point, Run
 from optitune.comparison_results import run_path, save_run
-from optitune.data import rotated, shared
+from optitune.data import rotated
 from optitune.engine import Diverged, Training
 from optitune.engine import Plan as TrainingPlan
 from optitune.machine import own_the_process
@@ -43,7 +43,7 @@ def work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
-    data = task_data.opened(shared(folder / DATA)[0], task)["train"]
+    data = task_data.opened(folder / DATA, task)[0]["train"]
     for key in keys:
         if run_path(folder, key).exists():
             continue

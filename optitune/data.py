@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from optitune.files import replacing
+from optitune.randomness import random_state, seed_everything, set_random_state
 
 SPLIT_SEED = 0
 """Fixed for good: the split decides what a recorded metric means."""
@@ -106,6 +107,16 @@ class Examples:
 SAMPLED = 64
 """How many examples of a streamed data set its checksum looks at."""
 
+SAMPLED_INPUTS = 32
+"""Of how many its inputs are looked at as well, each read twice."""
+
+CPU = torch.device("cpu")
+
+
+def digest(values: Tensor) -> str:
+    """SHA-256 of the bytes of a tensor on the CPU."""
+    return f"sha256:{hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()}"
+
 
 @dataclass(frozen=True)
 class Streamed:
@@ -116,12 +127,14 @@ class Streamed:
         places: int64, (n,), which of its examples these are.
         known: int64, targets of all of `dataset`, where it tells them without reading every example.
         device: where batches go.
+        origin: the field of the task that gives `dataset`.
     """
 
     dataset: Dataset[Any]
     places: Tensor
     known: Tensor | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    origin: str = "data"
 
     def __len__(self) -> int:
         return len(self.places)
@@ -170,6 +183,33 @@ class Streamed:
         for _, targets in self.items(torch.from_numpy(some), SAMPLED):
             digest.update(targets.contiguous().numpy().tobytes())
         return f"sha256:{digest.hexdigest()}"
+
+    def inputs_checksum(self) -> str:
+        """SHA-256 over the inputs of some, with every generator seeded; empty where they differ even so.
+
+        A data set that augments draws from torch's, numpy's or Python's global generator as a rule, and is
+        comparable then; one with a generator of its own is not.
+        """
+        kept = random_state(CPU)
+        digest = hashlib.sha256()
+        try:
+            for place in np.unique(np.linspace(0, len(self) - 1, SAMPLED_INPUTS, dtype=np.int64)).tolist():
+                twice = []
+                for _ in range(2):
+                    seed_everything(place)
+                    twice.append(as_input(self.dataset[int(self.places[place])][0]).contiguous().numpy().tobytes())
+                if twice[0] != twice[1]:
+                    return ""
+                digest.update(twice[0])
+        finally:
+            # whoever calls optitune from Python goes on with their own draws
+            set_random_state(kept, CPU)
+        return f"sha256:{digest.hexdigest()}"
+
+    def identity(self) -> tuple[str, str]:
+        """What tells the whole data set from another one, whichever of its places these are: both checksums."""
+        whole = replace(self, places=torch.arange(len(self.dataset)))  # type: ignore[arg-type]
+        return whole.checksum(), whole.inputs_checksum()
 
 
 Part = Examples | Streamed
@@ -241,16 +281,19 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
         OptituneError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
+    memories: set[int] = set()
     kept = dict(about)
     for name, part in parts.items():
         if isinstance(part, Streamed):
             tensors[f"{name}.places"] = part.places.contiguous()
+            kept |= {f"{name}.origin": part.origin, f"{name}.identity": json.dumps(part.identity())}
         else:
-            inputs, targets = part.inputs.contiguous(), part.targets.contiguous()
-            if inputs.data_ptr() == targets.data_ptr():
-                # an autoencoder's; the file wants tensors that share no memory
-                targets = targets.clone()
-            tensors |= {f"{name}.inputs": inputs, f"{name}.targets": targets}
+            for kind, values in (("inputs", part.inputs), ("targets", part.targets)):
+                plain = values.contiguous()
+                # the file wants tensors that share no memory, as an autoencoder's or a shifted series' do
+                memory = plain.untyped_storage().data_ptr()
+                tensors[f"{name}.{kind}"] = plain.clone() if memory in memories else plain
+                memories.add(memory)
             kept[f"{name}.white"] = json.dumps(part.white)
     with replacing(path) as scratch:
         try:

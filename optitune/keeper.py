@@ -11,6 +11,7 @@ from optitune.records import TrialRecord
 from optitune.records import best as best_record
 from optitune.settings import StudySettings
 from optitune.study import Home
+from optitune.task_data import DIGESTS
 from optitune.validation import validated
 
 
@@ -39,6 +40,7 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
         precision=settings.precision,
         seed=settings.seed,
         data_checksum=facts["checksum"],
+        data_digests={key: facts[key] for key in DIGESTS if key in facts},
         configuration=record.configuration,
         versions=opened.user_attrs[study.VERSIONS],
     )

@@ -43,8 +43,8 @@ SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
 
 
-TRAIN = "train.safetensors"
-"""What is trained on, within the folder of unfinished trainings, where all workers find it."""
+TRAIN, TEST = "train.safetensors", "test.safetensors"
+"""What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class View(Protocol):
         """No more will come."""
 
 
-def make_plan(request: Request, device: torch.device, checksum: str, network: str, code: str) -> FullPlan:
+def make_plan(request: Request, device: torch.device, data: task_data.FullData, network: str, code: str) -> FullPlan:
     """The plan that a request comes to.
 
     Raises:
@@ -144,9 +144,10 @@ def make_plan(request: Request, device: torch.device, checksum: str, network: st
         epochs=epochs,
         precision=resolve_precision(wanted, device),
         seeds=tuple(config.seed + SEEDS_APART + 1000 * request.seed + number for number in range(request.seeds)),
-        data_checksum=checksum,
+        data_checksum=data.checksum,
         network=network,
         code=code,
+        data_digests=dict(data.digests),
     )
 
 
@@ -161,17 +162,17 @@ def retrain(request: Request, view: View) -> Result:
     began = time.monotonic()
     device = resolve_device(request.device)
     task = request.task or tasks.find(request.config.task, request.data_dir)
-    train = task_data.all_but_test(task)
+    data = task_data.full_data(task)
     if request.config.metric != task.judge.name:
         raise UsageError(
             f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
             f"'{request.config.metric}': search again, or judge by that"
         )
-    network = check_configuration(task, train, request.config.configuration)
-    checksum = train.checksum()
-    plan = make_plan(request, device, checksum, network, _code(request, task))
+    config = request.config
+    other_data = task_data.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
+    network = check_configuration(task, data.train, request.config.configuration)
+    plan = make_plan(request, device, data, network, _code(request, task))
     folder = request.home.folder / "retrain" / request.name
-    other_data = checksum != request.config.data_checksum
 
     def result(seeds: list[SeedResult], trained: bool) -> Result:
         value, loss = summaries(seeds, task.judge)
@@ -183,10 +184,9 @@ def retrain(request: Request, view: View) -> Result:
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
-        seeds = _train_seeds(request, plan, task, train, device, view)
+        seeds = _train_seeds(request, plan, task, data, device, view)
         if (folder / "metrics.json").exists():
             aside(folder)
-        config = request.config
         about = {"name": request.name, "study": config.study, "trial": config.trial}
         write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
     return result(seeds, trained=True)
@@ -234,7 +234,7 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
 
 
 def _train_seeds(
-    request: Request, plan: FullPlan, task: tasks.Task, train: Part, device: torch.device, view: View
+    request: Request, plan: FullPlan, task: tasks.Task, data: task_data.FullData, device: torch.device, view: View
 ) -> list[SeedResult]:
     """Train and test the seeds that are not done yet; the results of all.
 
@@ -247,8 +247,9 @@ def _train_seeds(
     if missing:
         spread = devices(device)
         workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
-        share({"train": train}, partial / TRAIN)
-        source = plan.task if request.task is None else tasks.packed(task)
+        test = _once(task, data, partial / TEST)
+        share({"train": data.train}, partial / TRAIN)
+        source = plan.task if request.task is None else tasks.packed(task_data.without_data(task, data.train, test))
         jobs = [
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
@@ -268,6 +269,24 @@ def _train_seeds(
     return complete
 
 
+def _once(task: tasks.Task, data: task_data.FullData, path: Path) -> Part:
+    """The test set, read once and written to `path` for all workers, who open it after their training.
+
+    Raises:
+        UsageError: it is another one than that of the seeds tested before.
+    """
+    test = data.sealed if data.sealed is not None else task_data.load_test(task)
+    with tasks.theirs(task.name, "reading the test set"):
+        checksum = test.checksum()
+    if path.exists() and shared(path)[1].get("checksum") != checksum:
+        raise UsageError(
+            f"task '{task.name}': the test set is another one than that of the seeds tested before: "
+            f"if it was changed, remove {path.parent} to train anew; if not, {task_data.DIFFER}"
+        )
+    share({"test": test}, path, {"checksum": checksum})
+    return test
+
+
 def work(
     channel: Channel,
     plan: FullPlan,
@@ -285,7 +304,7 @@ def work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
-    train = task_data.opened(shared(partial / TRAIN)[0], task)["train"].to(device)
+    train = task_data.opened(partial / TRAIN, task)[0]["train"].to(device)
     loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
     judge = build_loss(
         plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
@@ -300,7 +319,7 @@ def work(
         epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
         if epochs is None:
             return
-        test = task_data.load_test(task).to(device)
+        test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
         with tasks.theirs(task.name, "the network on the test set"):
             evaluation = evaluate(model, test, training.judge, task.judge, plan.precision)
         result = SeedResult(

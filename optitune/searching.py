@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, study, task_code, task_data, tasks
+from optitune import crew, steady, study, task_code, task_data, tasks
 from optitune.allocation import ALLOCATIONS, competitors
 from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
@@ -123,11 +123,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Settled:
-    """What a search is, all of it decided."""
+    """What a search is, all of it decided; `new` where its study is not there yet."""
 
     settings: StudySettings
     budget: Budget
     task: tasks.Task
+    new: bool
 
 
 def completed(settings: StudySettings, task: tasks.Task, device: torch.device, where: str) -> StudySettings:
@@ -158,7 +159,7 @@ def settle(request: Request, device: torch.device) -> Settled:
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name)
     task = request.task or tasks.find(settings.task, request.data_dir)
-    return Settled(completed(settings, task, device, f"study '{name}'"), budget, task)
+    return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
 
 
 def search(request: Request, view: crew.View) -> Result:
@@ -185,13 +186,18 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     source: tasks.Source = settings.task
     if request.task is not None:
         # nobody's machine but this one has what was given as an object
-        source = tasks.packed(replace(task, test=None) if cluster else task_data.without_data(task, data))
+        source = tasks.packed(
+            replace(task, test=None) if cluster else task_data.without_data(task, data.train, data.validation)
+        )
+    if settled.new:
+        steady.check(task, source, request.data_dir, data, view.tick)
     facts = {
         "network": network,
         "loss": task.loss_name,
         "checksum": data.checksum,
         "train_examples": len(data.train),
         "validation_examples": len(data.validation),
+        **data.digests,
     }
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)

@@ -24,7 +24,7 @@ from optitune.settings import StudySettings, differing, flat
 from optitune.space import as_told_before
 from optitune.storage import sqlite_url
 from optitune.task_code import Record, changes, listed
-from optitune.task_data import SearchData
+from optitune.task_data import DIGESTS, SearchData, moved, unchanged
 from optitune.tasks import FROM_PYTHON, Task
 
 OWNER = "owner"
@@ -184,9 +184,21 @@ def create_or_resume(
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
             wanted = space.kept(as_told_before)
+        if key == DATA:
+            # an older version wrote fewer digests, and inputs that differ at every reading have none
+            both = set(found) & set(wanted)
+            found, wanted = (
+                {part: value for part, value in each.items() if part in both or part not in DIGESTS}
+                for each in (found, wanted)
+            )
+            if found["checksum"] == wanted["checksum"] and (why := moved(found, wanted)):
+                raise UsageError(f"study '{name}': {why}")
         if found != wanted:
             changes = differing(flat(wanted), flat(found))
-            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in changes.items())
+            shown = {part: values for part, values in changes.items() if part not in DIGESTS} or changes
+            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in shown.items())
+            if key == DATA and {"checksum", "inputs"} & set(changes):
+                changed += f" ({unchanged()})"
             raise UsageError(
                 f"study '{name}' was made with other {key}: {changed}. "
                 f"To start another, add --study {name}-2; to go on with it, use what it was made with "
@@ -205,12 +217,15 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
     same_metric(study, task.judge)
     made_with = study.user_attrs[DATA]
     here = {
+        **{key: value for key, value in data.digests.items() if key in made_with},
         "checksum": data.checksum,
         "train_examples": len(data.train),
         "validation_examples": len(data.validation),
         "network": network,
         "loss": task.loss_name,
     }
+    if made_with["checksum"] == data.checksum and (why := moved(made_with, here)):
+        raise OptituneError(f"task '{task.name}': {why}")
     others = [
         f"{key} {value} (the study: {made_with.get(key)})" for key, value in here.items() if made_with.get(key) != value
     ]

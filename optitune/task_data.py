@@ -3,8 +3,10 @@
 A search sees `search_data` alone. `load_test` is for the one evaluation after a full training.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from optitune.data import Examples, Part, Streamed, as_input, as_target, share, shared, split
+from optitune.data import Examples, Part, Streamed, as_input, as_target, digest, share, shared, split
 from optitune.errors import UsageError
 from optitune.tasks import Task, kind, theirs
 
@@ -37,11 +39,50 @@ class SearchData:
         train: examples to train on, in a fixed random order.
         validation: examples to judge on, disjoint from `train`, in a fixed random order.
         checksum: of everything but the test set, before any split.
+        digests: what else tells these data from others: of the places sealed away as `sealed`, of those held out as
+            `held_out`, of the inputs of some streamed examples as `inputs`; each where there is one.
     """
 
     train: Part
     validation: Part
     checksum: str
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FullData:
+    """What a full training sees.
+
+    Attributes:
+        train: everything but the test set.
+        sealed: the test set where it was sealed away from the task's data; None where the task brings its own.
+        checksum: of `train`.
+        digests: as in `SearchData`.
+    """
+
+    train: Part
+    sealed: Part | None
+    checksum: str
+    digests: Mapping[str, str]
+
+
+def full_data(task: Task) -> FullData:
+    """Read a task's data once, and part them into what is trained on and what is sealed away.
+
+    Raises:
+        UsageError: the task's data are not what they must be.
+        OptituneError: built-in data cannot be had.
+    """
+    everything = _part(task, task.data, "data")
+    train, sealed, digests = everything, None, {}
+    if task.test is None:
+        kept, away = _sealed(task, everything)
+        train, sealed = everything.take(kept), everything.take(away)
+        digests["sealed"] = digest(away)
+    with theirs(task.name, "reading the data"):
+        if isinstance(train, Streamed) and (inputs := train.inputs_checksum()):
+            digests["inputs"] = inputs
+        return FullData(train, sealed, train.checksum(), digests)
 
 
 def all_but_test(task: Task) -> Part:
@@ -52,9 +93,7 @@ def all_but_test(task: Task) -> Part:
         OptituneError: built-in data cannot be had.
     """
     everything = _part(task, task.data, "data")
-    if task.test is not None:
-        return everything
-    return everything.take(_sealed(task, everything)[0])
+    return everything if task.test is not None else everything.take(_sealed(task, everything)[0])
 
 
 def load_test(task: Task) -> Part:
@@ -78,13 +117,18 @@ def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
     return split(everything.strata, total, round(SEALED_SHARE * total), SEALED_SEED)
 
 
+def is_function(given: Any) -> bool:
+    """Whether data are given by a function, and not as they are."""
+    return callable(given) and not isinstance(given, Examples | Dataset | tuple | list)
+
+
 def _part(task: Task, given: Any, field: str) -> Part:
     """What a user gave as data, as a training takes it.
 
     Raises:
         UsageError: it is not data.
     """
-    if not isinstance(given, Examples | Dataset | tuple | list) and callable(given):
+    if is_function(given):
         with theirs(task.name, f"{field}()"):
             given = given()
     if isinstance(given, Examples):
@@ -149,7 +193,7 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
     if in_memory:
         # split as if it were streamed, so that what is sealed away does not hang on how it is read
         return replace(_checked(task, field, inputs, targets), stratify=known is not None)
-    return Streamed(dataset, torch.arange(total), known)
+    return Streamed(dataset, torch.arange(total), known, origin=field)
 
 
 def _known_targets(dataset: Any, total: int) -> Tensor | None:
@@ -186,8 +230,8 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
         OptituneError: the data cannot be had.
         UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
     """
-    everything = all_but_test(task)
-    total = len(everything)
+    full = full_data(task)
+    everything, total = full.train, len(full.train)
     held = task.validation if isinstance(task.validation, int) else max(1, round(task.validation * total))
     if total < 2 * held:
         raise UsageError(
@@ -200,14 +244,80 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
             f"--train-examples {train_examples}: task '{task.name}' has {len(train)} examples to train on; "
             "ask for at most that"
         )
-    with theirs(task.name, "reading the data"):
-        checksum = everything.checksum()
-    return SearchData(everything.take(train[:train_examples]), everything.take(validation), checksum)
+    return SearchData(
+        everything.take(train[:train_examples]),
+        everything.take(validation),
+        full.checksum,
+        {**full.digests, "held_out": digest(validation)},
+    )
 
 
-def without_data(task: Task, data: SearchData) -> Task:
-    """The task for a process that gets its data from elsewhere: only a data set that is streamed goes with it."""
-    return replace(task, data=task.data if isinstance(data.train, Streamed) else None, test=None)
+DIFFER = (
+    "the data differ from reading to reading, so that examples of the test would get into the training: give the "
+    "split or the shuffle a fixed seed, e.g. random_state=0 or generator=torch.Generator().manual_seed(0)"
+)
+"""What is wrong with data that are others whenever they are read, and what helps."""
+
+
+def unchanged() -> str:
+    """Why data may be others though nobody has changed them."""
+    splitter = f"another version of scikit-learn (here {version('scikit-learn')}) parts them otherwise"
+    return f"if nothing was changed, {DIFFER}; or {splitter}"
+
+
+DIGESTS = ("sealed", "held_out", "inputs")
+"""The keys of digests, wherever they are kept."""
+
+
+def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
+    """Whether `data` are others than those with the checksum and the digests `found`."""
+    here = {"checksum": data.checksum, **data.digests}
+    return any(key in found and key in here and found[key] != here[key] for key in ("checksum", "inputs"))
+
+
+def moved(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Why data are parted otherwise than when the digests were `found`; empty where they are not.
+
+    Digests that are not in both, as of studies of older versions, are not compared.
+    """
+    held_out = found.get("validation_examples") == now.get("validation_examples")
+    for key, what in (("sealed", "sealed away for the test"), *[("held_out", "held out for validation")] * held_out):
+        if key in found and key in now and found[key] != now[key]:
+            return (
+                f"other examples are {what} than before: the data are others, or another version of scikit-learn "
+                f"(here {version('scikit-learn')}) parts them otherwise; bring back what the study was made with, or "
+                "begin another study with --study NAME"
+            )
+    return ""
+
+
+def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
+    """Whether the data of a full training are others than those of the search, without harm to the test.
+
+    Args:
+        task: whose data.
+        data: of the full training.
+        found: checksum and digests of those of the search.
+
+    Raises:
+        UsageError: other examples may be sealed away than in the search, which has seen some of them.
+    """
+    other = differs(found, data)
+    if other and data.sealed is not None:
+        raise UsageError(
+            f"task '{task.name}': the data are not those of the search (their checksums differ), so that examples "
+            "that the search has seen would be sealed away for the test: bring back the same data, or search again "
+            f"with --study NAME; {unchanged()}"
+        )
+    if not other and (why := moved(found, data.digests)):
+        raise UsageError(f"task '{task.name}': {why}")
+    return other
+
+
+def without_data(task: Task, *parts: Part) -> Task:
+    """The task for a process that gets these parts from a file: only data sets that are streamed go with it."""
+    streamed = {part.origin for part in parts if isinstance(part, Streamed)}
+    return replace(task, data=task.data if "data" in streamed else None, test=task.test if "test" in streamed else None)
 
 
 def save(data: SearchData, path: Path) -> None:
@@ -221,20 +331,35 @@ def save(data: SearchData, path: Path) -> None:
 
 def load(path: Path, task: Task) -> SearchData:
     """What `save` wrote, shared by all processes; of streamed data, the task brings the data set."""
+    parts, about = opened(path, task)
+    return SearchData(parts["train"], parts["validation"], about["checksum"])
+
+
+def opened(path: Path, task: Task) -> tuple[dict[str, Part], dict[str, str]]:
+    """What `share` wrote, as data, those parts included that are places in a data set of the task's.
+
+    Returns:
+        (data by the name of their part; what was written `about` them)
+
+    Raises:
+        UsageError: the task gives another data set here.
+    """
     parts, about = shared(path)
-    return SearchData(**opened(parts, task), checksum=about["checksum"])
-
-
-def opened(parts: Mapping[str, Examples | Tensor], task: Task) -> dict[str, Part]:
-    """Shared parts as data, those that are places in the task's own data set included."""
-    whole = None
+    wholes: dict[str, Streamed] = {}
     found: dict[str, Part] = {}
     for name, part in parts.items():
         if isinstance(part, Examples):
             found[name] = part
             continue
-        # what the search found to be streamed stays so, however it looks at a second reading
-        whole = whole or _part(replace(task, in_memory=False), task.data, "data")
-        assert isinstance(whole, Streamed)
-        found[name] = replace(whole, places=part)
-    return found
+        origin = about[f"{name}.origin"]
+        if origin not in wholes:
+            # what was found to be streamed stays so, however it looks at a second reading
+            whole = _part(replace(task, in_memory=False), getattr(task, origin), origin)
+            assert isinstance(whole, Streamed)
+            with theirs(task.name, "reading the data"):
+                known = zip(whole.identity(), json.loads(about[f"{name}.identity"]), strict=True)
+                if any(here and there and here != there for here, there in known):
+                    raise UsageError(f"task '{task.name}': {DIFFER}")
+            wholes[origin] = whole
+        found[name] = replace(wholes[origin], places=part)
+    return found, about

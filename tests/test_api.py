@@ -182,9 +182,11 @@ def test_a_full_training_takes_the_same_task(folder: Path) -> None:
 
 
 def test_a_full_training_names_data_that_are_others(folder: Path) -> None:
-    other = local_task(examples=160)
-    full = optitune.retrain(other, study="mine", what="0", studies_dir=folder, seeds=1, epochs=1, **QUIET)
-    assert full.other_data
+    words: dict[str, Any] = {"study": "mine", "what": "0", "studies_dir": folder, "seeds": 1, "epochs": 1, **QUIET}
+    with pytest.raises(UsageError, match="examples that the search has seen would be sealed away for the test"):
+        optitune.retrain(local_task(examples=160), **words)
+    own = local_task(examples=160, test=(torch.rand(20, 4), torch.arange(20) % 2))
+    assert optitune.retrain(own, **words).other_data
 
 
 def test_a_full_training_refuses_what_is_judged_otherwise_and_what_does_not_fit(folder: Path) -> None:

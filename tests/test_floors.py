@@ -64,6 +64,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "randomness",
     ),
     (
+        "steady",
         "storage",
         "databases",
         "journal",

@@ -13,6 +13,7 @@ from optitune import best, datasets, retraining, study
 from optitune.cli.main import run
 from optitune.records import summarise
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
+from optitune.task_data import full_data
 from optitune.tasks import TASKS
 
 
@@ -185,7 +186,8 @@ def test_only_retrain_reads_the_test_set() -> None:
 def test_full_trainings_never_have_the_seed_of_their_search(folder: Path, seed: int) -> None:
     config = best.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
     request = retraining.Request("best", config, study.home(folder, "digits", None), 1, 3, 0, Path(), 1, "cpu", "auto")
-    assert seed not in retraining.make_plan(request, torch.device("cpu"), config.data_checksum, "").seeds
+    data = full_data(TASKS["digits"].task(Path()))
+    assert seed not in retraining.make_plan(request, torch.device("cpu"), data, "", "").seeds
 
 
 def test_only_one_process_at_a_time_works_on_a_result(command: Any, folder: Path) -> None:
@@ -202,6 +204,7 @@ def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path
     home = study.home(folder, "digits", None)
     request = retraining.Request("best", config, home, 4, 2, 0, Path(), 1, "cpu", "auto")
     requests = [replace(request, epochs=epochs) for epochs in (4, 5)]
-    plans = [retraining.make_plan(each, torch.device("cpu"), config.data_checksum, "") for each in requests]
+    data = full_data(TASKS["digits"].task(Path()))
+    plans = [retraining.make_plan(each, torch.device("cpu"), data, "", "") for each in requests]
     places = {retraining._partial(folder / "digits" / "retrain" / "best", plan) for plan in plans}
     assert len(places) == 2

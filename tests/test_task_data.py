@@ -159,11 +159,12 @@ class Fickle(Pairs):
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
         super().__init__(inputs, targets)
         self.home = os.getpid()
+        self.coin = np.random.default_rng(0)
 
     def __getitem__(self, place: int) -> tuple[Any, Any]:
         number, target = super().__getitem__(place)
-        noise = torch.rand(1) if os.getpid() == self.home else torch.zeros(1)
-        return torch.cat([number, noise]), target
+        noise = torch.tensor([self.coin.random() if os.getpid() == self.home else 0.0])
+        return torch.cat([number, noise.float()]), target
 
 
 def doubled() -> tuple[Tensor, Tensor]:
@@ -337,6 +338,26 @@ def test_inputs_that_are_their_own_targets_can_be_shared(tmp_path: Path) -> None
     assert found.checksum == data.checksum
 
 
+@pytest.mark.parametrize("shape", ["shifted", "halves", "expanded", "transposed", "numpy"])
+def test_tensors_that_lie_in_one_memory_are_written_and_read_back(shape: str, tmp_path: Path) -> None:
+    """As in the prediction of the next step of a series, which is what is trained on in full without any split."""
+    series = torch.rand(41)
+    shared_by_numpy = series.numpy()
+    inputs, targets = {
+        "shifted": (series[:-1], series[1:]),
+        "halves": (series[:20], series[20:40]),
+        "expanded": (series[:1].expand(9, 4), series[:9]),
+        "transposed": (series[:40].reshape(4, 10).T, series[:10]),
+        "numpy": (torch.from_numpy(shared_by_numpy[:-1]), torch.from_numpy(shared_by_numpy[1:])),
+    }[shape]
+    share({"train": Examples(inputs, targets), "test": Examples(inputs, targets)}, tmp_path / "shared")
+    found = shared(tmp_path / "shared")[0]
+    for part in found.values():
+        assert isinstance(part, Examples)
+        assert torch.equal(part.inputs, inputs)
+        assert torch.equal(part.targets, targets)
+
+
 def test_of_streamed_data_workers_find_the_places_and_bring_the_data_set(tmp_path: Path) -> None:
     mine = task(Told(*numbered(100)), in_memory=False)
     data = search_data(mine, 30)
@@ -358,16 +379,16 @@ def test_what_was_found_to_be_streamed_stays_so_at_the_workers(tmp_path: Path) -
     share({"train": whole}, tmp_path / "shared")
     # its coin has fallen on both sides, and now falls on one side only
     assert isinstance(all_but_test(moody), Examples)
-    assert isinstance(opened(shared(tmp_path / "shared")[0], moody)["train"], Streamed)
+    assert isinstance(opened(tmp_path / "shared", moody)[0]["train"], Streamed)
 
 
 def test_a_task_goes_to_workers_without_its_data_unless_they_are_streamed() -> None:
     inputs, targets = numbered(50)
     whole = task((inputs, targets), test=never)
-    light = without_data(whole, search_data(whole, None))
+    light = without_data(whole, search_data(whole, None).train)
     assert (light.data, light.test) == (None, None)
     stream = task(Pairs(inputs, targets), test=never, in_memory=False)
-    light = without_data(stream, search_data(stream, None))
+    light = without_data(stream, search_data(stream, None).train)
     assert light.data is stream.data
     assert light.test is None
 

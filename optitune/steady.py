@@ -1,0 +1,73 @@
+"""Whether a task's data are the same at every reading: what is sealed away for the test hangs on it."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from optitune import tasks
+from optitune.data import CPU
+from optitune.errors import UsageError
+from optitune.machine import own_the_process
+from optitune.randomness import random_state, seed_everything, set_random_state
+from optitune.task_data import DIFFER, SearchData, is_function, search_data
+from optitune.tasks import TASKS, Source, Task
+from optitune.workers import Channel, Event, Pool
+
+
+def check(
+    task: Task, source: Source, data_dir: Path, data: SearchData, on_tick: Callable[[], None] = lambda: None
+) -> None:
+    """Read a task's data once more, as another process would, and hold them against `data`.
+
+    The files of a built-in task have checksums, and what was given as an object is not read again; a function
+    that gives data is called again.
+
+    Args:
+        task: whose data.
+        source: where workers have the task from.
+        data_dir: where torchvision's files lie.
+        data: what the first reading gave.
+        on_tick: called a few times a second.
+
+    Raises:
+        UsageError: they are others.
+    """
+    again: Mapping[str, str] = {}
+    if isinstance(source, str) and source not in TASKS:
+        found: list[Event] = []
+        # a process of its own imports the task's file anew, and orders sets of words otherwise
+        Pool(read, [(source, data_dir)], found.append, on_tick).run()
+        again = found[-1].body
+    elif is_function(task.data):
+        again = _read(task)
+    here = {"checksum": data.checksum, **data.digests}
+    if any(again[key] != here[key] for key in set(again) & set(here)):
+        raise UsageError(f"task '{task.name}': {DIFFER}")
+
+
+def read(channel: Channel, source: Source, data_dir: Path) -> None:
+    """A process: find the task and read its data, with other numbers drawn than elsewhere.
+
+    Raises:
+        UsageError: the task cannot be found, or its data are not what they must be.
+    """
+    own_the_process()
+    seed_everything(_other_seed())
+    channel.send("finished", **_read(tasks.find(source, data_dir)))
+
+
+def _read(task: Task) -> dict[str, str]:
+    """Checksum and digests of another reading."""
+    kept = random_state(CPU)
+    seed_everything(_other_seed())
+    try:
+        data = search_data(task, None)
+    finally:
+        # whoever calls optitune from Python goes on with their own draws
+        set_random_state(kept, CPU)
+    return {"checksum": data.checksum, **data.digests}
+
+
+def _other_seed() -> int:
+    """A seed that nobody has chosen."""
+    return int.from_bytes(os.urandom(4), "big")
