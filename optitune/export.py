@@ -126,8 +126,8 @@ def _loss(training: TrainingSettings) -> str:
             "def loss_of(outputs, targets):",
             "    if not targets.is_floating_point():",
             "        targets = functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)",
-            "    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 1:",
-            "        outputs = outputs.squeeze(1)",
+            "    if outputs.numel() == targets.numel():",
+            "        outputs = outputs.reshape(targets.shape)",
             f"    return functional.{name}(outputs, targets)",
         ]
     )
@@ -142,6 +142,7 @@ def _train(config: BestConfig) -> str:
     lines = [
         f"def train(model, loader, {'loss_of, ' if own else ''}epochs={config.epochs}):",
         f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
+        *["    # where the loss has parameters, give the optimizer list(loss_of.parameters()) as well"] * own,
         *_indented(building(configuration, config.epochs), 1),
         "    losses = []",
         "    for _ in range(epochs):",
@@ -265,7 +266,15 @@ def _forward(config: BestConfig) -> Iterator[str]:
         yield "with torch.autocast(inputs.device.type, torch.bfloat16):"
         yield "    outputs = model(inputs)"
         outputs = "outputs.float()"
-    if training.loss == losses.OF_TASK or losses.find(training.loss).one_hot:
+    if training.loss == losses.OF_TASK:
+        yield f"outputs = {outputs}"
+        yield "# torch's losses compare (n, 1) with (n,) as (n, n)"
+        yield 'of_torch = getattr(loss_of, "func", loss_of).__module__.startswith("torch.nn.")'
+        yield "if of_torch and outputs.numel() == targets.numel():"
+        yield "    outputs = outputs.reshape(targets.shape)"
+        yield "loss = loss_of(outputs, targets)"
+        return
+    if losses.find(training.loss).one_hot:
         yield f"loss = loss_of({outputs}, targets)"
         return
     row = losses.find(training.loss)

@@ -26,7 +26,8 @@ class Metric:
             all the same.
         direction: whether more or less of it is better.
         function: (outputs, targets) of all examples judged -> its value, a number or a tensor of one; or, with
-            `each`, a value per example, (n,), whose mean is the metric. None for the loss itself.
+            `each`, a value per example, (n,), whose mean is the metric. None for the loss itself. Outputs are as the
+            network gives them in eval mode, those of all batches in one; those in a tuple, list or dict as well.
         each: see `function`; only then is it told of the training too, without a second look at the data.
         stuck: (targets, number of examples judged) -> what a network that has learned nothing may reach by luck;
             None where that is not known.

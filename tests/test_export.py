@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -250,6 +251,21 @@ def test_pasted_python_trains_on_numbers(
     for losses in (exported_losses, searched_losses):
         torch.manual_seed(0)
         ended.append(losses(config, Mlp((16, 8, 1)), data))
+    assert ended[0] == pytest.approx(ended[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), functional.smooth_l1_loss, partial(functional.huber_loss, delta=0.5)])
+@pytest.mark.parametrize("out", [(1,), ()], ids=["(n, 1)", "(n,)"])
+def test_pasted_python_compares_numbers_one_by_one_with_torchs_losses(
+    loss: Any, out: tuple[int, ...], configured: Configured, best_config: Config, images: Examples
+) -> None:
+    data = numbers(images, (90,) if out else (90, 1))
+    config = best_config(configured("adam", training={"loss": "task"}))
+    ended = []
+    for losses in (exported_losses, searched_losses):
+        torch.manual_seed(0)
+        model = nn.Sequential(Mlp((16, 8, 1)), nn.Flatten(1 if out else 0))
+        ended.append(losses(config, model, data, loss))
     assert ended[0] == pytest.approx(ended[1], rel=1e-4)
 
 
