@@ -179,9 +179,8 @@ def train(
 def tidy(home: Home, opened: optuna.Study) -> None:
     """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
     sweep(home.folder / "workers")
-    files.sweep(home.folder / artifacts.FOLDER)
-    unfinished = [trial.number for trial in opened.get_trials(deepcopy=False) if not trial.state.is_finished()]
-    trial_checkpoint.sweep(home.folder, unfinished)
+    files.sweep(home.folder / artifacts.FOLDER, artifacts.ID.pattern, "")
+    trial_checkpoint.sweep(home.folder, lambda: study.unfinished(opened))
 
 
 def sized(opened: optuna.Study, trials: int) -> None:

@@ -274,6 +274,10 @@ def rotated(total: int, training: int, held_out: int, number: int) -> tuple[Tens
     return order[held_out:], order[:held_out]
 
 
+LIBRARYS_SCRATCH = r"\.tmp[A-Za-z0-9]{6}"
+"""How safetensors names what it is writing, beside the file that it is to be; a kill leaves it."""
+
+
 def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write examples, by the name of their part, where worker processes find them; of streamed ones, their places.
 

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from optitune.errors import OptituneError
@@ -54,11 +55,35 @@ def aside(path: Path) -> Path:
     Raises:
         OptituneError: it cannot be renamed.
     """
-    number = 1
-    while (target := path.with_name(f"{path.stem}-before-{number}{path.suffix}")).exists():
-        number += 1
-    with explained(path, "rename"):
-        return path.rename(target)
+    for number in count(1):
+        target = path.with_name(f"{path.stem}-before-{number}{path.suffix}")
+        with explained(path, "rename"):
+            try:
+                _rename(path, target)
+            except OSError:
+                if not os.path.lexists(target):
+                    raise
+            else:
+                return target
+    raise AssertionError("there is always another number")
+
+
+def _rename(path: Path, target: Path) -> None:
+    """Rename, but never over a file that another process has made just now."""
+    if path.is_file():
+        try:
+            # unlike a rename, a second name takes no other file's place
+            os.link(path, target)
+        except FileExistsError:
+            raise
+        except OSError:
+            pass  # not on every file system
+        else:
+            path.unlink(missing_ok=True)
+            return
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    path.rename(target)
 
 
 @contextmanager
@@ -76,14 +101,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     make_folder(path.parent)
     with explained(path):
         sweep(path.parent, re.escape(path.stem), re.escape(path.suffix))
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        scratch = Path(name)
+        handle, scratch = _scratch(path)
         try:
-            if fcntl is None:
-                os.close(handle)
-            else:
-                # until it is closed, however this process ends
-                _lock(handle)
             yield scratch
             if durable:
                 with scratch.open("rb+") as file:
@@ -99,19 +118,57 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
                 os.close(handle)
 
 
-def sweep(folder: Path, stem: str = ".+", suffix: str = "") -> None:
+def _scratch(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, open, and locked until it is closed, however this process ends."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        if fcntl is None:
+            os.close(handle)
+            return handle, Path(name)
+        with suppress(OSError):  # where files cannot be locked, nobody sweeps any
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            return handle, Path(name)
+        # swept by another process in the moment when it was not locked yet
+        os.close(handle)
+
+
+def sweep(folder: Path, stem: str, suffix: str) -> None:
     """Remove what processes that were killed left of writing files; those that still write one hold their locks.
+
+    Nothing else is touched, whatever else begins with a dot.
 
     Args:
         folder: need not be there.
         stem, suffix: expressions for the names of the files.
     """
-    left = re.compile(rf"\.{stem}-[a-z0-9_]{{8}}{suffix}")
-    there = folder.iterdir() if folder.is_dir() else ()
-    for found in [each for each in there if left.fullmatch(each.name)]:
+    for found in _named(folder, rf"\.(?:{stem})-[a-z0-9_]{{8}}(?:{suffix})"):
         with suppress(OSError), found.open("rb+") as file:
             if fcntl is not None and _lock(file.fileno()):
                 found.unlink()
+
+
+def clear(folder: Path, stem: str, suffix: str, also: str = "(?!)") -> None:
+    """Remove files of one's own from a folder in which nobody else is at work, then the folder if it is empty.
+
+    Args:
+        folder: need not be there.
+        stem, suffix: expressions for the names of the files; what was being written of them goes, too.
+        also: an expression for whole names.
+    """
+    sweep(folder, stem, suffix)
+    for found in _named(folder, rf"(?:{stem})(?:{suffix})|{also}"):
+        with suppress(OSError):
+            found.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    """The files of a folder whose names an expression describes; none where it cannot be read."""
+    with suppress(OSError):
+        return [each for each in folder.iterdir() if re.fullmatch(name, each.name) and each.is_file()]
+    return []
 
 
 def _lock(handle: int) -> bool:

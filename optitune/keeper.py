@@ -68,10 +68,18 @@ class Keeper:
         winner = best_record(self.records)
         if winner is not None and (winner.number != self._saved or not self.path.exists()):
             if self.path.exists() and not self._is_ours():
-                self.set_aside = aside(self.path)
+                self._set_aside()
             best.save(best_config(self._study, winner), self.path)
             self._saved = winner.number
         return self.records
+
+    def _set_aside(self) -> None:
+        try:
+            self.set_aside = aside(self.path)
+        except OptituneError:
+            # another search of this study may have done so just now
+            if self.path.exists():
+                raise
 
     def _is_ours(self) -> bool:
         """Whether the file is just what a search of this study wrote for one of its trials."""

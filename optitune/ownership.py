@@ -95,15 +95,24 @@ def _is_held(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed left in `folder`: their lock files and belongings."""
+    """Remove what processes that were killed left in `folder`: their lock files and belongings.
+
+    A file goes only while its lock is held here. One that a process has made and not locked yet may go, too: it finds
+    out as it locks a file without a name, and makes another.
+    """
     for path in folder.glob("*.lock"):
-        if not _is_held(path):
-            _remove(path)
+        if LOCK_NAME.fullmatch(path.name):
+            lock = FileLock(path)
+            # somebody lives, or the file is not ours to write
+            with suppress(Timeout, OSError), lock.acquire(timeout=0):
+                _remove(path)
 
 
 def _remove(lock: Path) -> None:
     shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-    lock.unlink(missing_ok=True)
+    # some systems keep a file that is open
+    with suppress(PermissionError):
+        lock.unlink(missing_ok=True)
 
 
 class Watch:

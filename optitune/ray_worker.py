@@ -149,10 +149,9 @@ def _owner(home: Home, opened: optuna.Study) -> Owner:
     """A name for this worker, with what dead ones left swept away."""
     folder = make_folder(home.folder / "workers")
     turns = home.folder / "sweep.lock"
-    # one that is being made looks dead for a moment
+    # whose checkpoints these are is clear only while nobody else begins
     with explained(turns), FileLock(turns):
         sweep(folder)
         if not list(folder.glob("*.lock")):
-            trials = opened.get_trials(deepcopy=False)
-            trial_checkpoint.sweep(home.folder, [each.number for each in trials if not each.state.is_finished()])
+            trial_checkpoint.sweep(home.folder, lambda: study.unfinished(opened))
         return Owner(folder)

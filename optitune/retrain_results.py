@@ -1,7 +1,6 @@
 """What a full training leaves: its plan, the result of every seed, and the files of its folder."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +12,11 @@ from torch import Tensor, nn
 
 from optitune import checkpoint, study
 from optitune.configuration import Configuration
-from optitune.data import Examples, Part
+from optitune.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.errors import OptituneError
 from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
-from optitune.files import explained, replacing, write_text
+from optitune.files import clear, explained, replacing, write_text
 from optitune.metrics import Direction, Metric, kept, restored
 from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
@@ -262,4 +261,4 @@ def write(
         "versions": study.versions(),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
-    shutil.rmtree(partial, ignore_errors=True)
+    clear(partial, r"train|seed-\d+|mistakes", r"\.safetensors|\.json", LIBRARYS_SCRATCH)

@@ -274,6 +274,11 @@ def finished(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=NO_MORE_TRAINING))
 
 
+def unfinished(study: optuna.Study) -> list[int]:
+    """The numbers of the trials that have not ended, as the storage has them now."""
+    return [trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
+
+
 def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device: str) -> FrozenTrial | None:
     """A finished trial of this study whose training, repeated, would give the same numbers; a complete one if possible.
 

@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from optitune import checkpoint
+from optitune import checkpoint, files
 from optitune.engine import Plan, Progress, Training
 from optitune.errors import OptituneError
 from optitune.evaluation import Evaluation
@@ -19,8 +20,7 @@ SHARE = 0.05
 
 FOLDER = "checkpoints"
 
-FILE_NAME = re.compile(r"\.?trial-(\d+)[.-]")
-"""Of a checkpoint, or of one that is being written."""
+FILE_NAME = re.compile(r"trial-(\d+)\.safetensors")
 
 
 class TrialCheckpoint:
@@ -79,9 +79,14 @@ class TrialCheckpoint:
         self._next = ended + (ended - began) / SHARE
 
     def remove(self) -> None:
-        """Remove it, and what was being written of it when a process died."""
-        for path in (self.path, *self.path.parent.glob(f".{self.path.stem}-*")):
-            path.unlink(missing_ok=True)
+        """Remove it, and what was being written of it when a process died.
+
+        Raises:
+            OptituneError: it cannot be removed.
+        """
+        files.sweep(self.path.parent, re.escape(self.path.stem), re.escape(self.path.suffix))
+        with files.explained(self.path, "remove"):
+            self.path.unlink(missing_ok=True)
 
 
 def identity(plan: Plan, data: SearchData, device: torch.device, versions: Mapping[str, str]) -> dict[str, Any]:
@@ -104,9 +109,19 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / FOLDER / f"trial-{number}.safetensors"
 
 
-def sweep(folder: Path, unfinished: Container[int]) -> None:
-    """Remove the checkpoints of trials that have ended without their worker's knowing."""
-    for path in (folder / FOLDER).glob("*"):
-        found = FILE_NAME.match(path.name)
-        if found and int(found[1]) not in unfinished:
-            path.unlink(missing_ok=True)
+def sweep(folder: Path, unfinished: Callable[[], Container[int]]) -> None:
+    """Remove the checkpoints of trials that have ended without their worker's knowing.
+
+    Args:
+        folder: of the study.
+        unfinished: reads the numbers of the trials that have not ended; after the files are listed, or it would not
+            know of a trial that another search has begun meanwhile.
+    """
+    there = [(path, found) for path in (folder / FOLDER).glob("*") if (found := FILE_NAME.fullmatch(path.name))]
+    numbers = unfinished()
+    for path, found in there:
+        if int(found[1]) not in numbers:
+            # a folder of that name, or one that is not ours to change
+            with suppress(OSError):
+                path.unlink()
+    files.sweep(folder / FOLDER, r"trial-\d+", r"\.safetensors")

@@ -3,13 +3,18 @@
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from optitune import files
+from optitune.data import LIBRARYS_SCRATCH
 from optitune.errors import OptituneError
-from optitune.files import REMEDIES, explained, make_folder, replacing, write_text
+from optitune.files import REMEDIES, aside, clear, explained, make_folder, replacing, sweep, write_text
 
 
 @pytest.fixture
@@ -53,6 +58,111 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tm
         assert scratch.read_text() == "first"
     assert path.read_text() == "first"
     assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = tempfile.mkstemp
+
+    def and_swept(**about: Any) -> tuple[int, str]:
+        handle, name = original(**about)
+        made.append(name)
+        if len(made) < 3:
+            # another process that has just been started, in the moment between making and locking
+            sweep(tmp_path, "result", r"\.txt")
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", and_swept)
+    with replacing(tmp_path / "result.txt") as scratch:
+        scratch.write_text("all of it")
+        sweep(tmp_path, "result", r"\.txt")
+    assert (tmp_path / "result.txt").read_text() == "all of it"
+    assert len(set(made)) == 3
+    assert os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_a_sweep_that_met_a_file_just_before_its_rename_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "result.txt"
+    lock = files._lock
+
+    with ExitStack() as writing:
+        writing.enter_context(replacing(path)).write_text("all of it")
+
+        def late(handle: int) -> bool:
+            monkeypatch.setattr(files, "_lock", lock)
+            writing.close()
+            return lock(handle)
+
+        monkeypatch.setattr(files, "_lock", late)
+        sweep(tmp_path, "result", r"\.txt")
+    assert path.read_text() == "all of it"
+
+
+def test_only_what_was_half_written_is_swept_whatever_else_begins_with_a_dot(tmp_path: Path) -> None:
+    ours = tmp_path / ".plan-abcdefgh.json"
+    ours.touch()
+    there = [".notes", ".plan.json", ".plan-notes.json", ".plan-abcdefgh.json.bak", "plan-abcdefgh.json", "plan.json"]
+    for name in there:
+        (tmp_path / name).touch()
+    for name in (".ipynb_checkpoints", ".plan-12345678.json"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".plan-87654321.json").symlink_to(tmp_path / "nowhere")
+    before = {path.name for path in tmp_path.iterdir()}
+    sweep(tmp_path, "plan", r"\.json")
+    assert {path.name for path in tmp_path.iterdir()} == before - {ours.name}
+    clear(tmp_path, "plan", r"\.json")
+    assert {path.name for path in tmp_path.iterdir()} == before - {ours.name, "plan.json"}
+    sweep(tmp_path / "nowhere", "plan", r"\.json")
+
+
+def test_a_folder_is_cleared_of_ones_own_and_removed_if_nothing_is_left(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "partial")
+    for name in ("seed-1.json", ".seed-1-abcdefgh.json", ".tmpAb3dEf"):
+        (folder / name).touch()
+    clear(folder, r"seed-\d+", r"\.json", LIBRARYS_SCRATCH)
+    assert not folder.exists()
+    clear(folder, r"seed-\d+", r"\.json")
+
+
+def test_two_that_set_files_aside_at_once_overwrite_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, other = tmp_path / "best.toml", tmp_path / "best-before-1.toml"
+    path.write_text("edited")
+    link = os.link
+
+    def another_was_quicker(*given: Any) -> None:
+        monkeypatch.setattr(os, "link", link)
+        other.write_text("another's")
+        link(*given)
+
+    monkeypatch.setattr(os, "link", another_was_quicker)
+    assert aside(path) == tmp_path / "best-before-2.toml"
+    assert other.read_text() == "another's"
+    assert (tmp_path / "best-before-2.toml").read_text() == "edited"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_files_and_folders_are_set_aside_under_the_first_free_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def none(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    (tmp_path / "best-before-1.toml").touch()
+    (tmp_path / "best.toml").write_text("edited")
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / "plan.json").touch()
+    (tmp_path / "compare-before-1").mkdir()
+    assert aside(tmp_path / "best.toml").name == "best-before-2.toml"
+    assert (tmp_path / "best-before-2.toml").read_text() == "edited"
+    assert aside(tmp_path / "compare").name == "compare-before-2"
+    assert (tmp_path / "compare-before-2" / "plan.json").exists()
+    with pytest.raises(OptituneError, match="cannot rename"):
+        aside(tmp_path / "best.toml")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])

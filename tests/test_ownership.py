@@ -1,8 +1,11 @@
+import fcntl
 import threading
 import time
 from pathlib import Path
 
 import optuna
+import pytest
+from filelock import FileLock, Timeout
 
 from optitune import ownership
 from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
@@ -40,6 +43,54 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {alive.path.stem}
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_owner_whose_lock_file_is_swept_before_it_is_locked_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, opened = fcntl.flock, []
+
+    def after_a_sweep(handle: int, how: int) -> None:
+        if not opened:
+            opened.append(handle)
+            # another process, in the moment between opening and locking
+            sweep(tmp_path)
+            assert list(tmp_path.glob("*.lock")) == []
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_a_sweep)
+    owner = Owner(tmp_path)
+    monkeypatch.undo()
+    assert opened
+    assert is_alive(owner.name())
+    sweep(tmp_path)
+    assert owner.path.exists()
+    owner.release()
+
+
+def test_a_lock_file_is_removed_only_by_who_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = Owner(tmp_path)
+    dead._lock.release()
+    remove = ownership._remove
+
+    def as_another_comes(path: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(path).acquire(timeout=0)
+        remove(path)
+
+    monkeypatch.setattr(ownership, "_remove", as_another_comes)
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_and_folders_that_are_no_locks_of_ours_are_not_swept(tmp_path: Path) -> None:
+    (tmp_path / "mine.lock").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / f"{'0' * 32}.lock").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    before = set(tmp_path.iterdir())
+    sweep(tmp_path)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_sign_that_changes_starts_the_wait_anew() -> None:

@@ -13,6 +13,7 @@ from optitune import metrics, objective
 from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
+from optitune.files import replacing, write_text
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.settings import StudySettings
@@ -200,12 +201,39 @@ def test_checkpoints_that_take_long_are_written_less_often(
 
 
 def test_checkpoints_of_ended_trials_are_swept_and_no_others(tmp_path: Path) -> None:
-    names = ["trial-1.safetensors", ".trial-1-abc.safetensors", "trial-2.safetensors", ".trial-2-abc.safetensors"]
+    names = ["trial-1.safetensors", ".trial-1-abcdefgh.safetensors", "trial-2.safetensors"]
+    users = ["notes.txt", "trial-1.txt", "trial-1-copy.safetensors", ".trial-1-notes", ".ipynb_checkpoints"]
     folder = path_of(tmp_path, 1).parent
-    folder.mkdir()
-    for name in (*names, "notes.txt"):
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / "trial-3.safetensors").mkdir()
+    for name in (*names, *users[:-1]):
         (folder / name).touch()
-    sweep(tmp_path, {2})
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*names[2:], "notes.txt"])
+    sweep(tmp_path, lambda: {2})
+    assert {path.name for path in folder.iterdir()} == {names[-1], *users, "trial-3.safetensors"}
+    (folder / ".trial-2-abcdefgh.safetensors").touch()
     TrialCheckpoint(path_of(tmp_path, 2), {}).remove()
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert {path.name for path in folder.iterdir()} == {*users, "trial-3.safetensors"}
+
+
+def test_a_trial_that_another_search_begins_while_one_sweeps_keeps_its_checkpoint(tmp_path: Path) -> None:
+    path = path_of(tmp_path, 0)
+    numbers: set[int] = set()
+
+    def read() -> set[int]:
+        before = set(numbers)
+        # as it is read the other one begins its trial, and writes
+        numbers.add(0)
+        write_text(path, "all of it")
+        return before
+
+    sweep(tmp_path, read)
+    assert path.read_text() == "all of it"
+
+
+def test_what_a_living_worker_writes_is_not_swept_though_its_trial_was_ended_for_it(tmp_path: Path) -> None:
+    path = path_of(tmp_path, 0)
+    with replacing(path) as scratch:
+        scratch.write_text("all of it")
+        sweep(tmp_path, lambda: ())
+        TrialCheckpoint(path, {}).remove()
+    assert path.read_text() == "all of it"
