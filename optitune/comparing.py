@@ -37,9 +37,10 @@ from optitune.comparison_results import (
     save_verdict,
 )
 from optitune.comparison_worker import DATA, work
-from optitune.data import share
+from optitune.data import LIBRARYS_SCRATCH, share
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.files import aside, make_folder
+from optitune.files import aside, clear, make_folder, sweep
+from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
 from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
@@ -55,6 +56,9 @@ MOST_RUNS = 100
 
 SENSITIVITY = 2
 """In how many rounds other settings are trained too if nothing else is said."""
+
+RUN = r"\d+-.+"
+"""Names of the files of runs, but for the suffix, as an expression."""
 
 Ending = Literal["decided", "runs", "timeout", "rounds"]
 
@@ -137,6 +141,9 @@ class View(Protocol):
     def judged(self, found: Comparison | None, done: int) -> None:
         """What so many runs say so far."""
 
+    def others(self, runs: int) -> None:
+        """The finalists' runs are done; so many of other settings follow."""
+
     def show(self, event: Event) -> None:
         """A worker told something."""
 
@@ -183,9 +190,7 @@ def compare(request: Request, view: View) -> Result:
     folder = request.home.folder / FOLDER
     with alone(folder):
         set_aside = _place(folder, plan)
-        for left in folder.rglob(".*"):
-            # half-written by a process that was killed
-            left.unlink(missing_ok=True)
+        _tidy(folder)
         source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data.train))
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
@@ -203,7 +208,7 @@ def compare(request: Request, view: View) -> Result:
         if found is None:
             raise OptituneError("the time was over before the first run ended: give more with --timeout")
         save_verdict(folder, found)
-        shutil.rmtree(folder / "partial", ignore_errors=True)
+        clear(folder / "partial", RUN, r"\.safetensors")
     return Result(
         study=request.home.name,
         comparison=found,
@@ -236,6 +241,14 @@ def _check(request: Request) -> None:
     ):
         if number is not None and number < least:
             raise UsageError(f"{name} = {number}: must be at least {least}")
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a comparison that was killed left half-written here, and nothing else."""
+    sweep(folder, "plan|verdict|data", r"\.json|\.safetensors")
+    for name in ("runs", "partial"):
+        sweep(folder / name, RUN, r"\.safetensors")
+    clear(folder, "data", r"\.safetensors", LIBRARYS_SCRATCH)
 
 
 def _place(folder: Path, plan: Plan) -> Path | None:
@@ -323,7 +336,10 @@ class Rounds:
             for number in range(min(self._request.sensitivity, plan.rounds))
             if not (variant == KNOWN_GOOD and plan.finalist(name).untuned)
         ]
-        self._train([key for key in keys if not run_path(self._folder, key).exists()])
+        missing = [key for key in keys if not run_path(self._folder, key).exists()]
+        if missing and not self._late():
+            self._view.others(len(missing))
+        self._train(missing)
         return ending
 
     def _done(self) -> set[Key]:
@@ -356,7 +372,7 @@ class Rounds:
             for worker in range(workers)
         ]
         try:
-            Pool(work, jobs, self._view.show, self._view.tick).run()
+            Pool(work, jobs, self._view.show, self._view.tick, sign_of_life=Furthest("key")).run()
         except Interrupted:
             raise Interrupted(
                 "stopped; finished runs are kept, run the same command again to go on after them"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial as bound
@@ -20,6 +20,7 @@ from optitune.engine import Diverged, Plan, Training
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.evaluation import evaluate
 from optitune.files import aside, explained, make_folder, write_text
+from optitune.furthest import Furthest
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
 from optitune.preflight import check_configuration, fresh_model
 from optitune.records import EpochRecord, SeedResult, Summary
@@ -112,8 +113,8 @@ class Result:
 class View(Protocol):
     """Where a running full training shows itself."""
 
-    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
-        """Training is about to begin."""
+    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
+        """Training is about to begin; the seeds of the numbers `done` were finished before."""
 
     def show(self, event: Event) -> None:
         """A worker told something."""
@@ -254,9 +255,9 @@ def _train_seeds(
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
         ]
-        view.begin(plan, task.judge.unit, workers)
+        view.begin(plan, task.judge.unit, workers, set(range(len(plan.seeds))) - set(missing))
         try:
-            Pool(work, jobs, view.show, view.tick).run()
+            Pool(work, jobs, view.show, view.tick, sign_of_life=Furthest("seed")).run()
         except Interrupted:
             if any(seed_result(partial, plan, number) is None for number in missing):
                 raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
@@ -310,6 +311,9 @@ def work(
         plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
     )
     for number in numbers:
+        if seed_result(partial, plan, number) is not None:
+            # tested once, by a worker that died after it
+            continue
         model = tasks.build(task, plan.seeds[number], device)
         engine_plan = Plan(
             plan.configuration, loss, task.judge, plan.epochs, plan.seeds[number], plan.precision, judge=judge
@@ -342,15 +346,15 @@ def work(
         channel.send("finished", seed=number, value=evaluation.value)
 
 
-def _tell_epoch(channel: Channel, seed: int, row: EpochRecord) -> None:
-    channel.send("progress", seed=seed, **asdict(row))
+def _tell_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
+    channel.send("progress", seed=seed, fresh=fresh, **asdict(row))
 
 
 def _train(
     training: Training,
     plan: FullPlan,
     path: Path,
-    on_epoch: Callable[[EpochRecord], None],
+    on_epoch: Callable[[EpochRecord, bool], None],
     stopping: Callable[[], bool],
 ) -> list[EpochRecord] | None:
     """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
@@ -361,8 +365,8 @@ def _train(
         if isinstance(kept, dict) and kept.get("plan") == identity:
             training.load_state_dict(kept["training"])
             epochs = [EpochRecord(*row) for row in kept["epochs"]]
-    for row in epochs:
-        on_epoch(row)
+    for row in epochs[-1:]:
+        on_epoch(row, False)
     try:
         for progress in training.run():
             row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_value)
@@ -373,7 +377,7 @@ def _train(
                 "training": training.state_dict(),
             }
             checkpoint.save(state, path)
-            on_epoch(row)
+            on_epoch(row, True)
             if stopping() and training.epoch < plan.epochs:
                 return None
     except Diverged as diverged:

@@ -81,6 +81,8 @@ def drive(view: Any, plan: Plan, found: Comparison) -> None:
     view.show(Event("finished", 1, {"key": Key(0, "muon"), "value": 0.0, "diverged": DIVERGED}))
     view.show(Event("finished", 1, {"key": Key(0, "adam", HALF), "value": 0.9, "diverged": ""}))
     view.judged(found, 14)
+    view.others(6)
+    view.show(Event("finished", 0, {"key": Key(1, "adam", HALF), "value": 0.95, "diverged": ""}))
     view.show(Event("progress", 1, {"key": Key(1, "sgd"), "epoch": 0.5, "value": 0.9}))
     view.tick()
     view.end()
@@ -101,6 +103,7 @@ def test_lines_tell_every_run_and_what_is_known_so_far(plan: Plan, found: Compar
     ]
     assert lines[4].startswith("after 14 runs")
     assert lines[4].endswith(found.sentence)
+    assert lines[5:] == ["other settings are trained too: 6 runs", "round 2, adam with half the lr: accuracy 95.00 %"]
 
 
 def test_the_live_view_shows_the_verdict_so_far_and_what_workers_do(plan: Plan, found: Comparison) -> None:
@@ -110,6 +113,14 @@ def test_the_live_view_shows_the_verdict_so_far_and_what_workers_do(plan: Plan, 
     assert "round 2, sgd, epoch 0.50 of 2, accuracy 90.00 %" in shown
     assert "P(best)" in shown
     assert "diverged in 1" in shown
+
+
+def test_the_bar_counts_the_runs_of_other_settings_for_themselves(plan: Plan, found: Comparison) -> None:
+    view = LiveCompare(terminal())
+    drive(view, plan, found)
+    last = plain(view._draw(), 100)[-1]
+    assert last.startswith("runs of other settings")
+    assert "1/6" in last
 
 
 @pytest.mark.parametrize("width", [80, 200])

@@ -1,10 +1,13 @@
 """`optitune compare`, and what follows from its verdict, on digits and on a task that is an object."""
 
 import json
+import os
 import shutil
+import signal
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from test_api import local_task
 
 import optitune
-from optitune import comparison_worker, datasets, study, task_data, tasks
+from optitune import comparing, comparison_worker, datasets, study, task_data, tasks
 from optitune.cli.main import run
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.comparison_plan import practical
@@ -22,6 +25,7 @@ from optitune.engine import Training
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import METRICS, Metric
 from optitune.storage import open_storage, sqlite_url
+from optitune.workers import Channel
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")
 SHORT = ("--max-runs", "10", "--sensitivity", "1")
@@ -410,3 +414,66 @@ def test_every_finalist_diverging_is_told(made: Path) -> None:
     with pytest.raises(OptituneError, match="all 2 finalists diverged on a fresh seed"):
         conclude(plan_of(made), runs, [], METRICS["accuracy"], 0.001)
     assert conclude(plan_of(made), [], [], METRICS["accuracy"], 0.001) is None
+
+
+def test_what_is_not_of_the_comparison_is_left_where_it_lies(
+    folder: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    place = compared(folder)
+    users = [
+        ".ipynb_checkpoints/verdict-checkpoint.json",
+        "runs/.ipynb_checkpoints/notes-checkpoint.txt",
+        "runs/.notes",
+        "partial/mine.txt",
+        ".notes",
+        ".verdict-notes.json",
+    ]
+    left = [".verdict-abcdefgh.json", "runs/.00-sgd-abcdefgh.safetensors", "partial/.00-sgd-abcdefgh.safetensors"]
+    left += ["data.safetensors", ".data-abcdefgh.safetensors", ".tmpAb3dEf", "partial/00-sgd.safetensors"]
+    for name in (*users, *left):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("of great worth")
+    code, _, err = command("compare", *SHORT)
+    assert code == 0, err
+    assert [name for name in users if not (place / name).exists()] == []
+    assert [name for name in left if (place / name).exists()] == []
+
+
+def killed_at_every_checkpoint(channel: Channel, *arguments: Any) -> None:
+    """A worker that the system kills whenever it has kept where it is."""
+    kept = comparison_worker.checkpoint
+
+    def save_and_die(*given: Any) -> None:
+        kept.save(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    comparison_worker.CHECKPOINT_S = 0  # type: ignore[misc]
+    comparison_worker.checkpoint = SimpleNamespace(load=kept.load, save=save_and_die)  # type: ignore[assignment]
+    comparison_worker.work(channel, *arguments)
+
+
+def killed_before_the_first_checkpoint(channel: Channel, *arguments: Any) -> None:
+    """A worker that always dies at the same place, after some evaluations."""
+    send = channel.send
+
+    def send_and_die(kind: str, **body: Any) -> None:
+        send(kind, **body)
+        if kind == "progress" and body["epoch"] >= 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    channel.send = send_and_die  # type: ignore[method-assign]
+    comparison_worker.work(channel, *arguments)
+
+
+def test_a_run_whose_workers_die_goes_on_as_long_as_it_gets_further(
+    folder: Path, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("compare", "--epochs", "5", "--max-runs", "2", "--sensitivity", "0", "--workers", "1")
+    monkeypatch.setattr(comparing, "work", killed_before_the_first_checkpoint)
+    code, _, err = command(*words)
+    assert code == 1
+    assert "workers died 3 times in a row (signal 9" in err
+    monkeypatch.setattr(comparing, "work", killed_at_every_checkpoint)
+    code, _, err = command(*words)
+    assert code == 0, err
+    assert len(load_runs(compared(folder))) == 2

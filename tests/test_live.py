@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from math import nan
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -251,6 +252,43 @@ def test_a_full_training_shows_each_seed(view: Any, plan: FullPlan) -> None:
     text = shown(console)
     assert "epoch 3 of 4: training loss 0.25, training accuracy 90.00 %, lr 0.001" in text
     assert "seed 2: test accuracy 98.00 %" in text
+
+
+def full_training(console: Console, view: Any, plan: FullPlan) -> Any:
+    """A full training taken up again: its second seed was finished before, its first after its second epoch."""
+    shows = view(console)
+    shows.begin(plan, ACCURACY, 1, {1})
+    row = {"seed": 0, "lr": 0.001, "train_loss": 0.25, "train_value": 0.9}
+    shows.show(Event("progress", 0, {**row, "epoch": 2, "fresh": False}))
+    return lambda epoch: shows.show(Event("progress", 0, {**row, "epoch": epoch, "fresh": True})) or shows
+
+
+def test_the_bar_of_a_training_taken_up_again_begins_where_it_was_and_ends_at_its_end(
+    plan: FullPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 5.0, 60.0, 90.0])
+    monkeypatch.setattr("optitune.cli.live.time", SimpleNamespace(monotonic=lambda: next(now)))
+    console = terminal(120)
+    further = full_training(console, LiveRetrain, plan)
+    total = plan.epochs * len(plan.seeds)
+    seeds, epochs = len(plan.seeds), plan.epochs
+    assert (seeds, epochs) == (2, 4)
+    # one epoch in a minute, of which the two that were there before took nothing
+    view = further(3)
+    assert view._bar.completed == total - 1
+    assert "about 60 s left" in lines(console, view._draw())[-1]
+    assert further(4)._bar.completed == total
+    assert "left" not in lines(console, view._draw())[-1]
+    view.end()
+
+
+def test_lines_of_a_training_taken_up_again_say_where_it_was(plan: FullPlan) -> None:
+    console = terminal(120)
+    full_training(console, LinesRetrain, plan)(3)
+    _, first, second, third = shown(console).splitlines()
+    assert first == "going on after 1 finished seed"
+    assert second == "seed 1 goes on after epoch 2 of 4"
+    assert third.startswith("seed 1, epoch 3 of 4")
 
 
 def test_a_view_that_was_never_begun_can_be_ended() -> None:

@@ -1,6 +1,8 @@
 """`optitune retrain` through the command line, on digits."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from optitune.records import summarise
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.task_data import full_data
 from optitune.tasks import TASKS
+from optitune.workers import Channel
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +200,68 @@ def test_only_one_process_at_a_time_works_on_a_result(command: Any, folder: Path
         code, _, err = command("retrain", "best", "--seeds", "1")
     assert code == 1
     assert "another process is at work on" in err
+
+
+def killed_at_every_step(channel: Channel, *arguments: Any) -> None:
+    """A worker that the system kills whenever it has got further."""
+    send = channel.send
+
+    def and_die(kind: str, **body: Any) -> None:
+        send(kind, **body)
+        if kind == "finished" or (kind == "progress" and body["fresh"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    channel.send = and_die  # type: ignore[method-assign]
+    retraining.work(channel, *arguments)
+
+
+def test_a_training_whose_workers_die_goes_on_as_long_as_it_gets_further(
+    command: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("retrain", "2", "--epochs", "4", "--seeds", "2", "--workers", "1")
+    assert command(*words)[0] == 0
+    undisturbed = results(folder, "trial-2")
+    (folder / "digits" / "retrain" / "trial-2").rename(folder / "undisturbed")
+    monkeypatch.setattr(retraining, "work", killed_at_every_step)
+    code, _, err = command(*words)
+    assert code == 0, err
+    assert [f"seed {seed} goes on after epoch {epoch} of 4" in err for seed in (1, 2) for epoch in range(1, 5)] == [
+        True
+    ] * 8
+    # each is tested once, also where the worker that did so died before it came to the next seed
+    assert err.count("seed 1: test accuracy") == 1
+    again = results(folder, "trial-2")
+    assert [run["epochs"] for run in again["runs"]] == [run["epochs"] for run in undisturbed["runs"]]
+    assert again["test_loss"] == undisturbed["test_loss"]
+
+
+def killed_in_its_test(channel: Channel, *arguments: Any) -> None:
+    """A worker that always dies at the same place."""
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    retraining.evaluate = die
+    retraining.work(channel, *arguments)
+
+
+def test_one_that_dies_three_times_at_the_same_place_is_given_up_and_goes_on_when_told_to(
+    command: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("retrain", "0", "--epochs", "2", "--seeds", "2", "--workers", "1")
+    monkeypatch.setattr(retraining, "work", killed_in_its_test)
+    code, _, err = command(*words)
+    assert code == 1
+    assert "workers died 3 times in a row (signal 9" in err
+    (partial,) = (folder / "digits" / "retrain" / "partial").glob("trial-0-*")
+    (partial / "mine.txt").write_text("of great worth")
+    monkeypatch.undo()
+    code, _, err = command(*words)
+    assert code == 0
+    assert "seed 1 goes on after epoch 2 of 2" in err
+    assert [path.name for path in partial.iterdir()] == ["mine.txt"]
+    (folder / "digits" / "retrain" / "trial-0" / "curves.png").unlink()
+    assert command(*words)[0] == 0
 
 
 def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path) -> None:

@@ -104,6 +104,7 @@ class LiveCompare:
         self._screen = Screen(console, self._draw)
         self._doing: dict[int, str] = {}
         self._table: RenderableType = ""
+        self._others = False
 
     def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
         self._plan, self._unit = plan, unit
@@ -115,13 +116,17 @@ class LiveCompare:
         self._table = verdict_table(found) if found is not None else ""
         self._bar.update(done)
 
+    def others(self, runs: int) -> None:
+        self._others = True
+        self._bar = Bar("runs of other settings", runs)
+
     def show(self, event: Event) -> None:
         key: Key = event.body["key"]
         if event.kind == "progress":
             self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan, self._unit)}"
         elif event.kind == "finished":
             self._doing.pop(event.worker, None)
-            if key.variant == ITSELF:
+            if self._others or key.variant == ITSELF:
                 self._bar.update(self._bar.completed + 1)
 
     def tick(self) -> None:
@@ -150,6 +155,9 @@ class LinesCompare:
         if found is not None and found.sentence != self._told and done >= len(self._plan.finalists):
             self._told = found.sentence
             self._line(f"after {done} runs, {duration(time.monotonic() - self._began)}: {found.sentence}")
+
+    def others(self, runs: int) -> None:
+        self._line(f"other settings are trained too: {many(runs, 'run')}")
 
     def show(self, event: Event) -> None:
         if event.kind == "finished":

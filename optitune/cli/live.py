@@ -1,7 +1,7 @@
 """A running search or full training on the terminal; plain lines where there is none."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -36,6 +36,8 @@ class Silent:
     def note(self, *args: Any) -> None: ...
 
     def judged(self, *args: Any) -> None: ...
+
+    def others(self, *args: Any) -> None: ...
 
     def tick(self) -> None: ...
 
@@ -226,12 +228,14 @@ class LiveRetrain:
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
-    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
+    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
         self._plan, self._unit = plan, unit
         self._total = plan.epochs * len(plan.seeds)
+        self._done = dict.fromkeys(done, plan.epochs)
+        self._trained = 0
         self._began = time.monotonic()
         self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
-        self._bar = Bar("epochs", self._total)
+        self._bar = Bar("epochs", self._total, sum(self._done.values()))
         self._screen.begin()
 
     def show(self, event: Event) -> None:
@@ -240,8 +244,11 @@ class LiveRetrain:
             self._done[body["seed"]] = body["epoch"]
             self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._unit)
             done = sum(self._done.values())
-            left = (time.monotonic() - self._began) / done * (self._total - done)
-            self._bar.update(done, f"about {roughly(left)} left")
+            # the epochs of an earlier run took none of this one's time
+            self._trained += body.get("fresh", True)
+            seconds = time.monotonic() - self._began
+            left = seconds / self._trained * (self._total - done) if self._trained else None
+            self._bar.update(done, f"about {roughly(left)} left" if left else "")
         elif event.kind == "finished":
             self._seeds[body["seed"]] = _test_line(body, self._unit)
 
@@ -265,12 +272,17 @@ class LinesRetrain:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def begin(self, plan: FullPlan, unit: Unit, workers: int) -> None:
+    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
         self._plan, self._unit = plan, unit
         self._line(_about_plan(plan, workers))
+        if done:
+            self._line(f"going on after {many(len(done), 'finished seed')}")
 
     def show(self, event: Event) -> None:
-        if event.kind == "progress":
+        if event.kind == "progress" and not event.body.get("fresh", True):
+            after = f"epoch {event.body['epoch']} of {self._plan.epochs}"
+            self._line(f"seed {event.body['seed'] + 1} goes on after {after}")
+        elif event.kind == "progress":
             every = -(-self._plan.epochs // MOST_LINES)
             if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
                 self._line(_epoch_line(event.body, self._plan.epochs, self._unit))
