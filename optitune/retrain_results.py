@@ -261,4 +261,4 @@ def write(
         "versions": study.versions(),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
-    clear(partial, r"train|seed-\d+|mistakes", r"\.safetensors|\.json", LIBRARYS_SCRATCH)
+    clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", LIBRARYS_SCRATCH)
