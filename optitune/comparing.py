@@ -3,6 +3,7 @@
 Runs are in `comparison_worker`, what they say in `verdict`; here is which runs there are to be.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -183,8 +184,9 @@ def compare(request: Request, view: View) -> Result:
         raise UsageError(f"study '{request.home.name}': {why}")
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
-    code = study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task))
-    facts = {"data_checksum": data.checksum, "network": network, "code": code}
+    code = task_code.record(task, fresh_model(task), settings.task)
+    made_with = study.same_code(opened, settings.task, code)
+    facts = {"data_checksum": data.checksum, "network": network, "code": made_with}
     plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts)
     epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
     folder = request.home.folder / FOLDER
@@ -199,7 +201,7 @@ def compare(request: Request, view: View) -> Result:
             return conclude(plan, load_runs(folder), records, task.judge, epsilon, request.target)
 
         try:
-            share({"train": data.train}, folder / DATA)
+            share({"train": data.train}, folder / DATA, {task_code.KEY: json.dumps(code)})
             ending = rounds.run(judged)
         finally:
             view.end()

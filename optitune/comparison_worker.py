@@ -1,6 +1,7 @@
 """What a worker process of a comparison does: train runs one by one and keep what each came to."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial as bound
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from optitune import checkpoint, task_data, tasks
+from optitune import checkpoint, task_code, task_data, tasks
 from optitune.building import build_loss
 from optitune.comparison import Key, Plan, Point, Run
 from optitune.comparison_results import run_path, save_run
@@ -43,7 +44,9 @@ def work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
-    data = task_data.opened(folder / DATA, task)[0]["train"]
+    parts, about = task_data.opened(folder / DATA, task)
+    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
+    data = parts["train"]
     for key in keys:
         if run_path(folder, key).exists():
             continue

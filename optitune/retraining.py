@@ -172,7 +172,8 @@ def retrain(request: Request, view: View) -> Result:
     config = request.config
     other_data = task_data.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
-    plan = make_plan(request, device, data, network, _code(request, task))
+    code = task_code.record(task, fresh_model(task), config.task)
+    plan = make_plan(request, device, data, network, _code(request, task, code))
     folder = request.home.folder / "retrain" / request.name
 
     def result(seeds: list[SeedResult], trained: bool) -> Result:
@@ -185,7 +186,7 @@ def retrain(request: Request, view: View) -> Result:
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
-        seeds = _train_seeds(request, plan, task, data, device, view)
+        seeds = _train_seeds(request, plan, task, data, code, device, view)
         if (folder / "metrics.json").exists():
             aside(folder)
         about = {"name": request.name, "study": config.study, "trial": config.trial}
@@ -193,13 +194,12 @@ def retrain(request: Request, view: View) -> Result:
     return result(seeds, trained=True)
 
 
-def _code(request: Request, task: tasks.Task) -> str:
+def _code(request: Request, task: tasks.Task, code: task_code.Record) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
         UsageError: it has changed, or the metric has.
     """
-    code = task_code.record(task, fresh_model(task), request.config.task)
     home = request.home
     opened = study.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
     if opened is None:
@@ -235,7 +235,13 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
 
 
 def _train_seeds(
-    request: Request, plan: FullPlan, task: tasks.Task, data: task_data.FullData, device: torch.device, view: View
+    request: Request,
+    plan: FullPlan,
+    task: tasks.Task,
+    data: task_data.FullData,
+    code: task_code.Record,
+    device: torch.device,
+    view: View,
 ) -> list[SeedResult]:
     """Train and test the seeds that are not done yet; the results of all.
 
@@ -249,7 +255,7 @@ def _train_seeds(
         spread = devices(device)
         workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
         test = _once(task, data, partial / TEST)
-        share({"train": data.train}, partial / TRAIN)
+        share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
         source = plan.task if request.task is None else tasks.packed(task_data.without_data(task, data.train, test))
         jobs = [
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
@@ -305,7 +311,9 @@ def work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
-    train = task_data.opened(partial / TRAIN, task)[0]["train"].to(device)
+    parts, about = task_data.opened(partial / TRAIN, task)
+    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
+    train = parts["train"].to(device)
     loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
     judge = build_loss(
         plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index

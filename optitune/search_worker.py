@@ -23,7 +23,6 @@ from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
 from optitune.patience import Patience
-from optitune.preflight import fresh_model
 from optitune.pruner import build_pruner
 from optitune.records import Outcome
 from optitune.sampler import SAMPLERS, FairSampler
@@ -123,8 +122,7 @@ class Worker:
         self._job = job
         self._device = torch.device(job.device)
         self._task = tasks.find(job.task, job.data_dir)
-        if isinstance(job.task, str) and job.code:
-            task_code.check_unchanged(self._task, job.task, fresh_model(self._task), job.code)
+        task_code.check_unchanged(self._task, job.task, job.code)
         data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)

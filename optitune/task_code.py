@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from optitune.errors import OptituneError
 from optitune.metrics import Metric
-from optitune.tasks import TASKS, Task
+from optitune.preflight import fresh_model
+from optitune.tasks import TASKS, Source, Task
 from optitune.user_code import of_a_library
 
 SHOWN = 80
@@ -35,6 +36,9 @@ MOST_ITEMS = 100
 MOST_LINES = 2_000
 MOST_NAMED = 4
 """How many changes a message names."""
+
+KEY = "code"
+"""What the record is called among what workers are given with their data."""
 
 CODE = "code "
 """What the digest of compiled code begins with, which holds for one version of Python."""
@@ -111,13 +115,15 @@ def changes(before: Record, now: Record) -> list[str]:
     return found
 
 
-def check_unchanged(task: Task, source: str, model: nn.Module, before: Record) -> None:
-    """Refuse a task whose file was edited since the process began that this one works for.
+def check_unchanged(task: Task, source: Source, before: Record) -> None:
+    """Refuse a task whose file was edited since the process began that this one works for; an object is what it was.
 
     Raises:
         OptituneError: it was.
     """
-    if found := changes(before, record(task, model, source)):
+    if not before or not isinstance(source, str):
+        return
+    if found := changes(before, record(task, fresh_model(task), source)):
         raise OptituneError(
             f"task '{source}' was changed while this ran: {listed(found)}; what is finished is kept. Put it back and "
             "run the same command again"

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from optitune.errors import OptituneError
 from optitune.metrics import Metric
 from optitune.preflight import fresh_model
-from optitune.task_code import changes, record
+from optitune.task_code import changes, check_unchanged, record
 from optitune.tasks import Task, find
 
 Command = Callable[..., tuple[int, str, str]]
@@ -179,6 +180,41 @@ def test_a_record_is_the_same_in_another_process(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(tmp_path / "here")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == here["id"]
+
+
+def test_a_worker_refuses_a_task_that_was_edited_since_its_search_began() -> None:
+    begun, edited = _task(), _task(model=lambda: nn.Linear(4, 2, bias=False))
+    before = record(begun, fresh_model(begun), "made.py:make_task")
+    check_unchanged(begun, "made.py:make_task", before)
+    with pytest.raises(OptituneError, match=r"was changed while this ran: the network has Linear\(.* bias=False\)"):
+        check_unchanged(edited, "made.py:make_task", before)
+    # what came along as an object cannot have been edited
+    check_unchanged(edited, b"", before)
+
+
+@pytest.mark.parametrize("stage", ["search", "compare", "retrain"])
+def test_a_file_that_is_edited_meanwhile_ends_its_stage_at_the_next_worker(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("edited_task", None)
+    # workers see the file as somebody left it after the command began
+    (tmp_path / "edited_task.py").write_text(
+        "import multiprocessing\nimport os\nimport torch\nfrom torch import nn\nfrom optitune import Task\n\n"
+        "EDITED = os.path.exists('edited') and multiprocessing.parent_process() is not None\n\n\ndef net():\n"
+        "    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5 if EDITED else 0.0), nn.Linear(8, 2))\n\n\n"
+        "def make_task():\n    x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))\n"
+        "    return Task(model=net, data=(x, (x[:, 0] > 0).long()))\n"
+    )
+    search = ("search", "--task", "edited_task.py:make_task", "--study", "s", "--epochs", "1", "--workers", "1", "-q")
+    search += ("--optimizers", "sgd,adam", "--trials", "2")
+    commands = {"search": search, "compare": ("compare", "s"), "retrain": ("retrain", "best", "--study", "s")}
+    if stage != "search":
+        assert run_command(*search)[0] == 0
+    (tmp_path / "edited").touch()
+    code, out, error = run_command(*commands[stage])
+    assert (code, out) == (1, "")
+    assert "was changed while this ran: the network has (1): Dropout(p=0.5" in error
 
 
 def test_a_study_refuses_changed_code_until_the_change_is_accepted(
