@@ -1,6 +1,7 @@
 """A loss as a training and its judging call it: outputs aligned, means weighed by what counts, its own parameters."""
 
 import copy
+import inspect
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -20,6 +21,10 @@ OF_CLASSES = (functional.cross_entropy, functional.nll_loss)
 """torch's functions that take classes as whole numbers, and mean over the places that count."""
 
 MODULES_OF_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+
+
+OF_TRUTHS = (functional.binary_cross_entropy, functional.binary_cross_entropy_with_logits)
+MODULES_OF_TRUTHS = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 class Criterion(nn.Module):
@@ -137,3 +142,27 @@ def of_torch(loss: Any) -> bool:
     class_ = base if isinstance(base, type) else type(base)
     module = class_.__module__ if isinstance(base, nn.Module | type) else getattr(base, "__module__", "")
     return str(module).startswith("torch.nn.")
+
+
+def binary(loss: Any) -> bool:
+    """Whether a loss is torch's own for truths, which it takes as floating numbers alone."""
+    base = parted(loss)[0]
+    return base in OF_TRUTHS or isinstance(base, MODULES_OF_TRUTHS)
+
+
+def hidden_modules(function: Any) -> dict[str, nn.Module]:
+    """Modules that a loss uses which is no module itself, by the name that it knows them by."""
+    function = parted(function)[0]
+    if isinstance(function, nn.Module | type):
+        return {}
+    owner = getattr(function, "__self__", None)
+    found: dict[str, Any] = {"self": owner} if isinstance(owner, nn.Module) else {}
+    try:
+        variables = inspect.getclosurevars(function)
+    except TypeError:
+        return found
+    return {
+        name: each
+        for name, each in {**variables.globals, **variables.nonlocals, **found}.items()
+        if isinstance(each, nn.Module)
+    }

@@ -379,8 +379,8 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
-        if isinstance(self.loss.own, nn.Module):
-            self.loss.own.load_state_dict(state.get("loss", {}))
+        if isinstance(self.loss.own, nn.Module) and "loss" in state:
+            self.loss.own.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter in self.parameters:
             for name, value in self.optimizer.state.get(parameter, {}).items():

@@ -1,6 +1,5 @@
 """Before anything trains: do network, loss and metric take each other's numbers, in training and when judged?"""
 
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from optitune import losses, metrics
 from optitune.building import build_loss
 from optitune.configuration import TrainingSettings
-from optitune.criterion import Criterion, label_left_out, of_classes
+from optitune.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
 from optitune.data import Batch, Part
 from optitune.errors import Note, UsageError
 from optitune.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
@@ -116,6 +115,9 @@ class _Trial:
                 f"Task(ignore_index={said}), but its loss leaves out {label_left_out(own)}: give ignore_index={said} "
                 "to the loss"
             )
+        base, given = parted(own)
+        if given.get("reduction", getattr(base, "reduction", "mean")) == "sum":
+            raise self.refused("its loss is a sum over a batch, but must be a mean: say reduction='mean'")
         for name, module in hidden_modules(own).items():
             if any(each.requires_grad for each in module.parameters()):
                 raise self.refused(
@@ -213,6 +215,8 @@ class _Trial:
             return
         if self.name != losses.OF_TASK:
             self._fits_loss(outputs, targets, mode)
+        elif binary(self.criterion.own) and not targets.is_floating_point():
+            raise self.refused("its targets are whole numbers, which its loss cannot take: make them floating")
         elif of_classes(self.criterion.own) and not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
             self._fits_classes(outputs, targets, mode)
         if judged:
@@ -369,22 +373,3 @@ def _takes_any_order(function: Callable[[Any, Tensor], Any], answers: Tensor, ta
         return False
     close = partial(math.isclose, plain, rel_tol=1e-7)
     return not close(lined_up) and all(map(close, turned))
-
-
-def hidden_modules(function: Any) -> dict[str, nn.Module]:
-    """Modules that a loss uses which is no module itself, by the name that it knows them by."""
-    while isinstance(function, partial):
-        function = function.func
-    if isinstance(function, nn.Module | type):
-        return {}
-    owner = getattr(function, "__self__", None)
-    found: dict[str, Any] = {"self": owner} if isinstance(owner, nn.Module) else {}
-    try:
-        variables = inspect.getclosurevars(function)
-    except TypeError:
-        return found
-    return {
-        name: each
-        for name, each in {**variables.globals, **variables.nonlocals, **found}.items()
-        if isinstance(each, nn.Module)
-    }

@@ -70,7 +70,7 @@ def record(task: Task, model: nn.Module, source: str) -> dict[str, Any]:
     if source in TASKS:
         return {}
     walk = _Walk()
-    for name in ("model", "loss", "metric", "transform"):
+    for name in ("model", "loss", "metric", "transform", "ignore_index"):
         given = getattr(task, name, None)
         # a name of the package's own is among the settings
         if given is not None and not isinstance(given, str):

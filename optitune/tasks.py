@@ -92,6 +92,8 @@ class Task:
             metrics.find(self.metric)
         elif not isinstance(self.metric, Metric):
             raise UsageError(f"Task(metric=...): is {kind(self.metric)}, but must be a name or a Metric")
+        if type(self.ignore_index) not in (int, type(None)):
+            raise UsageError(f"Task(ignore_index={self.ignore_index!r}): must be a whole number, or None")
         held = self.validation
         is_number = isinstance(held, int | float) and not isinstance(held, bool)
         if not is_number or not (held >= 1 if isinstance(held, int) else 0 < held < 1):

@@ -211,3 +211,18 @@ def test_groups_name_the_parameters_of_a_loss(
     training = Training(network(0), planned(settings, Scaled()), images)
     (group,) = [each for each in training.optimizer.param_groups if each["lr"] == 1.0]
     assert group["params"] == [training.loss.own.scale]
+
+
+def test_a_checkpoint_of_before_losses_were_kept_is_taken_up(
+    configured: Configured, network: Callable[[int], nn.Module], images: Examples
+) -> None:
+    def begun() -> Training:
+        loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
+        return Training(network(0), planned(configured("adam"), loss), images, images)
+
+    halfway = begun()
+    next(halfway.run())
+    old = {key: value for key, value in halfway.state_dict().items() if key != "loss"}
+    on = begun()
+    on.load_state_dict(old)
+    assert [row.train_loss for row in on.run()] == [row.train_loss for row in begun().run()][1:]

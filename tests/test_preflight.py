@@ -302,6 +302,7 @@ LABELS = {
         {"loss": nn.CrossEntropyLoss(), "ignore_index": 255},
         "task 'mine': Task(ignore_index=255), but its loss leaves out -100: give ignore_index=255 to the loss",
     ),
+    "a label that is none": ({"ignore_index": "pad"}, "Task(ignore_index='pad'): must be a whole number, or None"),
     "nothing counts": (
         {"data": (INPUTS, torch.full((60,), -100))},
         "task 'mine': none of its targets counts: all have the label -100",
@@ -399,6 +400,14 @@ JUDGING = {
             "metric": Metric("l1", "minimize", lambda o, t: float(np.abs(o.numpy() - t.numpy()).mean())),
         },
         "the metric 'l1' on outputs (38, 1) and targets (38,) compares each output with every target",
+    ),
+    "a sum": (
+        {"loss": nn.CrossEntropyLoss(reduction="sum")},
+        "task 'mine': its loss is a sum over a batch, but must be a mean: say reduction='mean'",
+    ),
+    "whole numbers for truths": (
+        {"model": linear(1), "data": (INPUTS, CLASSES % 2), "loss": nn.BCEWithLogitsLoss(), "metric": "loss"},
+        "task 'mine': its targets are whole numbers, which its loss cannot take: make them floating",
     ),
     "hidden parameters": (
         {"loss": lambda outputs, targets: SCALE(outputs)[:, 0].mean()},

@@ -141,6 +141,7 @@ def test_a_loss_that_is_a_module_counts_by_its_settings_and_numbers() -> None:
     assert _found(plain, _task(loss=nn.CrossEntropyLoss(weight=torch.ones(2))))
     one, other = (_task(loss=nn.CrossEntropyLoss(weight=torch.tensor([1.0, each]))) for each in (2.0, 3.0))
     assert _found(one, other) == ["loss.weight was changed"]
+    assert _found(_task(ignore_index=0), _task(ignore_index=1)) == ["ignore_index is 1 (was 0)"]
 
 
 def test_two_lambdas_of_one_name_are_kept_apart() -> None:
