@@ -187,13 +187,17 @@ def compare(request: Request, view: View) -> Result:
     code = task_code.record(task, fresh_model(task), settings.task)
     made_with = study.same_code(opened, settings.task, code)
     facts = {"data_checksum": data.checksum, "network": network, "code": made_with}
-    plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts)
+    if task.own_validation:
+        facts["validation"] = data.digests["validation"]
+    own = len(data.validation) if task.own_validation else None
+    plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own)
     epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
     folder = request.home.folder / FOLDER
     with alone(folder):
         set_aside = _place(folder, plan)
         _tidy(folder)
-        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, data.train))
+        parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
+        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, *parts.values()))
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 
@@ -201,7 +205,7 @@ def compare(request: Request, view: View) -> Result:
             return conclude(plan, load_runs(folder), records, task.judge, epsilon, request.target)
 
         try:
-            share({"train": data.train}, folder / DATA, {task_code.KEY: json.dumps(code)})
+            share(parts, folder / DATA, {task_code.KEY: json.dumps(code)})
             ending = rounds.run(judged)
         finally:
             view.end()

@@ -69,6 +69,8 @@ class Plan(Strict):
         metric: its name.
         evaluations: of an epoch.
         code: the digest of the task's code; empty for a built-in task.
+        validation: the checksum of validation data of the task's own, on which all rounds are judged; empty where each
+            round holds out others.
     """
 
     task: str
@@ -84,6 +86,7 @@ class Plan(Strict):
     rounds: Annotated[int, Field(ge=1)]
     evaluations: Annotated[int, Field(ge=1)]
     code: str = ""
+    validation: str = ""
 
     @field_validator("finalists")
     @classmethod

@@ -65,6 +65,7 @@ def make_plan(
     epochs: int,
     seed: int,
     facts: Mapping[str, str],
+    judged: int | None = None,
 ) -> Plan:
     """The plan of a comparison.
 
@@ -75,15 +76,16 @@ def make_plan(
         epochs: of a run.
         seed: another seed, other runs.
         facts: of data and network.
+        judged: how many validation examples of their own there are; None to hold out others in every round.
 
     Raises:
         UsageError: there are too few examples.
     """
-    rounds = min(ROUNDS, total // FEWEST_HELD_OUT)
+    rounds = ROUNDS if judged else min(ROUNDS, total // FEWEST_HELD_OUT)
     if rounds < 2:
         raise UsageError(f"{total} examples are too few to hold out other ones in every round: at least 20 are needed")
-    held = total // rounds
-    training = min(settings.train_examples or total, total - held)
+    held = judged or total // rounds
+    training = min(settings.train_examples or total, total if judged else total - held)
     assert settings.precision != "auto"
     return Plan(
         task=settings.task,

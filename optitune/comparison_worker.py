@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial as bound
 from pathlib import Path
 
@@ -46,18 +47,18 @@ def work(
     task = tasks.find(source, data_dir)
     parts, about = task_data.opened(folder / DATA, task)
     task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
-    data = parts["train"]
+    data, validation = parts["train"], parts.get("validation")
     for key in keys:
         if run_path(folder, key).exists():
             continue
         if channel.stopping() or (deadline is not None and time.monotonic() >= deadline):
             return
-        places, held = rotated(len(data), plan.train_examples, plan.held_out, key.round)
+        places, held = rotated(len(data), plan.train_examples, 0 if validation else plan.held_out, key.round)
         training = Training(
             tasks.build(task, plan.seed + key.round, device),
             training_plan(plan, key, task),
             data.take(places).to(device),
-            data.take(held).to(device),
+            (validation or replace(data.take(held), transform=None)).to(device),
         )
         run = _train(training, plan, key, folder, bound(_tell, channel, key), channel.stopping)
         if run is None:

@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,9 @@ from optitune.randomness import random_state, seed_everything, set_random_state
 
 SPLIT_SEED = 0
 """Fixed for good: the split decides what a recorded metric means."""
+
+Transform = Callable[[Tensor], Tensor]
+"""What is done to one input before it is trained on, such as a random crop."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -44,12 +48,15 @@ class Examples:
         targets: (n,) or (n, ...); int64 for classes, floating for numbers.
         white: the value of a full pixel where the inputs are images as bytes; None for inputs as a network takes them.
         stratify: whether a split is to hold classes in equal shares: not where a later reading may not know them.
+        transform: applied to each input alone where these are trained on, on their device; None to train on them as
+            they are. `in_turn` leaves it out.
     """
 
     inputs: Tensor
     targets: Tensor
     white: float | None = None
     stratify: bool = True
+    transform: Transform | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -76,11 +83,19 @@ class Examples:
 
     def items(self, order: Tensor, batch_size: int) -> Iterator[Item]:
         """The batches of an epoch, for `batch`."""
-        return iter(torch.split(order.to(self.targets.device), batch_size))
+        places = iter(torch.split(order.to(self.targets.device), batch_size))
+        return places if self.transform is None else map(self._transformed, places)
+
+    def _transformed(self, places: Tensor) -> Batch:
+        """A batch to train on; drawn when it is asked for, so that a training taken up again draws the same."""
+        assert self.transform is not None
+        inputs, targets = self.batch(places)
+        return torch.stack([as_input(self.transform(each)) for each in inputs]), targets
 
     def batch(self, item: Item | slice) -> Batch:
         """Inputs and targets as a network takes them: bytes as float in -1 to 1, channels last in memory."""
-        assert not isinstance(item, tuple)
+        if isinstance(item, tuple):
+            return item
         chosen = self.take(item)
         if isinstance(item, slice):
             # kernels choose by the alignment of memory, and so do their last bits; a mapped file lies anyhow
@@ -128,6 +143,7 @@ class Streamed:
         known: int64, targets of all of `dataset`, where it tells them without reading every example.
         device: where batches go.
         origin: the field of the task that gives `dataset`.
+        transform: as in `Examples`, before a batch goes to the device.
     """
 
     dataset: Dataset[Any]
@@ -135,6 +151,7 @@ class Streamed:
     known: Tensor | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     origin: str = "data"
+    transform: Transform | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -165,7 +182,8 @@ class Streamed:
         """The batches of an epoch, for `batch`."""
         chosen = Subset(self.dataset, self.places[order.cpu()].tolist())
         # a generator of its own: a loader draws a number from torch's, which dropout draws from too
-        yield from DataLoader(chosen, batch_size, collate_fn=_stacked, generator=torch.Generator().manual_seed(0))
+        stacked = partial(_stacked, transform=self.transform)
+        yield from DataLoader(chosen, batch_size, collate_fn=stacked, generator=torch.Generator().manual_seed(0))
 
     def batch(self, item: Item | slice) -> Batch:
         """Inputs and targets on the device."""
@@ -174,13 +192,14 @@ class Streamed:
 
     def in_turn(self, batch_size: int) -> Iterator[Batch]:
         """All examples in their own order."""
-        return (self.batch(item) for item in self.items(torch.arange(len(self)), batch_size))
+        plain = replace(self, transform=None)
+        return (self.batch(item) for item in plain.items(torch.arange(len(self)), batch_size))
 
     def checksum(self) -> str:
         """SHA-256 over the number of examples and the targets of some: reading all would take as long as an epoch."""
         some = np.unique(np.linspace(0, len(self) - 1, SAMPLED, dtype=np.int64))
         digest = hashlib.sha256(str(len(self)).encode())
-        for _, targets in self.items(torch.from_numpy(some), SAMPLED):
+        for _, targets in replace(self, transform=None).items(torch.from_numpy(some), SAMPLED):
             digest.update(targets.contiguous().numpy().tobytes())
         return f"sha256:{digest.hexdigest()}"
 
@@ -215,9 +234,12 @@ class Streamed:
 Part = Examples | Streamed
 
 
-def _stacked(pairs: list[tuple[Any, Any]]) -> Batch:
+def _stacked(pairs: list[tuple[Any, Any]], transform: Transform | None = None) -> Batch:
     """Examples as one batch."""
-    return torch.stack([as_input(pair[0]) for pair in pairs]), torch.stack([as_target(pair[1]) for pair in pairs])
+    inputs = [as_input(pair[0]) for pair in pairs]
+    if transform is not None:
+        inputs = [as_input(transform(each)) for each in inputs]
+    return torch.stack(inputs), torch.stack([as_target(pair[1]) for pair in pairs])
 
 
 def as_input(values: Any) -> Tensor:

@@ -285,7 +285,7 @@ class Training:
 
     def _gradients(self, group: list[Item]) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the mean loss over all examples of `group` in the parameters."""
-        if len(group) == 1 and isinstance(self.train, Examples):
+        if len(group) == 1 and isinstance(self.train, Examples) and self.train.transform is None:
             return self._step(group[0])  # type: ignore[arg-type]
         for parameter in self.parameters:
             parameter.grad = None

@@ -45,10 +45,11 @@ def compared(found: Comparison, unit: Unit) -> Table:
         f"its bounds, {sure}",
         "so it is",
     )
+    others = "validation examples, the same in all" if found.plan.validation else "others"
     caption = (
         f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, "
         f"{many(found.plan.epochs, 'epoch')} each on {found.plan.train_examples} examples, judged on "
-        f"{found.plan.held_out} others. With {sure} confidence, however often one looks, the best is not among those "
+        f"{found.plan.held_out} {others}. With {sure} confidence, however often one looks, the best is not among those "
         "called worse; a difference of less than "
         f"{unit.difference(verdict.epsilon)} does not matter."
     )

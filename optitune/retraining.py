@@ -15,12 +15,13 @@ from filelock import FileLock, Timeout
 
 from optitune import best, chapters, checkpoint, study, task_code, task_data, tasks
 from optitune.building import build_loss
-from optitune.data import Part, share, shared
+from optitune.data import Part, Streamed, share, shared
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.evaluation import evaluate
 from optitune.files import aside, explained, make_folder, write_text
 from optitune.furthest import Furthest
+from optitune.given_data import same_again
 from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
 from optitune.preflight import check_configuration, fresh_model
 from optitune.records import EpochRecord, SeedResult, Summary
@@ -81,7 +82,7 @@ class Result:
     """What a full training left; `trained` is False where all of it was there already.
 
     `other_data` says that the data differ from those the configuration was found on, `untold` what optuna-dashboard
-    could not be told, and why.
+    could not be told, and why, `remarks` what a user should know of the data.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Result:
     trained: bool
     other_data: bool
     untold: str = ""
+    remarks: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -176,17 +178,20 @@ def retrain(request: Request, view: View) -> Result:
     plan = make_plan(request, device, data, network, _code(request, task, code))
     folder = request.home.folder / "retrain" / request.name
 
+    remarks = ["the validation data are not trained on"] if task.own_validation else []
+
     def result(seeds: list[SeedResult], trained: bool) -> Result:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
         untold = chapters.tell_tested(request.home, request.name)
-        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, other_data, untold)
+        told = (other_data, untold, tuple(remarks))
+        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *told)
 
     with alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
-        seeds = _train_seeds(request, plan, task, data, code, device, view)
+        seeds = _train_seeds(request, plan, task, data, code, device, view, remarks)
         if (folder / "metrics.json").exists():
             aside(folder)
         about = {"name": request.name, "study": config.study, "trial": config.trial}
@@ -242,6 +247,7 @@ def _train_seeds(
     code: task_code.Record,
     device: torch.device,
     view: View,
+    remarks: list[str],
 ) -> list[SeedResult]:
     """Train and test the seeds that are not done yet; the results of all.
 
@@ -255,6 +261,8 @@ def _train_seeds(
         spread = devices(device)
         workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
         test = _once(task, data, partial / TEST)
+        if isinstance(test, Streamed) and not same_again(test):
+            remarks.append("the test set differs at every reading, so that augmented examples are tested on")
         share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
         source = plan.task if request.task is None else tasks.packed(task_data.without_data(task, data.train, test))
         jobs = [

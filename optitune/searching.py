@@ -189,6 +189,8 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         source = tasks.packed(
             replace(task, test=None) if cluster else task_data.without_data(task, data.train, data.validation)
         )
+    for line in task_data.remarks(task, data):
+        view.note(line)
     if settled.new:
         steady.check(task, source, request.data_dir, data, view.tick)
     facts = {

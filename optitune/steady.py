@@ -7,9 +7,10 @@ from pathlib import Path
 from optitune import tasks
 from optitune.data import CPU
 from optitune.errors import UsageError
+from optitune.given_data import is_function
 from optitune.machine import own_the_process
 from optitune.randomness import random_state, seed_everything, set_random_state
-from optitune.task_data import DIFFER, SearchData, is_function, search_data
+from optitune.task_data import DIFFER, SearchData, search_data
 from optitune.tasks import TASKS, Source, Task
 from optitune.workers import Channel, Event, Pool
 
@@ -38,7 +39,7 @@ def check(
         # a process of its own imports the task's file anew, and orders sets of words otherwise
         Pool(read, [(source, data_dir)], found.append, on_tick).run()
         again = found[-1].body
-    elif is_function(task.data):
+    elif is_function(task.data) or is_function(task.validation):
         again = _read(task)
     here = {"checksum": data.checksum, **data.digests}
     if any(again[key] != here[key] for key in set(again) & set(here)):

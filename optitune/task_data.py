@@ -3,6 +3,7 @@
 A search sees `search_data` alone. `load_test` is for the one evaluation after a full training.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,17 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from optitune.data import Examples, Part, Streamed, as_input, as_target, digest, share, shared, split
+from optitune.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.errors import UsageError
-from optitune.tasks import Task, kind, theirs
-
-IN_MEMORY = 2 * 2**30
-"""Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""
-
-LOOKED_AT = 32
-"""How many examples of a data set are read twice to see whether they stay the same."""
+from optitune.given_data import part_of, same_again, transform_fits
+from optitune.tasks import Task, theirs
 
 SEALED_SHARE = 0.2
 """What share of the data is sealed away as test set where a task brings none."""
@@ -40,7 +35,8 @@ class SearchData:
         validation: examples to judge on, disjoint from `train`, in a fixed random order.
         checksum: of everything but the test set, before any split.
         digests: what else tells these data from others: of the places sealed away as `sealed`, of those held out as
-            `held_out`, of the inputs of some streamed examples as `inputs`; each where there is one.
+            `held_out`, of the inputs of some streamed examples as `inputs`, of validation data of their own as
+            `validation`; each where there is one.
     """
 
     train: Part
@@ -73,12 +69,14 @@ def full_data(task: Task) -> FullData:
         UsageError: the task's data are not what they must be.
         OptituneError: built-in data cannot be had.
     """
-    everything = _part(task, task.data, "data")
+    everything = part_of(task, task.data, "data")
     train, sealed, digests = everything, None, {}
     if task.test is None:
         kept, away = _sealed(task, everything)
         train, sealed = everything.take(kept), everything.take(away)
         digests["sealed"] = digest(away)
+    train = replace(train, transform=task.transform)
+    transform_fits(task, train)
     with theirs(task.name, "reading the data"):
         if isinstance(train, Streamed) and (inputs := train.inputs_checksum()):
             digests["inputs"] = inputs
@@ -92,7 +90,7 @@ def all_but_test(task: Task) -> Part:
         UsageError: the task's data are not what they must be.
         OptituneError: built-in data cannot be had.
     """
-    everything = _part(task, task.data, "data")
+    everything = part_of(task, task.data, "data")
     return everything if task.test is not None else everything.take(_sealed(task, everything)[0])
 
 
@@ -104,8 +102,8 @@ def load_test(task: Task) -> Part:
         OptituneError: built-in data cannot be had.
     """
     if task.test is not None:
-        return _part(task, task.test, "test")
-    everything = _part(task, task.data, "data")
+        return part_of(task, task.test, "test")
+    everything = part_of(task, task.data, "data")
     return everything.take(_sealed(task, everything)[1])
 
 
@@ -115,108 +113,6 @@ def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
     if total < 10:
         raise UsageError(f"task '{task.name}': {total} examples are too few to seal a fifth of them away for the test")
     return split(everything.strata, total, round(SEALED_SHARE * total), SEALED_SEED)
-
-
-def is_function(given: Any) -> bool:
-    """Whether data are given by a function, and not as they are."""
-    return callable(given) and not isinstance(given, Examples | Dataset | tuple | list)
-
-
-def _part(task: Task, given: Any, field: str) -> Part:
-    """What a user gave as data, as a training takes it.
-
-    Raises:
-        UsageError: it is not data.
-    """
-    if is_function(given):
-        with theirs(task.name, f"{field}()"):
-            given = given()
-    if isinstance(given, Examples):
-        return given
-    if isinstance(given, TensorDataset):
-        if len(given.tensors) != 2:
-            raise UsageError(
-                f"task '{task.name}': {field} is a TensorDataset of {len(given.tensors)} tensors, but must have two: "
-                "inputs and targets"
-            )
-        given = given.tensors
-    if isinstance(given, tuple | list) and len(given) == 2:
-        with theirs(task.name, field):
-            inputs, targets = as_input(given[0]), as_target(given[1])
-        return _checked(task, field, inputs, targets)
-    if isinstance(given, IterableDataset) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
-        raise UsageError(
-            f"task '{task.name}': {field} is {kind(given)}, but must be a pair (inputs, targets) of tensors or "
-            "arrays, or a torch Dataset with a length and (input, target) at each index"
-        )
-    return _read(task, given, field)
-
-
-def _checked(task: Task, field: str, inputs: Tensor, targets: Tensor) -> Examples:
-    """Inputs and targets that belong together.
-
-    Raises:
-        UsageError: they do not.
-    """
-    if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets) or len(inputs) == 0:
-        raise UsageError(
-            f"task '{task.name}': {field} has inputs of shape {tuple(inputs.shape)} and targets of shape "
-            f"{tuple(targets.shape)}, but must have one target for every input, and some of them"
-        )
-    for what, tensor in (("inputs", inputs), ("targets", targets)):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UsageError(
-                f"task '{task.name}': the {what} of {field} hold nan or infinite numbers; clean them first"
-            )
-    return Examples(inputs, targets)
-
-
-def _read(task: Task, dataset: Any, field: str) -> Part:
-    """A torch data set, in memory where it fits and is the same at every reading."""
-    total = len(dataset)
-    if total == 0:
-        raise UsageError(f"task '{task.name}': {field} is empty")
-    with theirs(task.name, f"{field}[0]"):
-        first = dataset[0]
-    if not isinstance(first, tuple | list) or len(first) != 2:
-        raise UsageError(f"task '{task.name}': {field}[0] is {kind(first)}, but must be a pair (input, target)")
-    in_memory = task.in_memory
-    with theirs(task.name, field):
-        if in_memory is None:
-            bytes_in_all = total * (as_input(first[0]).nbytes + as_target(first[1]).nbytes)
-            in_memory = bytes_in_all <= IN_MEMORY and _same_again(dataset, total)
-        if in_memory:
-            pairs = [dataset[number] for number in range(total)]
-            inputs = torch.stack([as_input(pair[0]) for pair in pairs])
-            targets = torch.stack([as_target(pair[1]) for pair in pairs])
-    known = _known_targets(dataset, total)
-    if in_memory:
-        # split as if it were streamed, so that what is sealed away does not hang on how it is read
-        return replace(_checked(task, field, inputs, targets), stratify=known is not None)
-    return Streamed(dataset, torch.arange(total), known, origin=field)
-
-
-def _known_targets(dataset: Any, total: int) -> Tensor | None:
-    """The targets of a data set that tells them as torchvision's do, without reading every example."""
-    try:
-        known = as_target(getattr(dataset, "targets", None))
-        if known.ndim != 1 or len(known) != total:
-            return None
-        # what it gives may be others, after a transform of targets, say
-        looked_at = range(0, total, max(1, total // LOOKED_AT))
-        same = all(torch.equal(as_target(dataset[number][1]), known[number]) for number in looked_at)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return known if same else None
-
-
-def _same_again(dataset: Any, total: int) -> bool:
-    """Whether examples are the same whenever they are read; not where they are cut or turned at random."""
-    return all(
-        torch.equal(torch.nan_to_num(as_input(one)), torch.nan_to_num(as_input(again)))
-        for number in range(0, total, max(1, total // LOOKED_AT))
-        for one, again in zip(dataset[number], dataset[number], strict=True)
-    )
 
 
 def search_data(task: Task, train_examples: int | None) -> SearchData:
@@ -231,7 +127,10 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
         UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
     """
     full = full_data(task)
-    everything, total = full.train, len(full.train)
+    everything, total = replace(full.train, transform=None), len(full.train)
+    if task.own_validation:
+        return _with_validation(task, full, train_examples)
+    assert isinstance(task.validation, int | float)
     held = task.validation if isinstance(task.validation, int) else max(1, round(task.validation * total))
     if total < 2 * held:
         raise UsageError(
@@ -240,16 +139,74 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
         )
     train, validation = split(everything.strata, total, held)
     if train_examples is not None and train_examples > len(train):
-        raise UsageError(
-            f"--train-examples {train_examples}: task '{task.name}' has {len(train)} examples to train on; "
-            "ask for at most that"
-        )
+        raise _too_many(task, train_examples, len(train))
     return SearchData(
-        everything.take(train[:train_examples]),
+        full.train.take(train[:train_examples]),
         everything.take(validation),
         full.checksum,
         {**full.digests, "held_out": digest(validation)},
     )
+
+
+def _with_validation(task: Task, full: FullData, train_examples: int | None) -> SearchData:
+    """All of the data to train on, and validation data of their own, in a fixed random order.
+
+    Raises:
+        UsageError: the validation data are none, or of another kind, or there are fewer examples than `train_examples`.
+    """
+    given = part_of(task, task.validation, "validation")
+    held = given.take(torch.randperm(len(given), generator=torch.Generator().manual_seed(SPLIT_SEED)))
+    if train_examples is not None and train_examples > len(full.train):
+        raise _too_many(task, train_examples, len(full.train))
+    with theirs(task.name, "reading the data"):
+        (one, target), (other, judged) = (next(part.take(slice(0, 1)).in_turn(1)) for part in (full.train, held))
+        checksum = given.checksum()
+    if (one.ndim, target.shape, target.dtype) != (other.ndim, judged.shape, judged.dtype):
+        raise UsageError(
+            f"task '{task.name}': an example of data has an input of shape {tuple(one.shape[1:])} and a target of "
+            f"shape {tuple(target.shape[1:])}, {target.dtype}, but one of validation {tuple(other.shape[1:])} and "
+            f"{tuple(judged.shape[1:])}, {judged.dtype}: give both in one form"
+        )
+    order = torch.randperm(len(full.train), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return SearchData(
+        full.train.take(order[:train_examples]), held, full.checksum, {**full.digests, "validation": checksum}
+    )
+
+
+def _too_many(task: Task, asked: int, there: int) -> UsageError:
+    return UsageError(
+        f"--train-examples {asked}: task '{task.name}' has {there} examples to train on; ask for at most that"
+    )
+
+
+def remarks(task: Task, data: SearchData) -> list[str]:
+    """What a user should know of the data before a search begins, a line each."""
+    lines = []
+    held = data.validation
+    if isinstance(held, Streamed) and not same_again(held):
+        if held.origin == "validation":
+            lines.append("the validation data differ at every reading, so that augmented examples are judged")
+        else:
+            what = "validation examples" if task.test is not None else "validation and test examples"
+            lines.append(
+                f"the data set augments itself (its examples differ at every reading), so that {what} are augmented, "
+                "too: give validation data without augmentation (Task(validation=...)), or a data set without it and "
+                "the augmentation alone as Task(transform=...)"
+            )
+    if isinstance(held, Examples) and isinstance(data.train, Examples) and task.own_validation:
+        known = set(_digests(data.train))
+        both = sum(each in known for each in _digests(held))
+        if both:
+            lines.append(
+                f"{both} of {len(held)} validation examples are among those trained on: what they say is too good"
+            )
+    return lines
+
+
+def _digests(part: Examples) -> list[bytes]:
+    """A short digest of each input."""
+    rows = part.inputs.contiguous().numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in rows]
 
 
 DIFFER = (
@@ -265,7 +222,7 @@ def unchanged() -> str:
     return f"if nothing was changed, {DIFFER}; or {splitter}"
 
 
-DIGESTS = ("sealed", "held_out", "inputs")
+DIGESTS = ("sealed", "held_out", "inputs", "validation")
 """The keys of digests, wherever they are kept."""
 
 
@@ -317,7 +274,11 @@ def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
 def without_data(task: Task, *parts: Part) -> Task:
     """The task for a process that gets these parts from a file: only data sets that are streamed go with it."""
     streamed = {part.origin for part in parts if isinstance(part, Streamed)}
-    return replace(task, data=task.data if "data" in streamed else None, test=task.test if "test" in streamed else None)
+    light = replace(
+        task, data=task.data if "data" in streamed else None, test=task.test if "test" in streamed else None
+    )
+    # the usual share in place of data
+    return replace(light, validation=Task.validation) if task.own_validation and "validation" not in streamed else light
 
 
 def save(data: SearchData, path: Path) -> None:
@@ -354,7 +315,7 @@ def opened(path: Path, task: Task) -> tuple[dict[str, Part], dict[str, str]]:
         origin = about[f"{name}.origin"]
         if origin not in wholes:
             # what was found to be streamed stays so, however it looks at a second reading
-            whole = _part(replace(task, in_memory=False), getattr(task, origin), origin)
+            whole = part_of(replace(task, in_memory=False), getattr(task, origin), origin)
             assert isinstance(whole, Streamed)
             with theirs(task.name, "reading the data"):
                 known = zip(whole.identity(), json.loads(about[f"{name}.identity"]), strict=True)
@@ -362,4 +323,6 @@ def opened(path: Path, task: Task) -> tuple[dict[str, Part], dict[str, str]]:
                     raise UsageError(f"task '{task.name}': {DIFFER}")
             wholes[origin] = whole
         found[name] = replace(wholes[origin], places=part)
+    if "train" in found:
+        found["train"] = replace(found["train"], transform=task.transform)
     return found, about

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from optitune import beside, losses, metrics, models
 from optitune.beside import hiding
-from optitune.data import Examples
+from optitune.data import Examples, Transform
 from optitune.datasets import DATASETS, load_train
 from optitune.datasets import load_test as load_test_of
 from optitune.errors import UsageError, unknown
@@ -51,7 +51,11 @@ class Task:
         ignore_index: the label of places that do not count, such as padding or the border of an object: the loss
             'cross-entropy', accuracy and all means leave them out. Without it, it is the one that the loss itself
             leaves out, -100 for 'cross-entropy'.
-        validation: what a search holds out for validation: a share of the data, or a number of examples.
+        validation: what a search judges on: a share of the data, or a number of examples, that it holds out; or data
+            of its own, given as `data` is, which nothing trains on.
+        transform: applied to each training input alone (a float tensor without the batch's dimension, of which it
+            gives one of the same shape), anew in every epoch: augmentation. What is judged, in search, comparison
+            and test, is left as it is. Draw from torch's global generator, which is seeded in every epoch.
         name: what tables and files call it.
         about: data and network in a few words.
         in_memory: whether a torch data set is read into memory once; None to decide by its size, and by whether its
@@ -71,7 +75,8 @@ class Task:
     loss: str | Loss = "cross-entropy"
     metric: str | Metric = "accuracy"
     ignore_index: int | None = None
-    validation: int | float = 0.2
+    validation: int | float | Data | Callable[[], Data] = 0.2
+    transform: Transform | None = None
     name: str = ""
     about: str = ""
     in_memory: bool | None = None
@@ -95,15 +100,26 @@ class Task:
         if type(self.ignore_index) not in (int, type(None)):
             raise UsageError(f"Task(ignore_index={self.ignore_index!r}): must be a whole number, or None")
         held = self.validation
-        is_number = isinstance(held, int | float) and not isinstance(held, bool)
-        if not is_number or not (held >= 1 if isinstance(held, int) else 0 < held < 1):
-            raise UsageError(f"Task(validation={held!r}): must be a share between 0 and 1, or a number of examples")
+        wrong = isinstance(held, bool | str) or held is None
+        if wrong or (isinstance(held, int | float) and not (held >= 1 if isinstance(held, int) else 0 < held < 1)):
+            raise UsageError(
+                f"Task(validation={held!r}): must be a share between 0 and 1, a number of examples, or data of its own"
+            )
+        if self.transform is not None and not callable(self.transform):
+            raise UsageError(
+                f"Task(transform=...): is {kind(self.transform)}, but must be a function of one input that gives one"
+            )
         for field, value, allowed in (
             ("precision", self.precision, ("fp32", "auto")),
             ("in_memory", self.in_memory, (None, True, False)),
         ):
             if value not in allowed:
                 raise UsageError(f"Task({field}={value!r}): must be one of {', '.join(map(repr, allowed))}")
+
+    @property
+    def own_validation(self) -> bool:
+        """Whether validation data are given, and not held out."""
+        return not isinstance(self.validation, int | float)
 
     @property
     def judge(self) -> Metric:

@@ -51,6 +51,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "data",
         "datasets",
         "tasks",
+        "given_data",
         "task_data",
         "task_code",
         "criterion",

@@ -502,9 +502,12 @@ DATA = {
 }
 
 HELD_OUT = {
-    "none": ({"validation": 0}, "Task(validation=0): must be a share between 0 and 1, or a number of examples"),
-    "more than all": ({"validation": 1.5}, "Task(validation=1.5): must be a share between 0 and 1, or a number"),
-    "no number": ({"validation": "0.2"}, "Task(validation='0.2'): must be a share between 0 and 1, or a number"),
+    "none": (
+        {"validation": 0},
+        "Task(validation=0): must be a share between 0 and 1, a number of examples, or data of its own",
+    ),
+    "more than all": ({"validation": 1.5}, "Task(validation=1.5): must be a share between 0 and 1, a number"),
+    "no number": ({"validation": "0.2"}, "Task(validation='0.2'): must be a share between 0 and 1, a number"),
     "most": (
         {"validation": 0.6},
         "task 'mine' holds out 29 examples for validation, but there are only 48, and at most half may be held out",

@@ -18,7 +18,8 @@ import optitune
 from optitune import Task
 from optitune.data import Examples, Part, Streamed, share, shared
 from optitune.errors import UsageError
-from optitune.task_data import LOOKED_AT, all_but_test, load, load_test, opened, save, search_data, without_data
+from optitune.given_data import LOOKED_AT
+from optitune.task_data import all_but_test, load, load_test, opened, remarks, save, search_data, without_data
 
 
 def never() -> Any:
@@ -254,7 +255,7 @@ def test_what_the_task_says_of_memory_holds_whatever_the_data(in_memory: bool) -
 
 
 def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optitune.task_data.IN_MEMORY", 1_000)
+    monkeypatch.setattr("optitune.given_data.IN_MEMORY", 1_000)
     data = Told(torch.rand(500, 4), torch.arange(500) % 5)
     whole = all_but_test(task(data, test=never))
     assert isinstance(whole, Streamed)
@@ -408,3 +409,120 @@ def test_targets_that_the_data_set_does_not_give_are_not_believed() -> None:
     whole = all_but_test(Task(model=lambda: nn.Linear(3, 2), data=Transformed(), test=Transformed(), in_memory=False))
     assert isinstance(whole, Streamed)
     assert whole.targets is None
+
+
+# validation data of one's own, and a transform for training alone
+
+
+def plus_thousand(inputs: Tensor) -> Tensor:
+    return inputs + 1_000
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_validation_data_of_ones_own_are_judged_on_and_all_the_others_trained_on(in_memory: bool) -> None:
+    inputs, targets = numbered(100)
+    own = Pairs(inputs[:30] - 500, targets[:30])
+    mine = task(Pairs(inputs, targets), validation=own, in_memory=in_memory)
+    data = search_data(mine, None)
+    assert sorted(who(data.validation)) == list(range(-500, -470))
+    assert sorted(who(data.train) + who(load_test(mine))) == list(range(100))
+    assert who(data.validation) == who(search_data(mine, None).validation)
+    tested = task(Pairs(inputs, targets), validation=lambda: (inputs[:9] - 500, targets[:9]), test=never)
+    assert sorted(who(search_data(tested, None).train)) == list(range(100))
+    assert len(search_data(tested, 40).train) == 40
+    other = search_data(task((inputs, targets), validation=(inputs[:30] - 501, targets[:30])), None)
+    assert other.digests["validation"] != data.digests["validation"]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_transform_is_for_training_alone(in_memory: bool, tmp_path: Path) -> None:
+    mine = task(Pairs(*numbered(100)), transform=plus_thousand, in_memory=in_memory)
+    data = search_data(mine, None)
+    save(data, tmp_path / "shared")
+    for part in (data.train, load(tmp_path / "shared", mine).train, all_but_test(mine)):
+        met = [part.batch(item) for item in part.items(torch.arange(len(part)), 16)]
+        # in memory `all_but_test` is what the split is made of; whoever trains on it does so by `full_data`
+        expected = 0 if part is not data.train and len(part) == 80 else 1_000
+        assert min(float(inputs.min()) for inputs, _ in met) >= expected
+        assert max(who(part)) < 100
+    for judged in (data.validation, load(tmp_path / "shared", mine).validation, load_test(mine)):
+        met = [judged.batch(item) for item in judged.items(torch.arange(len(judged)), 16)]
+        assert max(float(inputs.max()) for inputs, _ in met) < 100
+
+
+def test_validation_data_that_do_not_fit_are_refused_in_a_line() -> None:
+    inputs, targets = numbered(40)
+    for validation, message in (
+        ((inputs[:5].repeat(1, 1, 1), targets[:5]), "validation has inputs of shape"),
+        ((inputs[:5], targets[:5].float()), "give both in one form"),
+        ((inputs[:5] * float("nan"), targets[:5]), "the inputs of validation hold nan"),
+        (lambda: 3, "validation is of type int"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            search_data(task((inputs, targets), validation=validation), None)
+    with pytest.raises(UsageError, match=r"transform\(\) gives \(2,\) for an input of shape \(1,\)"):
+        search_data(task((inputs, targets), transform=lambda each: each.repeat(2)), None)
+    with pytest.raises(UsageError, match=r"transform=...\): is of type int"):
+        task((inputs, targets), transform=3)
+
+
+def test_what_is_augmented_and_judged_is_said_with_both_ways_out() -> None:
+    inputs, targets = numbered(80)
+    moody = Turned(torch.cat([inputs, -inputs], 1), targets, random.random)
+    still = Pairs(torch.cat([inputs, -inputs], 1), targets)
+    (line,) = remarks(mine := task(moody), search_data(mine, None))
+    assert "validation and test examples are augmented" in line
+    assert "validation=" in line
+    assert "transform=" in line
+    (line,) = remarks(mine := task(moody, test=never), search_data(mine, None))
+    assert "validation examples are augmented" in line
+    (line,) = remarks(mine := task(still, validation=moody), search_data(mine, None))
+    assert "the validation data differ at every reading" in line
+    for quiet in (task(still), task(still, in_memory=False), task(moody, validation=still)):
+        assert remarks(quiet, search_data(quiet, None)) == []
+
+
+def test_validation_examples_that_are_trained_on_are_counted() -> None:
+    inputs, targets = numbered(50)
+    mine = task((inputs, targets), validation=(torch.cat([inputs[:6], inputs[:6] - 90]), targets[:12]), test=never)
+    (line,) = remarks(mine, search_data(mine, None))
+    assert line.startswith("6 of 12 validation examples are among those trained on")
+
+
+class Blurred(nn.Module):
+    """A network that is sure of a class by the sign of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([-inputs, inputs], 1) * self.weight
+
+
+def flipped(inputs: Tensor) -> Tensor:
+    return inputs * (1 - 2 * torch.randint(2, ()))
+
+
+def test_search_comparison_and_full_training_judge_without_the_transform(tmp_path: Path) -> None:
+    """The transform turns half of the signs that the class is read from: judged, every answer is right without it."""
+    signs = torch.tensor([[-1.0], [1.0]]).repeat(40, 1)
+    mine = Task(
+        model=Blurred,
+        data=(signs, torch.arange(80) % 2),
+        validation=(signs[:20] * 2, torch.arange(20) % 2),
+        transform=flipped,
+        name="mine",
+    )
+    words: dict[str, Any] = {"study": "mine", "studies_dir": tmp_path, "device": "cpu", "progress": False}
+    fields: dict[str, Any] = {"optimizers": "sgd,adam", "lr": 1e-9, "pruner": "none", "epochs": 2}
+    found = optitune.search(mine, trials=2, sampler="random", **fields, **words)
+    assert [row.value for row in found.records] == [1.0, 1.0]
+    compared = optitune.compare(mine, max_runs=4, sensitivity=0, **words)
+    assert compared.comparison.plan.held_out == 20
+    assert compared.comparison.plan.train_examples == 64
+    assert {run.value for run in compared.comparison.runs} == {1.0}
+    full = optitune.retrain(mine, seeds=1, **words)
+    assert full.test_value.mean == 1.0
+    assert 0.2 < full.seeds["test_value"].min() <= 1
+    assert full.run.remarks == ("the validation data are not trained on",)

@@ -188,9 +188,18 @@ def _about(plan: Plan, workers: int, most: int) -> str:
     """What a comparison is about to do, in a line."""
     return (
         f"{', '.join(plan.optimizers)} from fresh seeds, {plan.epochs} epochs on {plan.train_examples} examples, "
-        f"judged on {plan.held_out} others in each of up to {plan.rounds} rounds; "
+        f"judged on {_judged(plan)} in each of up to {plan.rounds} rounds; "
         f"at most {most} runs, {many(workers, 'worker')}"
     )
+
+
+def _on(plan: Plan) -> str:
+    fresh = f"{plan.held_out} held-out examples a round"
+    return fresh if not plan.validation else f"the {plan.held_out} validation examples"
+
+
+def _judged(plan: Plan) -> str:
+    return f"{plan.held_out} others" if not plan.validation else f"the task's own {plan.held_out} validation examples"
 
 
 def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
@@ -211,10 +220,15 @@ def print_comparison(result: Result, studies_dir: Path, storage: str | None, dat
         console.print(f"another comparison lay here; it is kept as {result.set_aside}")
     console.print(verdict_table(found))
     console.print(
-        f"\n{plan.metric} on {plan.held_out} held-out examples a round, 95 % interval of each over its own runs; "
+        f"\n{plan.metric} on {_on(plan)}, 95 % interval of each over its own runs; "
         "then from what to what it is better than the leader. With 95 % confidence, however often one looked, the "
         "best is not among those called worse.\n"
     )
+    if plan.validation:
+        console.print(
+            "All rounds are judged on the task's own validation examples, which the search chose by: the seeds are "
+            "fresh, the examples are not, and the intervals hold for these examples alone.\n"
+        )
     console.print(costs_table(found))
     console.print(
         "\ntime and epochs to the value named (medians); optimizer state against weights; what half and twice the lr "

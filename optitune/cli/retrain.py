@@ -86,6 +86,8 @@ def retrain(
     result = run_retrain(request, retrain_view(quiet=quiet or as_json))
     if result.untold:
         click.echo(f"note: {result.untold}", err=True)
+    for line in result.remarks:
+        click.echo(f"note: {line}", err=True)
     if result.other_data:
         click.echo(
             "note: the data are not those that this configuration was found on (their checksums differ)", err=True

@@ -1,0 +1,149 @@
+"""What a user gave as data, as a training takes it: in memory, or read batch by batch."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+
+from optitune.data import CPU, Examples, Part, Streamed, as_input, as_target
+from optitune.errors import UsageError
+from optitune.randomness import random_state, set_random_state
+from optitune.tasks import Task, kind, theirs
+
+IN_MEMORY = 2 * 2**30
+"""Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""
+
+LOOKED_AT = 32
+"""How many examples of a data set are read twice to see whether they stay the same."""
+
+
+def is_function(given: Any) -> bool:
+    """Whether data are given by a function, and not as they are."""
+    return callable(given) and not isinstance(given, Examples | Dataset | tuple | list)
+
+
+def part_of(task: Task, given: Any, field: str) -> Part:
+    """What a user gave as data, as a training takes it.
+
+    Raises:
+        UsageError: it is not data.
+    """
+    if is_function(given):
+        with theirs(task.name, f"{field}()"):
+            given = given()
+    if isinstance(given, Examples):
+        return given
+    if isinstance(given, TensorDataset):
+        if len(given.tensors) != 2:
+            raise UsageError(
+                f"task '{task.name}': {field} is a TensorDataset of {len(given.tensors)} tensors, but must have two: "
+                "inputs and targets"
+            )
+        given = given.tensors
+    if isinstance(given, tuple | list) and len(given) == 2:
+        with theirs(task.name, field):
+            inputs, targets = as_input(given[0]), as_target(given[1])
+        return _checked(task, field, inputs, targets)
+    if isinstance(given, IterableDataset) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
+        raise UsageError(
+            f"task '{task.name}': {field} is {kind(given)}, but must be a pair (inputs, targets) of tensors or "
+            "arrays, or a torch Dataset with a length and (input, target) at each index"
+        )
+    return _read(task, given, field)
+
+
+def _checked(task: Task, field: str, inputs: Tensor, targets: Tensor) -> Examples:
+    """Inputs and targets that belong together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets) or len(inputs) == 0:
+        raise UsageError(
+            f"task '{task.name}': {field} has inputs of shape {tuple(inputs.shape)} and targets of shape "
+            f"{tuple(targets.shape)}, but must have one target for every input, and some of them"
+        )
+    for what, tensor in (("inputs", inputs), ("targets", targets)):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(
+                f"task '{task.name}': the {what} of {field} hold nan or infinite numbers; clean them first"
+            )
+    return Examples(inputs, targets)
+
+
+def _read(task: Task, dataset: Any, field: str) -> Part:
+    """A torch data set, in memory where it fits and is the same at every reading."""
+    total = len(dataset)
+    if total == 0:
+        raise UsageError(f"task '{task.name}': {field} is empty")
+    with theirs(task.name, f"{field}[0]"):
+        first = dataset[0]
+    if not isinstance(first, tuple | list) or len(first) != 2:
+        raise UsageError(f"task '{task.name}': {field}[0] is {kind(first)}, but must be a pair (input, target)")
+    in_memory = task.in_memory
+    with theirs(task.name, field):
+        if in_memory is None:
+            bytes_in_all = total * (as_input(first[0]).nbytes + as_target(first[1]).nbytes)
+            in_memory = bytes_in_all <= IN_MEMORY and _same_again(dataset, total)
+        if in_memory:
+            pairs = [dataset[number] for number in range(total)]
+            inputs = torch.stack([as_input(pair[0]) for pair in pairs])
+            targets = torch.stack([as_target(pair[1]) for pair in pairs])
+    known = _known_targets(dataset, total)
+    if in_memory:
+        # split as if it were streamed, so that what is sealed away does not hang on how it is read
+        return replace(_checked(task, field, inputs, targets), stratify=known is not None)
+    return Streamed(dataset, torch.arange(total), known, origin=field)
+
+
+def _known_targets(dataset: Any, total: int) -> Tensor | None:
+    """The targets of a data set that tells them as torchvision's do, without reading every example."""
+    try:
+        known = as_target(getattr(dataset, "targets", None))
+        if known.ndim != 1 or len(known) != total:
+            return None
+        # what it gives may be others, after a transform of targets, say
+        looked_at = range(0, total, max(1, total // LOOKED_AT))
+        same = all(torch.equal(as_target(dataset[number][1]), known[number]) for number in looked_at)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return known if same else None
+
+
+def _same_again(dataset: Any, total: int) -> bool:
+    """Whether examples are the same whenever they are read; not where they are cut or turned at random."""
+    return all(
+        torch.equal(torch.nan_to_num(as_input(one)), torch.nan_to_num(as_input(again)))
+        for number in range(0, total, max(1, total // LOOKED_AT))
+        for one, again in zip(dataset[number], dataset[number], strict=True)
+    )
+
+
+def same_again(part: Streamed) -> bool:
+    """Whether examples are the same whenever they are read."""
+    return _same_again(Subset(part.dataset, part.places.tolist()), len(part))
+
+
+def transform_fits(task: Task, train: Part) -> None:
+    """Hold the transform against an example.
+
+    Raises:
+        UsageError: it fails, or gives an input of another shape.
+    """
+    if task.transform is None:
+        return
+    some = train.take(slice(0, 2))
+    kept = random_state(CPU)
+    try:
+        with theirs(task.name, "transform() on an input"):
+            before = next(some.in_turn(2))[0]
+            after = some.batch(next(some.items(torch.arange(len(some)), 2)))[0]
+    finally:
+        set_random_state(kept, CPU)
+    if after.shape != before.shape:
+        raise UsageError(
+            f"task '{task.name}': transform() gives {tuple(after.shape[1:])} for an input of shape "
+            f"{tuple(before.shape[1:])}, but must keep the shape, since examples are judged without it"
+        )
