@@ -1,5 +1,6 @@
 """A user's data: what is sealed away, what is read once and what is streamed, and how workers find it."""
 
+import multiprocessing
 import os
 import random
 from collections.abc import Callable
@@ -137,7 +138,10 @@ def test_a_search_never_asks_for_a_test_set_of_the_tasks_own() -> None:
 
 
 class Diary(nn.Module):
-    """A network that writes down which examples it meets, and whether to train on them."""
+    """A network that writes down which examples it meets in a worker, and whether to train on them.
+
+    Before, in the process that leads, it is tried on examples of the training in both ways.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -145,8 +149,9 @@ class Diary(nn.Module):
         self.layer = nn.Linear(2, 3)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        with self.path.open("a") as file:
-            file.writelines(f"{'train' if self.training else 'judge'} {int(number)}\n" for number in inputs[:, 0])
+        if multiprocessing.parent_process() is not None:
+            with self.path.open("a") as file:
+                file.writelines(f"{'train' if self.training else 'judge'} {int(number)}\n" for number in inputs[:, 0])
         return self.layer(inputs / 100)
 
     @staticmethod
