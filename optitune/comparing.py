@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -27,6 +27,7 @@ from optitune.comparison import (
 from optitune.comparison_plan import finalists, make_plan, practical
 from optitune.comparison_results import (
     FOLDER,
+    Asked,
     Comparison,
     conclude,
     load_plan,
@@ -213,6 +214,8 @@ def compare(request: Request, view: View) -> Result:
         found = judged()
         if found is None:
             raise OptituneError("the time was over before the first run ended: give more with --timeout")
+        asked = {key: getattr(request, key) for key in Asked.model_fields}
+        found = replace(found, asked=Asked.model_validate(asked))
         save_verdict(folder, found)
         clear(folder / "partial", RUN, r"\.safetensors")
     return Result(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,15 @@ FOLDER = "compare"
 """Within the folder of a study."""
 
 
+class Asked(Strict):
+    """What was asked of a comparison that its plan and its runs do not tell; None where nothing was."""
+
+    optimizers: tuple[str, ...] | None
+    epsilon: Annotated[float, Field(ge=0)] | None
+    target: float | None
+    sensitivity: Annotated[int, Field(ge=0)]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a comparison says, and all that it rests on.
@@ -34,6 +43,7 @@ class Comparison:
         target: of the metric, whose time is told; None where nothing finished.
         sentence: which optimizer is best, and how sure that is.
         advice: which to take, and why.
+        asked: None of a comparison of an older version, which does not keep it.
     """
 
     plan: Plan
@@ -45,6 +55,7 @@ class Comparison:
     recommendation: Recommendation
     sentence: str
     advice: str
+    asked: Asked | None = None
 
     @property
     def left(self) -> int:
@@ -76,6 +87,7 @@ class Comparison:
                 for place in verdict.places
             ],
             "differences": [_finite(asdict(each)) for each in verdict.differences],
+            **({"asked": self.asked.model_dump(mode="json")} if self.asked else {}),
         }
 
 
@@ -254,6 +266,7 @@ class Told(BaseModel):
     target: float | None
     trial: int
     versions: dict[str, str]
+    asked: Asked | None = None
 
 
 def load_verdict(folder: Path) -> dict[str, Any] | None:
@@ -261,7 +274,7 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
     try:
         # what is not relied on is handed on as well: it has to be JSON, which knows no nan
         found: dict[str, Any] = from_json((folder / "verdict.json").read_bytes(), allow_inf_nan=False)
-        Told.model_validate(found)
+        Told.model_validate_json(json.dumps(found))
     except (OSError, ValueError):
         return None
     return found
@@ -276,7 +289,11 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     plan, verdict = load_plan(folder), load_verdict(folder)
     if plan is None or verdict is None:
         return None
-    return conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
+    found = conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
+    asked = verdict.get("asked")
+    if found is None or asked is None:
+        return found
+    return replace(found, asked=Asked.model_validate_json(json.dumps(asked)))
 
 
 def taken(folder: Path, trials: Mapping[str, int]) -> int | None:

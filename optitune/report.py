@@ -4,7 +4,7 @@ It reads what a search, a comparison and a full training left; nothing is traine
 """
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from optitune import (
+    again,
     comparison_results,
     report_data,
     report_figures,
@@ -22,6 +23,8 @@ from optitune import (
     retrain_results,
     study,
 )
+from optitune.commands import line
+from optitune.comparing import MOST_RUNS
 from optitune.comparison import ITSELF
 from optitune.comparison_results import Comparison
 from optitune.files import write_text
@@ -32,6 +35,7 @@ from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
 from optitune.study import Home
 from optitune.study_file import dumps
+from optitune.tasks import FROM_PYTHON
 from optitune.wording import NOT_BY_RUNS, Unit, listed
 
 FOLDER = "report"
@@ -45,7 +49,8 @@ class Subject:
     Attributes:
         data: what the study knows of its data and metric.
         versions: of everything that decides a result, by stage.
-        options: what leads a typed command to the study, with a space before it.
+        options: what leads a typed command to the study.
+        what_was_trained: in full, as `again.what_was_trained` has it.
     """
 
     name: str
@@ -57,7 +62,8 @@ class Subject:
     comparison: Comparison | None
     tested: Tested | None
     mistakes: Mistakes | None
-    options: str = ""
+    options: Sequence[str] = ()
+    what_was_trained: str | None = "best"
 
     @property
     def sign(self) -> int:
@@ -75,8 +81,12 @@ class Subject:
     def palette(self) -> Palette:
         return Palette(self.optimizers, self.unit)
 
-    def command(self, words: str) -> str:
-        return f"optitune {words}{self.options}"
+    def command(self, *words: str) -> str:
+        return line([*words, *self.options])
+
+    def compare(self, found: Comparison, max_runs: int | None = None) -> str:
+        """The command that led to a comparison, or goes on with it up to so many runs."""
+        return self.command(*again.compared(self.name, found, self.settings, self.trials, self.metric, max_runs))
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Section:
     code: tuple[str, ...] = ()
 
 
-def gather(home: Home, opened: optuna.Study, options: str = "") -> Subject:
+def gather(home: Home, opened: optuna.Study, options: Sequence[str] = ()) -> Subject:
     """Everything that there is of a study.
 
     Raises:
@@ -119,6 +129,7 @@ def gather(home: Home, opened: optuna.Study, options: str = "") -> Subject:
         tested=tested,
         mistakes=retrain_results.load_mistakes(trained / MISTAKES) if tested is not None else None,
         options=options,
+        what_was_trained=again.what_was_trained(home, opened, tested) if tested is not None else None,
     )
 
 
@@ -235,15 +246,21 @@ def _repeat(subject: Subject) -> Section:
     found, result = subject.comparison, subject.tested
     seeds = [f"search {subject.settings.get('seed', 0)}"]
     finished = len([row for row in subject.trials if row.outcome in ("complete", "pruned", "diverged")])
-    commands = [subject.command(f"search --study {subject.name} --trials {finished}")] if finished else []
+    commands = [subject.command("search", "--study", subject.name, "--trials", str(finished))] if finished else []
     if found is not None:
         seeds.append(f"comparison {found.plan.seed}")
-        commands.append(subject.command(f"compare {subject.name}{_how_compared(subject, found)}"))
+        commands.append(subject.compare(found))
     if result is not None:
         seeds.append(f"full trainings {', '.join(map(str, result.plan.seeds))}")
-        commands.append(subject.command(f"retrain best --study {subject.name}"))
-    words = (
-        f"Save the settings as studies/{subject.name}.toml, and run the commands.",
+        if subject.what_was_trained is not None:
+            words = again.trained(subject.name, result, subject.what_was_trained, subject.settings)
+            commands.append(subject.command(*words))
+    if str(subject.settings.get("task", "")).startswith(FROM_PYTHON):
+        commands, how = [], "Its task was given from Python: give it to optitune.search again, with these settings."
+    else:
+        how = f"Save the settings as studies/{subject.name}.toml, and run the commands."
+    told = (
+        how,
         f"Data: {subject.data['train_examples']} examples to train on and {subject.data['validation_examples']} to "
         f"judge on in the search; checksum {subject.data['checksum']}.",
         f"Seeds: {'; '.join(seeds)}.",
@@ -251,20 +268,8 @@ def _repeat(subject: Subject) -> Section:
     tables = [report_tables.versions(subject.versions)]
     if rows := _chosen(subject):
         tables.insert(0, report_tables.configurations(rows))
-    return Section("repeat", "To repeat it", words, tuple(tables), code=("\n".join(commands), dumps(subject.settings)))
-
-
-def _how_compared(subject: Subject, found: Comparison) -> str:
-    """The options that lead to the same comparison, with a space before each."""
-    could = [row.optimizer for row in standings(subject.trials, subject.optimizers) if row.best is not None]
-    runs = len([run for run in found.runs if run.key.variant == ITSELF])
-    told = {
-        "--optimizers": ",".join(found.plan.optimizers) if set(found.plan.optimizers) != set(could) else "",
-        "--epochs": str(found.plan.epochs) if found.plan.epochs != subject.settings["epochs"] else "",
-        "--seed": str(found.plan.seed or ""),
-        "--max-runs": str(runs),
-    }
-    return "".join(f" {option} {value}" for option, value in told.items() if value)
+    code = ["\n".join(commands)] * bool(commands) + [dumps(subject.settings)]
+    return Section("repeat", "To repeat it", told, tuple(tables), code=tuple(code))
 
 
 def _chosen(subject: Subject) -> list[tuple[str, int, Any]]:
@@ -281,19 +286,19 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     if found is None:
         headline, advice = report_tables.unsure(subject.name, subject.trials, subject.unit)
         complete = any(row.outcome == "complete" for row in subject.trials)
-        command = f"compare {subject.name}" if complete else f"search --study {subject.name}"
-        return headline, advice, subject.command(command)
+        words = ["compare", subject.name] if complete else ["search", "--study", subject.name]
+        return headline, advice, subject.command(*words)
     advice = found.advice
     if later := report_data.searched_on(found.plan, subject.trials):
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
-        return found.sentence, advice, subject.command(f"compare {subject.name}")
+        return found.sentence, advice, subject.compare(found, MOST_RUNS)
     done = [run.key.round for run in found.runs if run.key.variant == ITSELF]
     if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
         most = len(done) + max(1, min(found.verdict.more_runs, found.left))
         if found.verdict.more_runs > found.left:
             advice += f" {NOT_BY_RUNS}"
-        return found.sentence, f"{advice} To go on:", subject.command(f"compare {subject.name} --max-runs {most}")
-    return found.sentence, advice, "" if subject.tested else subject.command(f"retrain best --study {subject.name}")
+        return found.sentence, f"{advice} To go on:", subject.compare(found, most)
+    return found.sentence, advice, "" if subject.tested else subject.command("retrain", "best", "--study", subject.name)
 
 
 def write_page(subject: Subject, folder: Path) -> Path:

@@ -45,6 +45,9 @@ SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
 
 
+LONGER, SEEDS = 3, 3
+"""How many times as long as a trial a full training is, and how many there are, if nothing else is said."""
+
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
 
@@ -135,7 +138,7 @@ def make_plan(request: Request, device: torch.device, data: task_data.FullData, 
         UsageError: it has no epoch or no seed.
     """
     config = request.config
-    epochs = 3 * config.epochs if request.epochs is None else request.epochs
+    epochs = LONGER * config.epochs if request.epochs is None else request.epochs
     if epochs < 1 or request.seeds < 1:
         raise UsageError(f"epochs = {epochs}, seeds = {request.seeds}: must be at least 1")
     if request.precision not in ("auto", "fp32", "bf16"):

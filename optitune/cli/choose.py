@@ -7,12 +7,10 @@ from pathlib import Path
 import optuna
 
 from optitune import best, study
+from optitune.again import meant
 from optitune.best import BestConfig
-from optitune.comparison_results import FOLDER, taken
-from optitune.errors import OptituneError, UsageError, unknown
+from optitune.errors import UsageError, unknown
 from optitune.keeper import best_config
-from optitune.records import best as best_record
-from optitune.records import standings
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, shown
 from optitune.study import Home
@@ -109,19 +107,10 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         return Chosen("best" if own else _folder_name(file), config, home)
     home = choose_study(name, studies_dir, storage)
     opened = study.find(open_storage(home.url, create=False), home.name)
-    settings = study.stored_settings(opened)
+    study.stored_settings(opened)
     if what == "best":
-        path = home.folder / "best.toml"
-        config = best.load(path, "") if path.exists() else _best_of(home, opened)
-        best.check_task(config, home.name, settings["task"], path)
-        records = study.records(opened)
-        found = next((row.configuration for row in records if row.number == config.trial), None)
-        edited = found != config.configuration
-        leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
-        told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
-        if told is not None and not edited:
-            return Chosen("best", best_config(opened, study.record(opened, told)), home, compared=True)
-        return Chosen("best", config, home, edited=edited)
+        found = meant(home, opened)
+        return Chosen("best", found.config, home, edited=found.edited, compared=found.compared)
     return Chosen(f"trial-{int(what)}", best_config(opened, study.record(opened, int(what))), home)
 
 
@@ -129,13 +118,3 @@ def _folder_name(file: Path) -> str:
     """What the results of a file's configuration go by: its name, but none that a study has for its own."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:80] or "file"
     return f"{name}-file" if name in ("best", "partial") or name.startswith("trial-") else name
-
-
-def _best_of(home: Home, opened: optuna.Study) -> BestConfig:
-    """The best of a study that was searched elsewhere, so that its `best.toml` is not here."""
-    winner = best_record(study.records(opened))
-    if winner is None:
-        raise OptituneError(
-            f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
-        )
-    return best_config(opened, winner)

@@ -1,12 +1,13 @@
 """Options that several commands share, and the kinds of value they take."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from optitune.commands import PASSWORD
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -98,10 +99,6 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
         return command
 
     return decorate
-
-
-PASSWORD = re.compile(r"^[\w+]+://(?:[^:/]*:[^@]+@|.*[?&](?:ssl)?passw(?:or)?d=)")
-"""A URL with a password in it."""
 
 
 def _warned_of_password(context: click.Context, option: click.Parameter, url: str | None) -> str | None:

@@ -1,6 +1,5 @@
 """`optitune report`."""
 
-import shlex
 from pathlib import Path
 
 import click
@@ -41,12 +40,13 @@ def report(
     """
     from optitune import report as reports
     from optitune.cli.choose import choose_study
+    from optitune.commands import line, place
     from optitune.storage import open_storage
     from optitune.study import find
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
-    subject = reports.gather(home, opened, _options(studies_dir, storage))
+    subject = reports.gather(home, opened, place(studies_dir, storage))
     folder = out or home.folder / reports.FOLDER
     paths = [reports.write_page(subject, folder)] if form == "html" else reports.write_pictures(subject, folder)
     if as_json:
@@ -57,14 +57,9 @@ def report(
         if not paths:
             click.echo("note: there is nothing to draw yet", err=True)
         elif subject.comparison is None and not quiet:
-            click.echo("note: the optimizers are not compared yet, so nothing is sure: optitune compare", err=True)
+            command = line(["compare", home.name, *place(studies_dir, storage)])
+            click.echo(f"note: the optimizers are not compared yet, so nothing is sure: {command}", err=True)
     if opening and paths:
         import webbrowser
 
         webbrowser.open((paths[0] if form == "html" else folder).resolve().as_uri())
-
-
-def _options(studies_dir: Path, storage: str | None) -> str:
-    """What leads a command to the same studies; a URL may hold a password, so its place is only named."""
-    place = "" if studies_dir == Path("studies") else f" --studies-dir {shlex.quote(str(studies_dir))}"
-    return place + (" --storage URL" if storage else "")

@@ -1,6 +1,5 @@
 """Records as people read them: tables, numbers, durations, and the next commands to type."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.cli.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
+from optitune.commands import line, place
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings
@@ -77,16 +77,8 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
 
 
 def typed(command: str, studies_dir: Path, storage: str | None, data_dir: Path | None, study: str = "") -> str:
-    """A command with the options that lead it to the same study.
-
-    A storage URL may hold a password, so its place is only named.
-    """
-    words = ["optitune", *command.split(), *(["--study", study] if study else [])]
-    if studies_dir != Path("studies"):
-        words += ["--studies-dir", str(studies_dir)]
-    if data_dir is not None:
-        words += ["--data-dir", str(data_dir)]
-    return shlex.join(words) + (" --storage URL" if storage else "")
+    """A command with the options that lead it to the same study."""
+    return line([*command.split(), *(["--study", study] if study else []), *place(studies_dir, storage, data_dir)])
 
 
 def print_result(

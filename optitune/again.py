@@ -1,0 +1,164 @@
+"""The commands that made a comparison and a full training, so that typed again they find nothing more to do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isclose
+from typing import Any
+
+import optuna
+
+from optitune import best, comparison_plan, retraining, study
+from optitune.best import BestConfig
+from optitune.commands import said
+from optitune.comparing import MOST_RUNS, SENSITIVITY
+from optitune.comparison import ITSELF, KNOWN_GOOD, VARIANTS, Key
+from optitune.comparison_results import FOLDER, Comparison, taken
+from optitune.costs import target_of
+from optitune.errors import OptituneError
+from optitune.keeper import best_config
+from optitune.metrics import Metric
+from optitune.records import TrialRecord, standings
+from optitune.records import best as best_record
+from optitune.retrain_results import Tested
+from optitune.study import Home
+
+
+def compared(
+    name: str,
+    found: Comparison,
+    settings: Mapping[str, Any],
+    trials: Sequence[TrialRecord],
+    metric: Metric,
+    max_runs: int | None = None,
+) -> list[str]:
+    """The words of the command that leads to a comparison.
+
+    Args:
+        name: of the study.
+        settings: of the study.
+        trials: of the study.
+        metric: of the study.
+        max_runs: to go on up to so many runs; None for those that there are.
+    """
+    asked, plan = found.asked, found.plan
+    could = {row.optimizer for row in standings(trials, settings["optimizers"]) if row.best is not None}
+    some = set(plan.optimizers) != could or (asked is not None and asked.optimizers is not None)
+    names: Sequence[str] = plan.optimizers
+    if asked is not None:
+        if asked.optimizers is not None:
+            names = [name for name in asked.optimizers if name in plan.optimizers]
+        epsilon, target, sensitivity = asked.epsilon, asked.target, asked.sensitivity
+    else:
+        # a comparison of an older version does not keep what was asked, but what came of it
+        usual = comparison_plan.practical(metric, plan.finalists)
+        epsilon = None if isclose(found.verdict.epsilon, usual, rel_tol=1e-12) else found.verdict.epsilon
+        sign = 1 if metric.direction == "maximize" else -1
+        target = None if found.target == target_of(found.runs, found.verdict.contenders, sign) else found.target
+        sensitivity = _rounds_of_variants(found)
+    if max_runs is None:
+        # one that was stopped by time has fewer than it was to have
+        sensitivity = min(sensitivity, _rounds_of_variants(found))
+    most = len([run for run in found.runs if run.key.variant == ITSELF]) if max_runs is None else max_runs
+    seed = _seed(plan.seed, settings, comparison_plan.SEEDS_APART)
+    options = {
+        "--optimizers": ",".join(names) if some else None,
+        "--epochs": plan.epochs if plan.epochs != settings["epochs"] else None,
+        "--seed": seed or None,
+        "--epsilon": epsilon,
+        "--target": target,
+        "--sensitivity": sensitivity if sensitivity != SENSITIVITY else None,
+        "--max-runs": most if most != MOST_RUNS else None,
+    }
+    return ["compare", name, *said(options)]
+
+
+def _rounds_of_variants(found: Comparison) -> int:
+    """In how many rounds all those that are not out were trained with other settings too."""
+    there = {run.key for run in found.runs}
+    variants = [
+        (name, variant)
+        for name in found.verdict.contenders
+        for variant in VARIANTS
+        if not (variant == KNOWN_GOOD and found.plan.finalist(name).untuned)
+    ]
+    rounds = 0
+    while rounds < found.plan.rounds and all(Key(rounds, *each) in there for each in variants):
+        rounds += 1
+    return rounds
+
+
+def _seed(first: int, settings: Mapping[str, Any], apart: int) -> int:
+    """The seed that a user typed, from the first that came of it."""
+    return (first - int(settings.get("seed", 0)) - apart) // 1000
+
+
+def trained(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -> list[str]:
+    """The words of the command that leads to full trainings.
+
+    Args:
+        name: of the study.
+        what: was trained: `best`, or the number of a trial.
+        settings: of the study.
+    """
+    plan = result.plan
+    options = {
+        "--epochs": plan.epochs if plan.epochs != retraining.LONGER * settings["epochs"] else None,
+        "--seeds": len(plan.seeds) if len(plan.seeds) != retraining.SEEDS else None,
+        "--seed": _seed(plan.seeds[0], settings, retraining.SEEDS_APART) or None,
+        "--precision": plan.precision if plan.precision != settings["precision"] else None,
+    }
+    return ["retrain", what, "--study", name, *said(options)]
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What `best` means of a study by now.
+
+    Attributes:
+        edited: whether its trial had other settings, so that its value is not theirs.
+        compared: whether it is what the study's comparison says to take.
+    """
+
+    config: BestConfig
+    edited: bool = False
+    compared: bool = False
+
+
+def meant(home: Home, opened: optuna.Study) -> Meant:
+    """What `best` means of a study: what its comparison says to take, or the search's best.
+
+    Raises:
+        UsageError: its `best.toml` is not valid, or of another task.
+        OptituneError: there is none.
+    """
+    path, settings, records = home.folder / "best.toml", study.stored_settings(opened), study.records(opened)
+    if path.exists():
+        config = best.load(path, "")
+    else:
+        winner = best_record(records)
+        if winner is None:
+            raise OptituneError(
+                f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
+            )
+        # it was searched elsewhere, so that the file is not here
+        config = best_config(opened, winner)
+    best.check_task(config, home.name, settings["task"], path)
+    edited = next((row.configuration for row in records if row.number == config.trial), None) != config.configuration
+    leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
+    told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
+    if told is not None and not edited:
+        return Meant(best_config(opened, study.record(opened, told)), compared=True)
+    return Meant(config, edited=edited)
+
+
+def what_was_trained(home: Home, opened: optuna.Study, result: Tested) -> str | None:
+    """What of the study `retrain` must name to train the same: `best`, or a trial's number; None for neither."""
+    configuration, epochs = result.plan.configuration, result.plan.epochs
+    try:
+        config = meant(home, opened).config
+        if config.configuration.stretched(epochs / config.epochs) == configuration:
+            return "best"
+        found = best_config(opened, study.record(opened, -1 if result.trial is None else result.trial))
+    except OptituneError:
+        return None
+    return str(found.trial) if found.configuration.stretched(epochs / found.epochs) == configuration else None

@@ -1,0 +1,29 @@
+"""Commands that can be typed again: words for a shell, and the options that lead them to the same study."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PASSWORD = re.compile(r"^[\w+]+://(?:[^:/]*:[^@]+@|.*[?&](?:ssl)?passw(?:or)?d=)")
+"""A URL with a password in it."""
+
+
+def place(studies_dir: Path, storage: str | None = None, data_dir: Path | None = None) -> list[str]:
+    """The options that lead a command to the same studies; of a URL with a password its place is only named."""
+    words = [] if studies_dir == Path("studies") else ["--studies-dir", str(studies_dir)]
+    if data_dir is not None:
+        words += ["--data-dir", str(data_dir)]
+    if storage:
+        words += ["--storage", "URL" if PASSWORD.match(storage) else storage]
+    return words
+
+
+def line(words: Sequence[str]) -> str:
+    """A command as it is typed."""
+    return shlex.join(["optitune", *words])
+
+
+def said(options: Mapping[str, object]) -> list[str]:
+    """Options and their values, those left out that are None; a number in all its digits."""
+    return [word for option, value in options.items() if value is not None for word in (option, str(value))]
