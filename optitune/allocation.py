@@ -19,6 +19,9 @@ UNDECIDED = (TrialState.RUNNING, TrialState.WAITING)
 LEAST = 0.1
 """What a trial counts at least, in whole trainings: else an optimizer whose trials fail at once would get them all."""
 
+FAILURES = 3
+"""After how many failed trials, and none that ended otherwise, an optimizer is given no more."""
+
 ERROR = 0.05
 """How probable it may be, for all that are dropped together, that one of them would have won."""
 
@@ -36,12 +39,14 @@ class Competitor:
         spent: in whole trainings; a trial under way, or one that failed, counts as a whole one, and none as less
             than `LEAST`.
         ended: its trials that have ended.
+        failed: how many others have failed.
     """
 
     name: Any
     forecast: Callable[[FrozenTrial], Expected | None]
     spent: float = 0.0
     ended: list[FrozenTrial] = field(default_factory=list)
+    failed: int = 0
 
     @cached_property
     def heights(self) -> list[float]:
@@ -73,6 +78,7 @@ def competitors(
     for each in told:
         # else one whose trials always fail would get them all
         found[each.params.get(by)].spent += each.state == TrialState.FAIL
+        found[each.params.get(by)].failed += each.state == TrialState.FAIL
     return list(found.values())
 
 
@@ -115,7 +121,13 @@ ALLOCATIONS: Mapping[str, Callable[[Sequence[Competitor]], list[Any]]] = Mapping
 """From all optimizers of a study to those that still compete, by the name of the rule."""
 
 
+def able(competitors: Sequence[Competitor]) -> list[Competitor]:
+    """Those that are not known to fail at every trial; all of them where none is left."""
+    return [each for each in competitors if each.ended or each.failed < FAILURES] or list(competitors)
+
+
 def turn(allocation: str, competitors: Sequence[Competitor]) -> Any:
     """The optimizer that has been given the least so far, of those that still compete."""
-    competing = ALLOCATIONS[allocation](competitors)
-    return min((each for each in competitors if each.name in competing), key=lambda each: each.spent).name
+    left = able(competitors)
+    competing = ALLOCATIONS[allocation](left)
+    return min((each for each in left if each.name in competing), key=lambda each: each.spent).name

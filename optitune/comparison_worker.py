@@ -18,6 +18,8 @@ from optitune.data import rotated
 from optitune.engine import Diverged, Training
 from optitune.engine import Plan as TrainingPlan
 from optitune.machine import own_the_process
+from optitune.study import versions
+from optitune.user_code import keeping
 from optitune.workers import Channel
 
 CHECKPOINT_S = 30
@@ -54,13 +56,17 @@ def work(
         if channel.stopping() or (deadline is not None and time.monotonic() >= deadline):
             return
         places, held = rotated(len(data), plan.train_examples, 0 if validation else plan.held_out, key.round)
-        training = Training(
-            tasks.build(task, plan.seed + key.round, device),
-            training_plan(plan, key, task),
-            data.take(places).to(device),
-            (validation or replace(data.take(held), transform=None)).to(device),
-        )
-        run = _train(training, plan, key, folder, bound(_tell, channel, key), channel.stopping)
+        how = training_plan(plan, key, task)
+        trained = {"versions": versions(), "device": device, "settings": how.configuration.model_dump_json()}
+        name = run_path(folder, key).stem
+        with keeping(folder.parent, f"compare-{name}", f"run {name} of the comparison", trained):
+            training = Training(
+                tasks.build(task, plan.seed + key.round, device),
+                how,
+                data.take(places).to(device),
+                (validation or replace(data.take(held), transform=None)).to(device),
+            )
+            run = _train(training, plan, key, folder, bound(_tell, channel, key), channel.stopping)
         if run is None:
             return
         save_run(folder, run)

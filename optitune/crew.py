@@ -11,13 +11,14 @@ import optuna
 import torch
 
 from optitune import artifacts, files, study, task_data, tasks, trial_checkpoint
+from optitune.allocation import FAILURES
 from optitune.errors import Interrupted, OptituneError
 from optitune.machine import devices
 from optitune.ownership import Owner, sweep
 from optitune.patience import Patience
 from optitune.ray_cluster import Cluster
 from optitune.ray_pool import RayPool
-from optitune.records import TrialRecord, counts
+from optitune.records import TrialRecord, counts, failing
 from optitune.search_worker import Job, work
 from optitune.settings import StudySettings
 from optitune.storage import exists, explained_storage, shown
@@ -134,13 +135,16 @@ def train(
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
         view.begin(order.home.name, order.settings, order.task.judge.unit, order.target, records, workers)
 
+        # of another sampler's trials, nobody is left out
+        noted = set() if order.settings.sampler == "optitune" else {*order.settings.optimizers}
+
         def heed(event: Event) -> None:
             nonlocal records
             if event.kind == "note":
                 view.note(f"worker {event.worker + 1}: {event.body['text']}")
                 return
             guard.heed(event)
-            if event.kind == "finished":
+            if event.kind in ("finished", "failed"):
                 if not exists(order.home.url):
                     # a process that has the file open goes on with it, and all of that would be gone in the end
                     raise OptituneError(
@@ -148,6 +152,10 @@ def train(
                         "or run the same command again to start anew"
                     )
                 records = refreshed()
+                for each in failing(records, order.settings.optimizers):
+                    if each.failed >= FAILURES and each.optimizer not in noted and len(order.settings.optimizers) > 1:
+                        noted.add(each.optimizer)
+                        view.note(f"{each.sentence()}; it is given no more of them")
             view.show(event, records)
 
         def tick() -> None:

@@ -1,5 +1,6 @@
 """The few kinds of error a user meets; each message names the value, the cause and what to do next."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -41,3 +42,12 @@ def unknown(kind: str, value: str, known: Iterable[str], hint: str = "") -> Usag
     else:
         advice = "there is none yet"
     return UsageError(f"unknown {kind} '{value}': {advice}" + (f" {hint}" if hint else ""))
+
+
+SECRET = re.compile(r"(://[^\s:/@]*:)\S*@|([?&]password=)[^\s&]*")
+"""A password in a URL, wherever it was typed; one with an unescaped @ included."""
+
+
+def without_passwords(text: str) -> str:
+    """`text` with stars in place of every password of a URL."""
+    return SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)

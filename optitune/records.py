@@ -52,14 +52,32 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Standing:
-    """How one optimizer stands: over how many trials of how many epochs together, and its best complete one."""
+    """How one optimizer stands: over how many trials of how many epochs together, and its best complete one.
+
+    `failed` ones are not among the `finished`.
+    """
 
     optimizer: str
     finished: int
     pruned: int
     diverged: int
+    failed: int
     epochs: float
     best: TrialRecord | None
+
+
+@dataclass(frozen=True)
+class Failing:
+    """An optimizer all of whose trials failed, and why the last one did."""
+
+    optimizer: str
+    failed: int
+    reason: str
+
+    def sentence(self) -> str:
+        """It in words."""
+        every = "its only trial" if self.failed == 1 else f"all {self.failed} of its trials"
+        return f"{self.optimizer}: {every} failed, the last with {self.reason}"
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
@@ -84,8 +102,20 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list
     for name in optimizers:
         own = by_optimizer[name]
         number, epochs = counts(own), sum(row.epochs for row in own)
-        table.append(Standing(name, number["finished"], number["pruned"], number["diverged"], epochs, best(own)))
+        ended = {outcome: number[outcome] for outcome in ("finished", "pruned", "diverged", "failed")}
+        table.append(Standing(optimizer=name, **ended, epochs=epochs, best=best(own)))
     return sorted(table, key=lambda row: -(row.best.score or 0.0) if row.best else inf)
+
+
+def failing(records: Sequence[TrialRecord], optimizers: Iterable[str]) -> list[Failing]:
+    """The optimizers of which trials failed and none finished."""
+    found = []
+    for name in optimizers:
+        own = [row for row in records if row.optimizer == name]
+        failed = [row for row in own if row.outcome == "failed"]
+        if failed and not any(row.outcome in FINISHED for row in own):
+            found.append(Failing(name, len(failed), failed[-1].reason))
+    return found
 
 
 def plain(configuration: Configuration) -> dict[str, Any]:

@@ -135,14 +135,16 @@ def seconds(value: float) -> str:
 
 def searched(trials: Sequence[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:
     """How the optimizers stand in a search."""
-    columns = ("optimizer", f"best {unit.metric}, one run", "its lr", "trial", "trials", "pruned", "diverged", "epochs")
-    rows = []
-    for row in standings(trials, optimizers):
+    stand, rows = standings(trials, optimizers), []
+    failed = ("failed",) if any(row.failed for row in stand) else ()
+    ends = ("trials", "pruned", "diverged", *failed)
+    columns = ("optimizer", f"best {unit.metric}, one run", "its lr", "trial", *ends, "epochs")
+    for row in stand:
         found = row.best
         told = (unit.value(found.value), f"{found.configuration.lr:.3g}", str(found.number)) if (
             found is not None and found.value is not None and found.configuration is not None
         ) else (UNKNOWN,) * 3  # fmt: skip
-        ended = (row.finished, row.pruned, row.diverged)
+        ended = (row.finished, row.pruned, row.diverged, *([row.failed] if failed else []))
         rows.append((row.optimizer, *told, *map(str, ended), f"{row.epochs:.1f}"))
     caption = "The search's trials by optimizer: the best of each is the luckiest of its runs, and so no estimate."
     return Table(caption, columns, tuple(rows))

@@ -26,7 +26,7 @@ from optitune.errors import OptituneError
 from optitune.export import python
 from optitune.keeper import best_config
 from optitune.metrics import Metric
-from optitune.records import Summary, TrialRecord
+from optitune.records import Failing, Summary, TrialRecord, failing
 from optitune.records import best as best_record
 from optitune.report import Subject
 from optitune.report_style import Picture
@@ -114,6 +114,11 @@ class SearchResult(Shown):
         """A row per evaluation of every trial."""
         return tables.curves(self.records)
 
+    @property
+    def failing(self) -> list[Failing]:
+        """The optimizers all of whose trials failed, with the reason of the last one."""
+        return failing(self.records, self.settings.optimizers)
+
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range, where more may be beyond."""
         found = self.best.configuration if self.best else None
@@ -161,12 +166,13 @@ class SearchResult(Shown):
 
     def _words(self) -> list[str]:
         best = self.best
+        failing = [each.sentence() for each in self.failing]
         if best is None or best.configuration is None:
-            return []
+            return failing
         beyond = [f"{edge.key} lies at an end of its range; to look beyond: {edge.line}" for edge in self.edges()]
         settings = report_tables.settings_text(best.configuration)
         sure = "To know which optimizer is best, and how sure that is: optitune.compare."
-        return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, sure]
+        return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, sure]
 
     def _table(self) -> Table:
         return report_tables.searched(self.records, self.settings.optimizers, self.metric.unit)

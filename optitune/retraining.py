@@ -38,6 +38,7 @@ from optitune.retrain_results import (
 )
 from optitune.storage import exists, open_storage
 from optitune.study import Home
+from optitune.user_code import keeping
 from optitune.wording import Unit
 from optitune.workers import Channel, Event, Pool, auto
 
@@ -319,6 +320,21 @@ def work(
     Raises:
         OptituneError: the data cannot be had, or a training diverges.
     """
+    about = {"versions": study.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
+    name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
+    with keeping(partial.parents[2], name, "the full training", about):
+        _work(channel, plan, numbers, partial, source, data_dir, device_name)
+
+
+def _work(
+    channel: Channel,
+    plan: FullPlan,
+    numbers: list[int],
+    partial: Path,
+    source: tasks.Source,
+    data_dir: Path,
+    device_name: str,
+) -> None:
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)

@@ -109,20 +109,23 @@ def _parts(
 
 
 def _standings(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> str:
+    stand = standings(records, optimizers)
+    failed = ("failed",) if any(row.failed for row in stand) else ()
     rows = [
         (
             row.optimizer,
             str(row.finished),
             str(row.pruned),
             str(row.diverged),
+            *([str(row.failed)] if failed else []),
             f"{row.epochs:.1f}",
             unit.value(row.best.value) if row.best and row.best.value is not None else "-",
             f"{row.best.configuration.lr:.3g}" if row.best and row.best.configuration else "-",
             str(row.best.number) if row.best else "-",
         )
-        for row in standings(records, optimizers)
+        for row in stand
     ]
-    headings = ("optimizer", "finished", "pruned", "diverged", "epochs", f"best {unit.metric}", "lr", "trial")
+    headings = ("optimizer", "finished", "pruned", "diverged", *failed, "epochs", f"best {unit.metric}", "lr", "trial")
     return story.table(headings, rows)
 
 

@@ -31,10 +31,14 @@ from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_st
 from optitune.study import Home
 from optitune.suggestion import first_parameters, spaces
 from optitune.trial_checkpoint import TrialCheckpoint, path_of
+from optitune.user_code import kept, raised_from, whole
 from optitune.workers import Channel
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
+
+MORE_OF_ONE = 3
+"""How many times as many that may be where all are one optimizer's, and others compete."""
 
 IDLE_S = 0.3
 
@@ -138,7 +142,7 @@ class Worker:
             self._desk.close()
 
     def _run(self) -> None:
-        failures = 0
+        failed: list[str] = []
         while not self._over():
             taken = self._desk.take()
             if taken is None:
@@ -150,13 +154,15 @@ class Worker:
             outcome = self._train(*taken)
             if outcome == "retired":
                 return
-            failures = failures + 1 if outcome == "failed" else 0
-            if failures == FAILURES_IN_A_ROW:
-                name = self._job.home.name
-                raise OptituneError(
-                    f"{failures} trials in a row failed, the last with {self._reason}; "
-                    f"see all reasons with: optitune show {name}"
+            failed = [*failed, self._optimizer] if outcome == "failed" else []
+            # one that always fails is given no more trials; the others go on
+            alone = len({*failed}) == 1 < len(self._job.settings.optimizers)
+            if len(failed) >= FAILURES_IN_A_ROW * (MORE_OF_ONE if alone else 1):
+                error = OptituneError(
+                    f"{len(failed)} trials in a row failed, the last with {self._reason}; "
+                    f"see all reasons with: optitune show {self._job.home.name}"
                 )
+                raise raised_from(error, self._traceback)
 
     def _over(self) -> bool:
         late = self._job.deadline is not None and time.monotonic() >= self._job.deadline
@@ -167,19 +173,23 @@ class Worker:
         job, number = self._job, frozen.number
         checkpoint = path_of(job.home.folder, number)
 
+        about: dict[str, object] = {"versions": study.versions(), "device": job.device}
+        self._optimizer = ""
+
         def on_progress(configuration: Configuration, progress: Progress | None) -> None:
+            about["settings"], self._optimizer = configuration.model_dump_json(), configuration.optimizer.name
             if not self._desk.is_ours(trial):
                 raise Lost
-            about: dict[str, Any] = {
+            trained: dict[str, Any] = {
                 "number": number,
                 "optimizer": configuration.optimizer.name,
                 "lr": configuration.lr,
             }
             if progress is None:
-                self._channel.send("started", **about)
+                self._channel.send("started", **trained)
             else:
                 value = progress.validation.value if progress.validation else None
-                self._channel.send("progress", **about, epoch=progress.epoch, value=value)
+                self._channel.send("progress", **trained, epoch=progress.epoch, value=value)
 
         try:
             result = run_trial(
@@ -202,15 +212,16 @@ class Worker:
             return "lost"
         except (OptituneError, *STORAGE_ERRORS):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # a task's own code may fail in any way
             if self._succeeded:
                 # perhaps only since this process has leaked, or its GPU has: a fresh one shall try
                 self._desk.give_back(trial)
                 self._channel.send("retired", number=number)
                 return "retired"
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._reason = reason
+            reason = kept(error, job.home.folder, f"trial-{number}", about)
+            # as text: the error itself would keep the network and its memory
+            self._reason, self._traceback = reason, whole(error)
             self._story(trial, "failed", None, reason)
             if self._desk.tell(trial, "failed", None, reason, 0.0):
                 self._channel.send("failed", number=number, reason=reason)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import optuna
 import torch
 
 from optitune import crew, steady, study, task_code, task_data, tasks
-from optitune.allocation import ALLOCATIONS, competitors
+from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
@@ -18,7 +18,7 @@ from optitune.metrics import Metric
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
-from optitune.records import TrialRecord, counts, plain, standings
+from optitune.records import Failing, TrialRecord, counts, failing, plain, standings
 from optitune.records import best as best_record
 from optitune.search_story import SearchStory
 from optitune.settings import StudySettings, resolve
@@ -71,7 +71,8 @@ class Result:
         begun: whether its training was begun, and not left to workers elsewhere.
         trained: how many trials this run finished, of all that the study has.
         metric: what it judges by.
-        competing: the optimizers that have not been dropped.
+        competing: the optimizers that have a finished trial and have not been dropped.
+        dropped: those that the allocation has dropped, since they would hardly win.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
     """
@@ -89,6 +90,7 @@ class Result:
     set_aside: Path | None
     metric: Metric
     competing: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range."""
@@ -96,6 +98,10 @@ class Result:
             return []
         found = self.best.configuration
         return edges(self.settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))
+
+    def failing(self) -> list[Failing]:
+        """The optimizers all of whose trials failed."""
+        return failing(self.records, self.settings.optimizers)
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -106,7 +112,8 @@ class Result:
             "task": self.settings.task,
             "metric": self.metric.name,
             "storage": self.storage,
-            "trials": {key: number[key] for key in ("finished", "complete", "pruned", "diverged")},
+            "trials": {key: number[key] for key in ("finished", "complete", "pruned", "diverged", "failed")},
+            "failing": [asdict(each) for each in self.failing()],
             "best": {"number": winner.number, "value": winner.value, **plain(winner.configuration)}
             if winner and winner.configuration
             else None,
@@ -235,6 +242,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     if untold:
         view.note(untold)
     winner = best_record(keeper.records)
+    competing, dropped = _competing(opened, settings, task.judge)
     return Result(
         name=request.home.name,
         settings=settings,
@@ -248,12 +256,21 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         seconds=round(time.monotonic() - began, 3),
         set_aside=keeper.set_aside,
         metric=task.judge,
-        competing=_competing(opened, settings, task.judge),
+        competing=competing,
+        dropped=dropped,
     )
 
 
-def _competing(opened: optuna.Study, settings: StudySettings, metric: Metric) -> tuple[str, ...]:
-    """The optimizers that the study would go on with."""
+def _competing(
+    opened: optuna.Study, settings: StudySettings, metric: Metric
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The optimizers that the study would go on with and has trained, and those that the allocation has dropped."""
     trials = opened.get_trials(deepcopy=False)
     found = competitors(trials, settings.optimizers, metric.direction == "maximize", metric.ideal)
-    return tuple(ALLOCATIONS[settings.allocation](found)) if settings.sampler == "optitune" else settings.optimizers
+    left = [each.name for each in able(found)]
+    kept = ALLOCATIONS[settings.allocation](able(found)) if settings.sampler == "optitune" else left
+    trained = {each.name for each in found if each.ended}
+    return (
+        tuple(name for name in settings.optimizers if name in kept and name in trained),
+        tuple(name for name in left if name not in kept),
+    )

@@ -116,6 +116,7 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> "Dat
             "finished": row.finished,
             "pruned": row.pruned,
             "diverged": row.diverged,
+            "failed": row.failed,
             "epochs": row.epochs,
         }
         for row in standing_of(records, optimizers)

@@ -10,15 +10,22 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from optitune.errors import OptituneError, UsageError
+from optitune.errors import OptituneError, UsageError, without_passwords
+from optitune.files import write_text
 
 MOST_TEXT = 400
 """How many characters of an error's own message are shown."""
+
+MOST_TRACEBACK = 20_000
+"""How many characters of a traceback are kept, the later ones."""
+
+FAILURES = "failures"
+"""Where tracebacks are kept, within the folder of a study."""
 
 LIBRARIES = {
     Path(__file__).resolve().parent,
@@ -173,6 +180,50 @@ def whole(error: BaseException) -> str:
         return "".join(traceback.format_tb(error.__traceback__)) + described(error) + "\n"
 
 
+def kept(error: BaseException, folder: Path, name: str, about: Mapping[str, object]) -> str:
+    """Write an error's traceback into the folder of a study; a line that says what it was and where that lies.
+
+    Args:
+        name: of the file.
+        about: what else it is to say, such as the settings that were trained, by heading.
+    """
+    line = without_passwords(reason(error))
+    path = _written(error, line, folder, name, about)
+    return f"{line}; traceback: {path}" if path else line
+
+
+def _written(error: BaseException, line: str, folder: Path, name: str, about: Mapping[str, object]) -> Path | None:
+    path, traced = folder / FAILURES / f"{name}.txt", whole(error)
+    if len(traced) > MOST_TRACEBACK:
+        traced = f"(the earlier part is left out)\n{traced[-MOST_TRACEBACK:]}"
+    parts = [line, *(f"{heading}: {value}" for heading, value in about.items()), traced]
+    try:
+        write_text(path, without_passwords("\n\n".join(parts)).encode(errors="replace").decode())
+    except OptituneError:
+        # why it failed is worth more than why that could not be kept
+        return None
+    return path
+
+
+@contextmanager
+def keeping(folder: Path, name: str, doing: str, about: Mapping[str, object]) -> Iterator[None]:
+    """Turn whatever goes wrong in a training into one line, and keep its traceback in the folder of a study.
+
+    Raises:
+        OptituneError: something went wrong.
+    """
+    try:
+        yield
+    except UsageError as error:
+        cause = error.__cause__
+        path = _written(cause, str(error), folder, name, about) if cause is not None else None
+        raise UsageError(f"{error}; traceback: {path}" if path else str(error)) from cause
+    except (OptituneError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise OptituneError(f"{doing} failed: {kept(error, folder, name, about)}") from error
+
+
 class WorkerTraceback(Exception):
     """What went wrong in a worker, as text: errors themselves need not survive the way between processes."""
 
@@ -182,6 +233,13 @@ class WorkerTraceback(Exception):
 
     def __str__(self) -> str:
         return f"in a worker:\n{self.text}"
+
+
+def traced(cause: BaseException | None) -> str:
+    """The traceback of an error's cause as text; empty where it has none."""
+    if cause is None:
+        return ""
+    return cause.text if isinstance(cause, WorkerTraceback) else whole(cause)
 
 
 def raised_from(error: OptituneError, text: str) -> OptituneError:

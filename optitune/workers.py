@@ -27,7 +27,7 @@ from typing import Any
 
 from optitune.beside import hiding
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.user_code import raised_from, reason, whole
+from optitune.user_code import raised_from, reason, traced, whole
 
 DEATHS_IN_A_ROW = 3
 """How often a worker, and those that took its place, may die without a sign of life in between."""
@@ -207,7 +207,7 @@ def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
         target(channel, *arguments)
         channel.send("done", stopped=channel.stopping())
     except OptituneError as error:
-        cause = whole(error.__cause__) if error.__cause__ is not None else ""
+        cause = traced(error.__cause__)
         channel.send("error", message=str(error), usage=isinstance(error, UsageError), bug=cause)
     except BaseException as error:
         # a task's own code may leave by sys.exit, too

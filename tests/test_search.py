@@ -46,7 +46,10 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     code, out, err = command("search", *QUICK, "--trials", "3", "--json")
     document = json.loads(out)
     assert (code, err) == (0, "")
-    keys = {"study", "task", "metric", "storage", "trials", "best", "best_file", "allocation", "at_the_edge", "seconds"}
+    keys = {
+        "study", "task", "metric", "storage", "trials", "failing", "best", "best_file", "allocation", "at_the_edge",
+        "seconds",
+    }  # fmt: skip
     assert set(document) == keys
     assert document["metric"] == "accuracy"
     assert document["study"] == document["task"] == "digits"
@@ -78,7 +81,7 @@ def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp
     assert found is not None
     print_result(found, tmp_path, None, None)
     assert "in the race" not in capsys.readouterr().out
-    print_result(replace(found, competing=("adam",)), tmp_path, None, None)
+    print_result(replace(found, dropped=("sgd",)), tmp_path, None, None)
     assert "no longer in the race, which they would hardly win: sgd" in capsys.readouterr().out
 
 

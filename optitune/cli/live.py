@@ -107,7 +107,7 @@ class LiveSearch:
             )
         if event.kind in LEAVING:
             self._doing.pop(event.worker, None)
-        if event.kind == "finished":
+        if event.kind in ("finished", "failed"):
             # made here and not at each draw, which would count thousands of trials four times a second
             self._records = records
             self._standings = standings_table(records, self._settings.optimizers, self._unit)

@@ -4,7 +4,6 @@ import atexit
 import errno
 import json
 import os
-import re
 import signal
 import sys
 import traceback
@@ -16,7 +15,7 @@ from typing import Any, TextIO
 import click
 from click.shell_completion import CompletionItem
 
-from optitune.errors import Note, OptituneError
+from optitune.errors import Note, OptituneError, without_passwords
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
@@ -150,7 +149,7 @@ def run(typed: list[str]) -> int:
     """Run a command line; its exit code."""
     as_json = "--json" in typed
     try:
-        optitune.main(args=typed, prog_name="optitune", standalone_mode=False)
+        left = optitune.main(args=typed, prog_name="optitune", standalone_mode=False)
     except OptituneError as error:
         if os.environ.get("OPTITUNE_DEBUG"):
             traceback.print_exc()
@@ -182,7 +181,8 @@ def run(typed: list[str]) -> int:
         fault = f"a fault of optitune's own: {type(error).__name__}: {error}"
         message = f"{fault} (set OPTITUNE_DEBUG=1 to see where, and please report it)"
         return _fail(message, 1, as_json)
-    return 0
+    # what a command leaves with by click's own way
+    return left if isinstance(left, int) else 0
 
 
 def _noted(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -199,12 +199,8 @@ def _unwritten(error: OSError) -> int:
     return _fail(f"cannot write to standard output: {error.strerror}; what was finished is kept", 1, as_json=False)
 
 
-SECRET = re.compile(r"(://[^\s:/@]*:)\S*@|([?&]password=)[^\s&]*")
-"""A password in a URL, wherever it was typed; one with an unescaped @ included."""
-
-
 def _fail(message: str, code: int, as_json: bool) -> int:
-    message = SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", message)
+    message = without_passwords(message)
     # one whose own output has nowhere to go either has only the exit code
     with suppress(OSError):
         if as_json:

@@ -119,6 +119,7 @@ def search(
     configuration in studies/STUDY/best.toml. The same command after a stop goes on where it was; two at
     once share the work. What is not said by a flag or --set comes from studies/STUDY.toml if there is one
     ('optitune init STUDY' writes it), then from the study if it exists, then from the defaults.
+    Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
     if cluster is None:
         from optitune.workers import warm_up
@@ -162,3 +163,6 @@ def search(
         document["comparison"] = compared(again, studies_dir, storage, data_dir, as_json, quiet)
     if as_json:
         print_json(document)
+    if result.failing():
+        # everything else was found, but not what was asked of these
+        raise click.exceptions.Exit(1)

@@ -61,6 +61,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
         Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
         for text, leader in zip(told(lambda row: unit.share(row.value or 0.0)), leaders, strict=True)
     ]
+    failed = Column("failed", [Text(str(row.failed), BAD if row.failed else "") for row in rows], keep=2)
     return Fitted(
         [
             Column("optimizer", [row.optimizer for row in rows], left=True),
@@ -71,6 +72,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
             Column("trials", [str(row.finished) for row in rows], keep=5),
             Column("pruned", [str(row.pruned) for row in rows], keep=3),
             Column("diverged", [Text(str(row.diverged), BAD if row.diverged else "") for row in rows], keep=2),
+            *([failed] if any(row.failed for row in rows) else []),
             Column("epochs", [f"{row.epochs:.1f}" for row in rows], keep=1),
         ],
     )
@@ -102,9 +104,10 @@ def print_result(
         f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
     )
-    dropped = [name for name in result.settings.optimizers if name not in result.competing]
-    if dropped:
-        console.print(f"no longer in the race, which they would hardly win: {', '.join(dropped)}")
+    if result.dropped:
+        console.print(f"no longer in the race, which they would hardly win: {', '.join(result.dropped)}")
+    for failing in result.failing():
+        console.print(failing.sentence(), style=BAD, markup=False)
     winner = result.best
     if winner is None or winner.configuration is None or winner.value is None:
         console.print(
