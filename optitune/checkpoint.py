@@ -32,12 +32,22 @@ def save(state: Any, path: Path, durable: bool = True) -> None:
         OptituneError: the file cannot be written.
         TypeError: something else is in `state`.
     """
-    tensors: dict[str, Tensor] = {}
-    outline = json.dumps(_outline(state, tensors))
+    content = dumps(state)
     with replacing(path, durable) as scratch:
         # not the library's `save_file`, which leaves a scratch file of its own behind when it is killed
-        about = {"outline": outline, "checksum": str(zlib.crc32(outline.encode()))}
-        scratch.write_bytes(to_bytes(tensors, about))
+        scratch.write_bytes(content)
+
+
+def dumps(state: Any) -> bytes:
+    """What `save` writes.
+
+    Raises:
+        TypeError: something else is in `state`; the message names its place.
+    """
+    tensors: dict[str, Tensor] = {}
+    outline = json.dumps(_outline(state, tensors))
+    about = {"outline": outline, "checksum": str(zlib.crc32(outline.encode()))}
+    return to_bytes(tensors, about)
 
 
 def load(path: Path) -> Any:
@@ -68,8 +78,11 @@ def _checksum(tensor: Tensor) -> int:
     return zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, shape)
 
 
-def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, Tensor):
+def _outline(value: Any, tensors: dict[str, Tensor], place: str = "") -> Any:
+    if isinstance(value, Tensor) and value.layout == torch.sparse_coo:
+        parts = [value._indices(), value._values(), list(value.shape), value.is_coalesced()]
+        return {"sparse": [_outline(each, tensors, place) for each in parts]}
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         name = str(len(tensors))
         # a copy: the file wants tensors that lie in plain order and share no memory
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
@@ -77,13 +90,14 @@ def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str | int):
-                raise TypeError(f"a key of type {type(key).__name__} cannot be kept in a checkpoint")
-        return {"dict": [[key, _outline(item, tensors)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return {type(value).__name__: [_outline(item, tensors) for item in value]}
+                raise TypeError(f"{place[1:]}: a key of type {type(key).__name__} cannot be kept in a checkpoint")
+        return {"dict": [[key, _outline(item, tensors, f"{place}.{key}")] for key, item in value.items()]}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_outline(item, tensors, f"{place}.{n}") for n, item in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"{type(value).__name__} cannot be kept in a checkpoint")
+    kind = f"a tensor of {value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"{place[1:]}: {kind} cannot be kept in a checkpoint".removeprefix(": "))
 
 
 def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
@@ -96,6 +110,9 @@ def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
             raise ValueError(f"tensor {name} has another checksum")
         # where torch itself would put it: kernels choose by the alignment of memory, and so do their last bits
         return tensors[name].clone()
+    if kind == "sparse":
+        indices, values, shape, coalesced = (_filled(item, tensors) for item in content)
+        return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=coalesced, check_invariants=True)
     if kind == "dict":
         return {key: _filled(item, tensors) for key, item in content}
     return {"list": list, "tuple": tuple}[kind](_filled(item, tensors) for item in content)

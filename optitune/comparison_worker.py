@@ -141,8 +141,13 @@ def _run(training: Training, key: Key, points: Sequence[Point], each: torch.Tens
         value=0.0 if diverged else points[-1].value,
         loss=0.0 if diverged else points[-1].loss,
         seconds=round(training.seconds, 3),
-        state_bytes=sum(tensor.nbytes for tensor in tensors),
+        state_bytes=sum(_nbytes(tensor) for tensor in tensors),
         weight_bytes=sum(parameter.nbytes for parameter in training.parameters),
         curve=tuple(points),
         each=None if each is None else each.to("cpu", torch.float32).numpy(),
     )
+
+
+def _nbytes(tensor: torch.Tensor) -> int:
+    parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
+    return sum(part.nbytes for part in parts)

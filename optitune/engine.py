@@ -384,7 +384,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter in self.parameters:
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                if isinstance(value, Tensor) and value.shape == parameter.shape and not value.is_sparse:
                     # fused kernels walk weights and state in memory order, which a file does not keep
                     self.optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         for each, kept in zip(self.schedules, state["schedules"], strict=True):

@@ -26,7 +26,7 @@ LR_FACTOR = 10.0
 """How far below and above its known-good value a learning rate is looked for. One factor for all
 optimizers, so that what a search learns of "ten times the usual" with one serves every other."""
 
-Trait = Literal["fused", "fused-cpu", "closure", "modes", "one-group", "matrices"]
+Trait = Literal["fused", "fused-cpu", "closure", "modes", "one-group", "matrices", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Optimizer:
         traits: what is peculiar to it: `fused`, torch has a fused kernel for it on CPU and CUDA; `fused-cpu`, on CPU
             alone; `closure`, its step evaluates the loss again and again; `modes`, it is switched by `train()` and
             `eval()` as a network is; `one-group`, it takes no parameter groups; `matrices`, it treats the hidden
-            weight matrices apart from the rest, and is told which are which by `matrix` in every parameter group.
+            weight matrices apart from the rest, and is told which are which by `matrix` in every parameter group;
+            `sparse`, it is for networks whose embeddings have sparse gradients, and is left out of `all`.
         extra: the extra of optitune that installs the package it comes from; empty for torch's own.
 
     Raises:
@@ -317,6 +318,17 @@ ROWS = (
         "embeddings and the last layer.",
         also={"nesterov": True, "eps": 1e-8},
         traits=("matrices",),
+    ),
+    Optimizer(
+        name="sparseadam",
+        path="optitune.sparse_adam:SparseAndDenseAdam",
+        known_good=(ADAM_KNOWN_GOOD,),
+        ranges=_adam_ranges(1e-3),
+        source="torch documentation, SparseAdam (lr 0.001, betas 0.9 and 0.999, eps 1e-8); Kingma & Ba 2015, "
+        "arXiv:1412.6980, for what is dense",
+        note="For embeddings with sparse=True: moments and weights move only in the rows of a batch; Adam trains the "
+        "rest.",
+        traits=("sparse",),
     ),
     Optimizer(
         name="sgd-schedulefree",

@@ -21,7 +21,6 @@ __all__ = [
     "LR_FACTOR",
     "OPTIMIZERS",
     "ROWS",
-    "UNUSABLE",
     "Optimizer",
     "Trait",
     "available",
@@ -72,13 +71,6 @@ LIMITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
 )
 """What a hyperparameter may be at all, wider than where a search looks: for settings edited by hand."""
 
-UNUSABLE: Mapping[str, str] = MappingProxyType(
-    {
-        "sparseadam": "torch.optim.SparseAdam takes sparse gradients alone, which only sparse embeddings give",
-    }
-)
-"""What torch.optim has and a network with dense gradients cannot use, with the reason; names in lower case."""
-
 ENTRY_POINTS = "optitune.optimizers"
 """The group of entry points by which other packages bring optimizers: each is an `Optimizer`, or several."""
 
@@ -124,25 +116,23 @@ def find(name: str) -> Optimizer:
     """The row called `name`. What other packages bring is looked at for a name that is not built in.
 
     Raises:
-        UsageError: there is none; the message has the reason, or the nearest names.
+        UsageError: there is none; the message has the nearest names.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
     rows = known()
     if name in rows:
         return rows[name]
-    if reason := UNUSABLE.get(name.lower()):
-        raise UsageError(f"optimizer '{name}' cannot compete: {reason}")
     raise unknown("optimizer", name, rows, "(see 'optitune optimizers')")
 
 
 def available() -> tuple[str, ...]:
-    """The names of all rows whose package is installed: what `all` means.
+    """What `all` means: the names of all rows whose package is installed, and that fit a network of any kind.
 
     Raises:
         UsageError: an entry point cannot be loaded, is no row, or has the name of another.
     """
-    return tuple(name for name, row in known().items() if _is_installed(row))
+    return tuple(name for name, row in known().items() if "sparse" not in row.traits and _is_installed(row))
 
 
 def check_installed(row: Optimizer) -> None:

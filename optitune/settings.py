@@ -156,7 +156,7 @@ class StudySettings(Strict):
             raise ValueError("optimizer: a name stands twice")
         for name in self.optimizers:
             try:
-                registered = name in own or name in optimizers.OPTIMIZERS or name in optimizers.UNUSABLE
+                registered = name in own or name in optimizers.OPTIMIZERS
                 if not registered and name not in optimizers.known():
                     raise unknown("optimizer", name, {*optimizers.known(), *own}, "(see 'optitune optimizers')")
                 if name not in own:

@@ -224,3 +224,29 @@ def test_what_need_not_last_is_not_waited_for(path: Path, monkeypatch: pytest.Mo
     checkpoint.save([torch.zeros(2)], path, durable=False)
     assert len(waits) == 1
     assert same(checkpoint.load(path), [torch.zeros(2)])
+
+
+@pytest.mark.parametrize("coalesced", [False, True])
+def test_a_sparse_tensor_is_kept_as_it_is(coalesced: bool, tmp_path: Path) -> None:
+    kept = torch.sparse_coo_tensor(torch.tensor([[2, 0, 2]]), torch.rand(3, 2), (4, 2), check_invariants=True)
+    kept = kept.coalesce() if coalesced else kept
+    checkpoint.save({"momentum": kept}, tmp_path / "kept")
+    found = checkpoint.load(tmp_path / "kept")["momentum"]
+    assert found.is_sparse
+    assert found.is_coalesced() == coalesced
+    assert torch.equal(found._indices(), kept._indices())
+    assert torch.equal(found._values(), kept._values())
+    assert found.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({1, 2}, "set"),
+        (torch.Size([1]), "Size"),
+    ],
+)
+def test_what_cannot_be_kept_is_named_with_its_place(value: object, kind: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        checkpoint.dumps({"model": {"layer._extra_state": [1, value]}})
+    assert str(caught.value) == f"model.layer._extra_state.1: {kind} cannot be kept in a checkpoint"

@@ -53,7 +53,6 @@ def test_settings_of_every_known_good_row_are_allowed() -> None:
         ("lbfgs", {**LBFGS, "line_search_fn": 1}, "settings.line_search_fn = 1: must be 'strong_wolfe'"),
         ("lbfgs", {**LBFGS, "max_iter": 2.5}, "settings.max_iter = 2.5: max_iter must be a whole number of at least 1"),
         ("rprop", {**RPROP, "etas": [1.2, 0.5]}, r"settings.etas = \[1.2, 0.5\]: eta1 must be above 0 and below 1"),
-        ("sparseadam", {"lr": 0.1}, "name = 'sparseadam': optimizer 'sparseadam' cannot compete"),
         ("sgd", {**SGD, "nesterov": 1}, "settings.nesterov = 1: must be true or false"),
         ("sgd", {**SGD, "nesterov": [1.0]}, r"settings.nesterov = \[1.0\]: must be true or false"),
         ("sgd", {**SGD, "momentum": 0.0, "nesterov": True}, "settings.nesterov = True: needs momentum above 0"),

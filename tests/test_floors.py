@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "graphs",
         "models",
         "muon",
+        "sparse_adam",
         "weights",
         "machine",
         "metrics",

@@ -147,6 +147,37 @@ def test_mapped_examples_are_computed_with_where_torch_would_put_them(
     assert torch.equal(torch.cat([inputs for inputs, _ in mapped.in_turn(7)]), kept.batch(slice(0, None))[0])
 
 
+def bags() -> nn.Module:
+    """A bag of words with an embedding whose gradients are sparse."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.EmbeddingBag(50, 4, sparse=True), nn.Linear(4, 2))
+
+
+WORDS = Examples(torch.arange(320).mul(7).remainder(50).reshape(80, 4), torch.arange(80) % 2)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "sparseadam", "lbfgs"])
+def test_sparse_gradients_train_and_are_taken_up_again_to_the_last_bit(
+    optimizer: str, configured: Configured, tmp_path: Path
+) -> None:
+    plan = planned(configured(optimizer, training={"clip_norm": 0.5, "l1": 0.01}))
+    straight, resumed = straight_and_resumed(plan, bags, WORDS, tmp_path / "state.safetensors")
+    assert torch.equal(straight[0], resumed[0])
+    assert straight[1] == resumed[1]
+    assert not torch.equal(straight[0], weights(bags()))
+
+
+def test_a_sparse_gradient_is_clipped_as_a_dense_one_is(configured: Configured) -> None:
+    plan = planned(configured("adagrad", training={"clip_norm": 0.01}))
+    dense = bags()
+    dense[0] = nn.EmbeddingBag.from_pretrained(dense[0].weight.detach().clone(), freeze=False)
+    ended = []
+    for model in (bags(), dense):
+        list(Training(model, plan, WORDS).run())
+        ended.append(weights(model))
+    torch.testing.assert_close(ended[0], ended[1])
+
+
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "warm-up": {"schedule": "cosine", "warmup": 0.5},
     "warm-up and a plateau": {"schedule": "reduce-on-plateau", "warmup": 0.5},

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from optitune.cli.standings import setting_text
-from optitune.optimizers import DEFAULT_OPTIMIZERS, UNUSABLE, Optimizer
+from optitune.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.schedules import DEFAULT_SCHEDULES, Schedule
 from optitune.space import Range
 from optitune.tasks import BuiltIn
@@ -30,8 +30,6 @@ def print_optimizers(rows: Sequence[Optimizer]) -> None:
         "\n* competes by default; choose with --optimizers a,b,c or --optimizers all. "
         "One with its ranges: optitune optimizers NAME"
     )
-    for name, reason in UNUSABLE.items():
-        console.print(f"not here: {name}: {reason}")
 
 
 def print_optimizer(row: Optimizer) -> None:
