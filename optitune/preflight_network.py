@@ -185,12 +185,19 @@ class _Trial:
                     if len(targets) == len(self.places):
                         raise
         self._fits_each(given, targets)
+        self._compares_one_by_one(outputs, targets)
+
+    def _compares_one_by_one(self, outputs: Any, targets: Tensor) -> None:
+        """Hold functions of the task's own against outputs that differ from targets by axes of one."""
+        if not isinstance(outputs, Tensor) or outputs.shape == aligned(outputs, targets).shape:
+            return
+        metric = self.task.judge
+        own = self.criterion if self.name == losses.OF_TASK else None
+        judging = None if metric.built_in else metric.function
         inputs, targets = self.examples(PAIRS)
         with torch.no_grad():
             outputs = self.outputs(inputs, " in eval mode")
-            judging = self.task.judge.function if self.task.judge not in metrics.ROWS else None
-            own = self.criterion if self.name == losses.OF_TASK else None
-            for called, function in ((self.called, own), (f"the metric '{self.task.judge.name}'", judging)):
+            for called, function in ((self.called, own), (f"the metric '{metric.name}'", judging)):
                 if function is not None and compares_all_pairs(function, outputs, targets):
                     raise self.refused(
                         f"{called} on {_shapes(outputs, targets)} compares each output with every "
@@ -269,7 +276,7 @@ class _Trial:
                 f"places that do not count, {remedy}"
             )
         raise self.refused(
-            f"the model{mode} gives {logits} logits, but the classes go from {low} to {high}: "
+            f"the model{mode} gives {logits} logit{'s' * (logits != 1)}, but the classes go from {low} to {high}: "
             f"they must be numbered from 0, and the last layer have {high - min(low, 0) + 1} outputs; "
             "if they are numbers to be predicted, make them floating"
         )

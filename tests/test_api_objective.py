@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_before_there_is_a_study(said: dict[str, An
 
 
 def test_a_task_that_does_not_fit_is_refused_before_there_is_a_study() -> None:
-    with pytest.raises(UsageError, match="task 'task': the model gives 1 logits, but the classes go from 0 to 1"):
+    with pytest.raises(UsageError, match="task 'task': the model gives 1 logit, but the classes go from 0 to 1"):
         Objective(task(model=lambda: nn.Linear(4, 1)))
     with pytest.raises(UsageError, match="unknown task 'digit': did you mean 'digits'"):
         Objective("digit")

@@ -274,7 +274,7 @@ LABELS = {
     ),
     "one logit": (
         {"model": linear(1), "data": (INPUTS, CLASSES % 2)},
-        "gives 1 logits, but the classes go from 0 to 1: they must be numbered from 0, and the last layer have 2",
+        "gives 1 logit, but the classes go from 0 to 1: they must be numbered from 0, and the last layer have 2",
     ),
     "a column": (
         {"data": (INPUTS, CLASSES[:, None])},
@@ -424,7 +424,7 @@ JUDGING = {
     ),
     "fewer logits when judged": (
         {"model": lambda: Two(training=3, judged=1)},
-        "task 'mine': the model in eval mode gives 1 logits, but the classes go from 0 to 2",
+        "task 'mine': the model in eval mode gives 1 logit, but the classes go from 0 to 2",
     ),
     "breaks when judged": (
         {"model": lambda: Two(training=3, judged=0)},
