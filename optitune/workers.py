@@ -6,8 +6,6 @@ a server process that has imported everything once and done nothing else: they s
 that memory.
 """
 
-import _thread
-import io
 import multiprocessing
 import os
 import signal
@@ -21,11 +19,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from optitune.beside import hiding
+from optitune.child_process import (
+    ctrl_c_ignored,
+    folder_kept_out,
+    let_tasks_have_processes,
+    main_kept_out,
+    printing_to,
+    signals,
+)
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.user_code import raised_from, reason, traced, whole
 
@@ -38,15 +41,7 @@ MOST_WORKERS = 16
 WORKERS_PER_GPU = 4
 """A small network leaves most of a GPU idle; several processes fill it. Not measured yet."""
 
-MOST_OF_A_LINE = 10_000
-"""How many bytes without an end of line are held back, and shown of a line."""
-
 TICK_S = 0.25
-
-SAFE_PATH, OURS = "PYTHONSAFEPATH", "optitune"
-"""What keeps Python from looking into the present folder when it begins, and the value that says who has set it."""
-
-_signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass(frozen=True)
@@ -56,45 +51,6 @@ class Event:
     kind: str
     worker: int
     body: dict[str, Any]
-
-
-class Printed(io.RawIOBase):
-    """Where a worker prints: whole lines go to its parent, which shows them beside all else.
-
-    Args:
-        send: takes a line.
-    """
-
-    def __init__(self, send: Callable[[str], None]) -> None:
-        self._send = send
-        self._begun = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        # of processes that are to print to the same place
-        return 2
-
-    def write(self, data: Any) -> int:
-        text = bytes(data)
-        *lines, self._begun = (self._begun + text).split(b"\n")
-        for line in lines:
-            self._show(line)
-        if len(self._begun) > MOST_OF_A_LINE:
-            self.end()
-        return len(text)
-
-    def end(self) -> None:
-        """Send what was begun and has no end yet."""
-        begun, self._begun = self._begun, b""
-        if begun:
-            self._show(begun)
-
-    def _show(self, line: bytes) -> None:
-        # of a bar that is drawn over itself, how it ends
-        last = line.rstrip(b"\r").rpartition(b"\r")[2]
-        self._send(last[:MOST_OF_A_LINE].decode(errors="replace"))
 
 
 class Channel:
@@ -136,7 +92,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
 
     # Ctrl-C reaches the whole process group; the parent decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in _signals[1:]:
+    for number in signals[1:]:
         # a terminal that is closed tells the whole group, too, and what was begun with nohup goes on
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, heed)
@@ -144,8 +100,8 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     if not os.environ.get("OPTITUNE_DEBUG"):
         warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
-    _let_tasks_have_processes()
-    printed = _printing_to(channel)
+    let_tasks_have_processes()
+    printed = printing_to(lambda line: channel.send("printed", text=line))
     told(channel, target, arguments)
     printed.end()
     for child in multiprocessing.active_children():
@@ -155,50 +111,6 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
         # in order, but of that signal: the parent may not have sent it
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-
-
-def _let_tasks_have_processes() -> None:
-    """Let a task's code make processes, as a script may; they end when this one does, however that comes about."""
-    process = multiprocessing.current_process()
-    if process.daemon:
-        # the parent still ends it as a daemon; it does not take itself for one
-        process.daemon = False
-    # they start as those of a script do, and not as this one did, unless its code says how
-    multiprocessing.set_start_method(None, force=True)
-    if os.environ.get(SAFE_PATH) == OURS:
-        del os.environ[SAFE_PATH]
-    if not hasattr(os, "register_at_fork"):
-        return
-    alive, held = os.pipe()
-
-    def in_child() -> None:
-        # written by this process alone, so that its end is seen
-        with suppress(OSError):
-            os.close(held)
-        _thread.start_new_thread(_leave_with, (alive,))
-        with suppress(ValueError):
-            for number in _signals:
-                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-
-    os.register_at_fork(after_in_child=in_child)
-
-
-def _leave_with(alive: int) -> None:
-    with suppress(OSError):
-        os.read(alive, 1)
-        os._exit(1)
-
-
-def _printing_to(channel: Channel) -> Printed:
-    """Let all that this process prints go to its parent's standard error, lest it be torn or spoil a result."""
-    printed = Printed(lambda line: channel.send("printed", text=line))
-    with suppress(OSError):
-        # what a library in C prints, or another process
-        os.dup2(2, 1)
-    stream = io.TextIOWrapper(io.BufferedWriter(printed), encoding="utf-8", errors="replace", line_buffering=True)
-    sys.stdout = sys.stderr = stream
-    return printed
 
 
 def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
@@ -241,7 +153,7 @@ def warm_up(*modules: str) -> None:
         from multiprocessing.forkserver import ensure_running
 
         context.set_forkserver_preload(list(modules))
-        with _ctrl_c_ignored(), _main_kept_out(), _folder_kept_out():
+        with ctrl_c_ignored(), main_kept_out(), folder_kept_out():
             ensure_running()
 
 
@@ -385,7 +297,7 @@ class Staff(ABC):
             yield
             return
         # a closed terminal means nothing to what was begun with nohup
-        heeded = [each for each in _signals if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
+        heeded = [each for each in signals if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
         before = {number: signal.signal(number, heed) for number in heeded}
         try:
             yield
@@ -453,7 +365,7 @@ class Pool(Staff):
             name=f"optitune-worker-{worker}",
             daemon=True,
         )
-        with _ctrl_c_ignored(), _main_kept_out(), _folder_kept_out():
+        with ctrl_c_ignored(), main_kept_out(), folder_kept_out():
             process.start()
         theirs.close()
         self._processes[worker], self._connections[worker] = process, ours
@@ -477,46 +389,3 @@ class Pool(Staff):
             self._parted(worker, _cause(process.exitcode or 0))
         else:
             self._heed(event)
-
-
-@contextmanager
-def _main_kept_out() -> Iterator[None]:
-    """Keep a new process from importing the user's script: a search called there would begin again in every worker.
-
-    Workers need nothing of it: a task that was defined there comes with its functions (`tasks.packed`).
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextmanager
-def _folder_kept_out() -> Iterator[None]:
-    """Keep a new process from importing the user's `random.py` where it means Python's own.
-
-    Python looks into the present folder first when it begins, be it for the fork server or for a worker.
-    """
-    if SAFE_PATH in os.environ or not hiding(Path.cwd()):
-        yield
-        return
-    os.environ[SAFE_PATH] = OURS
-    try:
-        yield
-    finally:
-        del os.environ[SAFE_PATH]
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """A process inherits what is ignored, so a worker is deaf to Ctrl-C from its first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -14,7 +14,7 @@ import optitune
 ROOT = Path(optitune.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "space", "beside", "user_code"),
+    ("errors", "files", "space", "beside", "user_code", "child_process"),
     (
         "validation",
         "optimizer_rows",

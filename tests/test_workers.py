@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from optitune.child_process import Printed
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
-from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, Printed, auto
+from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
 
 
 def count(channel: Channel, start: int) -> None:
