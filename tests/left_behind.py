@@ -14,13 +14,15 @@ MARK = "OF_THE_TESTS_OF"
 PATIENCE_S = 15
 """How long one that is ending may take; most are gone at the first look."""
 
-LIBRARIES = (
+SHARED = (
     # both are Python's, one of each for as long as the process lives; whatever the first forks looks alike
     r"own process .*from multiprocessing\.(forkserver|resource_tracker) import main",
     # tqdm's, one for all bars of the process
     r"thread tqdm_monitor|thread TMonitor",
+    # one server and one browser serve all slow tests; they begin with the first that asks, and keep helpers in reserve
+    r"(own )?process \S*(postgres|chrom)",
 )
-"""What libraries start once and keep for the whole process."""
+"""What is started once and kept for all tests."""
 
 PROC = Path("/proc")
 
@@ -60,11 +62,11 @@ def left(
     """What is there and was not `before`, once those that are ending have had time to."""
     limit = time.monotonic() + patience_s
     while True:
-        new = [name for each, name in look().items() if each not in before and not _is_a_librarys(name)]
+        new = [name for each, name in look().items() if each not in before and not _is_shared(name)]
         if not new or time.monotonic() > limit:
             return sorted(new)
         time.sleep(0.01)
 
 
-def _is_a_librarys(name: str) -> bool:
-    return any(re.match(each, name) for each in LIBRARIES)
+def _is_shared(name: str) -> bool:
+    return any(re.match(each, name) for each in SHARED)
