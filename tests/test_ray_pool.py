@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +14,13 @@ from optitune.cli.live import Silent
 from optitune.cli.search import search as command
 from optitune.errors import OptituneError, UsageError
 from optitune.ray_cluster import Cluster, _answers, checked_address, connected
-from optitune.ray_pool import _cause, _for_all
+from optitune.ray_pool import RayPool, _cause, _for_all
 from optitune.ray_worker import Errand, Line, fulfil
 from optitune.search_worker import Job
 from optitune.searching import Request, search
 from optitune.settings import StudySettings
 from optitune.storage import open_storage
+from optitune.workers import Event
 
 
 def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:
@@ -214,3 +217,51 @@ def test_a_node_cannot_use_a_file_of_another_machine(elsewhere: Path, tmp_path: 
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     with pytest.raises(UsageError, match="is a file of another machine: name a storage"):
         fulfil(Line(0), errand(tmp_path, url))
+
+
+class QuickRay:
+    """As much of Ray as a pool asks of it, with what actors have said at hand."""
+
+    class exceptions:
+        RayError = RuntimeError
+
+    def __init__(self) -> None:
+        self.said: dict[Any, list[Event]] = {}
+        self.killed: list[Any] = []
+
+    def wait(self, asked: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return [each for each in asked if each in self.said][:num_returns], []
+
+    def get(self, question: Any) -> list[Event]:
+        return self.said.pop(question)
+
+    def kill(self, actor: Any) -> None:
+        self.killed.append(actor)
+
+
+class QuickActor:
+    """Each question that it is asked is another one."""
+
+    @property
+    def events(self) -> Any:
+        return SimpleNamespace(remote=object)
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["at its next trial", "still at it"])
+def test_an_actor_is_killed_for_a_trial_only_if_it_is_still_at_it(monkeypatch: pytest.MonkeyPatch, moves: bool) -> None:
+    ray, actor, at = QuickRay(), QuickActor(), [1]
+    monkeypatch.setattr("optitune.ray_pool.quiet_ray", lambda: ray)
+
+    def heed(event: Event) -> None:
+        at.append(event.body["number"])
+
+    pool = RayPool(Cluster("ray", 1, 0, elsewhere=True), [], heed, lambda: None, lambda *_: True, lambda _: True)
+    pool._actors[0] = actor
+    pool._ask(0)
+    if moves:
+        # said before the decision, and not fetched yet
+        ray.said[next(iter(pool._questions))] = [Event("started", 0, {"number": 2})]
+    pool.kill_if(0, lambda: at == [1])
+    pool._listen()
+    assert ray.killed == ([] if moves else [actor])
+    assert at == ([1, 2] if moves else [1])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import optitune
-from optitune import best, study
+from optitune import best, keeper, study
 from optitune.cli.main import run
 from optitune.records import best as best_record
 from optitune.storage import open_storage, sqlite_url
@@ -131,6 +131,25 @@ def test_a_best_that_is_not_the_searchs_own_is_set_aside_never_overwritten(comma
         assert f"best-before-{number}.toml" in command("search", *QUICK, "--trials", "2")[1]
         assert path.read_text() == own
         assert path.with_name(f"best-before-{number}.toml").read_text() == edited
+
+
+def test_two_searches_that_find_an_edited_best_at_once_both_go_on(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("search", *QUICK, "--trials", "1")[0] == 0
+    path = tmp_path / "studies" / "digits" / "best.toml"
+    own = path.read_text()
+    path.write_text("edited")
+    set_aside = keeper.aside
+
+    def another_was_quicker(given: Path) -> Path:
+        set_aside(given)
+        return set_aside(given)
+
+    monkeypatch.setattr(keeper, "aside", another_was_quicker)
+    assert command("search", *QUICK, "--trials", "1")[0] == 0
+    assert path.read_text() == own
+    assert path.with_name("best-before-1.toml").read_text() == "edited"
 
 
 def test_a_study_whose_file_was_left_empty_by_a_kill_is_made(command: Any, tmp_path: Path) -> None:
