@@ -99,7 +99,7 @@ class Redrawn(Artifacts):
         settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
         row = study.record(opened, frozen.number)
         an_epoch = usual_steps(settings, data["train_examples"])
-        return trial_story.picture(frozen, row.outcome, row.value, data["metric"], an_epoch)
+        return trial_story.picture(frozen, row.outcome, row.value, study.metric(opened).unit, an_epoch)
 
 
 def serve(home: Home, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:

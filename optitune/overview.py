@@ -24,7 +24,8 @@ class StudyRow:
         changed: when a trial of it was last begun or finished.
         target: how many finished trials it is to have; None where it does not say.
         optimizer: of its best trial.
-        scores: along the curve of that one; more is better.
+        curve: of that one, its values.
+        less: whether less is better.
     """
 
     name: str
@@ -35,7 +36,8 @@ class StudyRow:
     changed: datetime | None
     target: int | None = None
     optimizer: str | None = None
-    scores: tuple[float, ...] = ()
+    curve: tuple[float, ...] = ()
+    less: bool = False
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -96,10 +98,6 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         max(times, default=None),
         target=opened.user_attrs.get(study.TRIALS),
         optimizer=leader.optimizer if leader else None,
-        scores=_scores(leader) if leader else (),
+        curve=tuple(value for _, value in leader.curve) if leader else (),
+        less=study.metric(opened).direction == "minimize",
     )
-
-
-def _scores(leader: records.TrialRecord) -> tuple[float, ...]:
-    sign = 1 if leader.score == leader.value else -1
-    return tuple(sign * value for _, value in leader.curve)

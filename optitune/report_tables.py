@@ -13,7 +13,7 @@ from optitune.records import TrialRecord, best, counts, standings
 from optitune.report_data import ENOUGH, Influence, agreement, settings_of
 from optitune.retrain_results import Tested
 from optitune.verdict import Place
-from optitune.wording import Unit, bound, interval, listed, many
+from optitune.wording import Unit, bound, interval, listed, many, setting
 
 UNKNOWN = "–"
 
@@ -228,9 +228,7 @@ def settings_text(configuration: Configuration) -> str:
     shown = {key: told[key] for key in told if key not in training or told[key] != usual[key]}
     if not configuration.schedule.warmup:
         del shown["warmup"]
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items()
-    )
+    return ", ".join(f"{key} {setting(value)}" for key, value in shown.items())
 
 
 def versions(stages: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -1,6 +1,5 @@
 """What a trial tells in optuna-dashboard: how it ended, its learning curve, its settings as torch takes them."""
 
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -9,10 +8,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune import artifacts, story, study
-from optitune.configuration import Configuration, Setting
+from optitune.configuration import Configuration
 from optitune.export import building
 from optitune.records import Outcome
-from optitune.wording import Unit, many
+from optitune.wording import Unit, many, setting
 
 PICTURE = "learning-curve.png"
 
@@ -62,8 +61,8 @@ def note(
     configuration = Configuration.model_validate(frozen.user_attrs[study.CONFIGURATION])
     training = configuration.training.model_dump(exclude_defaults=True)
     groups = training.pop("groups", {})
-    other = [f"{key} {each:g}" if isinstance(each, float) else f"{key} {each}" for key, each in training.items()]
-    other += [f'lr of "{pattern}" x {factor:g}' for pattern, factor in groups.items()]
+    other = [f"{key} {setting(each)}" for key, each in training.items()]
+    other += [f'lr of "{pattern}" x {setting(factor)}' for pattern, factor in groups.items()]
     parts = [
         f"**{configuration.optimizer.name}**: {_ending(outcome, value, unit)}"
         + (" (one run)" if value is not None else ""),
@@ -78,26 +77,8 @@ def note(
 
 
 def code(configuration: Configuration, epochs: int) -> str:
-    """Optimizer and schedulers in Markdown, numbers to six digits: a line must not be wider than a page."""
-
-    def short(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-        return {
-            key: [float(f"{each:.6g}") for each in value]
-            if isinstance(value, list)
-            else float(f"{value:.6g}")
-            if isinstance(value, float)
-            else value
-            for key, value in settings.items()
-        }
-
-    optimizer, schedule = configuration.optimizer, configuration.schedule
-    told = configuration.model_copy(
-        update={
-            "optimizer": optimizer.model_copy(update={"settings": short(optimizer.settings)}),
-            "schedule": schedule.model_copy(update={"settings": short(schedule.settings)}),
-        }
-    )
-    return "```python\n" + "\n".join(building(told, epochs)) + "\n```"
+    """Optimizer and schedulers in Markdown, every number as it is: it may be typed again."""
+    return "```python\n" + "\n".join(building(configuration, epochs)) + "\n```"
 
 
 def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, unit: Unit, an_epoch: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
+from typing import Any
 
 from optitune.costs import Cost, Recommendation
 from optitune.verdict import Difference, Place, Verdict
@@ -63,6 +65,23 @@ class Unit:
         if self.percent:
             return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
+
+
+def setting(value: Any) -> str:
+    """A setting as a person reads it, in as many digits as it needs.
+
+    All of them where they are few. Of others four significant digits, or, just below 1, as many more as leave 1 - value
+    three of its own: betas differ by that, and none is rounded to 1.
+    """
+    if isinstance(value, list | tuple):
+        return f"({', '.join(setting(each) for each in value)})"
+    if not isinstance(value, float) or (value.is_integer() and abs(value) < 1e15):
+        return f"{value:.0f}" if isinstance(value, float) else str(value)
+    short = f"{value:.6g}"
+    if float(short) == value:
+        return short
+    nines = -log10(1 - value) if 0.5 < value < 1 else 0.0
+    return f"{value:.{max(4, int(nines) + 3)}g}"
 
 
 def many(number: int, thing: str) -> str:

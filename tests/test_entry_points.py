@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from optitune import metrics, optimizers
 from optitune.best import BestConfig
+from optitune.cli.study_view import as_torch_takes_it
 from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
@@ -134,3 +135,15 @@ def test_a_study_may_say_something_of_a_name_that_stands_nowhere_else(install: I
     said: dict[str, Any] = {"optimizers": ["adam"], "brought": {"lr": 0.1}}
     with pytest.raises(ValueError, match="brought: is not among the optimizers and schedules that compete"):
         StudySettings.model_validate(said)
+
+
+def test_a_trial_of_a_row_is_shown_with_a_path_that_imports(install: Installed, tmp_path: Path) -> None:
+    install("rows = row('brought')")
+    configuration = Configuration.model_validate(
+        {
+            "optimizer": {"name": "brought", "settings": {"lr": 0.1}},
+            "schedule": {"name": "constant", "settings": {}},
+            "training": {"batch_size": 8, "loss": "mse"},
+        }
+    )
+    assert as_torch_takes_it(configuration)[0] == "torch.optim.SGD(params, lr=0.1)"

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from optitune.cli.drawing import curves
+from optitune.cli.drawing import Curve, curves
 from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, retrain_view, search_view
 from optitune.cli.standings import standings_table
 from optitune.configuration import Configuration
@@ -217,6 +217,27 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_tiny_curve_rises_with_the_values(scores: list[list[float]], drawn: str) -> None:
     assert curves(scores)[0].text(ascii_only=True).plain == drawn
+
+
+def test_a_tiny_curve_of_what_is_minimised_falls_as_its_values_do() -> None:
+    falling, rising = curves([[2.0, 1.0, 0.5, 0.4], [0.6, 0.7, 0.8, 0.9]], less=True)
+    assert list(falling.heights) == sorted(falling.heights, reverse=True)
+    assert falling.heights[0] > falling.heights[-1] == 0
+    assert list(rising.heights) == sorted(rising.heights)
+    # as fine where it is decided, at the better end
+    (gain,) = curves([[-2.0, -1.0, -0.5, -0.4]])
+    (loss,) = curves([[2.0, 1.0, 0.5, 0.4]], less=True)
+    assert [1 - height for height in gain.heights] == pytest.approx(loss.heights)
+
+
+def test_the_table_of_standings_draws_a_loss_as_falling(configured: Callable[..., Configuration]) -> None:
+    points = ((1, 2.0), (2, 1.0), (3, 0.5))
+    row = TrialRecord(0, "complete", configured("adam"), 0.5, "", points, 1.0, score=-0.5)
+    column = standings_table([row], ["adam"], Unit("loss")).columns[1]
+    (drawn,) = column.cells
+    assert isinstance(drawn, Curve)
+    assert list(drawn.heights) == sorted(drawn.heights, reverse=True)
+    assert drawn.heights[0] > drawn.heights[-1]
 
 
 def test_tiny_curves_share_a_scale_and_keep_their_ends() -> None:

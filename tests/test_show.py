@@ -30,6 +30,7 @@ def shown(about: Subject) -> Shown:
         name="digits",
         settings=about.settings,
         data=about.data,
+        unit=about.unit,
         records=about.trials,
         target=len(about.trials),
         verdict={"sentence": "sgd is best for sure"},

@@ -20,6 +20,7 @@ from optitune.cli.main import run
 from optitune.configuration import Configuration
 from optitune.dashboard import Redrawn
 from optitune.errors import OptituneError
+from optitune.metrics import METRICS, kept
 from optitune.settings import StudySettings
 from optitune.storage import open_storage, sqlite_url
 from optitune.story import LINE, Chapter
@@ -138,7 +139,7 @@ def test_a_trial_that_was_taken_up_again_has_one_picture(
     tmp_path: Path, configured: Callable[..., Configuration]
 ) -> None:
     told = made(tmp_path)
-    told.set_user_attr(study.DATA, {"metric": "accuracy"})
+    told.set_user_attr(study.METRIC, kept(METRICS["accuracy"]))
     trial = told.ask()
     trial.set_user_attr(study.CONFIGURATION, configured("sgd").model_dump(mode="json"))
     trial.report(0.5, 10)

@@ -45,24 +45,31 @@ class Curve:
         return Text("".join(marks[min(int(height * len(marks)), len(marks) - 1)] for height in chosen), CURVE)
 
 
-def curves(scores: Sequence[Sequence[float]]) -> list[Curve]:
-    """Tiny curves on one scale, of values of which more is better.
+def curves(drawn: Sequence[Sequence[float]], less: bool = False) -> list[Curve]:
+    """Tiny curves on one scale; what rises is drawn as rising, and what falls as falling, whichever is better.
 
-    Most learning curves rise at once and then hardly change, and what is decided happens at their top. So heights are
-    powers of how far a value is behind the best one, down to what lies between where they end.
+    Most learning curves change at once and then hardly, and what is decided happens at their better end. So heights
+    are powers of how far a value is behind the best one, down to what lies between where they end.
+
+    Args:
+        drawn: values of each.
+        less: whether less is better.
     """
-    finite = [[value for value in each if isfinite(value)] for each in scores]
+    sign = -1 if less else 1
+    finite = [[sign * value for value in each if isfinite(value)] for each in drawn]
     values = [value for each in finite for value in each]
     if not values:
-        return [Curve(()) for _ in scores]
+        return [Curve(()) for _ in drawn]
     top = max(values)
     behind = [top - value for value in values]
     least = max(median(top - each[-1] for each in finite if each), 0.02 * median(behind), 0.002 * max(behind), 1e-12)
     lowest = log(1 + max(top - each[0] for each in finite if each) / least) or 1.0
-    return [
-        Curve(tuple(min(1.0, max(0.0, 1 - log(1 + (top - value) / least) / lowest)) for value in each))
-        for each in finite
-    ]
+
+    def height(value: float) -> float:
+        good = min(1.0, max(0.0, 1 - log(1 + (top - value) / least) / lowest))
+        return 1 - good if less else good
+
+    return [Curve(tuple(height(value) for value in each)) for each in finite]
 
 
 Cell = str | Text | Curve

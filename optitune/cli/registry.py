@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from optitune.cli.standings import setting_text
 from optitune.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.schedules import DEFAULT_SCHEDULES, Schedule
 from optitune.space import Range
 from optitune.tasks import BuiltIn
+from optitune.wording import setting
 
 EPOCHS = 10
 """The length of training for which schedules are shown."""
@@ -41,7 +41,7 @@ def print_optimizer(row: Optimizer) -> None:
     console.print("known-good settings, tried first:")
     for values in row.known_good:
         console.print(
-            "  " + ", ".join(f"{key} {setting_text(value)}" for key, value in row.arguments(values).items()),
+            "  " + ", ".join(f"{key} {setting(value)}" for key, value in row.arguments(values).items()),
             soft_wrap=True,
         )
     _print_ranges(console, row.ranges)
@@ -86,7 +86,7 @@ def print_schedule(row: Schedule) -> None:
     console.print(f"[bold]{row.name}[/bold]  {place}\n{row.note}\nsource: {row.source}", soft_wrap=True)
     settings = row.arguments(row.known_good(EPOCHS))
     if settings:
-        shown = ", ".join(f"{key} {setting_text(value)}" for key, value in settings.items())
+        shown = ", ".join(f"{key} {setting(value)}" for key, value in settings.items())
         console.print(f"\nknown-good settings for {EPOCHS} epochs, tried first:\n  {shown}", soft_wrap=True)
         _print_ranges(console, row.ranges(EPOCHS))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +13,7 @@ from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings
 from optitune.retraining import Result as Retrained
 from optitune.searching import Result
-from optitune.wording import Unit, many
+from optitune.wording import Unit, many, setting
 
 
 def number_format(value: float) -> str:
@@ -22,22 +21,15 @@ def number_format(value: float) -> str:
     return f"{value:.3g}"
 
 
-def setting_text(value: Any) -> str:
-    """A setting as a person writes it."""
-    if isinstance(value, list | tuple):
-        return f"({', '.join(setting_text(item) for item in value)})"
-    return number_format(value) if isinstance(value, float) else str(value)
-
-
 def configuration_text(configuration: Configuration) -> str:
     """Optimizer, schedule and their settings in a line."""
     optimizer, schedule = configuration.optimizer, configuration.schedule
-    settings = ", ".join(f"{name} {setting_text(value)}" for name, value in optimizer.settings.items())
+    settings = ", ".join(f"{name} {setting(value)}" for name, value in optimizer.settings.items())
     shape = dict(schedule.settings) | ({"warmup": schedule.warmup} if schedule.warmup else {})
-    curve = ", ".join(f"{name} {setting_text(value)}" for name, value in shape.items())
+    curve = ", ".join(f"{name} {setting(value)}" for name, value in shape.items())
     usual, training = TrainingSettings(), configuration.training.model_dump(exclude={"groups"})
-    other = [f"{name} {setting_text(value)}" for name, value in training.items() if value != getattr(usual, name)] + [
-        f'lr of "{pattern}" x {number_format(value)}' for pattern, value in configuration.training.groups.items()
+    other = [f"{name} {setting(value)}" for name, value in training.items() if value != getattr(usual, name)] + [
+        f'lr of "{pattern}" x {setting(value)}' for pattern, value in configuration.training.groups.items()
     ]
     return "; ".join(
         [f"{optimizer.name}: {settings}", f"schedule {schedule.name}" + (f": {curve}" if curve else ""), *other]
@@ -51,7 +43,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
     # a score is a value, or the value with its sign changed
     scored = [row for row in leaders if row is not None and row.value]
     sign = 1 if all(row.score == row.value for row in scored) else -1
-    tiny = curves([[sign * value for _, value in leader.curve] if leader else [] for leader in leaders])
+    tiny = curves([[value for _, value in leader.curve] if leader else [] for leader in leaders], less=sign < 0)
     top = next((leader.score for leader in leaders if leader), None)
 
     def told(text: Callable[[TrialRecord], str]) -> list[Cell]:
@@ -118,7 +110,7 @@ def print_result(
     console.print(f"  {configuration_text(winner.configuration)}", markup=False)
     for edge in result.edges():
         console.print(
-            f"  {edge.key} {number_format(edge.value)} lies at the edge of its range, {edge.value_range}. To look "
+            f"  {edge.key} {setting(edge.value)} lies at the edge of its range, {edge.value_range}. To look "
             f"beyond, search as another study with:  --set '{edge.line}'",
             markup=False,
         )

@@ -20,14 +20,14 @@ from optitune.cli.standings import (
     typed,
 )
 from optitune.configuration import Configuration, TrainingSettings
-from optitune.optimizers import OPTIMIZERS
+from optitune.errors import UsageError
 from optitune.overview import StudyRow
 from optitune.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.retrain_results import Tested
 from optitune.settings import StudySettings
 from optitune.validation import inline
 from optitune.watching import Result
-from optitune.wording import Unit
+from optitune.wording import Unit, setting
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
@@ -223,8 +223,11 @@ def print_trial(shown: Shown, row: TrialRecord) -> None:
 def as_torch_takes_it(configuration: Configuration) -> list[str]:
     """A configuration as calls of torch's constructors, and what else decides its training."""
     optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
-    row = OPTIMIZERS.get(optimizer.name)
-    path = optimizer.path or (row.path if row is not None else optimizer.name)
+    try:
+        path = optimizer.how[0]
+    except UsageError:
+        # of a package that is not installed here
+        path = optimizer.name
     lines = [_call(path, "params", optimizer.settings)]
     curve = schedules.SCHEDULES.get(schedule.name)
     if curve is not None and curve.path:
@@ -232,12 +235,12 @@ def as_torch_takes_it(configuration: Configuration) -> list[str]:
         if curve.in_epochs:
             lines[-1] += f"; {', '.join(curve.in_epochs)} in epochs"
     if schedule.warmup:
-        lines.append(f"a linear warm-up over the first {100 * schedule.warmup:g} % of the steps")
+        lines.append(f"a linear warm-up over the first {setting(100 * schedule.warmup)} % of the steps")
     usual = TrainingSettings()
     for key, value in training.model_dump(exclude={"groups"}).items():
         if key in ("batch_size", "loss") or value != getattr(usual, key):
             lines.append(f"{key} {value}")
-    lines += [f'lr of "{pattern}" x {number_format(factor)}' for pattern, factor in training.groups.items()]
+    lines += [f'lr of "{pattern}" x {factor}' for pattern, factor in training.groups.items()]
     return lines
 
 
@@ -251,9 +254,8 @@ def _curve_table(row: TrialRecord, unit: Unit) -> Fitted:
     count = min(len(row.curve), POINTS)
     chosen = [row.curve[(place + 1) * len(row.curve) // count - 1] for place in range(count)]
     values = [value for _, value in row.curve]
-    # of an unfinished trial it is not known whether more is better; its curve rises with the value
-    sign = -1 if row.value is not None and row.score != row.value else 1
-    heights = curves([[sign * value for value in values]])[0].heights
+    less = row.value is not None and row.score != row.value
+    heights = curves([values], less)[0].heights
     tiny: list[Curve] = [
         Curve((heights[values.index(value)],)) if len(heights) == len(values) else Curve(()) for _, value in chosen
     ]
@@ -291,7 +293,7 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
             Column("task", [row.task for row in rows], keep=5, left=True),
             Column("trials", [number(row) for row in rows], keep=7),
             Column("", [rest(row) for row in rows], keep=1, left=True),
-            Column("curve", [curves([row.scores])[0] for row in rows], keep=3, left=True),
+            Column("curve", [curves([row.curve], row.less)[0] for row in rows], keep=3, left=True),
             Column("best", [row.unit.share(row.best) if row.best is not None else "-" for row in rows]),
             Column("metric", [row.unit.metric for row in rows], keep=2, left=True),
             Column("optimizer", [row.optimizer or "-" for row in rows], keep=6, left=True),
