@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from optitune import tables
 from optitune.errors import OptituneError, UsageError
 from optitune.files import explained, make_folder, replacing
+from optitune.objective import own_steps
 from optitune.records import TrialRecord
 
 EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
@@ -21,11 +22,12 @@ def _missing(form: str) -> OptituneError:
     return OptituneError(f"{EXTRAS[form]} is not installed: run pip install 'optitune[{form}]'")
 
 
-def write_tables(records: Sequence[TrialRecord], folder: Path, form: str) -> list[Path]:
+def write_tables(records: Sequence[TrialRecord], folder: Path, form: str, examples: int | None = None) -> list[Path]:
     """Write `trials` and `curves`, each of them whole or not at all.
 
     Args:
         form: `csv` or `parquet`.
+        examples: that every trial trains on.
 
     Raises:
         OptituneError: a file cannot be written, or the library for it is missing.
@@ -35,7 +37,10 @@ def write_tables(records: Sequence[TrialRecord], folder: Path, form: str) -> lis
             import pyarrow  # noqa: F401
         except ImportError:
             raise _missing(form) from None
-    written = {folder / f"trials.{form}": tables.trials(records), folder / f"curves.{form}": tables.curves(records)}
+    written = {
+        folder / f"trials.{form}": tables.trials(records),
+        folder / f"curves.{form}": tables.curves(records, examples),
+    }
     with ExitStack() as stack:
         scratches = [stack.enter_context(replacing(path)) for path in written]
         for table, scratch in zip(written.values(), scratches, strict=True):
@@ -46,7 +51,7 @@ def write_tables(records: Sequence[TrialRecord], folder: Path, form: str) -> lis
     return list(written)
 
 
-def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path) -> Path:
+def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path, examples: int | None = None) -> Path:
     """Write a run per trial that has ended: its curve, its settings, and what it came to.
 
     Raises:
@@ -57,6 +62,7 @@ def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path)
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise _missing("tensorboard") from None
+    times = own_steps(records, examples)
     with explained(folder):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} is not empty: remove it, or name another folder with --out")
@@ -64,7 +70,7 @@ def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path)
             for row in _ended(records):
                 place = Path(scratch) / folder.name / _name(row)
                 with SummaryWriter(str(place)) as writer:
-                    for step, value in row.curve:
+                    for step, value in _own(row, times):
                         writer.add_scalar(f"validation/{metric}", value, step)
                     came_to = {} if row.value is None else {f"final/{metric}": row.value}
                     # "." is the run itself: by default TensorBoard would show a second one for the settings
@@ -78,7 +84,9 @@ def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path)
 TRIAL_TAG = "optitune.trial"
 
 
-def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: str | None) -> tuple[int, int]:
+def write_mlflow(
+    study: str, records: Sequence[TrialRecord], metric: str, uri: str | None, examples: int | None = None
+) -> tuple[int, int]:
     """Log a run per trial that has ended to the experiment called as the study; one that is there is left as it is.
 
     Args:
@@ -97,6 +105,7 @@ def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: s
     except ImportError:
         raise _missing("mlflow") from None
     before = logged = 0
+    times = own_steps(records, examples)
     # a server that is not there would be asked for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     try:
@@ -110,7 +119,7 @@ def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: s
                 before += 1
                 continue
             began, ended = _milliseconds(row.began), _milliseconds(row.ended)
-            points = [Metric(_plain(metric), value, ended, step) for step, value in row.curve]
+            points = [Metric(_plain(metric), value, ended, step) for step, value in _own(row, times)]
             if row.value is not None:
                 points.append(Metric("value", row.value, ended, 0))
             params = [Param(_plain(key), str(value)) for key, value in _told(row).items()]
@@ -131,6 +140,11 @@ def write_mlflow(study: str, records: Sequence[TrialRecord], metric: str, uri: s
 def _ended(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """What will not change any more."""
     return [row for row in records if row.outcome not in ("running", "waiting")]
+
+
+def _own(row: TrialRecord, times: Mapping[int, float]) -> list[tuple[int, float]]:
+    """The curve by the steps of the trial's own optimizer; as it was reported where those are not known."""
+    return [(round(step * times.get(row.number, 1.0)), value) for step, value in row.curve]
 
 
 def _name(row: TrialRecord) -> str:

@@ -1,6 +1,6 @@
 """The only bridge between Optuna and the engine: a trial becomes settings, a training, reports, an outcome."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from math import isfinite
@@ -17,7 +17,8 @@ from optitune.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, 
 from optitune.evaluation import Evaluation
 from optitune.forecast import LR_AHEAD
 from optitune.metrics import Metric
-from optitune.records import Outcome
+from optitune.records import Outcome, TrialRecord
+from optitune.report_data import reported_epoch
 from optitune.search_space import KNOBS
 from optitune.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
@@ -103,6 +104,22 @@ def usual_steps(settings: StudySettings, examples: int) -> int:
     training = settings.space().training
     first = {name: search_space.start(training[name], KNOBS[name].start) for name in ("batch_size", "accumulation")}
     return steps_per_epoch(examples, TrainingSettings(**first))
+
+
+def own_steps(records: Iterable[TrialRecord], examples: int | None) -> dict[int, float]:
+    """By how much a reported step of a trial is to be multiplied to be a step of its optimizer, by the trial's number.
+
+    Args:
+        examples: that every trial trains on; None where that is not known. Trials of one batch size report their own.
+    """
+    rows = [row for row in records if row.configuration is not None]
+    training = {row.number: row.configuration.training for row in rows if row.configuration is not None}
+    if len({(each.batch_size, each.accumulation) for each in training.values()}) < 2:
+        return dict.fromkeys(training, 1.0)
+    usual = reported_epoch(rows)
+    if usual is None or examples is None:
+        return {}
+    return {number: steps_per_epoch(examples, each) / usual for number, each in training.items()}
 
 
 def compared_step(epoch: float, evaluations: int, usual: int) -> int | None:

@@ -26,7 +26,7 @@ class TrialRecord:
         score: the same as something of which more is better: -value where less is.
         began, ended: when, by the clock of the machine that trained it.
         reason: why it ended early or was not trained, in words.
-        curve: (training step, validation metric) at each evaluation.
+        curve: (step, validation metric) at each evaluation; steps are counted alike for every batch size.
         seconds: how long it trained; None where it has not ended.
         epochs: the same; 0 where it has not ended.
         same_as: the trial of the same configuration whose result this one was given; None where it was trained.

@@ -137,17 +137,25 @@ class Curve:
     points: tuple[tuple[float, float], ...]
 
 
+def reported_epoch(trials: Iterable[TrialRecord]) -> float | None:
+    """How many of the steps that trials report an epoch has: the same for every batch size, so that one trial tells.
+
+    None where no trial does.
+    """
+    ended = [row for row in trials if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
+    ended.sort(key=lambda row: row.outcome != "complete")
+    return ended[0].curve[-1][0] / ended[0].epochs if ended else None
+
+
 def search_curves(trials: Sequence[TrialRecord]) -> list[Curve]:
     """The curves of the trials that were trained and did not diverge.
 
     Steps become epochs by a trial that is complete: its last step is the end of its last epoch.
     """
     trained = [row for row in trials if row.curve and row.same_as is None and row.outcome in ("complete", "pruned")]
-    complete = [row for row in trained if row.outcome == "complete"]
-    ended = next((row for row in [*complete, *trained] if row.epochs), None)
-    if ended is None:
+    an_epoch = reported_epoch(trained)
+    if an_epoch is None:
         return []
-    an_epoch = ended.curve[-1][0] / ended.epochs
     return [
         Curve(row.optimizer or "", row.outcome, tuple((step / an_epoch, value) for step, value in row.curve))
         for row in trained

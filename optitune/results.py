@@ -68,6 +68,7 @@ class SearchResult(Shown):
         records: its trials.
         folder: where all of it lies but what a storage elsewhere has.
         run: what this call did; None where the study was only opened.
+        examples: that every trial trains on.
     """
 
     USUAL = ("curves",)
@@ -78,6 +79,7 @@ class SearchResult(Shown):
     records: Sequence[TrialRecord]
     run: searching.Result | None
     _home: Home
+    examples: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -112,7 +114,7 @@ class SearchResult(Shown):
     @cached_property
     def curves(self) -> "DataFrame":
         """A row per evaluation of every trial."""
-        return tables.curves(self.records)
+        return tables.curves(self.records, self.examples)
 
     @property
     def failing(self) -> list[Failing]:
@@ -347,7 +349,7 @@ class RetrainResult(Shown):
 
 def searched(home: Home, found: searching.Result) -> SearchResult:
     """What a search left."""
-    return SearchResult(home.name, found.settings, found.metric, found.records, found, home)
+    return SearchResult(home.name, found.settings, found.metric, found.records, found, home, found.examples)
 
 
 def opened(home: Home) -> SearchResult:
@@ -358,7 +360,8 @@ def opened(home: Home) -> SearchResult:
     """
     there: optuna.Study = study.find(open_storage(home.url, create=False), home.name)
     settings = validated(StudySettings, study.stored_settings(there), f"study '{home.name}' as stored")
-    return SearchResult(home.name, settings, study.metric(there), study.records(there), None, home)
+    examples = there.user_attrs.get(study.DATA, {}).get("train_examples")
+    return SearchResult(home.name, settings, study.metric(there), study.records(there), None, home, examples)
 
 
 def compared(found: comparing.Result, there: optuna.Study) -> ComparisonResult:

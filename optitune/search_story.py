@@ -10,11 +10,12 @@ from typing import Any
 
 import optuna
 
-from optitune import export, plotly_figures, story, study, trial_story
+from optitune import export, objective, plotly_figures, story, study, trial_story
 from optitune.artifacts import system_attrs
 from optitune.best import BestConfig
 from optitune.keeper import best_config
 from optitune.records import TrialRecord, best, counts, standings
+from optitune.report_data import reported_epoch
 from optitune.settings import StudySettings, flat
 from optitune.story import Chapter
 from optitune.study_file import Budget
@@ -68,7 +69,7 @@ def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
     return Chapter(
         text="\n\n".join(_parts(opened, settings, data, records, config, unit)),
         figures=plotly_figures.of_search(records, optimizers, sign, unit),
-        files=files(records, config),
+        files=files(records, config, data.get("train_examples")),
     )
 
 
@@ -146,13 +147,24 @@ def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
     return shlex.join(words)
 
 
-def files(records: Sequence[TrialRecord], config: BestConfig | None) -> dict[str, str]:
+def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: int | None = None) -> dict[str, str]:
     """What can be taken away, by name: every curve, and of the best configuration its file and its code."""
     text = StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("trial", "optimizer", "step", "value"))
+    rows.writerow(("trial", "optimizer", "step", "epoch", "value"))
+    times, an_epoch = objective.own_steps(records, examples), reported_epoch(records)
     for record in records:
-        rows.writerows((record.number, record.optimizer, step, value) for step, value in record.curve)
+        own = times.get(record.number)
+        rows.writerows(
+            (
+                record.number,
+                record.optimizer,
+                "" if own is None else round(step * own),
+                step / an_epoch if an_epoch else "",
+                value,
+            )
+            for step, value in record.curve
+        )
     found = {"curves.csv": text.getvalue()}
     if config is not None:
         found |= {"best.toml": export.export(config, "toml") + "\n", "train.py": export.export(config, "python") + "\n"}

@@ -90,6 +90,7 @@ class Result:
     set_aside: Path | None
     metric: Metric
     competing: tuple[str, ...]
+    examples: int | None = None
     dropped: tuple[str, ...] = ()
 
     def edges(self) -> list[Edge]:
@@ -257,6 +258,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         set_aside=keeper.set_aside,
         metric=task.judge,
         competing=competing,
+        examples=len(data.train),
         dropped=dropped,
     )
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from optitune.comparison import ITSELF, finalists_runs
 from optitune.comparison_results import Comparison
 from optitune.configuration import JOINED, Configuration, TrainingSettings
+from optitune.objective import own_steps
 from optitune.records import SeedResult, TrialRecord
 from optitune.records import standings as standing_of
+from optitune.report_data import reported_epoch
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -85,17 +87,20 @@ def _spelled(told: Mapping[str, Any]) -> Row:
     return row
 
 
-def curves(records: Sequence[TrialRecord]) -> "DataFrame":
-    """A row per evaluation of every trial; a trial that diverged ends with the worst value there is."""
-    # steps are counted alike for every batch size, so that one trial tells how many an epoch has
-    ended = [row for row in records if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
-    ended.sort(key=lambda row: row.outcome != "complete")
-    an_epoch = ended[0].curve[-1][0] / ended[0].epochs if ended else None
+def curves(records: Sequence[TrialRecord], examples: int | None = None) -> "DataFrame":
+    """A row per evaluation of every trial; a trial that diverged ends with the worst value there is.
+
+    `step` counts the steps of the trial's own optimizer, `epoch` is the axis along which trials are compared.
+
+    Args:
+        examples: that every trial trains on; without it, no step is known where batch sizes differ.
+    """
+    an_epoch, times = reported_epoch(records), own_steps(records, examples)
     rows = [
         {
             "trial": row.number,
             "optimizer": row.optimizer,
-            "step": step,
+            "step": round(step * times[row.number]) if row.number in times else None,
             "epoch": step / an_epoch if an_epoch else None,
             "value": value,
         }

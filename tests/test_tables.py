@@ -212,3 +212,17 @@ def test_confusion_counts_all_seeds_and_is_none_without_classes() -> None:
 )
 def test_a_column_has_the_kind_of_its_values(values: list[Any], dtype: str) -> None:
     assert tables.frame([{"x": value} for value in values])["x"].dtype == dtype
+
+
+def test_steps_are_those_of_each_trials_own_optimizer_where_batch_sizes_compete() -> None:
+    small, large = record(own(), 0), record(own(), 1)
+    for row, size in ((small, 16), (large, 64)):
+        assert row.configuration is not None
+        training = row.configuration.training.model_copy(update={"batch_size": size, "accumulation": 1})
+        object.__setattr__(row, "configuration", row.configuration.model_copy(update={"training": training}))
+        # both report at the steps of batches of 16: 40 an epoch of 640 examples
+        object.__setattr__(row, "curve", ((40, 0.4), (80, 0.5)))
+    table = tables.curves([small, large], 640)
+    assert list(table["step"]) == [40, 80, 10, 20]
+    assert list(table["epoch"]) == [1.0, 2.0, 1.0, 2.0]
+    assert tables.curves([small, large])["step"].isna().all()

@@ -78,18 +78,19 @@ def _write(
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
     stored_settings(opened)
-    rows, metric = records(opened), opened.user_attrs[DATA]["metric"]
+    rows, data = records(opened), opened.user_attrs[DATA]
+    metric, examples = data["metric"], data.get("train_examples")
     if not rows:
         raise OptituneError(f"study '{home.name}' has no trial yet: 'optitune search --study {home.name}'")
     if form == "mlflow":
-        logged, before = interchange.write_mlflow(home.name, rows, metric, out)
+        logged, before = interchange.write_mlflow(home.name, rows, metric, out, examples)
         there = f"; {before} were there before" if before else ""
         click.echo(f"{logged} trials logged to MLflow's experiment '{home.name}'{there}")
         return
     folder = Path(out) if out is not None else home.folder / "export"
     if form == "tensorboard":
         # a folder of its own: TensorBoard shows all that lies in one
-        click.echo(interchange.write_tensorboard(rows, metric, folder if out is not None else folder / form))
+        click.echo(interchange.write_tensorboard(rows, metric, folder if out is not None else folder / form, examples))
         return
-    for path in interchange.write_tables(rows, folder, form):
+    for path in interchange.write_tables(rows, folder, form, examples):
         click.echo(path)

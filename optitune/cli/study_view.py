@@ -23,6 +23,7 @@ from optitune.configuration import Configuration, TrainingSettings
 from optitune.errors import UsageError
 from optitune.overview import StudyRow
 from optitune.records import FINISHED, TrialRecord, best, counts, plain
+from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
 from optitune.settings import StudySettings
 from optitune.validation import inline
@@ -211,7 +212,7 @@ def print_trial(shown: Shown, row: TrialRecord) -> None:
     console.print("\n" + "\n".join(f"  {line}" for line in as_torch_takes_it(row.configuration)), markup=False)
     if row.curve:
         console.print()
-        console.print(_curve_table(row, shown.unit))
+        console.print(_curve_table(row, shown.unit, reported_epoch(shown.records)))
     tested = next((each for each in shown.tested.values() if each.plan.configuration == row.configuration), None)
     if tested is not None:
         console.print(f"\ntrained in full: {tested_text(tested.judge.unit, tested.value, tested.loss)}", markup=False)
@@ -249,7 +250,7 @@ def _call(path: str, first: str, settings: Mapping[str, Any]) -> str:
     return f"{path.replace(':', '.')}({', '.join([first, *(f'{key}={value!r}' for key, value in values.items())])})"
 
 
-def _curve_table(row: TrialRecord, unit: Unit) -> Fitted:
+def _curve_table(row: TrialRecord, unit: Unit, an_epoch: float | None) -> Fitted:
     """Points of a trial's curve, evenly chosen where they are many; the last always."""
     count = min(len(row.curve), POINTS)
     chosen = [row.curve[(place + 1) * len(row.curve) // count - 1] for place in range(count)]
@@ -261,7 +262,7 @@ def _curve_table(row: TrialRecord, unit: Unit) -> Fitted:
     ]
     return Fitted(
         [
-            Column("step", [str(step) for step, _ in chosen]),
+            Column("epoch", [f"{step / an_epoch:.2f}" if an_epoch else "-" for step, _ in chosen]),
             Column(unit.metric, [unit.share(value) for _, value in chosen]),
             Column("", tiny, left=True),
         ]
