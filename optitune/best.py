@@ -29,6 +29,7 @@ class BestConfig(Strict):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     data_checksum: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
     data_digests: dict[str, str] = Field(default_factory=dict)
+    scaling: dict[str, Any] = Field(default_factory=dict)
     configuration: Configuration
     versions: dict[str, str]
 
@@ -81,7 +82,7 @@ def dumps(best: BestConfig) -> str:
     )
     told = best.model_dump()
     optimizer, training = told["configuration"]["optimizer"], told["configuration"]["training"]
-    for table, keys in ((told, ("data_digests",)), (optimizer, ("path", "traits")), (training, ("groups",))):
+    for table, keys in ((told, ("data_digests", "scaling")), (optimizer, ("path", "traits")), (training, ("groups",))):
         for key in keys:
             if not table[key]:
                 del table[key]

@@ -187,7 +187,9 @@ def compare(request: Request, view: View) -> Result:
         network = check_configuration(task, data.train, each.configuration)
     code = task_code.record(task, fresh_model(task), settings.task)
     made_with = study.same_code(opened, settings.task, code)
-    facts = {"data_checksum": data.checksum, "network": network, "code": made_with}
+    study.same_scaling(task, known.get("scaling", {}))
+    facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
+    facts["scale_targets"] = task.scale_targets
     if task.own_validation:
         facts["validation"] = data.digests["validation"]
     own = len(data.validation) if task.own_validation else None

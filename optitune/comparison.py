@@ -71,6 +71,7 @@ class Plan(Strict):
         code: the digest of the task's code; empty for a built-in task.
         validation: the checksum of validation data of the task's own, on which all rounds are judged; empty where each
             round holds out others.
+        scale_targets: as in `Task`.
     """
 
     task: str
@@ -87,6 +88,7 @@ class Plan(Strict):
     evaluations: Annotated[int, Field(ge=1)]
     code: str = ""
     validation: str = ""
+    scale_targets: bool = False
 
     @field_validator("finalists")
     @classmethod

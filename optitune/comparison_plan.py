@@ -1,6 +1,7 @@
 """Who is compared, and how: from a study to the plan of its comparison."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from optitune.comparison import ROUNDS, Finalist, Plan
 from optitune.errors import OptituneError, UsageError, unknown
@@ -64,7 +65,7 @@ def make_plan(
     total: int,
     epochs: int,
     seed: int,
-    facts: Mapping[str, str],
+    facts: Mapping[str, Any],
     judged: int | None = None,
 ) -> Plan:
     """The plan of a comparison.

@@ -87,6 +87,7 @@ def training_plan(plan: Plan, key: Key, task: tasks.Task) -> TrainingPlan:
         evaluations=plan.evaluations,
         judge=build_loss(fed.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
         quick=plan.held_out,
+        scale_targets=task.scale_targets,
     )
 
 

@@ -27,6 +27,7 @@ from optitune.graphs import Replayed
 from optitune.machine import dtype_of_sums
 from optitune.metrics import Metric, leaving_out
 from optitune.randomness import random_state, seed_everything, set_random_state
+from optitune.scaling import Scaling
 from optitune.settings import Precision
 from optitune.tasks import Loss
 from optitune.weights import kinds
@@ -93,6 +94,7 @@ class Plan:
         metric: what evaluations tell beside the loss.
         evaluations: how often an epoch is interrupted to evaluate, its end included.
         quick: how many examples evaluations before the last one judge on.
+        scale_targets: train on targets of mean 0 and standard deviation 1; judge outputs in the targets' own unit.
     """
 
     configuration: Configuration
@@ -104,6 +106,7 @@ class Plan:
     evaluations: int = 1
     judge: Loss | None = None
     quick: int = QUICK_EXAMPLES
+    scale_targets: bool = False
 
 
 def batches(examples: int, batch_size: int) -> int:
@@ -132,6 +135,7 @@ class Training:
         self.plan = plan
         self.train = train
         self.validation = validation
+        self.scaling = Scaling.of(train) if plan.scale_targets else None
         configuration = plan.configuration
         self._settings = configuration.training
         self._traits = configuration.optimizer.how[1]
@@ -321,7 +325,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             outputs = self.model(inputs)
         outputs = in_full(outputs, self._numbers)
-        loss = self.loss(outputs, targets)
+        loss = self.loss(outputs, targets if self.scaling is None else self.scaling.scaled(targets))
         if self._weighs:
             # the mean over nothing is nan
             loss = torch.where(self.loss.weight(targets) > 0, loss, 0)
@@ -331,7 +335,8 @@ class Training:
         # one that trains on more than one output tells of the one that is judged alone
         self._tells = self._metric.each and isinstance(outputs, Tensor)
         if self._tells and self._metric.function is not None:
-            right = self._metric.function(outputs.detach(), targets)
+            answers = outputs.detach() if self.scaling is None else self.scaling.back(outputs.detach())
+            right = self._metric.function(answers, targets)
             assert isinstance(right, Tensor)
             return loss.detach(), right.nansum() if self._metric is not self.plan.metric else right.sum()
         return loss.detach(), loss.new_zeros(())
@@ -353,7 +358,7 @@ class Training:
         whole = done >= self.plan.epochs
         examples = self.validation if whole else self.validation.take(slice(0, self.plan.quick))
         plan = self.plan
-        found = evaluate(self.model, examples, self.judge, plan.metric, plan.precision)
+        found = evaluate(self.model, examples, self.judge, plan.metric, plan.precision, self.scaling)
         if not isfinite(found.loss):
             raise Diverged(step, found.loss)
         if not isfinite(found.value):

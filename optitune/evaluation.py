@@ -13,6 +13,7 @@ from optitune.criterion import Criterion
 from optitune.data import Batch, Part
 from optitune.machine import dtype_of_sums
 from optitune.metrics import Metric, leaving_out
+from optitune.scaling import Scaling
 from optitune.settings import Precision
 from optitune.tasks import Loss
 
@@ -99,7 +100,9 @@ def joined(batches: Sequence[Any]) -> Any:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision) -> Evaluation:
+def evaluate(
+    model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision, scaling: Scaling | None = None
+) -> Evaluation:
     """Mean loss and metric of `model` on all of `examples`, which are given on its device.
 
     Not under `torch.inference_mode`: what a network keeps from one batch to the next is met by its training as well.
@@ -122,6 +125,8 @@ def evaluate(model: nn.Module, examples: Part, loss: Loss, metric: Metric, preci
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             outputs = model(inputs)
         outputs = in_full(outputs, kind)
+        if scaling is not None:
+            outputs = scaling.back(outputs)
         mean = criterion(outputs, targets)
         if weighs:
             weight = criterion.weight(targets)

@@ -28,7 +28,8 @@ def python(config: BestConfig) -> str:
     """Python that trains a model as the search did: `train(model, loader)`."""
     configuration = config.configuration
     path = configuration.optimizer.how[0]
-    parts = [_class_of_ours(path), _groups(configuration), _loss(configuration.training), _train(config)]
+    training = configuration.training
+    parts = [_scaling(config), _class_of_ours(path), _groups(configuration), _loss(training), _train(config)]
     body = "\n\n\n".join(part for part in parts if part)
     body = "\n\n\n".join([*_functions_of_ours("weights", body), body])
     needed = [module for module in ("copy", "fnmatch", "itertools", "math") if f"{module}." in body]
@@ -42,6 +43,19 @@ def python(config: BestConfig) -> str:
         f"of batches of {configuration.training.batch_size} (trial {config.trial}, one run)"
     )
     return "\n".join([*imports, "", about, "", "", body])
+
+
+def _scaling(config: BestConfig) -> str:
+    """Mean and deviation of the targets that the search trained on; nothing where it did not scale them."""
+    if not config.scaling:
+        return ""
+    return "\n".join(
+        [
+            "# the network learns scaled targets: outputs * target_sd + target_mean are in the targets' own unit",
+            f"target_mean = torch.tensor({config.scaling['mean']!r})",
+            f"target_sd = torch.tensor({config.scaling['sd']!r})",
+        ]
+    )
 
 
 def _class_of_ours(path: str) -> str:
@@ -266,20 +280,23 @@ def _forward(config: BestConfig) -> Iterator[str]:
         yield "with torch.autocast(inputs.device.type, torch.bfloat16):"
         yield "    outputs = model(inputs)"
         outputs = "outputs.float()"
+    targets = "scaled" if config.scaling else "targets"
+    if config.scaling:
+        yield "scaled = (targets - target_mean.to(targets)) / target_sd.to(targets)"
     if training.loss == losses.OF_TASK:
         yield f"outputs = {outputs}"
         yield "# torch's losses compare (n, 1) with (n,) as (n, n)"
         yield 'of_torch = getattr(loss_of, "func", loss_of).__module__.startswith("torch.nn.")'
         yield "if of_torch and outputs.numel() == targets.numel():"
         yield "    outputs = outputs.reshape(targets.shape)"
-        yield "loss = loss_of(outputs, targets)"
+        yield f"loss = loss_of(outputs, {targets})"
         return
     if losses.find(training.loss).one_hot:
-        yield f"loss = loss_of({outputs}, targets)"
+        yield f"loss = loss_of({outputs}, {targets})"
         return
     row = losses.find(training.loss)
     said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
-    yield f"loss = {_call('functional.' + row.path.partition(':')[2], outputs + ', targets', said)}"
+    yield f"loss = {_call('functional.' + row.path.partition(':')[2], outputs + ', ' + targets, said)}"
 
 
 def _indented(lines: Iterator[str], depth: int) -> Iterator[str]:

@@ -40,6 +40,7 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
         precision=settings.precision,
         seed=settings.seed,
         data_checksum=facts["checksum"],
+        scaling=facts.get("scaling", {}),
         data_digests={key: facts[key] for key in DIGESTS if key in facts},
         configuration=record.configuration,
         versions=opened.user_attrs[study.VERSIONS],

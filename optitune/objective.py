@@ -165,6 +165,7 @@ def plan(configuration: Configuration, settings: StudySettings, task: Task, data
         settings.precision,
         evaluations=evaluations_per_epoch(len(data.train), len(data.validation)),
         judge=build_loss(training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
+        scale_targets=task.scale_targets,
     )
 
 

@@ -41,6 +41,7 @@ class FullPlan(Strict):
     network: str
     code: str = ""
     data_digests: dict[str, str] = Field(default_factory=dict)
+    scale_targets: bool = False
 
 
 class Runs(BaseModel):
@@ -234,6 +235,8 @@ def write(
     """Weights, pictures, and last the metrics, whose presence says that all is there."""
     trained = checkpoint.load(partial / "seed-0.safetensors")["training"]
     told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
+    if "scaling" in about:
+        told["scaling"] = json.dumps(about["scaling"])
     for name, state in (("model", trained["model"]), ("loss", trained.get("loss"))):
         # a file of its own: the network's is loaded as it is
         if state or name == "model":

@@ -36,6 +36,7 @@ from optitune.retrain_results import (
     worst_mistakes,
     write,
 )
+from optitune.scaling import Scaling
 from optitune.storage import exists, open_storage
 from optitune.study import Home
 from optitune.user_code import keeping
@@ -132,7 +133,9 @@ class View(Protocol):
         """No more will come."""
 
 
-def make_plan(request: Request, device: torch.device, data: task_data.FullData, network: str, code: str) -> FullPlan:
+def make_plan(
+    request: Request, device: torch.device, data: task_data.FullData, network: str, code: str, scaled: bool = False
+) -> FullPlan:
     """The plan that a request comes to.
 
     Raises:
@@ -155,6 +158,7 @@ def make_plan(request: Request, device: torch.device, data: task_data.FullData, 
         network=network,
         code=code,
         data_digests=dict(data.digests),
+        scale_targets=scaled,
     )
 
 
@@ -178,8 +182,9 @@ def retrain(request: Request, view: View) -> Result:
     config = request.config
     other_data = task_data.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
+    study.same_scaling(task, config.scaling)
     code = task_code.record(task, fresh_model(task), config.task)
-    plan = make_plan(request, device, data, network, _code(request, task, code))
+    plan = make_plan(request, device, data, network, _code(request, task, code), task.scale_targets)
     folder = request.home.folder / "retrain" / request.name
 
     remarks = ["the validation data are not trained on"] if task.own_validation else []
@@ -198,9 +203,14 @@ def retrain(request: Request, view: View) -> Result:
         seeds = _train_seeds(request, plan, task, data, code, device, view, remarks)
         if (folder / "metrics.json").exists():
             aside(folder)
-        about = {"name": request.name, "study": config.study, "trial": config.trial}
+        about = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
         write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
     return result(seeds, trained=True)
+
+
+def _scaling(task: tasks.Task, data: task_data.FullData) -> dict[str, Any]:
+    """Mean and deviation that bring the saved network's outputs back into the targets' unit, where there are any."""
+    return {"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}
 
 
 def _code(request: Request, task: tasks.Task, code: task_code.Record) -> str:
@@ -351,7 +361,14 @@ def _work(
             continue
         model = tasks.build(task, plan.seeds[number], device)
         engine_plan = Plan(
-            plan.configuration, loss, task.judge, plan.epochs, plan.seeds[number], plan.precision, judge=judge
+            plan.configuration,
+            loss,
+            task.judge,
+            plan.epochs,
+            plan.seeds[number],
+            plan.precision,
+            judge=judge,
+            scale_targets=task.scale_targets,
         )
         training = Training(model, engine_plan, train)
         tell = bound(_tell_epoch, channel, number)
@@ -360,7 +377,7 @@ def _work(
             return
         test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
         with tasks.theirs(task.name, "the network on the test set"):
-            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision)
+            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
         result = SeedResult(
             seed=plan.seeds[number],
             test_value=evaluation.value,

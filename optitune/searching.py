@@ -20,6 +20,7 @@ from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
 from optitune.records import Failing, TrialRecord, counts, failing, plain, standings
 from optitune.records import best as best_record
+from optitune.scaling import Scaling
 from optitune.search_story import SearchStory
 from optitune.settings import StudySettings, resolve
 from optitune.storage import exists, explained_storage, open_storage, shown
@@ -201,7 +202,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         view.note(line)
     if settled.new:
         steady.check(task, source, request.data_dir, data, view.tick)
-    facts = {
+    facts: dict[str, Any] = {
         "network": network,
         "loss": task.loss_name,
         "checksum": data.checksum,
@@ -209,6 +210,8 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         "validation_examples": len(data.validation),
         **data.digests,
     }
+    if task.scale_targets:
+        facts["scaling"] = Scaling.of(data.train).document()
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)
     patience = Patience(view.note)

@@ -20,6 +20,7 @@ from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, kept, restored
 from optitune.records import Outcome, TrialRecord
+from optitune.scaling import Scaling
 from optitune.settings import StudySettings, differing, flat
 from optitune.space import as_told_before
 from optitune.storage import sqlite_url
@@ -208,6 +209,19 @@ def create_or_resume(
     return study
 
 
+def same_scaling(task: Task, made_with: Mapping[str, Any]) -> None:
+    """Refuse a task whose targets are scaled where those of the study were not, or the other way round.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if task.scale_targets != bool(made_with):
+        raise UsageError(
+            f"task '{task.name}' has scale_targets={task.scale_targets}, but the study was made with "
+            f"{bool(made_with)}: bring that back, or search again with --study NAME"
+        )
+
+
 def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -> None:
     """Refuse a machine whose trials would not be those of the study.
 
@@ -223,6 +237,7 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
         "validation_examples": len(data.validation),
         "network": network,
         "loss": task.loss_name,
+        "scaling": Scaling.of(data.train).document() if task.scale_targets else None,
     }
     if made_with["checksum"] == data.checksum and (why := moved(made_with, here)):
         raise OptituneError(f"task '{task.name}': {why}")

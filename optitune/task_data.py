@@ -17,6 +17,7 @@ from torch import Tensor
 from optitune.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.errors import UsageError
 from optitune.given_data import part_of, same_again, transform_fits
+from optitune.scaling import unscaled
 from optitune.tasks import Task, theirs
 
 SEALED_SHARE = 0.2
@@ -183,6 +184,8 @@ def remarks(task: Task, data: SearchData) -> list[str]:
     """What a user should know of the data before a search begins, a line each."""
     lines = []
     held = data.validation
+    if not task.scale_targets and (line := unscaled(data.train)):
+        lines.append(line)
     if isinstance(held, Streamed) and not same_again(held):
         if held.origin == "validation":
             lines.append("the validation data differ at every reading, so that augmented examples are judged")

@@ -56,6 +56,10 @@ class Task:
         transform: applied to each training input alone (a float tensor without the batch's dimension, of which it
             gives one of the same shape), anew in every epoch: augmentation. What is judged, in search, comparison
             and test, is left as it is. Draw from torch's global generator, which is seeded in every epoch.
+        scale_targets: train on targets brought to mean 0 and standard deviation 1, each output by itself, by those of
+            the examples trained on. Outputs are brought back before loss and metric judge them, so that both are in
+            the targets' own unit; the loss of the training itself is that of scaled targets. The weights that are
+            kept give scaled outputs: `metrics.json` has mean and deviation.
         name: what tables and files call it.
         about: data and network in a few words.
         in_memory: whether a torch data set is read into memory once; None to decide by its size, and by whether its
@@ -77,6 +81,7 @@ class Task:
     ignore_index: int | None = None
     validation: int | float | Data | Callable[[], Data] = 0.2
     transform: Transform | None = None
+    scale_targets: bool = False
     name: str = ""
     about: str = ""
     in_memory: bool | None = None
@@ -112,6 +117,7 @@ class Task:
         for field, value, allowed in (
             ("precision", self.precision, ("fp32", "auto")),
             ("in_memory", self.in_memory, (None, True, False)),
+            ("scale_targets", self.scale_targets, (True, False)),
         ):
             if value not in allowed:
                 raise UsageError(f"Task({field}={value!r}): must be one of {', '.join(map(repr, allowed))}")

@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "datasets",
         "tasks",
         "given_data",
+        "scaling",
         "task_data",
         "task_code",
         "criterion",
