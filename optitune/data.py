@@ -239,6 +239,11 @@ def _stacked(pairs: list[tuple[Any, Any]], transform: Transform | None = None) -
     inputs = [as_input(pair[0]) for pair in pairs]
     if transform is not None:
         inputs = [as_input(transform(each)) for each in inputs]
+    shapes = sorted({tuple(each.shape) for each in inputs})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"inputs have several shapes, such as {shapes[0]} and {shapes[-1]}: pad them to one length in the data set"
+        )
     return torch.stack(inputs), torch.stack([as_target(pair[1]) for pair in pairs])
 
 

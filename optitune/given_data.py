@@ -1,11 +1,13 @@
 """What a user gave as data, as a training takes it: in memory, or read batch by batch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from optitune.data import CPU, Examples, Part, Streamed, as_input, as_target
 from optitune.errors import UsageError
@@ -44,14 +46,75 @@ def part_of(task: Task, given: Any, field: str) -> Part:
         given = given.tensors
     if isinstance(given, tuple | list) and len(given) == 2:
         with theirs(task.name, field):
-            inputs, targets = as_input(given[0]), as_target(given[1])
+            inputs = as_input(_numbers(task, f"the inputs of {field}", given[0]))
+            targets = as_target(_numbers(task, f"the targets of {field}", given[1]))
         return _checked(task, field, inputs, targets)
+    if isinstance(given, DataLoader):
+        raise UsageError(
+            f"task '{task.name}': {field} is a DataLoader, but must be what it reads: give {field}=loader.dataset "
+            "(batch sizes are a setting of the study)"
+        )
     if isinstance(given, IterableDataset) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
         raise UsageError(
             f"task '{task.name}': {field} is {kind(given)}, but must be a pair (inputs, targets) of tensors or "
             "arrays, or a torch Dataset with a length and (input, target) at each index"
         )
     return _read(task, given, field)
+
+
+def _numbers(task: Task, what: str, values: Any) -> Any:
+    """Values that a tensor can be made of: tables in the order of their rows, lists of arrays as one.
+
+    Raises:
+        UsageError: they are words, objects, or of several lengths.
+    """
+    if hasattr(values, "iloc"):
+        # by position: torch would ask a table for its labels, which another order has moved
+        values = values.to_numpy()
+    if isinstance(values, list | tuple) and values and hasattr(values[0], "shape"):
+        tensors = [each if isinstance(each, Tensor) else torch.from_numpy(np.array(each)) for each in values]
+        _of_one_shape(task, what, tensors)
+        return torch.stack(tensors)
+    if isinstance(values, Tensor | int | float):
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise _of_several(task, what, sorted({len(each) for each in values})) from None
+    if array.dtype == object:
+        try:
+            return (
+                array.astype(np.float64)
+                if any(isinstance(each, float) for each in array.flat)
+                else np.array([int(each) for each in array.flat]).reshape(array.shape)
+            )
+        except (TypeError, ValueError):
+            pass
+    if array.dtype.kind not in "biufc":
+        raise UsageError(
+            f"task '{task.name}': {what} are of the type {array.dtype}, not numbers (shape {array.shape}): give words "
+            "as codes, e.g. sklearn.preprocessing.LabelEncoder().fit_transform(...), and fill what is missing"
+        )
+    # torch warns of memory that it may not write to, as tables give it
+    return array if array.flags.writeable else array.copy()
+
+
+def _of_one_shape(task: Task, what: str, tensors: Sequence[Tensor]) -> None:
+    """Hold the shapes of examples against each other.
+
+    Raises:
+        UsageError: they differ.
+    """
+    shapes = sorted({tuple(each.shape) for each in tensors})
+    if len(shapes) > 1:
+        raise _of_several(task, what, shapes)
+
+
+def _of_several(task: Task, what: str, shapes: Sequence[Any]) -> UsageError:
+    return UsageError(
+        f"task '{task.name}': {what} have several shapes, such as {shapes[0]} and {shapes[-1]}: pad them to one "
+        "length, e.g. with torch.nn.utils.rnn.pad_sequence(..., batch_first=True)"
+    )
 
 
 def _checked(task: Task, field: str, inputs: Tensor, targets: Tensor) -> Examples:
@@ -81,7 +144,16 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
     with theirs(task.name, f"{field}[0]"):
         first = dataset[0]
     if not isinstance(first, tuple | list) or len(first) != 2:
-        raise UsageError(f"task '{task.name}': {field}[0] is {kind(first)}, but must be a pair (input, target)")
+        parts = f"a {type(first).__name__} of {len(first)} parts" if isinstance(first, tuple | list) else kind(first)
+        keys = f" with the keys {', '.join(map(repr, first))}" if isinstance(first, dict) else ""
+        raise UsageError(
+            f"task '{task.name}': {field}[0] is {parts}{keys}, but must be a pair (input, target): wrap the data set "
+            "in one that gives one tensor and its target"
+        )
+    for part in first:
+        if not isinstance(part, Tensor):
+            with theirs(task.name, f"{field}[0]"):
+                _numbers(task, f"{field}[0]", part)
     in_memory = task.in_memory
     with theirs(task.name, field):
         if in_memory is None:
@@ -89,6 +161,7 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
             in_memory = bytes_in_all <= IN_MEMORY and _same_again(dataset, total)
         if in_memory:
             pairs = [dataset[number] for number in range(total)]
+            _of_one_shape(task, f"the inputs of {field}", [torch.as_tensor(pair[0]) for pair in pairs])
             inputs = torch.stack([as_input(pair[0]) for pair in pairs])
             targets = torch.stack([as_target(pair[1]) for pair in pairs])
     known = _known_targets(dataset, total)
