@@ -5,6 +5,7 @@ that they refer to: constants, tensors, other functions and classes of the user'
 their versions are kept with the study. Data are left out, since they have a checksum.
 """
 
+import dis
 import functools
 import hashlib
 import json
@@ -254,7 +255,8 @@ class _Walk:
                 self.look(f"{variable} of {name}", cell.cell_contents)
             except ValueError:  # not assigned yet
                 continue
-        names = set(_names(function.__code__))
+        # a counter, say, is where the run has brought it and not what its author wrote
+        names = set(_names(function.__code__)) - _assigned(function.__globals__)
         for variable in sorted(names & set(function.__globals__)):
             value = function.__globals__[variable]
             if not isinstance(value, ModuleType):
@@ -302,6 +304,19 @@ def _names(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names(constant)
+
+
+def _assigned(names: Mapping[str, Any]) -> set[str]:
+    """The globals of a module that functions of its own assign while they run."""
+    own = [each for each in names.values() if getattr(each, "__module__", None) == names.get("__name__")]
+    inner = [each for class_ in own if isinstance(class_, type) for each in vars(class_).values()]
+    return {
+        step.argval
+        for each in [*own, *inner]
+        if isinstance(each, FunctionType)
+        for step in dis.get_instructions(each.__code__)
+        if step.opname == "STORE_GLOBAL"
+    }
 
 
 def _code_digest(code: CodeType) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from optitune import task_code
 from optitune.errors import OptituneError
 from optitune.metrics import Metric
 from optitune.preflight import fresh_model
@@ -252,3 +253,15 @@ def test_a_study_refuses_changed_code_until_the_change_is_accepted(
     assert "trained and tested just so before" in out
     write(0.0)
     assert run_command(*search)[0] == 2
+
+
+def test_a_global_that_functions_assign_while_they_run_is_no_change() -> None:
+    text = "calls = {}\ndef model():\n    global calls\n    calls += 1\n    return calls\n"
+    found = []
+    for start in (0, 7):
+        names: dict[str, Any] = {"__name__": "mine"}
+        exec(text.format(start), names)  # noqa: S102
+        walk = task_code._Walk()
+        walk.look("model", names["model"])
+        found.append(walk.parts)
+    assert found[0] == found[1]

@@ -33,7 +33,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from optitune.tasks import TASKS
 
 DIGITS = TASKS["digits"].task(Path())
-IN_A_WORKER = multiprocessing.current_process().name.startswith("optitune-worker")
+
+
+def in_a_worker():
+    return multiprocessing.current_process().name.startswith("optitune-worker")
+
+
 HERE = Path(__file__).parent
 trainings = 0
 rate = 0.0
@@ -58,17 +63,17 @@ class Faulty(nn.Module):
         super().__init__()
         self.network = DIGITS.model()
         trainings, rate = trainings + 1, 0.0
-        if IN_A_WORKER:
+        if in_a_worker():
             with (HERE / "trainings.log").open("a") as log:
                 log.write(f"{os.getpid()}\\n")
 
     def forward(self, inputs):
-        if IN_A_WORKER and (FAULT):
+        if in_a_worker() and (FAULT):
             CONSEQUENCE
         return self.network(inputs)
 
 
-if IN_A_WORKER:
+if in_a_worker():
     register_optimizer_step_pre_hook(noted)
 
 
