@@ -479,7 +479,7 @@ DATA = {
     ),
     "three each": (
         {"data": Counted(lambda place: (place, place, place))},
-        "task 'mine': data[0] is of type tuple, but must be a pair (input, target)",
+        "task 'mine': data[0] is a tuple of 3 parts, but must be a pair (input, target)",
     ),
     "raises": ({"data": fail}, "task 'mine': data() fails: ZeroDivisionError: no luck ("),
     "raises in the midst": ({"data": Counted(broken_from)}, "task 'mine': data fails: OSError: cannot open "),
@@ -489,15 +489,15 @@ DATA = {
     ),
     "of other lengths": (
         {"data": Counted(lambda place: (torch.ones(2 + place % 2), 0))},
-        "task 'mine': data fails: RuntimeError: ",
+        "task 'mine': the inputs of data have several shapes, such as (2,) and (3,): pad them to one length",
     ),
     "of other lengths in a stream": (
         {"data": Counted(lambda place: (torch.ones(2 + place % 2), 0)), "in_memory": False},
-        "fails: RuntimeError: ",
+        "inputs have several shapes, such as (2,) and (3,): pad them to one length",
     ),
     "words": (
         {"data": (INPUTS, np.array(["cat", "dog", "eel"] * 20))},
-        "task 'mine': data fails: TypeError: ",
+        "task 'mine': the targets of data are of the type <U3, not numbers (shape (60,)): give words as codes",
     ),
 }
 
