@@ -186,7 +186,7 @@ def compare(request: Request, view: View) -> Result:
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
     code = task_code.record(task, fresh_model(task), settings.task)
-    made_with = study.same_code(opened, settings.task, code)
+    made_with = study.same_code(opened, settings.task, code, network)
     study.same_scaling(task, known.get("scaling", {}))
     facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
     facts["scale_targets"] = task.scale_targets

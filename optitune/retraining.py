@@ -184,7 +184,7 @@ def retrain(request: Request, view: View) -> Result:
     network = check_configuration(task, data.train, request.config.configuration)
     study.same_scaling(task, config.scaling)
     code = task_code.record(task, fresh_model(task), config.task)
-    plan = make_plan(request, device, data, network, _code(request, task, code), task.scale_targets)
+    plan = make_plan(request, device, data, network, _code(request, task, code, network), task.scale_targets)
     folder = request.home.folder / "retrain" / request.name
 
     remarks = ["the validation data are not trained on"] if task.own_validation else []
@@ -213,7 +213,7 @@ def _scaling(task: tasks.Task, data: task_data.FullData) -> dict[str, Any]:
     return {"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}
 
 
-def _code(request: Request, task: tasks.Task, code: task_code.Record) -> str:
+def _code(request: Request, task: tasks.Task, code: task_code.Record, network: str) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
@@ -224,7 +224,7 @@ def _code(request: Request, task: tasks.Task, code: task_code.Record) -> str:
     if opened is None:
         return str(code.get("id", ""))
     study.same_metric(opened, task.judge)
-    return study.same_code(opened, request.config.task, code)
+    return study.same_code(opened, request.config.task, code, network)
 
 
 @contextmanager

@@ -216,9 +216,14 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     code = task_code.record(task, fresh_model(task), settings.task)
     patience = Patience(view.note)
     opened = study.create_or_resume(
-        open_storage(request.home.url, create=True, patience=patience), request.home.name, settings, facts, task.judge
+        open_storage(request.home.url, create=True, patience=patience),
+        request.home.name,
+        settings,
+        facts,
+        task.judge,
+        code,
+        request.accept_changes,
     )
-    study.same_code(opened, settings.task, code, request.accept_changes)
     crew.sized(opened, budget.trials)
     crew.tidy(request.home, opened)
     before = study.finished(opened)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -146,7 +147,13 @@ def is_blank(study: optuna.Study) -> bool:
 
 
 def create_or_resume(
-    storage: BaseStorage, name: str, settings: StudySettings, data: Mapping[str, Any], metric: Metric
+    storage: BaseStorage,
+    name: str,
+    settings: StudySettings,
+    data: Mapping[str, Any],
+    metric: Metric,
+    code: Record = MappingProxyType({}),
+    accepted: bool = False,
 ) -> optuna.Study:
     """The study called `name`, made if it is not there.
 
@@ -156,9 +163,10 @@ def create_or_resume(
         settings: with every `auto` resolved.
         data: what the trials are trained and judged on: checksum and sizes.
         metric: what they are judged by.
+        code: of the task; see `same_code`, also for `accepted`.
 
     Raises:
-        UsageError: it is there and was made from other settings, data or ranges.
+        UsageError: it is there and was made from other settings, data, ranges or code.
     """
     space = settings.space()
     judged = {"metric": metric.name, "direction": metric.direction}
@@ -180,6 +188,7 @@ def create_or_resume(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([f"validation {metric.name}"])
+    same_code(study, settings.task, code, str(data.get("network")), accepted)
     for key, wanted in made_from.items():
         found = study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
@@ -251,12 +260,13 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
         )
 
 
-def same_code(study: optuna.Study, task: str, code: Record, accepted: bool = False) -> str:
+def same_code(study: optuna.Study, task: str, code: Record, network: str, accepted: bool = False) -> str:
     """Refuse a task whose code is no longer what the study was made with; the digest of the code it was made with.
 
     Args:
         task: as a user names it.
         code: what `task_code.record` gave; empty for a built-in task.
+        network: its fingerprint; one of other shapes is another network whatever the user says.
         accepted: whether the user says that the change makes no difference to a training.
 
     Raises:
@@ -264,7 +274,8 @@ def same_code(study: optuna.Study, task: str, code: Record, accepted: bool = Fal
     """
     before: Record = study.user_attrs.get(CODE) or {}
     found = changes(before, code)
-    if found and not accepted:
+    reshaped = str(study.user_attrs[DATA].get("network")) != network
+    if found and (reshaped or not accepted):
         name, trials = study.study_name, study.user_attrs.get(TRIALS)
         if task.startswith(FROM_PYTHON):
             other, same = f"optitune.search(..., study='{name}-2')", f"optitune.search(..., study='{name}'"
@@ -273,10 +284,10 @@ def same_code(study: optuna.Study, task: str, code: Record, accepted: bool = Fal
             search = shlex.join(["optitune", "search", "--task", task, "--study"])
             other, same = f"'{search} {name}-2'", f"'{search} {name}"
             same += (f" --trials {trials}" if trials else "") + " --accept-changes'"
+        ways = "" if reshaped else f"; or, if the change makes no difference to a training, go on after {same}"
         raise UsageError(
             f"task '{task}' is no longer what study '{name}' was made with: {listed(found)}. Trainings of the two "
-            f"cannot be compared: begin another with {other}; or, if the change makes no difference to a training, "
-            f"go on after {same}"
+            f"cannot be compared: begin another with {other}{ways}"
         )
     if code and (found or not before):
         # what was accepted counts as the same, so that what was trained before stays as it is
