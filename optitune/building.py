@@ -21,7 +21,8 @@ from optitune.errors import UsageError
 from optitune.losses import LOSSES, OF_TASK
 from optitune.metrics import aligned
 from optitune.tasks import Loss
-from optitune.weights import hidden, kinds
+from optitune.weights import hidden as hidden_matrices
+from optitune.weights import kinds
 
 NAMES = ", ".join(LOSSES)
 
@@ -73,7 +74,7 @@ def parameter_groups(
     decay = bool(settings.settings.get("weight_decay", 0.0))
     matrices = None
     if "matrices" in settings.how[1]:
-        matrices = hidden(model.network if isinstance(model, Together) else model, inputs())
+        matrices = hidden_matrices(model.network if isinstance(model, Together) else model, inputs())
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
     for name, (parameter, kind) in kinds(model).items():
         if not parameter.requires_grad:

@@ -12,7 +12,7 @@ from optitune.criterion import together
 from optitune.data import Part
 from optitune.errors import UsageError
 from optitune.preflight_network import try_network
-from optitune.preflight_optimizers import check_groups, check_optimizers, try_optimizer
+from optitune.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer
 from optitune.randomness import random_state, set_random_state
 from optitune.settings import StudySettings
 from optitune.tasks import TASKS, Task, build
@@ -32,10 +32,10 @@ def check(task: Task, train: Part, settings: StudySettings) -> str:
     """
     loss = settings.loss or task.loss_name
     with undisturbed():
-        model = fresh_model(task)
+        model = network = fresh_model(task)
         if settings.task not in TASKS or loss != task.loss_name:
             model = together(model, try_network(task, model, train, loss))
-        check_optimizers(settings, model)
+        check_optimizers(settings, model, Steps(task, network, train))
         return fingerprint(model)
 
 
@@ -46,10 +46,11 @@ def check_configuration(task: Task, train: Part, configuration: Configuration) -
         UsageError: its parts do not fit; the message names the place.
     """
     with undisturbed():
-        model, training = fresh_model(task), configuration.training
-        model = together(model, try_network(task, model, train, training.loss))
+        network, training = fresh_model(task), configuration.training
+        model = together(network, try_network(task, network, train, training.loss))
         check_groups(model, training.groups)
         try_optimizer(configuration.optimizer, training, model)
+        Steps(task, network, train).take(configuration.optimizer, training)
         return fingerprint(model)
 
 

@@ -1,27 +1,128 @@
 """Before anything trains: do the network, its parameter groups and the optimizers that compete fit each other?"""
 
+import copy
 import inspect
-from collections.abc import Callable
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from optitune import search_space
-from optitune.building import at, build_optimizer, factor, parameter_groups
-from optitune.configuration import OptimizerSettings, TrainingSettings
-from optitune.errors import UsageError
+from optitune import checkpoint, metrics, search_space
+from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
+from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.data import Part
+from optitune.engine import Diverged, Plan, Training
+from optitune.errors import OptituneError, UsageError
 from optitune.settings import StudySettings
 from optitune.space import Range
-from optitune.weights import kinds
+from optitune.tasks import TASKS, Task, build
+from optitune.weights import bare, kinds
+
+LOOKED_AT = 8
+"""How many examples a step is taken on."""
+
+CPU = torch.device("cpu")
 
 
-def check_optimizers(settings: StudySettings, model: nn.Module) -> None:
+class Refusal(Exception):
+    """An optimizer cannot train a network; the text says why."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Takes a real step with one optimizer after the other, each on a copy of the network.
+
+    Attributes:
+        network: on the CPU; is left as it is.
+    """
+
+    task: Task
+    network: nn.Module
+    train: Part
+
+    def take(self, chosen: OptimizerSettings, settings: TrainingSettings) -> None:
+        """Take a step, and see that what a training keeps can be written.
+
+        Raises:
+            UsageError: one of them fails.
+        """
+        path, traits = chosen.how
+        try:
+            self._take(chosen, settings)
+        except Refusal as refusal:
+            place = f"optimizer '{chosen.name}' ({path.replace(':', '.')})"
+            if "closure" not in traits and "closure" in inspect.signature(at(path).step).parameters and chosen.path:
+                with suppress(Refusal):
+                    self._take(chosen.model_copy(update={"traits": (*traits, "closure")}), settings)
+                    raise UsageError(
+                        f'{place}: say traits = ["closure"] in its row, as its step needs one ({refusal})'
+                    ) from None
+            raise UsageError(f"{place}: cannot train this network: {refusal}; leave it out{self._others()}") from None
+
+    def _others(self) -> str:
+        sparse = any(kind == "sparse" for _, kind in kinds(self.network).values())
+        return "; sgd, adagrad and sparseadam train embeddings with sparse=True" if sparse else ""
+
+    def _take(self, chosen: OptimizerSettings, settings: TrainingSettings) -> None:
+        """Take a step.
+
+        Raises:
+            Refusal: it fails.
+            UsageError: the network keeps something that cannot be written.
+        """
+        some = self.train.take(slice(0, LOOKED_AT))
+        try:
+            model = copy.deepcopy(bare(self.network))
+        except Exception:  # a network that holds what cannot be copied
+            model = build(self.task, 0, CPU)
+        configuration = Configuration(
+            optimizer=chosen,
+            schedule=ScheduleSettings(name="constant", settings={}),
+            training=settings.model_copy(update={"batch_size": LOOKED_AT, "accumulation": 1}),
+        )
+        loss = build_loss(settings, self.task.own_loss, self.task.ignore_index)
+        plan = Plan(configuration, loss, metrics.find("loss"), 1, 0, "fp32")
+        try:
+            with warnings.catch_warnings():
+                # the network was tried before, and what its code warns of is noted then
+                warnings.simplefilter("ignore")
+                training = Training(model, plan, some)
+                for _ in training.run():
+                    pass
+        except Diverged:
+            return
+        except OptituneError:
+            raise
+        except Exception as error:
+            raise Refusal(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        for name, value in model.state_dict().items():
+            if isinstance(value, Tensor) and value.layout != torch.strided:
+                raise UsageError(
+                    f"task '{self.task.name}': the network keeps '{name}' as a tensor of {value.layout}, which "
+                    "model.safetensors cannot hold: make it dense, or register it with persistent=False"
+                )
+        try:
+            checkpoint.dumps(training.state_dict())
+        except TypeError as error:
+            what = str(error)
+            if not what.startswith("model."):
+                raise Refusal(f"{what}, so that no training could be taken up again") from None
+            raise UsageError(
+                f"task '{self.task.name}': the network's state holds what no file can: {what.removeprefix('model.')}; "
+                "let get_extra_state() give tensors, numbers, strings, or lists and dicts of them"
+            ) from None
+
+
+def check_optimizers(settings: StudySettings, model: nn.Module, steps: Steps) -> None:
     """Hold groups and every optimizer that competes against the network.
 
     Raises:
         UsageError: they do not fit; the message names the place.
     """
+    refused: dict[str, str] = {}
     check_groups(model, settings.groups)
     space = settings.space()
     for first in search_space.known_good(space, settings.epochs)[: len(space.rows)]:
@@ -38,8 +139,29 @@ def check_optimizers(settings: StudySettings, model: nn.Module) -> None:
             path=row.path if own else "",
             traits=row.traits if own else (),
         )
-        training = TrainingSettings(decay_biases=settings.decay_biases, groups=groups)
+        training = TrainingSettings(
+            loss=settings.loss or steps.task.loss_name,
+            decay_biases=settings.decay_biases,
+            groups=groups,
+            **{name: _furthest(space.training[name], 0.0) for name in ("clip_norm", "l1")},
+        )
         try_optimizer(chosen, training, model)
+        if own or settings.task not in TASKS:
+            try:
+                steps.take(chosen, training)
+            except UsageError as error:
+                if ": cannot train this network: " not in str(error):
+                    raise
+                refused[row.name] = str(error)
+    if len(refused) == 1:
+        raise UsageError(*refused.values())
+    if refused:
+        left = ",".join(name for name in space.rows if name not in refused)
+        why = next(iter(refused.values())).partition("cannot train this network: ")[2]
+        raise UsageError(
+            f"optimizers {', '.join(refused)}: cannot train this network: {why.partition('; leave it out')[0]}; "
+            + (f"leave them out: --optimizers {left}" if left else f"choose others{steps._others()}")
+        )
 
 
 def _furthest(value_range: Range, usual: float) -> Any:
@@ -83,10 +205,17 @@ def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: 
         raise UsageError(f"{place}: cannot be imported: {error}") from None
     if not isinstance(class_, type) or not issubclass(class_, torch.optim.Optimizer):
         raise UsageError(f"{place}: is no torch.optim.Optimizer")
-    for trait, has in (("closure", _wants_closure(class_.step)), ("modes", callable(getattr(class_, "eval", None)))):
-        if has != (trait in traits):
-            remedy = f'say traits = ["{trait}"] in its row' if has else f'leave "{trait}" out of its traits'
-            raise UsageError(f"{place}: {remedy}, as its class {'does' if has else 'does not'} ask for it")
+    closure = inspect.signature(class_.step).parameters.get("closure")
+    modes = callable(getattr(class_, "eval", None))
+    needed, possible = closure is not None and closure.default is inspect.Parameter.empty, closure is not None
+    for trait, needs, can in (("closure", needed, possible), ("modes", modes, modes)):
+        if needs > (trait in traits) or (trait in traits) > can:
+            remedy = f'say traits = ["{trait}"] in its row' if needs else f'leave "{trait}" out of its traits'
+            raise UsageError(f"{place}: {remedy}, as its class {'does' if needs else 'does not'} ask for it")
+    if "sparse" in traits and not any(kind == "sparse" for _, kind in kinds(model).values()):
+        raise UsageError(
+            f"optimizer '{chosen.name}' is for embeddings with sparse=True, and this network has none: leave it out"
+        )
     try:
         optimizer = build_optimizer(chosen, model, training)
         for mode in ("train", "eval") * ("modes" in traits):
@@ -94,8 +223,3 @@ def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: 
     except Exception as error:
         text = " ".join(str(error).split())
         raise UsageError(f"{place}: refuses {dict(chosen.settings)}: {type(error).__name__}: {text}") from None
-
-
-def _wants_closure(step: Callable[..., object]) -> bool:
-    parameter = inspect.signature(step).parameters.get("closure")
-    return parameter is not None and parameter.default is inspect.Parameter.empty

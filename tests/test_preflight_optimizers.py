@@ -1,12 +1,16 @@
 """Groups and optimizers that do not fit a network are refused in one line before anything trains."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from optitune import Task
+from optitune import Task, metrics
+from optitune.configuration import Configuration, OptimizerSettings
+from optitune.data import Examples
+from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.preflight import check
 from optitune.settings import StudySettings
@@ -64,6 +68,47 @@ class Plain:
         """Do nothing."""
 
 
+class Bare(torch.optim.SGD):
+    """A step without a closure."""
+
+    def step(self) -> None:  # type: ignore[override]
+        """Take a step."""
+        super().step()
+
+
+class SharpSGD(torch.optim.Optimizer):
+    """Sharpness-aware steps: the closure has a default, as torch's own signature has, and is needed all the same."""
+
+    def __init__(self, params: Any, lr: float = 0.05, rho: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho})
+
+    def step(self, closure: Any = None) -> Any:
+        """Go up, look, come down, and step."""
+        if closure is None:
+            raise RuntimeError("SharpSGD needs a closure that evaluates the loss again")
+        loss = closure()
+        parameters = [each for group in self.param_groups for each in group["params"] if each.grad is not None]
+        norm = torch.stack([each.grad.norm() for each in parameters]).norm() + 1e-12
+        with torch.no_grad():
+            moves = [each.grad * (0.05 / norm) for each in parameters]
+            for each, move in zip(parameters, moves, strict=True):
+                each.add_(move)
+        closure()
+        with torch.no_grad():
+            for each, move in zip(parameters, moves, strict=True):
+                each.sub_(move).sub_(each.grad, alpha=self.param_groups[0]["lr"])
+        return loss
+
+
+class Remembering(torch.optim.SGD):
+    """Keeps what no file can hold."""
+
+    def step(self, closure: Any = None) -> Any:
+        """Take a step."""
+        self.state[self.param_groups[0]["params"][0]]["seen"] = {1}
+        return super().step(closure)
+
+
 RANGE = {"low": 0.01, "high": 3.0, "scale": "log"}
 
 
@@ -96,8 +141,8 @@ OWN = {
         "optimizer 'own' (torch.optim.LBFGS): say traits = [\"closure\"] in its row, as its class does ask for it",
     ),
     "no closure": (
-        own(traits=["closure"]),
-        "optimizer 'own' (torch.optim.SGD): leave \"closure\" out of its traits, as its class does not ask for it",
+        own(path=f"{__name__}:Bare", traits=["closure"]),
+        "optimizer 'own' (test_preflight_optimizers.Bare): leave \"closure\" out of its traits, as its class does not",
     ),
     "modes": (
         own(path="schedulefree:SGDScheduleFree"),
@@ -120,3 +165,103 @@ def test_an_optimizer_of_ones_own_that_is_one_is_taken() -> None:
     assert tried(**own())
     assert tried(**own(path="torch.optim:LBFGS", traits=["closure", "one-group"]))
     assert tried(**own(path="schedulefree:SGDScheduleFree", traits=["modes"]))
+
+
+# one real step
+
+
+def test_an_optimizer_whose_closure_has_a_default_says_itself_whether_it_needs_it() -> None:
+    path = f"{__name__}:SharpSGD"
+    assert tried(**own(path=path, traits=["closure"]))
+    assert refused(**own(path=path)) == (
+        "optimizer 'own' (test_preflight_optimizers.SharpSGD): say traits = [\"closure\"] in its row, as its step "
+        "needs one (RuntimeError: SharpSGD needs a closure that evaluates the loss again)"
+    )
+
+
+def test_sharp_steps_count_each_loss_once(
+    configured: Callable[..., Configuration],
+) -> None:
+    """Of the two evaluations of a step, the first is the loss of the batch; held against the loss by hand."""
+    optimizer = OptimizerSettings(name="own", settings={"lr": 1e-9}, path=f"{__name__}:SharpSGD", traits=("closure",))
+    configuration = configured("sgd").model_copy(update={"optimizer": optimizer})
+    torch.manual_seed(0)
+    model, examples = nn.Linear(4, 3), Examples(torch.rand(32, 4), torch.arange(32) % 3)
+    expected = nn.functional.cross_entropy(model(examples.inputs), examples.targets).item()
+    plan = Plan(configuration, nn.functional.cross_entropy, metrics.find("accuracy"), 1, 0, "fp32")
+    (progress,) = Training(model, plan, examples).run()
+    assert progress.train_loss == pytest.approx(expected, rel=1e-5)
+    assert progress.train_value is not None
+    assert 0 <= progress.train_value <= 1
+
+
+def bags() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), Whole(), nn.EmbeddingBag(50, 4, sparse=True), nn.Linear(4, 3))
+
+
+class Whole(nn.Module):
+    """Numbers as tokens."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """As int64."""
+        return (inputs * 40).long()
+
+
+def test_optimizers_that_take_no_sparse_gradients_are_refused_together_with_those_that_do() -> None:
+    assert tried(bags, optimizers="sgd,adagrad,sparseadam", clip_norm=1.0, l1=0.01)
+    with pytest.raises(UsageError) as caught:
+        tried(bags)
+    assert str(caught.value) == (
+        "optimizers adam, adamw, nadam, rmsprop, adadelta, muon: cannot train this network: RuntimeError: Adam does "
+        "not support sparse gradients, please consider SparseAdam instead; leave them out: --optimizers sgd,adagrad"
+    )
+    assert refused(bags, optimizers="adam").endswith(
+        "leave it out; sgd, adagrad and sparseadam train embeddings with sparse=True"
+    )
+    assert refused(optimizers="sparseadam") == (
+        "optimizer 'sparseadam' is for embeddings with sparse=True, and this network has none: leave it out"
+    )
+
+
+class Keeping(nn.Linear):
+    """A layer with state beside its tensors."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__(4, 3)
+        self.kept = kept
+
+    def get_extra_state(self) -> Any:
+        return self.kept
+
+    def set_extra_state(self, state: Any) -> None:
+        self.kept = state
+
+
+class SparseBuffer(nn.Linear):
+    """A layer with a buffer that no file of weights can hold."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        ones = torch.sparse_coo_tensor(torch.tensor([[0], [0]]), torch.ones(1), (2, 2), check_invariants=True)
+        self.register_buffer("graph", ones)
+
+
+def test_state_that_no_file_can_hold_is_named_before_anything_trains() -> None:
+    assert tried(lambda: Keeping({"scale": [1.0, None, "a"]}), optimizers="adam")
+    message = "task 'mine': the network's state holds what no file can: _extra_state.seen: set cannot be kept"
+    assert message in refused(lambda: Keeping({"seen": {1, 2}}), optimizers="adam")
+    assert "the network keeps 'graph' as a tensor of torch.sparse_coo" in refused(SparseBuffer, optimizers="adam")
+    message = "cannot train this network: optimizer.state.0.seen: set cannot be kept in a checkpoint, so that no"
+    assert message in refused(**own(path=f"{__name__}:Remembering"))
+
+
+def test_a_step_leaves_what_is_drawn_as_it_was() -> None:
+    task = Task(
+        model=lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 3)),
+        data=(torch.rand(60, 4), torch.arange(60) % 3),
+        name="mine",
+    )
+    train = search_data(task, None).train
+    before = torch.get_rng_state()
+    check(task, train, validated(StudySettings, {"optimizers": "all", "task": "mine"}, "study 'mine'"))
+    assert torch.equal(torch.get_rng_state(), before)
