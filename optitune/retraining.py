@@ -3,45 +3,37 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial as bound
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import best, chapters, checkpoint, study, task_code, task_data, tasks
-from optitune.building import build_loss
+from optitune import best, chapters, study, task_code, task_data, tasks
 from optitune.data import Part, Streamed, share, shared
-from optitune.engine import Diverged, Plan, Training
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.evaluation import evaluate
-from optitune.files import aside, explained, make_folder, write_text
+from optitune.files import aside, explained, make_folder
 from optitune.furthest import Furthest
 from optitune.given_data import same_again
-from optitune.machine import devices, own_the_process, resolve_device, resolve_precision
+from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.preflight import check_configuration, fresh_model
-from optitune.records import EpochRecord, SeedResult, Summary
+from optitune.records import SeedResult, Summary
 from optitune.retrain_results import (
-    MISTAKES,
     FullPlan,
-    confusion,
     finished_seeds,
-    save_mistakes,
     seed_result,
     summaries,
-    worst_mistakes,
     write,
 )
+from optitune.retrain_worker import TEST, TRAIN, work
 from optitune.scaling import Scaling
 from optitune.storage import exists, open_storage
 from optitune.study import Home
-from optitune.user_code import keeping
 from optitune.wording import Unit
-from optitune.workers import Channel, Event, Pool, auto
+from optitune.workers import Event, Pool, auto
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
@@ -49,9 +41,6 @@ SEEDS_APART = 1_000_003
 
 LONGER, SEEDS = 3, 3
 """How many times as long as a trial a full training is, and how many there are, if nothing else is said."""
-
-TRAIN, TEST = "train.safetensors", "test.safetensors"
-"""What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
 
 
 @dataclass(frozen=True)
@@ -314,127 +303,3 @@ def _once(task: tasks.Task, data: task_data.FullData, path: Path) -> Part:
         )
     share({"test": test}, path, {"checksum": checksum})
     return test
-
-
-def work(
-    channel: Channel,
-    plan: FullPlan,
-    numbers: list[int],
-    partial: Path,
-    source: tasks.Source,
-    data_dir: Path,
-    device_name: str,
-) -> None:
-    """A worker process: train and test the seeds of these numbers, one after the other.
-
-    Raises:
-        OptituneError: the data cannot be had, or a training diverges.
-    """
-    about = {"versions": study.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
-    name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
-    with keeping(partial.parents[2], name, "the full training", about):
-        _work(channel, plan, numbers, partial, source, data_dir, device_name)
-
-
-def _work(
-    channel: Channel,
-    plan: FullPlan,
-    numbers: list[int],
-    partial: Path,
-    source: tasks.Source,
-    data_dir: Path,
-    device_name: str,
-) -> None:
-    own_the_process()
-    device = torch.device(device_name)
-    task = tasks.find(source, data_dir)
-    parts, about = task_data.opened(partial / TRAIN, task)
-    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
-    train = parts["train"].to(device)
-    loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
-    judge = build_loss(
-        plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
-    )
-    for number in numbers:
-        if seed_result(partial, plan, number) is not None:
-            # tested once, by a worker that died after it
-            continue
-        model = tasks.build(task, plan.seeds[number], device)
-        engine_plan = Plan(
-            plan.configuration,
-            loss,
-            task.judge,
-            plan.epochs,
-            plan.seeds[number],
-            plan.precision,
-            judge=judge,
-            scale_targets=task.scale_targets,
-        )
-        training = Training(model, engine_plan, train)
-        tell = bound(_tell_epoch, channel, number)
-        epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
-        if epochs is None:
-            return
-        test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
-        with tasks.theirs(task.name, "the network on the test set"):
-            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
-        result = SeedResult(
-            seed=plan.seeds[number],
-            test_value=evaluation.value,
-            test_loss=evaluation.loss,
-            seconds=round(training.seconds, 3),
-            epochs=tuple(epochs),
-            confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
-        )
-        mistakes = (
-            worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
-            if number == 0
-            else None
-        )
-        if mistakes is not None:
-            save_mistakes(mistakes, partial / MISTAKES)
-        document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
-        write_text(partial / f"seed-{number}.json", json.dumps(document))
-        channel.send("finished", seed=number, value=evaluation.value)
-
-
-def _tell_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
-    channel.send("progress", seed=seed, fresh=fresh, **asdict(row))
-
-
-def _train(
-    training: Training,
-    plan: FullPlan,
-    path: Path,
-    on_epoch: Callable[[EpochRecord, bool], None],
-    stopping: Callable[[], bool],
-) -> list[EpochRecord] | None:
-    """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
-    epochs: list[EpochRecord] = []
-    identity = plan.model_dump(mode="json")
-    if path.exists():
-        kept = checkpoint.load(path)
-        if isinstance(kept, dict) and kept.get("plan") == identity:
-            training.load_state_dict(kept["training"])
-            epochs = [EpochRecord(*row) for row in kept["epochs"]]
-    for row in epochs[-1:]:
-        on_epoch(row, False)
-    try:
-        for progress in training.run():
-            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_value)
-            epochs.append(row)
-            state = {
-                "plan": identity,
-                "epochs": [list(asdict(row).values()) for row in epochs],
-                "training": training.state_dict(),
-            }
-            checkpoint.save(state, path)
-            on_epoch(row, True)
-            if stopping() and training.epoch < plan.epochs:
-                return None
-    except Diverged as diverged:
-        raise OptituneError(
-            f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
-            "try another trial number, or a lower lr in best.toml"
-        ) from None
-    return epochs

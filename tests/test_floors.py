@@ -106,6 +106,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "retrain_results",
+        "retrain_worker",
         "retraining",
         "comparison_results",
         "comparison_plan",

@@ -168,7 +168,7 @@ output = together(
 
 WORKER_MODULES = (
     "optitune.search_worker",
-    "optitune.retraining",
+    "optitune.retrain_worker",
     "optitune.comparison_worker",
     "optitune.pooling_kernels",
     "torch._dynamo",

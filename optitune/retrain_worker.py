@@ -1,0 +1,148 @@
+"""What a worker process of a full training does: train seeds one by one, and test each once."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial as bound
+from pathlib import Path
+
+import torch
+
+from optitune import checkpoint, study, task_code, task_data, tasks
+from optitune.building import build_loss
+from optitune.engine import Diverged, Plan, Training
+from optitune.errors import OptituneError
+from optitune.evaluation import evaluate
+from optitune.files import write_text
+from optitune.machine import own_the_process
+from optitune.records import EpochRecord, SeedResult
+from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
+from optitune.user_code import keeping
+from optitune.workers import Channel
+
+TRAIN, TEST = "train.safetensors", "test.safetensors"
+"""What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
+
+
+def work(
+    channel: Channel,
+    plan: FullPlan,
+    numbers: list[int],
+    partial: Path,
+    source: tasks.Source,
+    data_dir: Path,
+    device_name: str,
+) -> None:
+    """A worker process: train and test the seeds of these numbers, one after the other.
+
+    Raises:
+        OptituneError: the data cannot be had, or a training diverges.
+    """
+    about = {"versions": study.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
+    name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
+    with keeping(partial.parents[2], name, "the full training", about):
+        _work(channel, plan, numbers, partial, source, data_dir, device_name)
+
+
+def _work(
+    channel: Channel,
+    plan: FullPlan,
+    numbers: list[int],
+    partial: Path,
+    source: tasks.Source,
+    data_dir: Path,
+    device_name: str,
+) -> None:
+    own_the_process()
+    device = torch.device(device_name)
+    task = tasks.find(source, data_dir)
+    parts, about = task_data.opened(partial / TRAIN, task)
+    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
+    train = parts["train"].to(device)
+    loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
+    judge = build_loss(
+        plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
+    )
+    for number in numbers:
+        if seed_result(partial, plan, number) is not None:
+            # tested once, by a worker that died after it
+            continue
+        model = tasks.build(task, plan.seeds[number], device)
+        engine_plan = Plan(
+            plan.configuration,
+            loss,
+            task.judge,
+            plan.epochs,
+            plan.seeds[number],
+            plan.precision,
+            judge=judge,
+            scale_targets=task.scale_targets,
+        )
+        training = Training(model, engine_plan, train)
+        tell = bound(_tell_epoch, channel, number)
+        epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
+        if epochs is None:
+            return
+        test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
+        with tasks.theirs(task.name, "the network on the test set"):
+            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
+        result = SeedResult(
+            seed=plan.seeds[number],
+            test_value=evaluation.value,
+            test_loss=evaluation.loss,
+            seconds=round(training.seconds, 3),
+            epochs=tuple(epochs),
+            confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
+        )
+        mistakes = (
+            worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
+            if number == 0
+            else None
+        )
+        if mistakes is not None:
+            save_mistakes(mistakes, partial / MISTAKES)
+        document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
+        write_text(partial / f"seed-{number}.json", json.dumps(document))
+        channel.send("finished", seed=number, value=evaluation.value)
+
+
+def _tell_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
+    channel.send("progress", seed=seed, fresh=fresh, **asdict(row))
+
+
+def _train(
+    training: Training,
+    plan: FullPlan,
+    path: Path,
+    on_epoch: Callable[[EpochRecord, bool], None],
+    stopping: Callable[[], bool],
+) -> list[EpochRecord] | None:
+    """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
+    epochs: list[EpochRecord] = []
+    identity = plan.model_dump(mode="json")
+    if path.exists():
+        kept = checkpoint.load(path)
+        if isinstance(kept, dict) and kept.get("plan") == identity:
+            training.load_state_dict(kept["training"])
+            epochs = [EpochRecord(*row) for row in kept["epochs"]]
+    for row in epochs[-1:]:
+        on_epoch(row, False)
+    try:
+        for progress in training.run():
+            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_value)
+            epochs.append(row)
+            state = {
+                "plan": identity,
+                "epochs": [list(asdict(row).values()) for row in epochs],
+                "training": training.state_dict(),
+            }
+            checkpoint.save(state, path)
+            on_epoch(row, True)
+            if stopping() and training.epoch < plan.epochs:
+                return None
+    except Diverged as diverged:
+        raise OptituneError(
+            f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
+            "try another trial number, or a lower lr in best.toml"
+        ) from None
+    return epochs
