@@ -197,7 +197,7 @@ def building(configuration: Configuration, epochs: int) -> Iterator[str]:
         counted, size = "len(loader)", training.batch_size
         if size > 1:
             yield "# a last batch of a single example is left out"
-            yield f"batches = len(loader) - (len(loader.dataset) == {size} * len(loader) - {size - 1})"
+            yield f"batches = len(loader) - (len(getattr(loader, 'dataset', ())) == {size} * len(loader) - {size - 1})"
             counted = "batches"
         yield "steps = " + (f"math.ceil({counted} / {training.accumulation})" if training.accumulation > 1 else counted)
     if row.path:

@@ -188,7 +188,9 @@ def create_or_resume(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([f"validation {metric.name}"])
-    same_code(study, settings.task, code, str(data.get("network")), accepted)
+    if study.user_attrs[DATA].get("network") != data.get("network"):
+        # which says what has changed, where a fingerprint shows only that something has
+        same_code(study, settings.task, code, str(data.get("network")), accepted)
     for key, wanted in made_from.items():
         found = study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
@@ -215,6 +217,7 @@ def create_or_resume(
                 f"(optitune {study.user_attrs[VERSIONS].get('optitune', '?')})"
             )
     same_metric(study, metric)
+    same_code(study, settings.task, code, str(data.get("network")), accepted)
     return study
 
 

@@ -177,6 +177,7 @@ def test_the_document_that_the_tests_below_change_is_valid(path: Path) -> None:
         **DOCUMENT,
         # a file of an older version has none
         "data_digests": {},
+        "scaling": {},
         "configuration": {**DOCUMENT["configuration"], "optimizer": optimizer},
     }
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from optitune import best, datasets, retraining, study
+from optitune import best, datasets, retrain_worker, retraining, study
 from optitune.cli.main import run
 from optitune.records import summarise
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
@@ -212,7 +212,7 @@ def killed_at_every_step(channel: Channel, *arguments: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     channel.send = and_die  # type: ignore[method-assign]
-    retraining.work(channel, *arguments)
+    retrain_worker.work(channel, *arguments)
 
 
 def test_a_training_whose_workers_die_goes_on_as_long_as_it_gets_further(
@@ -241,8 +241,8 @@ def killed_in_its_test(channel: Channel, *arguments: Any) -> None:
     def die(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    retraining.evaluate = die
-    retraining.work(channel, *arguments)
+    retrain_worker.evaluate = die
+    retrain_worker.work(channel, *arguments)
 
 
 def test_one_that_dies_three_times_at_the_same_place_is_given_up_and_goes_on_when_told_to(

@@ -186,7 +186,11 @@ OWN_FAULTS = [
     ("low = 1e-5,", "", "ranges.lr: must have low and high, or options"),
     ("low = 1e-5", "low = 0.0", "ranges.lr: low 0.0 must be above 0 on a log scale"),
     ('low = 1e-5, high = 1e-3, scale = "log"', "low = -1.0, high = 1e-3", "lr"),
-    ("[[optimizer]]", "[[optimizer]]\ntraits = ['quick']", "traits.0 = 'quick': input should be 'fused', 'closure', "),
+    (
+        "[[optimizer]]",
+        "[[optimizer]]\ntraits = ['quick']",
+        "traits.0 = 'quick': input should be 'fused', 'fused-cpu', ",
+    ),
     ("[[optimizer]]", "[[optimizer]]\ntrait = ['fused']", "trait is not a known key"),
     ("[[optimizer]]", "[optimizer]", "write [[optimizer]], with two brackets"),
     ("[[optimizer]]", "[[optimizer]]\nneeds = { beta9 = 'beta1' }", "beta9"),
@@ -216,7 +220,6 @@ UNFIT = [
     ("torch.optim:Adam", "math:pi", "(math.pi): is no torch.optim.Optimizer"),
     ("[[optimizer]]", "[[optimizer]]\nfixed = { fast = true }", "refuses {'fast': True, .*unexpected keyword argument"),
     ("[[optimizer]]", "[[optimizer]]\nfixed = { eps = -1.0 }", "refuses {'eps': -1.0, .*Invalid epsilon value"),
-    ("[[optimizer]]", "[[optimizer]]\ntraits = ['closure']", 'leave "closure" out of its traits'),
     ("[[optimizer]]", "[[optimizer]]\ntraits = ['modes']", 'leave "modes" out of its traits'),
 ]
 
