@@ -186,7 +186,8 @@ def check(folder: Path) -> None:
 
 def test_commands_killed_while_they_write_go_on_and_leave_nothing_half_written(killer: Killer, tmp_path: Path) -> None:
     kills = [
-        *(("trial-*.safetensors", moment) for moment in MOMENTS),
+        # a third death at the same checkpoint would give the trial up
+        *(("trial-*.safetensors", moment) for moment in ("half", "renamed")),
         ("best.toml", "half"),
         ("0*-sgd*.safetensors", "written"),
         ("verdict.json", "begun"),
