@@ -119,12 +119,19 @@ def changes(before: Record, now: Record) -> list[str]:
 def check_unchanged(task: Task, source: Source, before: Record) -> None:
     """Refuse a task whose file was edited since the process began that this one works for; an object is what it was.
 
+    The network and compiled code are compared. Constants may be of the process, such as a rank or the time.
+
     Raises:
         OptituneError: it was.
     """
     if not before or not isinstance(source, str):
         return
-    if found := changes(before, record(task, fresh_model(task), source)):
+    now = record(task, fresh_model(task), source)
+    then, here = (
+        {**each, "parts": {name: value for name, value in each["parts"].items() if _is_code(value)}}
+        for each in (before, now)
+    )
+    if found := changes(then, here):
         raise OptituneError(
             f"task '{source}' was changed while this ran: {listed(found)}; what is finished is kept. Put it back and "
             "run the same command again"

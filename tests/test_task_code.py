@@ -190,6 +190,9 @@ def test_a_worker_refuses_a_task_that_was_edited_since_its_search_began() -> Non
     check_unchanged(begun, "made.py:make_task", before)
     with pytest.raises(OptituneError, match=r"was changed while this ran: the network has Linear\(.* bias=False\)"):
         check_unchanged(edited, "made.py:make_task", before)
+    # a constant may be of the process
+    of_process = record(begun, fresh_model(begun), "made.py:make_task")
+    check_unchanged(begun, "made.py:make_task", {**of_process, "parts": {**of_process["parts"], "RANK": "1"}})
     # what came along as an object cannot have been edited
     check_unchanged(edited, b"", before)
 
