@@ -1,6 +1,7 @@
 """What a full training leaves: its plan, the result of every seed, and the files of its folder."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -229,11 +230,24 @@ def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary
     return value, summarise([seed.test_loss for seed in seeds])
 
 
+def _weights_file(state: Mapping[str, Any], about: dict[str, str]) -> bytes:
+    """Tensors under their names; what else `get_extra_state` gave as JSON by name, in the metadata's `extra_state`."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    extra = {name: value for name, value in state.items() if name not in tensors}
+    if extra:
+        about = about | {"extra_state": json.dumps(extra, default=lambda value: value.tolist())}
+    return to_bytes(tensors, about)
+
+
 def write(
     folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
 ) -> None:
     """Weights, pictures, and last the metrics, whose presence says that all is there."""
-    trained = checkpoint.load(partial / "seed-0.safetensors")["training"]
+    last = checkpoint.load(partial / "seed-0.safetensors")
+    trained = last["training"]
+    # an older version kept no names
+    names = [f".{name}".replace("._orig_mod.", ".")[1:] for name in last.get("names", trained["model"])]
+    trained["model"] = dict(zip(names, trained["model"].values(), strict=True))
     told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
     if "scaling" in about:
         told["scaling"] = json.dumps(about["scaling"])
@@ -241,7 +255,7 @@ def write(
         # a file of its own: the network's is loaded as it is
         if state or name == "model":
             with replacing(folder / f"{name}.safetensors") as scratch:
-                scratch.write_bytes(to_bytes(state, told))
+                scratch.write_bytes(_weights_file(state, told))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = many(len(seeds), "seed")

@@ -18,6 +18,7 @@ from optitune.machine import own_the_process
 from optitune.records import EpochRecord, SeedResult
 from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.user_code import keeping
+from optitune.weights import bare
 from optitune.workers import Channel
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
@@ -135,6 +136,7 @@ def _train(
                 "plan": identity,
                 "epochs": [list(asdict(row).values()) for row in epochs],
                 "training": training.state_dict(),
+                "names": list(bare(training.model).state_dict()),
             }
             checkpoint.save(state, path)
             on_epoch(row, True)
