@@ -268,7 +268,7 @@ def test_a_comparison_stopped_and_killed_on_the_way_goes_on_to_the_same_result(t
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (folder / "verdict.json").exists()
-    (folder / "runs" / ".03-sgd-x.safetensors").write_bytes(b"half")
+    (folder / "runs" / ".03-sgd-0a1b2c3d.safetensors").write_bytes(b"half")
     results = []
     for fresh in (False, True):
         assert run([*words, "--studies-dir", str(tmp_path), "-q"]) == 0

@@ -59,15 +59,19 @@ def once(name):
 
 class Faulty(nn.Module):
     def __init__(self):
-        global trainings, rate
+        global rate
         super().__init__()
         self.network = DIGITS.model()
-        trainings, rate = trainings + 1, 0.0
-        if in_a_worker():
-            with (HERE / "trainings.log").open("a") as log:
-                log.write(f"{os.getpid()}\\n")
+        self.begun = False
+        rate = 0.0
 
     def forward(self, inputs):
+        global trainings
+        if in_a_worker() and self.training and not self.begun:
+            self.begun = True
+            trainings += 1
+            with (HERE / "trainings.log").open("a") as log:
+                log.write(f"{os.getpid()}\\n")
         if in_a_worker() and (FAULT):
             CONSEQUENCE
         return self.network(inputs)
@@ -93,7 +97,7 @@ def faulty_task(folder: Path, fault: str, consequence: str) -> str:
 
 
 def trainings_begun(folder: Path) -> int:
-    """How often a worker built a network of the task in `folder`."""
+    """How often a worker began to train a network of the task in `folder`; a network only looked at does not count."""
     return len((folder / "trainings.log").read_text().splitlines())
 
 

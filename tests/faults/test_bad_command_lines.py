@@ -48,7 +48,7 @@ def settled(request: searching.Request, *_: Any) -> None:
 
 
 class NoWorkers:
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         """Nothing is started."""
 
     run = refused
