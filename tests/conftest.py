@@ -45,18 +45,25 @@ def signals_heeded() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def processes() -> Iterator[Processes]:
+def processes(request: pytest.FixtureRequest) -> Iterator[Processes]:
     """Looks at what the tests have started. None of it outlives them, not even what a whole module shares."""
     os.environ[MARK] = f"{os.getpid()}-{time.time()}"
     look = Processes(os.environ[MARK])
     before = {**threads(), **look()}
     yield look
-    assert not left(before, lambda: {**threads(), **look()})
+    if not any(item.get_closest_marker("slow") for item in request.session.items):
+        assert not left(before, lambda: {**threads(), **look()})
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(processes: Processes) -> Iterator[None]:
-    """No test leaves a thread or a process behind: it would write, or compute, in the midst of a later one."""
+def nothing_left_behind(processes: Processes, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test leaves a thread or a process behind: it would write, or compute, in the midst of a later one.
+
+    Slow tests are left out: servers, a browser and a Ray cluster live on from one to the next.
+    """
+    if request.node.get_closest_marker("slow") is not None:
+        yield
+        return
     before = {**threads(), **processes()}
     yield
     assert not left(before, lambda: {**threads(), **processes()})

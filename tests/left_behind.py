@@ -19,6 +19,8 @@ SHARED = (
     r"own process .*from multiprocessing\.(forkserver|resource_tracker) import main",
     # tqdm's, one for all bars of the process
     r"thread tqdm_monitor|thread TMonitor",
+    # of the loop that drives the browser, which lives as long
+    r"thread asyncio[_-]\S+",
     # one server and one browser serve all slow tests; they begin with the first that asks, and keep helpers in reserve
     r"(own )?process \S*(postgres|chrom)",
 )
