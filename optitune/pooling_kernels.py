@@ -4,12 +4,14 @@ Arrays have their channels last, so that the innermost loop runs over neighbours
 compiler compares a vector of channels at once. Compiled code is kept on disk between runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import overload
+from platformdirs import user_cache_path
 
 
 def _number(value: Any) -> Any:
@@ -25,11 +27,28 @@ def _compiled_number(value: Any) -> Callable[[Any], Any]:
     return lambda value: value
 
 
+@contextmanager
+def _kept_outside_the_package() -> Iterator[None]:
+    """Let Numba keep compiled code in the user's cache, unless NUMBA_CACHE_DIR names another place.
+
+    Files beside this module would outlive `pip uninstall`, and a folder `optitune` in which only they are left is
+    a package to Python: an editable installation could no longer be imported.
+    """
+    config: Any = numba.config
+    place = config.CACHE_DIR
+    config.CACHE_DIR = place or str(user_cache_path("optitune", appauthor=False) / "numba")
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = place
+
+
 def _compile(loops: Callable[..., None]) -> Callable[..., None]:
     arrays = "[:,:,:,::1]"
     signatures = [f"void({kind}{arrays}, int8{arrays}, {kind}{arrays})" for kind in ("int16", "float32")]
     try:
-        compiled: Callable[..., None] = numba.njit(signatures, cache=True)(loops)
+        with _kept_outside_the_package():
+            compiled: Callable[..., None] = numba.njit(signatures, cache=True)(loops)
     except (RuntimeError, OSError):  # there is no place to keep it, or no room
         compiled = numba.njit(signatures)(loops)
     return compiled

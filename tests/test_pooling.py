@@ -1,5 +1,7 @@
 """Max-pooling with ReLU: the same bits as torch's, forward and backward."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -35,6 +37,14 @@ def drawn(seed: int, shape: tuple[int, int, int, int], dtype: torch.dtype, level
 
 def test_numba_is_at_work_here() -> None:
     assert pooling._kernels() is not None
+
+
+def test_compiled_code_is_kept_outside_the_package_where_it_would_outlive_its_removal() -> None:
+    kernels = pooling._kernels()
+    assert kernels is not None
+    kept = Path(kernels.forward._cache.cache_path)
+    assert list(kept.glob("*.nbi"))
+    assert not kept.is_relative_to(Path(pooling.__file__).parent)
 
 
 @given(
