@@ -1,5 +1,6 @@
 """What lies beside a task's file can be imported by it, but hides nothing that Python and optitune themselves need."""
 
+import multiprocessing
 import sys
 from collections.abc import Sequence
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
@@ -45,6 +46,29 @@ def importable(folder: Path) -> dict[str, Path]:
         return {}
     sys.meta_path.insert(0, Beside(folder, tuple(hidden)))
     return hidden
+
+
+def importable_with_note(folder: Path) -> None:
+    """Make modules in `folder` importable, and say which names mean something else."""
+    hidden = importable(folder)
+    if hidden and multiprocessing.parent_process() is None:
+        names = ", ".join(f"{path.name} ('import {name}')" for name, path in hidden.items())
+        print(
+            f"note: {names} in {folder}: left out, since Python or a library that optitune needs has a module of that "
+            "name, which is imported in its place; rename the file if the task needs it",
+            file=sys.stderr,
+        )
+
+
+def file_of(module: str, folder: Path) -> str | None:
+    """The file of the module of that dotted name in `folder`; None where there is none."""
+    within, parts, spec = [str(folder)], module.split("."), None
+    for number in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:number]), within)
+        if spec is None:
+            return None
+        within = list(spec.submodule_search_locations or [])
+    return spec.origin if spec else None
 
 
 def hiding(folder: Path) -> dict[str, Path]:

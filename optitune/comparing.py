@@ -44,6 +44,7 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.files import aside, clear, make_folder, sweep
 from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
+from optitune.own_optimizers import find_modules
 from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
 from optitune.settings import StudySettings
@@ -176,6 +177,7 @@ def compare(request: Request, view: View) -> Result:
         raise UsageError(f"--max-runs {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
     device = resolve_device(request.device)
     task = request.task or tasks.find(settings.task, request.data_dir)
+    find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[study.DATA]
     study.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by

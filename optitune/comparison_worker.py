@@ -18,6 +18,7 @@ from optitune.data import rotated
 from optitune.engine import Diverged, Training
 from optitune.engine import Plan as TrainingPlan
 from optitune.machine import own_the_process
+from optitune.own_optimizers import find_modules
 from optitune.study import versions
 from optitune.user_code import keeping
 from optitune.workers import Channel
@@ -47,6 +48,8 @@ def work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
+    paths = {each.optimizer: each.configuration.optimizer.path for each in plan.finalists}
+    find_modules(paths, folder.parent.parent)
     parts, about = task_data.opened(folder / DATA, task)
     task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
     data, validation = parts["train"], parts.get("validation")

@@ -7,6 +7,7 @@ from typing import Any
 
 from optitune import crew, study, task_code, task_data, tasks
 from optitune.machine import resolve_device
+from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
 from optitune.records import best, counts
@@ -71,6 +72,7 @@ def join(request: Request, view: crew.View) -> Result:
     target = study.target(opened)
     device = resolve_device(request.device)
     task = tasks.find(settings.task, request.data_dir)
+    find_modules(settings.own_paths(), home.folder.parent)
     data = task_data.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)

@@ -26,6 +26,7 @@ __all__ = [
     "available",
     "check_installed",
     "find",
+    "is_module",
     "known",
 ]
 
@@ -132,7 +133,7 @@ def available() -> tuple[str, ...]:
     Raises:
         UsageError: an entry point cannot be loaded, is no row, or has the name of another.
     """
-    return tuple(name for name, row in known().items() if "sparse" not in row.traits and _is_installed(row))
+    return tuple(name for name, row in known().items() if "sparse" not in row.traits and is_module(_package(row)))
 
 
 def check_installed(row: Optimizer) -> None:
@@ -141,7 +142,7 @@ def check_installed(row: Optimizer) -> None:
     Raises:
         UsageError: its package is not; the message has the command that installs it.
     """
-    if not _is_installed(row):
+    if not is_module(_package(row)):
         remedy = f"'optitune[{row.extra}]'" if row.extra else _package(row)
         raise UsageError(f"optimizer '{row.name}' needs the package {_package(row)}: pip install {remedy}")
 
@@ -150,8 +151,9 @@ def _package(row: Optimizer) -> str:
     return row.path.partition(":")[0].partition(".")[0]
 
 
-def _is_installed(row: Optimizer) -> bool:
+def is_module(name: str) -> bool:
+    """Whether there is a module of this name without a dot, as Python looks for it; it is not imported."""
     try:
-        return find_spec(_package(row)) is not None
+        return find_spec(name) is not None
     except ValueError:  # a module that runs as a script, or was made by hand, is there but has no spec
         return True

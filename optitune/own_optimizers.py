@@ -1,12 +1,17 @@
 """Optimizers that a study brings itself: rows of the same form as the registry's, in the study's file."""
 
 import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optitune import optimizers
+from optitune.beside import file_of, hiding, importable_with_note
 from optitune.configuration import LARGEST
+from optitune.errors import UsageError
 from optitune.search_space import SAID
 from optitune.space import Choice, Float, Int, Range, Scale
 from optitune.validation import Strict
@@ -105,3 +110,47 @@ class OwnOptimizer(Strict):
             needs=self.needs,
             traits=self.traits,
         )
+
+
+def find_modules(paths: Mapping[str, str], studies: Path) -> None:
+    """Let the modules of a study's own optimizers be imported by name in this process.
+
+    Each is looked for beside the study's file, then wherever Python looks, the folder of a task's file included, then
+    in the present folder.
+
+    Args:
+        paths: `module:class` by the optimizer's name; empty for one of the registry.
+        studies: the folder of the study's file.
+
+    Raises:
+        UsageError: a module is nowhere, or its name means another one here.
+    """
+    for name, path in paths.items():
+        module = path.partition(":")[0]
+        top, place = module.partition(".")[0], f"optimizer '{name}' ({path.replace(':', '.')})"
+        beside, here = studies.resolve(), Path.cwd()
+        if not path:
+            continue
+        if file_of(module, beside):
+            folder = beside
+        elif optimizers.is_module(top):
+            continue
+        elif file_of(module, here):
+            folder = here
+        else:
+            looked = " and ".join(map(str, dict.fromkeys((beside, here))))
+            raise UsageError(
+                f"{place}: there is no module '{module}' in {looked}, nor among what is installed: put its file beside "
+                "the study's, or install it"
+            )
+        if top in hiding(folder):
+            raise UsageError(
+                f"{place}: {hiding(folder)[top]} bears the name of a module that Python or optitune needs: rename it, "
+                "and name it so in path"
+            )
+        file, known = file_of(top, folder), getattr(sys.modules.get(top), "__file__", None)
+        if known and file and Path(known).resolve() != Path(file).resolve():
+            raise UsageError(
+                f"{place}: means {file}, but {known} was imported by that name before: rename one of the two"
+            )
+        importable_with_note(folder)

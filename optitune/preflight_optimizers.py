@@ -19,6 +19,7 @@ from optitune.errors import OptituneError, UsageError
 from optitune.settings import StudySettings
 from optitune.space import Range
 from optitune.tasks import TASKS, Task, build
+from optitune.user_code import reason, script
 from optitune.weights import bare, kinds
 
 LOOKED_AT = 8
@@ -200,9 +201,10 @@ def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: 
             + ", or leave it out of optimizers"
         )
     try:
-        class_ = at(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"{place}: cannot be imported: {error}") from None
+        with script(None):
+            class_ = at(path)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{place}: cannot be imported: {reason(error)}") from error
     if not isinstance(class_, type) or not issubclass(class_, torch.optim.Optimizer):
         raise UsageError(f"{place}: is no torch.optim.Optimizer")
     closure = inspect.signature(class_.step).parameters.get("closure")

@@ -18,6 +18,7 @@ from optitune import study, task_data, tasks, trial_checkpoint
 from optitune.errors import OptituneError, UsageError
 from optitune.files import explained, make_folder
 from optitune.machine import own_the_process
+from optitune.own_optimizers import find_modules
 from optitune.ownership import Owner, machine, sweep
 from optitune.patience import Patience
 from optitune.preflight import check
@@ -120,6 +121,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
     opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
     task = tasks.find(job.task, data_dir)
+    find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = task_data.search_data(task, job.settings.train_examples)
     study.same_task(opened, task, data, check(task, data.train, job.settings))
     owner = _owner(home, opened)

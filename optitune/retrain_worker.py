@@ -15,6 +15,7 @@ from optitune.errors import OptituneError
 from optitune.evaluation import evaluate
 from optitune.files import write_text
 from optitune.machine import own_the_process
+from optitune.own_optimizers import find_modules
 from optitune.records import EpochRecord, SeedResult
 from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.user_code import keeping
@@ -57,6 +58,8 @@ def _work(
     own_the_process()
     device = torch.device(device_name)
     task = tasks.find(source, data_dir)
+    optimizer = plan.configuration.optimizer
+    find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
     parts, about = task_data.opened(partial / TRAIN, task)
     task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
     train = parts["train"].to(device)

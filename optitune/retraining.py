@@ -19,6 +19,7 @@ from optitune.files import aside, explained, make_folder
 from optitune.furthest import Furthest
 from optitune.given_data import same_again
 from optitune.machine import devices, resolve_device, resolve_precision
+from optitune.own_optimizers import find_modules
 from optitune.preflight import check_configuration, fresh_model
 from optitune.records import SeedResult, Summary
 from optitune.retrain_results import (
@@ -162,6 +163,8 @@ def retrain(request: Request, view: View) -> Result:
     began = time.monotonic()
     device = resolve_device(request.device)
     task = request.task or tasks.find(request.config.task, request.data_dir)
+    optimizer = request.config.configuration.optimizer
+    find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     data = task_data.full_data(task)
     if request.config.metric != task.judge.name:
         raise UsageError(

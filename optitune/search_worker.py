@@ -21,6 +21,7 @@ from optitune.errors import OptituneError
 from optitune.machine import own_the_process
 from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
+from optitune.own_optimizers import find_modules
 from optitune.ownership import Owner
 from optitune.patience import Patience
 from optitune.pruner import build_pruner
@@ -126,6 +127,7 @@ class Worker:
         self._job = job
         self._device = torch.device(job.device)
         self._task = tasks.find(job.task, job.data_dir)
+        find_modules(job.settings.own_paths(), job.home.folder.parent)
         task_code.check_unchanged(self._task, job.task, job.code)
         data = task_data.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))

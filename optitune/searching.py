@@ -15,6 +15,7 @@ from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
 from optitune.metrics import Metric
+from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
@@ -168,6 +169,7 @@ def settle(request: Request, device: torch.device) -> Settled:
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name)
     task = request.task or tasks.find(settings.task, request.data_dir)
+    find_modules(settings.own_paths(), request.studies_dir)
     return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
 
 

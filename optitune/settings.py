@@ -180,6 +180,10 @@ class StudySettings(Strict):
         own = {row.name: row.row() for row in self.optimizer}
         return [own.get(name) or optimizers.find(name) for name in self.optimizers]
 
+    def own_paths(self) -> dict[str, str]:
+        """`module:class` of the competing optimizers of the study's own, by name."""
+        return {row.name: row.path for row in self.optimizer if row.name in self.optimizers}
+
     def space(self) -> SearchSpace:
         """Where the study looks.
 

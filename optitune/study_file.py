@@ -149,7 +149,7 @@ task = {task}
 # An optimizer that optitune does not know, as a row of its own; then name it in optimizers.
 # [[optimizer]]
 # name = "lion"
-# path = "lion_pytorch:Lion"              # module:class
+# path = "lion_pytorch:Lion"              # module:class; a module of your own lies beside this file
 # known_good = [{{ lr = 1e-4, beta1 = 0.9, beta2 = 0.99 }}]
 # [optimizer.ranges]
 # lr = {{ low = 1e-5, high = 1e-3, scale = "log" }}

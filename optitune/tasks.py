@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import multiprocessing
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from optitune import beside, losses, metrics, models
-from optitune.beside import hiding
+from optitune import losses, metrics, models
+from optitune.beside import hiding, importable_with_note
 from optitune.data import Examples, Transform
 from optitune.datasets import DATASETS, load_train
 from optitune.datasets import load_test as load_test_of
@@ -268,13 +267,13 @@ def _imported(source: str, place: str) -> ModuleType:
         UsageError: there is none, or its import fails.
     """
     if not place.endswith(".py"):
-        _importable(Path.cwd())
+        importable_with_note(Path.cwd())
         with theirs(source, f"import {place}"), script(None):
             return importlib.import_module(place)
     path = Path(place).resolve()
     if not path.is_file():
         raise UsageError(f"task '{source}': there is no file {path}; 'optitune task-template' writes one to begin with")
-    _importable(path.parent)
+    importable_with_note(path.parent)
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
@@ -294,18 +293,6 @@ def _imported(source: str, place: str) -> ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
-
-
-def _importable(folder: Path) -> None:
-    """Let the task's code import what lies in `folder`, and say which names mean something else."""
-    hidden = beside.importable(folder)
-    if hidden and multiprocessing.parent_process() is None:
-        names = ", ".join(f"{path.name} ('import {name}')" for name, path in hidden.items())
-        print(
-            f"note: {names} in {folder}: left out, since Python or a library that optitune needs has a module of that "
-            "name, which is imported in its place; rename the file if the task needs it",
-            file=sys.stderr,
-        )
 
 
 def build(task: Task, seed: int, device: torch.device) -> nn.Module:

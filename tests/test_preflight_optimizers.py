@@ -125,11 +125,11 @@ OWN = {
     ),
     "no such module": (
         own(path="nowhere.at.all:Lion"),
-        "optimizer 'own' (nowhere.at.all.Lion): cannot be imported: No module named 'nowhere'",
+        "optimizer 'own' (nowhere.at.all.Lion): cannot be imported: ModuleNotFoundError: No module named 'nowhere'",
     ),
     "no such class": (
         own(path="torch.optim:Lion"),
-        "optimizer 'own' (torch.optim.Lion): cannot be imported: module 'torch.optim' has no attribute 'Lion'",
+        "optimizer 'own' (torch.optim.Lion): cannot be imported: AttributeError: module 'torch.optim' has no",
     ),
     "no optimizer": (
         own(path=f"{__name__}:Plain"),

@@ -215,8 +215,12 @@ def test_two_rows_of_one_name_are_refused(path: Path) -> None:
 
 
 UNFIT = [
-    ("torch.optim:Adam", "nowhere:Adam", "optimizer 'lion' (nowhere.Adam): cannot be imported: No module named"),
-    ("torch.optim:Adam", "torch.optim:Adm", "(torch.optim.Adm): cannot be imported: module 'torch.optim' has no"),
+    ("torch.optim:Adam", "nowhere:Adam", "optimizer 'lion' (nowhere.Adam): there is no module 'nowhere' in "),
+    (
+        "torch.optim:Adam",
+        "torch.optim:Adm",
+        "(torch.optim.Adm): cannot be imported: AttributeError: module 'torch.optim' has no",
+    ),
     ("torch.optim:Adam", "math:pi", "(math.pi): is no torch.optim.Optimizer"),
     ("[[optimizer]]", "[[optimizer]]\nfixed = { fast = true }", "refuses {'fast': True, .*unexpected keyword argument"),
     ("[[optimizer]]", "[[optimizer]]\nfixed = { eps = -1.0 }", "refuses {'eps': -1.0, .*Invalid epsilon value"),

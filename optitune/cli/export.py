@@ -49,6 +49,7 @@ def export(
 
 def _print(what: str, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None) -> None:
     """Print one configuration."""
+    from optitune.beside import file_of
     from optitune.cli.choose import choose
     from optitune.errors import UsageError
     from optitune.export import export as exported
@@ -58,6 +59,10 @@ def _print(what: str, form: str, study: str | None, out: str | None, studies_dir
     chosen = choose(what, study, studies_dir, storage)
     if chosen.note:
         click.echo(f"note: {chosen.note}", err=True)
+    module = chosen.config.configuration.optimizer.path.partition(":")[0]
+    file = file_of(module, studies_dir.resolve()) if module else None
+    if form == "python" and file:
+        click.echo(f"note: the code imports {module}, which is {file}: keep both in one folder", err=True)
     click.echo(exported(chosen.config, form))
 
 
