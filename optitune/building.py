@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
@@ -20,9 +22,10 @@ from optitune.criterion import Criterion, Together
 from optitune.errors import UsageError
 from optitune.losses import LOSSES, OF_TASK
 from optitune.metrics import aligned
+from optitune.randomness import random_state, set_random_state
 from optitune.tasks import Loss
+from optitune.weights import bare, kinds
 from optitune.weights import hidden as hidden_matrices
-from optitune.weights import kinds
 
 NAMES = ", ".join(LOSSES)
 
@@ -42,6 +45,49 @@ def at(path: str) -> Any:
     """
     module, name = path.split(":")
     return getattr(import_module(module), name)
+
+
+def initialise(model: nn.Module, inputs: Callable[[], Tensor]) -> None:
+    """Let lazy layers, such as `nn.LazyLinear`, take their shapes and first weights from a batch, in place.
+
+    The weights follow from torch's generator on the CPU and the shape of the batch alone. Statistics of batch norm, and
+    other buffers, are as before it, and a network without lazy layers is not called.
+
+    Args:
+        inputs: gives a batch, as the network takes it.
+    """
+    network = bare(model)
+    if not lazy(network):
+        return
+    device = next(network.parameters()).device
+    random = random_state(device)
+    batch = inputs().cpu()
+    # a data set may draw while it is read
+    set_random_state(random, device)
+    modes = {each: each.training for each in network.modules()}
+    network.cpu()
+    for mode in (False, True):
+        left = lazy(network)
+        if not left:
+            break
+        kept = {name: each.clone() for name, each in network.named_buffers() if name not in left}
+        norms = [each for each in network.modules() if isinstance(each, _NormBase) and lazy(each)]
+        with torch.no_grad():
+            network.train(mode)(batch)
+            for name, each in network.named_buffers():
+                if name in kept:
+                    each.copy_(kept[name])
+        for norm in norms:
+            if not lazy(norm):
+                norm.reset_running_stats()
+    for module, training in modes.items():
+        module.training = training
+    network.to(device)
+
+
+def lazy(model: nn.Module) -> list[str]:
+    """The parameters and buffers that have no shape yet, by name."""
+    return [name for name, each in [*model.named_parameters(), *model.named_buffers()] if is_lazy(each)]
 
 
 def factor(name: str, groups: Mapping[str, float]) -> float:

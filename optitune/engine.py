@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from optitune.building import build_optimizer, build_schedules, penalise, pulled_at
+from optitune.building import build_optimizer, build_schedules, initialise, penalise, pulled_at
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.criterion import fresh, own, together
 from optitune.data import Examples, Item, Part, size
@@ -38,7 +38,6 @@ waiting for the device, so it is done at evaluations alone."""
 
 QUICK_EXAMPLES = 1_000
 """How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
-
 
 TINY = 1e-30
 """What keeps a step whose batches have nothing that counts from dividing by zero."""
@@ -139,11 +138,12 @@ class Training:
         configuration = plan.configuration
         self._settings = configuration.training
         self._traits = configuration.optimizer.how[1]
+        self._numbers = numbers_of(model)
+        initialise(model, self._a_few)
         if "closure" in self._traits:
             # torch's LBFGS lays all weights out in one row, which it can in their plain order alone
             model.to(memory_format=torch.contiguous_format)
         self.device = next(each for each in model.parameters() if each.requires_grad).device
-        self._numbers = numbers_of(model)
         self.loss = fresh(plan.loss).to(self.device, of_outputs(self._numbers))
         judge = self.loss if plan.judge is None or own(plan.judge) is own(plan.loss) else fresh(plan.judge)
         self.judge = judge.to(self.device, of_outputs(self._numbers))

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -147,6 +147,14 @@ def _loss(training: TrainingSettings) -> str:
     )
 
 
+_LAZY = (
+    "if any(map(torch.nn.parameter.is_lazy, model.parameters())):",
+    "    # layers such as LazyLinear have no shape before a first batch",
+    "    with torch.no_grad():",
+    "        model.eval()(next(iter(loader))[0])",
+)
+
+
 def _train(config: BestConfig) -> str:
     """The training itself."""
     configuration = config.configuration
@@ -157,6 +165,7 @@ def _train(config: BestConfig) -> str:
         f"def train(model, loader, {'loss_of, ' if own else ''}epochs={config.epochs}):",
         f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
         *["    # where the loss has parameters, give the optimizer list(loss_of.parameters()) as well"] * own,
+        *_indented(_LAZY * (bool(_groups(configuration)) or training.l1 > 0), 1),
         *_indented(building(configuration, config.epochs), 1),
         "    losses = []",
         "    for _ in range(epochs):",
@@ -299,7 +308,7 @@ def _forward(config: BestConfig) -> Iterator[str]:
     yield f"loss = {_call('functional.' + row.path.partition(':')[2], outputs + ', ' + targets, said)}"
 
 
-def _indented(lines: Iterator[str], depth: int) -> Iterator[str]:
+def _indented(lines: Iterable[str], depth: int) -> Iterator[str]:
     return (indent(line, "    " * depth) for line in lines)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from optitune import losses, metrics
-from optitune.building import build_loss
+from optitune.building import build_loss, lazy
 from optitune.configuration import TrainingSettings
 from optitune.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
 from optitune.data import Batch, Part
@@ -101,6 +101,11 @@ class _Trial:
         self._own_loss()
         self._trains()
         self._is_judged()
+        if left := lazy(self.model):
+            raise self.refused(
+                f"the network does not use '{left[0]}', so that its shape stays unknown: leave the layer out, or build "
+                "one that is given its shape, such as nn.Linear for nn.LazyLinear"
+            )
         self.model.zero_grad()
         self.model.train()
         return self.criterion

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import cloudpickle
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
 from optitune import losses, metrics, models
@@ -38,7 +39,8 @@ class Task:
     """What is trained, on what, and how it is judged.
 
     Attributes:
-        model: builds a fresh network; its initial weights come from torch's global generator.
+        model: builds a fresh network; its initial weights come from torch's global generator. Lazy layers, such as
+            `nn.LazyLinear`, take their shapes from a batch before anything else looks at them.
         data: everything but the test set, or a function without arguments that gives it: a pair of tensors or arrays
             (inputs, targets), or a torch data set of such pairs.
         test: the test set likewise; without one, a fifth of `data` is sealed away from every search.
@@ -306,4 +308,6 @@ def build(task: Task, seed: int, device: torch.device) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(f"task '{task.name}': model() gives something {kind(model)}, but must give a torch.nn.Module")
     model = model.to(device)
-    return model.to(memory_format=torch.channels_last) if task.channels_last else model
+    if task.channels_last and not any(map(is_lazy, model.parameters())):
+        return model.to(memory_format=torch.channels_last)
+    return model

@@ -154,7 +154,7 @@ def test_every_command_and_its_workers_find_it_from_another_folder(
 
     def done(*words: str) -> str:
         code, out, err = run_command(*words, "--studies-dir", str(studies))
-        assert code == 0, err
+        assert code == 0, out + err
         return out + err
 
     done("search", "--study", "mine", "--trials", "2", "--workers", "1", "-q")
