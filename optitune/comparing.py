@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, study, task_code, task_data, tasks
+from optitune import chapters, made_from, study, task_code, task_data, tasks
 from optitune.comparison import (
     ITSELF,
     KNOWN_GOOD,
@@ -179,7 +179,7 @@ def compare(request: Request, view: View) -> Result:
     task = request.task or tasks.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[study.DATA]
-    study.same_metric(opened, task.judge)
+    made_from.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by
     data = task_data.search_data(task, None)
     other_data = task_data.differs(known, data)
@@ -188,8 +188,8 @@ def compare(request: Request, view: View) -> Result:
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
     code = task_code.record(task, fresh_model(task), settings.task)
-    made_with = study.same_code(opened, settings.task, code, network)
-    study.same_scaling(task, known.get("scaling", {}))
+    made_with = made_from.same_code(opened, settings.task, code, network)
+    made_from.same_scaling(task, known.get("scaling", {}))
     facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
     facts["scale_targets"] = task.scale_targets
     if task.own_validation:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, study, task_code, task_data, tasks
+from optitune import crew, made_from, study, task_code, task_data, tasks
 from optitune.machine import resolve_device
 from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
@@ -75,8 +75,8 @@ def join(request: Request, view: crew.View) -> Result:
     find_modules(settings.own_paths(), home.folder.parent)
     data = task_data.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
-    study.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
-    study.same_task(opened, task, data, network)
+    made_from.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
+    made_from.same_task(opened, task, data, network)
     crew.tidy(home, opened)
     ledger = study.Ledger(opened)
     teller = SearchStory(opened, home.folder, ledger.read)

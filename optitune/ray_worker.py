@@ -14,7 +14,7 @@ import optuna
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from optitune import study, task_data, tasks, trial_checkpoint
+from optitune import made_from, study, task_data, tasks, trial_checkpoint
 from optitune.errors import OptituneError, UsageError
 from optitune.files import explained, make_folder
 from optitune.machine import own_the_process
@@ -123,7 +123,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     task = tasks.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = task_data.search_data(task, job.settings.train_examples)
-    study.same_task(opened, task, data, check(task, data.train, job.settings))
+    made_from.same_task(opened, task, data, check(task, data.train, job.settings))
     owner = _owner(home, opened)
     try:
         path = owner.belongings / "data.safetensors"

@@ -43,71 +43,59 @@ def work(
     about = {"versions": study.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
     name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
     with keeping(partial.parents[2], name, "the full training", about):
-        _work(channel, plan, numbers, partial, source, data_dir, device_name)
-
-
-def _work(
-    channel: Channel,
-    plan: FullPlan,
-    numbers: list[int],
-    partial: Path,
-    source: tasks.Source,
-    data_dir: Path,
-    device_name: str,
-) -> None:
-    own_the_process()
-    device = torch.device(device_name)
-    task = tasks.find(source, data_dir)
-    optimizer = plan.configuration.optimizer
-    find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
-    parts, about = task_data.opened(partial / TRAIN, task)
-    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
-    train = parts["train"].to(device)
-    loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
-    judge = build_loss(
-        plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
-    )
-    for number in numbers:
-        if seed_result(partial, plan, number) is not None:
-            # tested once, by a worker that died after it
-            continue
-        model = tasks.build(task, plan.seeds[number], device)
-        engine_plan = Plan(
-            plan.configuration,
-            loss,
-            task.judge,
-            plan.epochs,
-            plan.seeds[number],
-            plan.precision,
-            judge=judge,
-            scale_targets=task.scale_targets,
+        own_the_process()
+        device = torch.device(device_name)
+        task = tasks.find(source, data_dir)
+        optimizer = plan.configuration.optimizer
+        find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
+        parts, kept = task_data.opened(partial / TRAIN, task)
+        task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
+        train = parts["train"].to(device)
+        loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
+        judge = build_loss(
+            plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
         )
-        training = Training(model, engine_plan, train)
-        tell = bound(_tell_epoch, channel, number)
-        epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
-        if epochs is None:
-            return
-        test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
-        with tasks.theirs(task.name, "the network on the test set"):
-            evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
-        result = SeedResult(
-            seed=plan.seeds[number],
-            test_value=evaluation.value,
-            test_loss=evaluation.loss,
-            seconds=round(training.seconds, 3),
-            epochs=tuple(epochs),
-            confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
-        )
-        mistakes = (
-            worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
-            if number == 0
-            else None
-        )
-        if mistakes is not None:
-            save_mistakes(mistakes, partial / MISTAKES)
-        document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
-        write_text(partial / f"seed-{number}.json", json.dumps(document))
-        channel.send("finished", seed=number, value=evaluation.value)
+        for number in numbers:
+            if seed_result(partial, plan, number) is not None:
+                # tested once, by a worker that died after it
+                continue
+            model = tasks.build(task, plan.seeds[number], device)
+            engine_plan = Plan(
+                plan.configuration,
+                loss,
+                task.judge,
+                plan.epochs,
+                plan.seeds[number],
+                plan.precision,
+                judge=judge,
+                scale_targets=task.scale_targets,
+            )
+            training = Training(model, engine_plan, train)
+            tell = bound(_tell_epoch, channel, number)
+            epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
+            if epochs is None:
+                return
+            test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
+            with tasks.theirs(task.name, "the network on the test set"):
+                evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
+            result = SeedResult(
+                seed=plan.seeds[number],
+                test_value=evaluation.value,
+                test_loss=evaluation.loss,
+                seconds=round(training.seconds, 3),
+                epochs=tuple(epochs),
+                confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
+            )
+            mistakes = (
+                worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
+                if number == 0
+                else None
+            )
+            if mistakes is not None:
+                save_mistakes(mistakes, partial / MISTAKES)
+            document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
+            write_text(partial / f"seed-{number}.json", json.dumps(document))
+            channel.send("finished", seed=number, value=evaluation.value)
 
 
 def _tell_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:

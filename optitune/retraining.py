@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import best, chapters, study, task_code, task_data, tasks
+from optitune import best, chapters, made_from, study, task_code, task_data, tasks
 from optitune.data import Part, Streamed, share, shared
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.files import aside, explained, make_folder
@@ -174,7 +174,7 @@ def retrain(request: Request, view: View) -> Result:
     config = request.config
     other_data = task_data.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
-    study.same_scaling(task, config.scaling)
+    made_from.same_scaling(task, config.scaling)
     code = task_code.record(task, fresh_model(task), config.task)
     plan = make_plan(request, device, data, network, _code(request, task, code, network), task.scale_targets)
     folder = request.home.folder / "retrain" / request.name
@@ -215,8 +215,8 @@ def _code(request: Request, task: tasks.Task, code: task_code.Record, network: s
     opened = study.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
     if opened is None:
         return str(code.get("id", ""))
-    study.same_metric(opened, task.judge)
-    return study.same_code(opened, request.config.task, code, network)
+    made_from.same_metric(opened, task.judge)
+    return made_from.same_code(opened, request.config.task, code, network)
 
 
 @contextmanager

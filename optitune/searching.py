@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, steady, study, task_code, task_data, tasks
+from optitune import crew, made_from, steady, study, task_code, task_data, tasks
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
@@ -217,7 +217,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)
     patience = Patience(view.note)
-    opened = study.create_or_resume(
+    opened = made_from.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience),
         request.home.name,
         settings,

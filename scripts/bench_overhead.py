@@ -37,7 +37,7 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import metrics, objective, study, suggestion
+from optitune import made_from, metrics, objective, study, suggestion
 from optitune.configuration import Configuration
 from optitune.desk import Desk
 from optitune.forecast import LR_AHEAD
@@ -308,7 +308,7 @@ def fill(opened: optuna.Study, engine: sqlalchemy.Engine, trials: Sequence[Froze
 def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial], rounds: int) -> dict[str, float]:
     """Seconds of each part of one more trial, medians, in a study that has these trials already."""
     storage = open_storage(home.url, create=True)
-    fill(study.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
+    fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     took: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, call: Callable[[], Any]) -> Any:

@@ -26,7 +26,7 @@ from typing import Any
 from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
-from optitune import study, suggestion
+from optitune import made_from, study, suggestion
 from optitune.desk import Desk
 from optitune.ownership import Owner
 from optitune.search_worker import open_study
@@ -124,7 +124,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with storage_url(options.storage, folder) as url:
         home = study.home(folder, "bench", url)
         storage = open_storage(url, create=True)
-        study.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
+        made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
         answers = context.Queue()
         arguments = (home, settings, options.trials, time.time() + options.seconds, answers)
         processes = [context.Process(target=work, args=arguments, daemon=True) for _ in range(options.workers)]

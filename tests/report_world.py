@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import torch
 
-from optitune import comparison_results, study
+from optitune import comparison_results, made_from, study
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.comparison_results import Comparison, conclude
 from optitune.configuration import Configuration
@@ -214,7 +214,7 @@ def stored(home: Home, about: Subject) -> None:
     """Write a study as a search leaves it, and its comparison if it has one."""
     home.folder.mkdir(parents=True)
     settings = StudySettings(task="digits", optimizers=about.optimizers, precision="fp32")
-    opened = study.create_or_resume(
+    opened = made_from.create_or_resume(
         open_storage(home.url, create=True), home.name, settings, facts(about.metric), about.metric
     )
     states = {"complete": optuna.trial.TrialState.COMPLETE}

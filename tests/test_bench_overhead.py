@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from optitune import study
+from optitune import made_from, study
 from optitune.records import FINISHED
 from optitune.settings import StudySettings
 from optitune.storage import open_storage
@@ -36,7 +36,7 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
     trials = made_up(settings, 30)
     home = study.home(tmp_path, "thirty", None)
     storage = open_storage(home.url, create=True)
-    fill(study.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
+    fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     opened = study.find(open_storage(home.url, create=False), home.name)
     assert {row.outcome for row in study.records(opened)} == {"complete", "pruned"} < set(FINISHED)
     for read, written in zip(opened.trials, trials, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune import desk as desks
-from optitune import metrics, ownership, study
+from optitune import made_from, metrics, ownership, study
 from optitune.desk import Desk, Taken
 from optitune.ownership import Owner, Watch
 from optitune.settings import StudySettings
@@ -24,7 +24,7 @@ FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}
 def made(tmp_path: Path) -> Callable[[], optuna.Study]:
     def make() -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-        return study.create_or_resume(storage, "s", SETTINGS, FACTS, metrics.find("accuracy"))
+        return made_from.create_or_resume(storage, "s", SETTINGS, FACTS, metrics.find("accuracy"))
 
     return make
 

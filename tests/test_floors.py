@@ -81,6 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "suggestion",
         "objective",
         "study",
+        "made_from",
         "workers",
         "search_worker",
         "ray_cluster",

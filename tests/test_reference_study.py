@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optitune import load
+from optitune import load, made_from
 from optitune.artifacts import FOLDER, attached, system_attrs
 from optitune.cli.main import run
 from optitune.trial_story import PICTURE
@@ -85,6 +85,6 @@ def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     facts = {key: value for key, value in opened.user_attrs[study.DATA].items() if key not in ("metric", "direction")}
     for kind in (space.Float, space.Int, space.Choice, space.Fixed):
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
-    again = study.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
+    again = made_from.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
     assert again._study_id == opened._study_id
     assert study.finished(again) == 50

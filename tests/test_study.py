@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import metrics, space, study
+from optitune import made_from, metrics, space, study
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
 from optitune.ownership import Owner
@@ -22,7 +22,7 @@ def made(tmp_path: Path) -> Callable[..., optuna.Study]:
     def make(settings: StudySettings = SETTINGS, metric: Any = "accuracy", **facts: Any) -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
         judge = metrics.find(metric) if isinstance(metric, str) else metric
-        return study.create_or_resume(storage, "s", settings, FACTS | facts, judge)
+        return made_from.create_or_resume(storage, "s", settings, FACTS | facts, judge)
 
     return make
 
@@ -94,7 +94,7 @@ def test_another_metric_of_the_same_name_is_refused(
         made(metric=then)
     if not isinstance(then, str) and "direction" not in message:
         with pytest.raises(UsageError, match=message):
-            study.same_metric(opened, then)
+            made_from.same_metric(opened, then)
 
 
 def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Callable[..., optuna.Study]) -> None:
@@ -106,11 +106,11 @@ def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Calla
 
 def test_a_study_of_an_older_version_goes_on_and_keeps_its_metric_from_then_on(tmp_path: Path) -> None:
     storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-    opened = study.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    opened = made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
     forget(opened, study.METRIC)
     assert study.metric(opened).built_in
-    study.same_metric(opened, OWN)
-    study.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    made_from.same_metric(opened, OWN)
+    made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
     assert not study.metric(study.find(storage, "s")).built_in
 
 
@@ -338,3 +338,18 @@ def test_what_another_version_trained_is_trained_again(
     assert study.trained_before(own.study, ONE, "cpu") is not None
     monkeypatch.setattr(study, "versions", lambda: {"torch": "another"})
     assert study.trained_before(own.study, ONE, "cpu") is None
+
+
+def test_a_network_that_is_refused_leaves_no_record_of_its_code(tmp_path: Path) -> None:
+    def opened(network: str, digest: str) -> optuna.Study:
+        storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
+        code = {"id": digest, "python": "c", "torch": "t", "network": [network], "parts": {}} if digest else {}
+        return made_from.create_or_resume(
+            storage, "s", SETTINGS, {**FACTS, "network": network}, metrics.find("accuracy"), code
+        )
+
+    # of an older version, which kept no code
+    opened("sha256:1", "")
+    with pytest.raises(UsageError, match=r"network sha256:1 \(now sha256:2\)"):
+        opened("sha256:2", "sha256:other")
+    assert opened("sha256:1", "sha256:own").user_attrs[study.CODE]["id"] == "sha256:own"

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
-from optitune import study
+from optitune import made_from, study
 from optitune.configuration import Configuration
 from optitune.metrics import METRICS
 from optitune.settings import StudySettings
@@ -58,7 +58,7 @@ class World:
     def __init__(self, place: Home, configured: Callable[..., Configuration], target: int) -> None:
         place.folder.mkdir(parents=True)
         self._configured = configured
-        self.study = study.create_or_resume(
+        self.study = made_from.create_or_resume(
             open_storage(place.url, create=True), place.name, SETTINGS, facts(METRICS["accuracy"]), METRICS["accuracy"]
         )
         self.study.set_user_attr(study.TRIALS, target)

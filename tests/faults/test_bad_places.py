@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from report_world import facts
 from test_best import DOCUMENT
 
-from optitune import retraining, study
+from optitune import made_from, retraining, study
 from optitune.cli.choose import choose
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import METRICS
@@ -83,7 +83,7 @@ def test_a_study_that_another_program_named_leads_nowhere_else(folder: Path, nam
     metric = METRICS["accuracy"]
     settings = StudySettings(task="digits", precision="fp32")
     storage = open_storage(sqlite_url(folder / "other.db"), create=True)
-    study.create_or_resume(storage, name, settings, facts(metric), metric)
+    made_from.create_or_resume(storage, name, settings, facts(metric), metric)
     before = files(folder)
     for command in ("show", "report", "compare", "export", "retrain"):
         told = answer(command, "--storage", "sqlite:///other.db")
