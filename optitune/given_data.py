@@ -159,6 +159,12 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
         if in_memory is None:
             bytes_in_all = total * (as_input(first[0]).nbytes + as_target(first[1]).nbytes)
             in_memory = bytes_in_all <= IN_MEMORY and _same_again(dataset, total)
+        elif in_memory and not _same_again(dataset, total):
+            way = ", and the augmentation as Task(transform=...)" if field == "data" else ""
+            raise UsageError(
+                f"task '{task.name}': {field} gives other examples at every reading, of which in_memory=True would "
+                f"keep one for all epochs: give a data set without its augmentation{way}; or leave in_memory out"
+            )
         if in_memory:
             pairs = [dataset[number] for number in range(total)]
             _of_one_shape(task, f"the inputs of {field}", [torch.as_tensor(pair[0]) for pair in pairs])

@@ -13,7 +13,7 @@ from optitune.records import TrialRecord, best, counts, standings
 from optitune.report_data import ENOUGH, Influence, agreement, settings_of
 from optitune.retrain_results import Tested
 from optitune.verdict import Place
-from optitune.wording import Unit, bound, interval, listed, many, setting
+from optitune.wording import Unit, bound, interval, listed, many, no_interval, setting
 
 UNKNOWN = "–"
 
@@ -173,8 +173,8 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
     runs = many(len(value.each), "seed")
     spread = (
         f"95 % interval {unit.span(value.low, value.high)}, Student's t over {runs}"
-        if value.low is not None and value.high is not None
-        else "one seed: no interval"
+        if value.low is not None and value.high is not None and value.sd
+        else no_interval(value.each)
     )
     told = [
         f"{name}, trained in full for {many(result.plan.epochs, 'epoch')} on everything but the test set: "

@@ -75,6 +75,7 @@ class Result:
         metric: what it judges by.
         competing: the optimizers that have a finished trial and have not been dropped.
         dropped: those that the allocation has dropped, since they would hardly win.
+        remarks: what a user should know of the data.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
     """
@@ -94,6 +95,7 @@ class Result:
     competing: tuple[str, ...]
     examples: int | None = None
     dropped: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range."""
@@ -126,6 +128,7 @@ class Result:
                 "epochs": {row.optimizer: row.epochs for row in standings(self.records, self.settings.optimizers)},
                 "competing": list(self.competing),
             },
+            "remarks": list(self.remarks),
             "at_the_edge": [edge.line for edge in self.edges()],
             "seconds": self.seconds,
         }
@@ -200,7 +203,8 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         source = tasks.packed(
             replace(task, test=None) if cluster else task_data.without_data(task, data.train, data.validation)
         )
-    for line in task_data.remarks(task, data):
+    remarks = tuple(task_data.remarks(task, data))
+    for line in remarks:
         view.note(line)
     if settled.new:
         steady.check(task, source, request.data_dir, data, view.tick)
@@ -270,6 +274,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         competing=competing,
         examples=len(data.train),
         dropped=dropped,
+        remarks=remarks,
     )
 
 

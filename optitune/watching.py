@@ -1,7 +1,7 @@
 """`optitune watch`: follow a study that is trained elsewhere, by reading its storage again and again."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune import crew, study
+from optitune.commands import line
 from optitune.configuration import Configuration
 from optitune.metrics import Metric
 from optitune.objective import usual_steps
@@ -52,11 +53,12 @@ class Result:
         }
 
 
-def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.sleep) -> Result:
+def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()) -> Result:
     """Show a study until it has all its trials; nothing is written to it.
 
     Args:
         wait: for so many seconds, between two looks.
+        where: the options that lead a command to the same study.
 
     Raises:
         UsageError: there is no such study, or it is not optitune's.
@@ -66,7 +68,7 @@ def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.slee
         opened = study.find(open_storage(home.url, create=False, patience=Patience(view.note)), home.name)
         stored = study.stored_settings(opened)
         settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
-        watcher = _Watcher(opened, settings, view)
+        watcher = _Watcher(opened, settings, view, line(["search", "--study", home.name, *where]))
         try:
             while not watcher.look():
                 wait(POLL_S)
@@ -78,10 +80,11 @@ def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.slee
 class _Watcher:
     """What was seen of a study so far; tells a view what has changed, as workers of its own would."""
 
-    def __init__(self, opened: optuna.Study, settings: StudySettings, view: crew.View) -> None:
+    def __init__(self, opened: optuna.Study, settings: StudySettings, view: crew.View, going_on: str) -> None:
         self._study = opened
         self._settings = settings
         self._view = view
+        self._going_on = going_on
         self._ledger = study.Ledger(opened)
         data = opened.user_attrs.get(study.DATA, {})
         self._steps = usual_steps(settings, data.get("train_examples", 1))
@@ -159,5 +162,4 @@ class _Watcher:
     def _notice(self, working: bool) -> None:
         self._idle = 0 if working else self._idle + 1
         if self._idle == IDLE_POLLS:
-            name = self._study.study_name
-            self._view.note(f"nobody works on it now; to go on with it: optitune search --study {name}")
+            self._view.note(f"nobody works on it now; to go on with it: {self._going_on}")

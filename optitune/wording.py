@@ -84,6 +84,11 @@ def setting(value: Any) -> str:
     return f"{value:.{max(4, int(nines) + 3)}g}"
 
 
+def no_interval(values: Sequence[float]) -> str:
+    """Why the values of these seeds give no interval: equal ones would give one of no width, as if all were known."""
+    return "one seed: no interval" if len(values) == 1 else f"the same with all {len(values)} seeds: no interval"
+
+
 def many(number: int, thing: str) -> str:
     """1 epoch, 2 epochs."""
     return f"{number} {thing}{'s' * (number != 1)}"

@@ -120,12 +120,12 @@ def test_where_a_file_cannot_be_written_the_other_stays_as_it_was(
         (("best", "--format", "mlflow"), "'best': mlflow has all trials of a study"),
         (
             ("--format", "json", "--out", "x"),
-            "--out x: json is printed; send it to a file with '> FILE', or choose csv",
+            "--output x: json is printed; send it to a file with '> FILE', or choose csv",
         ),
-        (("--out", "x"), "--out x: python is printed"),
+        (("--out", "x"), "--output x: python is printed"),
         (
             ("--format", "csv", "--out", "sqlite:///x.db"),
-            "--out sqlite:///x.db: csv is written into a folder; name one",
+            "--output sqlite:///x.db: csv is written into a folder; name one",
         ),
         (("--format", "xlsx"), "'xlsx' is not one of"),
         (("--format", "csv", "--study", "digit"), "unknown study 'digit': did you mean 'digits'"),

@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 
 from optitune import best, datasets, retrain_worker, retraining, study
 from optitune.cli.main import run
+from optitune.cli.standings import tested_text
 from optitune.records import summarise
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.task_data import full_data
 from optitune.tasks import TASKS
+from optitune.wording import Unit
 from optitune.workers import Channel
 
 
@@ -119,6 +121,21 @@ def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> 
     }
     assert document["test_value"]["each"] == results(folder)["test_value"]["each"]
     assert (folder / "digits" / "retrain" / "best" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_seeds_that_agree_give_no_interval() -> None:
+    unit, loss = Unit("accuracy", percent=True), summarise([0.5, 0.6, 0.7])
+    assert tested_text(unit, summarise([0.4875] * 3), loss) == (
+        "test accuracy 48.75 % (the same with all 3 seeds: no interval), loss 0.6"
+    )
+    assert "95 % interval" in tested_text(unit, summarise([0.4875, 0.4875, 0.5]), loss)
+
+
+def test_a_loss_with_weights_of_its_own_is_named_where_it_is(command: Any, folder: Path) -> None:
+    words = ("retrain", "0", "--epochs", "1", "--seeds", "1")
+    assert "loss.safetensors" not in command(*words)[1]
+    (folder / "digits" / "retrain" / "trial-0" / "loss.safetensors").touch()
+    assert "model.safetensors and loss.safetensors (the first seed's), metrics.json" in command(*words)[1]
 
 
 def test_another_plan_keeps_the_earlier_results_aside(command: Any, folder: Path) -> None:

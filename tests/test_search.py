@@ -83,6 +83,10 @@ def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp
     assert "in the race" not in capsys.readouterr().out
     print_result(replace(found, dropped=("sgd",)), tmp_path, None, None)
     assert "no longer in the race, which they would hardly win: sgd" in capsys.readouterr().out
+    # a quiet search has shown its remarks nowhere else
+    print_result(replace(found, remarks=("the targets are far away",)), tmp_path, None, None)
+    assert "  note: the targets are far away\n" in capsys.readouterr().out
+    assert replace(found, remarks=("so",)).document()["remarks"] == ["so"]
 
 
 def test_a_complete_study_trains_nothing_and_a_higher_target_completes_it(command: Any, tmp_path: Path) -> None:

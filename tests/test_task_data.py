@@ -254,7 +254,8 @@ def test_a_data_set_of_chance_is_read_anew_in_every_epoch() -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_the_task_says_of_memory_holds_whatever_the_data(in_memory: bool) -> None:
     inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
-    for data in (Pairs(inputs, targets), Turned(inputs, targets, random.random)):
+    turned = [] if in_memory else [Turned(inputs, targets, random.random)]
+    for data in (Pairs(inputs, targets), *turned):
         whole = all_but_test(task(data, test=never, in_memory=in_memory))
         assert isinstance(whole, Examples if in_memory else Streamed)
 
@@ -485,6 +486,19 @@ def test_what_is_augmented_and_judged_is_said_with_both_ways_out() -> None:
     assert "the validation data differ at every reading" in line
     for quiet in (task(still), task(still, in_memory=False), task(moody, validation=still)):
         assert remarks(quiet, search_data(quiet, None)) == []
+
+
+@pytest.mark.parametrize(("field", "way"), [("data", "Task(transform=...)"), ("validation", ""), ("test", "")])
+def test_one_reading_of_augmenting_data_is_not_kept_for_all_epochs(field: str, way: str) -> None:
+    inputs, targets = numbered(80)
+    pairs = torch.cat([inputs, -inputs], 1)
+    given = {"data": Pairs(pairs, targets), field: Turned(pairs, targets, random.random)}
+    mine = task(given.pop("data"), in_memory=True, **given)
+    with pytest.raises(
+        UsageError, match=f"{field} gives other examples at every reading, of which in_memory=True"
+    ) as e:
+        search_data(mine, None) if field != "test" else load_test(mine)
+    assert ("transform=" in str(e.value)) == bool(way)
 
 
 def test_validation_examples_that_are_trained_on_are_counted() -> None:

@@ -173,9 +173,11 @@ def test_a_study_may_grow_while_it_is_followed(place: Home, world: World) -> Non
 def test_who_works_on_nothing_is_told_once_how_to_go_on(place: Home, world: World) -> None:
     told = Told()
     idle: list[Callable[[], Any]] = [lambda: None] * (2 * IDLE_POLLS)
-    watch(place, told, script(*idle, lambda: [world.end(world.begin(), 0.9) for _ in range(2)]))
+    watch(
+        place, told, script(*idle, lambda: [world.end(world.begin(), 0.9) for _ in range(2)]), ["--studies-dir", "a b"]
+    )
     assert len(told.notes) == 1
-    assert "optitune search --study digits" in told.notes[0]
+    assert told.notes[0].endswith("optitune search --study digits --studies-dir 'a b'")
 
 
 def test_nothing_is_written(place: Home, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings
 from optitune.retraining import Result as Retrained
 from optitune.searching import Result
-from optitune.wording import Unit, many, setting
+from optitune.wording import Unit, many, no_interval, setting
 
 
 def number_format(value: float) -> str:
@@ -115,6 +115,8 @@ def print_result(
             markup=False,
         )
     console.print(f"  saved in {result.best_file}")
+    for remark in result.remarks:
+        console.print(f"  note: {remark}", markup=False)
     if result.set_aside is not None:
         console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
     if not next_steps:
@@ -139,8 +141,8 @@ def print_joined(result: Joined) -> None:
 def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
     """Test metric and loss with their spread."""
     test = f"test {unit.metric} {unit.value(value.mean)}"
-    if value.low is None or value.high is None or value.sd is None:
-        return f"{test} (one seed: no interval), loss {loss.mean:.4g}"
+    if value.low is None or value.high is None or not value.sd:
+        return f"{test} ({no_interval(value.each)}), loss {loss.mean:.4g}"
     return (
         f"{test}, 95 % interval {unit.span(value.low, value.high)} "
         f"(Student's t, {len(value.each)} seeds, standard deviation {unit.bare(value.sd)}{' pp' * unit.percent}); "
@@ -156,4 +158,7 @@ def print_retrained(result: Retrained) -> None:
     console.print(tested_text(result.unit, result.test_value, result.test_loss), markup=False)
     length = many(result.plan.epochs, "epoch")
     console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
-    console.print(f"  {result.folder}: model.safetensors (the first seed's), metrics.json, curves.png", markup=False)
+    of_loss = " and loss.safetensors" * (result.folder / "loss.safetensors").exists()
+    console.print(
+        f"  {result.folder}: model.safetensors{of_loss} (the first seed's), metrics.json, curves.png", markup=False
+    )

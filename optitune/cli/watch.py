@@ -22,9 +22,11 @@ def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bo
     from optitune.cli.choose import choose_study
     from optitune.cli.live import search_view
     from optitune.cli.study_view import print_watched
+    from optitune.commands import place
     from optitune.watching import watch as follow
 
-    result = follow(choose_study(study, studies_dir, storage), search_view(quiet=quiet or as_json))
+    home = choose_study(study, studies_dir, storage)
+    result = follow(home, search_view(quiet=quiet or as_json), where=place(studies_dir, storage))
     if as_json:
         print_json(result.document())
     else:
