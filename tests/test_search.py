@@ -48,7 +48,7 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     assert (code, err) == (0, "")
     keys = {
         "study", "task", "metric", "storage", "trials", "failing", "best", "best_file", "allocation", "at_the_edge",
-        "seconds",
+        "remarks", "seconds",
     }  # fmt: skip
     assert set(document) == keys
     assert document["metric"] == "accuracy"
