@@ -111,6 +111,9 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
         # in order, but of that signal: the parent may not have sent it
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+    if any(not each.daemon for each in threading.enumerate() if each is not threading.current_thread()):
+        # of a task's code; Python would wait for it for ever
+        os._exit(0)
 
 
 def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:

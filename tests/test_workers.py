@@ -42,6 +42,11 @@ def retire_thrice(channel: Channel, folder: Path) -> None:
         channel.send("finished", number=1)
 
 
+def leave_a_thread(channel: Channel) -> None:
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    channel.send("finished", number=1)
+
+
 def die_always(channel: Channel) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -458,3 +463,9 @@ def test_a_fork_server_that_was_killed_is_started_anew(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         pool.run()
     assert (tmp_path / "left-0").exists()
+
+
+def test_a_worker_whose_task_leaves_a_thread_behind_ends_all_the_same() -> None:
+    found: list[Event] = []
+    Pool(leave_a_thread, [()], found.append, lambda: None).run()
+    assert [event.kind for event in found] == ["finished"]
