@@ -150,7 +150,7 @@ def test_the_walk_through_names_files_and_functions_that_are_there() -> None:
     assert len(files) > 20
     for file in files:
         assert (ROOT / "optitune" / file).is_file(), file
-    named = [pair for pair in re.findall(r"`(\w+)\.(\w+)`", walk) if pair[1] not in ("py", "toml")]
+    named = [pair for pair in re.findall(r"`([\w.]+)\.(\w+)`", walk) if pair[1] not in ("py", "toml")]
     assert named
     for module, name in named:
         assert hasattr(import_module(f"optitune.{module}"), name), f"{module}.{name}"
