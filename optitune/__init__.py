@@ -4,21 +4,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optitune.api import Objective, compare, load, retrain, search
+    from optitune.errors import Interrupted, OptituneError, UsageError
     from optitune.metrics import Metric
+    from optitune.optimizer_rows import Optimizer
     from optitune.pruner import ForecastPruner
     from optitune.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.sampler import FairSampler
+    from optitune.schedules import Schedule
+    from optitune.space import Choice, Fixed, Float, Int
     from optitune.tasks import Task
 
 __all__ = [
+    "Choice",
     "ComparisonResult",
     "FairSampler",
+    "Fixed",
+    "Float",
     "ForecastPruner",
+    "Int",
+    "Interrupted",
     "Metric",
     "Objective",
+    "Optimizer",
+    "OptituneError",
     "RetrainResult",
+    "Schedule",
     "SearchResult",
     "Task",
+    "UsageError",
     "compare",
     "load",
     "retrain",
@@ -26,14 +39,23 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Choice": "optitune.space",
     "ComparisonResult": "optitune.results",
     "FairSampler": "optitune.sampler",
+    "Fixed": "optitune.space",
+    "Float": "optitune.space",
     "ForecastPruner": "optitune.pruner",
+    "Int": "optitune.space",
+    "Interrupted": "optitune.errors",
     "Metric": "optitune.metrics",
     "Objective": "optitune.api",
+    "Optimizer": "optitune.optimizer_rows",
+    "OptituneError": "optitune.errors",
     "RetrainResult": "optitune.results",
+    "Schedule": "optitune.schedules",
     "SearchResult": "optitune.results",
     "Task": "optitune.tasks",
+    "UsageError": "optitune.errors",
     "compare": "optitune.api",
     "load": "optitune.api",
     "retrain": "optitune.api",

@@ -89,9 +89,21 @@ assert all(isinstance(each, type) for each in (FairSampler, ForecastPruner, Metr
 assert optitune.search is search and optitune.Task is Task
 print(sorted(optitune.__all__), search.__module__, retrain.__module__)
 """
-    names = ["ComparisonResult", "FairSampler", "ForecastPruner", "Metric", "Objective", "RetrainResult"]
-    names += ["SearchResult", "Task", "compare", "load", "retrain", "search"]
+    names = ["Choice", "ComparisonResult", "FairSampler", "Fixed", "Float", "ForecastPruner", "Int", "Interrupted"]
+    names += ["Metric", "Objective", "Optimizer", "OptituneError", "RetrainResult", "Schedule", "SearchResult", "Task"]
+    names += ["UsageError", "compare", "load", "retrain", "search"]
     assert python(code).strip() == f"{names} optitune.api optitune.api"
+
+
+def test_rows_ranges_and_errors_are_imported_from_the_package_without_torch() -> None:
+    code = """
+import sys
+from optitune import Choice, Fixed, Float, Int, Interrupted, Optimizer, OptituneError, Schedule, UsageError
+assert "torch" not in sys.modules and "optuna" not in sys.modules
+assert issubclass(UsageError, OptituneError)
+print(Float(1e-4, 1.0, "log", "said").contains(0.1), Optimizer.__name__, Schedule.__name__)
+"""
+    assert python(code).strip() == "True Optimizer Schedule"
 
 
 def test_the_package_itself_imports_nothing_slow() -> None:
