@@ -8,8 +8,8 @@ if __name__ == "__main__":
 
     from pathlib import Path
 
-    from optitune.beside import importable
     from optitune.cli import main
+    from optitune.common.beside import importable
 
     if present is not None:
         importable(Path(present).resolve())

@@ -9,7 +9,7 @@ import optuna
 
 from optitune import best, comparison_plan, retraining, study
 from optitune.best import BestConfig
-from optitune.commands import said
+from optitune.common.commands import said
 from optitune.comparing import MOST_RUNS, SENSITIVITY
 from optitune.comparison import ITSELF, KNOWN_GOOD, VARIANTS, Key
 from optitune.comparison_results import FOLDER, Comparison, taken

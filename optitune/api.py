@@ -30,6 +30,7 @@ from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
+from optitune.common.schema import validated
 from optitune.errors import UsageError
 from optitune.machine import resolve_device
 from optitune.objective import Result as TrialResult
@@ -40,7 +41,6 @@ from optitune.search_worker import pruner_of, sampler_of
 from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage
 from optitune.tasks import Task
-from optitune.validation import validated
 from optitune.workers import warm_up
 
 

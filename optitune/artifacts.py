@@ -13,8 +13,8 @@ import optuna
 from optuna.artifacts import upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 
+from optitune.common.files import replacing
 from optitune.errors import OptituneError
-from optitune.files import replacing
 
 FOLDER = "artifacts"
 """Within the folder of a study."""

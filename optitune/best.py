@@ -7,11 +7,11 @@ import tomli_w
 from pydantic import Field, field_validator, model_validator
 
 from optitune import schedules
+from optitune.common.files import write_text
+from optitune.common.schema import Strict, existing, read_toml, validated
 from optitune.configuration import Configuration
 from optitune.errors import UsageError
-from optitune.files import write_text
 from optitune.settings import Precision, study_name
-from optitune.validation import Strict, existing, read_toml, validated
 
 
 class BestConfig(Strict):

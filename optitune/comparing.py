@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 import torch
 
 from optitune import chapters, made_from, study, task_code, task_data, tasks
+from optitune.common.files import aside, clear, make_folder, sweep
+from optitune.common.schema import validated
 from optitune.comparison import (
     ITSELF,
     KNOWN_GOOD,
@@ -41,7 +43,6 @@ from optitune.comparison_results import (
 from optitune.comparison_worker import DATA, work
 from optitune.data import LIBRARYS_SCRATCH, share
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.files import aside, clear, make_folder, sweep
 from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
 from optitune.own_optimizers import find_modules
@@ -50,7 +51,6 @@ from optitune.retraining import alone
 from optitune.settings import StudySettings
 from optitune.storage import open_storage
 from optitune.study import Home
-from optitune.validation import validated
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

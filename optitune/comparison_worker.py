@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from optitune import checkpoint, task_code, task_data, tasks
+from optitune import task_code, task_data, tasks
 from optitune.building import build_loss
+from optitune.common import checkpoint
 from optitune.comparison import Key, Plan, Point, Run
 from optitune.comparison_results import run_path, save_run
 from optitune.data import rotated

@@ -13,8 +13,8 @@ from pydantic import (
 )
 
 from optitune import losses, optimizers, schedules
+from optitune.common.schema import Strict
 from optitune.errors import UsageError, unknown
-from optitune.validation import Strict
 
 Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
 

@@ -10,8 +10,9 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import artifacts, files, study, task_data, tasks, trial_checkpoint
+from optitune import artifacts, study, task_data, tasks, trial_checkpoint
 from optitune.allocation import FAILURES
+from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
 from optitune.machine import devices
 from optitune.ownership import Owner, sweep

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from optitune.files import replacing
-from optitune.randomness import random_state, seed_everything, set_random_state
+from optitune.common.files import replacing
+from optitune.common.randomness import random_state, seed_everything, set_random_state
 
 SPLIT_SEED = 0
 """Fixed for good: the split decides what a recorded metric means."""

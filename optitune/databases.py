@@ -27,8 +27,8 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from optitune.common.files import make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.files import make_folder
 
 LOCK_TIMEOUT_S = 60
 """How long a process waits for another one's write to an SQLite file."""

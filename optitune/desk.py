@@ -10,7 +10,7 @@ from filelock import FileLock
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optitune.files import explained
+from optitune.common.files import explained
 from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here
 from optitune.study import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, TRIALS, VERSIONS, finished, versions
 

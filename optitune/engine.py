@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from optitune.building import build_optimizer, build_schedules, initialise, penalise, pulled_at
+from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.criterion import fresh, own, together
 from optitune.data import Examples, Item, Part, size
@@ -26,7 +27,6 @@ from optitune.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, 
 from optitune.graphs import Replayed
 from optitune.machine import dtype_of_sums
 from optitune.metrics import Metric, leaving_out
-from optitune.randomness import random_state, seed_everything, set_random_state
 from optitune.scaling import Scaling
 from optitune.settings import Precision
 from optitune.tasks import Loss

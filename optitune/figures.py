@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optitune.colours import COLOURS
-from optitune.files import replacing
+from optitune.common.colours import COLOURS
+from optitune.common.files import replacing
 from optitune.records import EpochRecord
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from optitune.common.randomness import random_state, set_random_state
 from optitune.data import CPU, Examples, Part, Streamed, as_input, as_target
 from optitune.errors import UsageError
-from optitune.randomness import random_state, set_random_state
 from optitune.tasks import Task, kind, theirs
 
 IN_MEMORY = 2 * 2**30

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from optitune import tables
+from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
-from optitune.files import explained, make_folder, replacing
 from optitune.objective import own_steps
 from optitune.records import TrialRecord
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from optitune import crew, made_from, study, task_code, task_data, tasks
+from optitune.common.schema import validated
 from optitune.machine import resolve_device
 from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
@@ -15,7 +16,6 @@ from optitune.search_story import SearchStory
 from optitune.settings import StudySettings
 from optitune.storage import explained_storage, open_storage, shown
 from optitune.study import Home
-from optitune.validation import validated
 
 
 @dataclass(frozen=True)

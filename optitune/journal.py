@@ -12,8 +12,8 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
+from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError
-from optitune.files import explained, make_folder
 
 POLL_S = 0.002
 """How often to try for the lock; a line is written in less."""

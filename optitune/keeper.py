@@ -5,14 +5,14 @@ from pathlib import Path
 import optuna
 
 from optitune import best, study
+from optitune.common.files import aside
+from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.files import aside
 from optitune.records import TrialRecord
 from optitune.records import best as best_record
 from optitune.settings import StudySettings
 from optitune.study import Home
 from optitune.task_data import DIGESTS
-from optitune.validation import validated
 
 
 def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:

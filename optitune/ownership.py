@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage
 
-from optitune.files import explained, make_folder
+from optitune.common.files import explained, make_folder
 
 BEAT_S = 15
 """How often a worker tells the others that it is alive."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
 
-from optitune.colours import colour
+from optitune.common.colours import colour
 from optitune.records import TrialRecord
 from optitune.report_data import Gap, Interval, basins, better_half, climbs, search_curves, window
 from optitune.wording import Unit

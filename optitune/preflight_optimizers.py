@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune import checkpoint, metrics, search_space
+from optitune import metrics, search_space
 from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
+from optitune.common import checkpoint
 from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.data import Part
 from optitune.engine import Diverged, Plan, Training

@@ -15,8 +15,8 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from optitune import made_from, study, task_data, tasks, trial_checkpoint
+from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.files import explained, make_folder
 from optitune.machine import own_the_process
 from optitune.own_optimizers import find_modules
 from optitune.ownership import Owner, machine, sweep

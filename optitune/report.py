@@ -23,11 +23,11 @@ from optitune import (
     retrain_results,
     study,
 )
-from optitune.commands import line
+from optitune.common.commands import line
+from optitune.common.files import write_text
 from optitune.comparing import MOST_RUNS
 from optitune.comparison import ITSELF
 from optitune.comparison_results import Comparison
-from optitune.files import write_text
 from optitune.metrics import Metric
 from optitune.records import TrialRecord, standings
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg

@@ -11,9 +11,9 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optitune import colours
-from optitune.colours import COLOURS
-from optitune.files import replacing
+from optitune.common import colours
+from optitune.common.colours import COLOURS
+from optitune.common.files import replacing
 from optitune.wording import Unit, many
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from optitune import (
     study,
     tables,
 )
+from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
 from optitune.edges import Edge, edges
 from optitune.errors import OptituneError
@@ -37,7 +38,6 @@ from optitune.shown import Shown
 from optitune.storage import open_storage
 from optitune.study import Home
 from optitune.suggestion import owned_values
-from optitune.validation import validated
 from optitune.wording import Unit
 
 if TYPE_CHECKING:

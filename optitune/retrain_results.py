@@ -11,17 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from optitune import checkpoint, study
+from optitune import study
+from optitune.common import checkpoint
+from optitune.common.files import clear, explained, replacing, write_text
+from optitune.common.schema import Strict
 from optitune.configuration import Configuration
 from optitune.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.errors import OptituneError
 from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
-from optitune.files import clear, explained, replacing, write_text
 from optitune.metrics import Direction, Metric, kept, restored
 from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
-from optitune.validation import Strict
 from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"

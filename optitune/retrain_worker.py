@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
-from optitune import checkpoint, study, task_code, task_data, tasks
+from optitune import study, task_code, task_data, tasks
 from optitune.building import build_loss
+from optitune.common import checkpoint
+from optitune.common.files import write_text
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError
 from optitune.evaluation import evaluate
-from optitune.files import write_text
 from optitune.machine import own_the_process
 from optitune.own_optimizers import find_modules
 from optitune.records import EpochRecord, SeedResult

@@ -13,9 +13,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from optitune import best, chapters, made_from, study, task_code, task_data, tasks
+from optitune.common.files import aside, explained, make_folder
 from optitune.data import Part, Streamed, share, shared
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.files import aside, explained, make_folder
 from optitune.furthest import Furthest
 from optitune.given_data import same_again
 from optitune.machine import devices, resolve_device, resolve_precision

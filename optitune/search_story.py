@@ -13,6 +13,7 @@ import optuna
 from optitune import export, objective, plotly_figures, story, study, trial_story
 from optitune.artifacts import system_attrs
 from optitune.best import BestConfig
+from optitune.common.schema import inline
 from optitune.keeper import best_config
 from optitune.records import TrialRecord, best, counts, standings
 from optitune.report_data import reported_epoch
@@ -20,7 +21,6 @@ from optitune.settings import StudySettings, flat
 from optitune.story import Chapter
 from optitune.study_file import Budget
 from optitune.tasks import FROM_PYTHON
-from optitune.validation import inline
 from optitune.wording import Unit, many
 
 EVERY_S = 10.0

@@ -11,6 +11,7 @@ import torch
 
 from optitune import crew, made_from, steady, study, task_code, task_data, tasks
 from optitune.allocation import ALLOCATIONS, able, competitors
+from optitune.common.schema import validated
 from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
@@ -28,7 +29,6 @@ from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
 from optitune.study_file import Budget, from_file, parted
 from optitune.suggestion import owned_values
-from optitune.validation import validated
 
 
 @dataclass(frozen=True)

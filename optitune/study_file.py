@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from optitune.common.schema import Strict, inline, read_toml, toml_key, validated
 from optitune.errors import UsageError
 from optitune.settings import StudySettings, merged
-from optitune.validation import Strict, inline, read_toml, toml_key, validated
 
 
 class Budget(Strict):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from optitune import checkpoint, files
+from optitune.common import checkpoint, files
 from optitune.engine import Plan, Progress, Training
 from optitune.errors import OptituneError
 from optitune.evaluation import Evaluation

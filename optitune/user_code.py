@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from optitune.common.files import write_text
 from optitune.errors import OptituneError, UsageError, without_passwords
-from optitune.files import write_text
 
 MOST_TEXT = 400
 """How many characters of an error's own message are shown."""

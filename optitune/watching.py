@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune import crew, study
-from optitune.commands import line
+from optitune.common.commands import line
+from optitune.common.schema import validated
 from optitune.configuration import Configuration
 from optitune.metrics import Metric
 from optitune.objective import usual_steps
@@ -19,7 +20,6 @@ from optitune.records import FINISHED, TrialRecord, best, counts
 from optitune.settings import StudySettings
 from optitune.storage import explained_storage, open_storage, shown
 from optitune.study import Home
-from optitune.validation import validated
 from optitune.workers import Event
 
 POLL_S = 1.0

@@ -18,12 +18,12 @@ from statistics import median
 import optuna
 
 from optitune import study
+from optitune.common.schema import validated
 from optitune.errors import OptituneError
 from optitune.records import FINISHED, TrialRecord
 from optitune.settings import StudySettings
 from optitune.storage import open_storage, sqlite_url
 from optitune.time_left import time_left
-from optitune.validation import validated
 
 MOMENTS = (0.25, 0.5, 0.75)
 """At what shares of a search's time."""

@@ -341,7 +341,7 @@ def plot(said: Said, to: Path) -> None:
     """Probabilities told against how often it was so."""
     from matplotlib.figure import Figure
 
-    from optitune.colours import COLOURS
+    from optitune.common.colours import COLOURS
 
     figure = Figure(figsize=(11, 4), layout="constrained")
     panels = figure.subplots(1, len(MOMENTS), sharey=True)

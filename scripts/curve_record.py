@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from optitune.files import replacing
+from optitune.common.files import replacing
 
 FOLDER = Path(__file__).resolve().parent.parent / "studies"
 

@@ -15,7 +15,7 @@ from optitune import again, load
 from optitune.cli.compare import compare
 from optitune.cli.main import run
 from optitune.cli.retrain import retrain
-from optitune.commands import line, place
+from optitune.common.commands import line, place
 from optitune.comparison import ITSELF
 from optitune.comparison_results import Asked
 from optitune.metrics import METRICS, Metric

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from optitune import checkpoint
+from optitune.common import checkpoint
 from optitune.errors import OptituneError
 
 DTYPES = (

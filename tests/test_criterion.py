@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import checkpoint, evaluation, metrics
+from optitune import evaluation, metrics
 from optitune.building import build_loss
+from optitune.common import checkpoint
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.criterion import Criterion, fresh, label_left_out
 from optitune.data import Examples

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optitune.colours import COLOURS
+from optitune.common.colours import COLOURS
 from optitune.errors import OptituneError
 from optitune.figures import training_curves
 from optitune.records import EpochRecord

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from optitune import files
+from optitune.common import files
+from optitune.common.files import REMEDIES, aside, clear, explained, make_folder, replacing, sweep, write_text
 from optitune.data import LIBRARYS_SCRATCH
 from optitune.errors import OptituneError
-from optitune.files import REMEDIES, aside, clear, explained, make_folder, replacing, sweep, write_text
 
 
 @pytest.fixture

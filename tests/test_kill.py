@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import checkpoint, study
+from optitune import study
 from optitune.cli.main import run
+from optitune.common import checkpoint
 from optitune.comparison_results import load_runs, run_paths
 from optitune.storage import open_storage, sqlite_url
 from optitune.trial_checkpoint import path_of

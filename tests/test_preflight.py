@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from optitune import Metric, Task
+from optitune.common.schema import validated
 from optitune.errors import Note, UsageError
 from optitune.preflight import check, check_configuration, fingerprint, fresh_model
 from optitune.settings import StudySettings
 from optitune.task_data import search_data
-from optitune.validation import validated
 
 INPUTS = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.arange(60) % 3

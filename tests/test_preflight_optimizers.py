@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from optitune import Task, metrics
+from optitune.common.schema import validated
 from optitune.configuration import Configuration, OptimizerSettings
 from optitune.data import Examples
 from optitune.engine import Plan, Training
@@ -15,7 +16,6 @@ from optitune.errors import UsageError
 from optitune.preflight import check
 from optitune.settings import StudySettings
 from optitune.task_data import search_data
-from optitune.validation import validated
 
 
 def tried(model: Any = lambda: nn.Linear(4, 3), **said: Any) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from report_world import comparison, mistakes, subject, trials
 
 from optitune import report_data, report_figures, report_tested
-from optitune.colours import COLOURS
+from optitune.common.colours import COLOURS
 from optitune.errors import OptituneError
 from optitune.metrics import METRICS
 from optitune.report import sections

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from optitune import checkpoint, metrics
 from optitune import data as data_module
+from optitune import metrics
+from optitune.common import checkpoint
+from optitune.common.randomness import seed_everything
 from optitune.configuration import Configuration
 from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
 from optitune.optimizers import OPTIMIZERS
-from optitune.randomness import seed_everything
 from optitune.schedules import SCHEDULES
 from optitune.settings import Precision
 

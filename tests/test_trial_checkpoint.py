@@ -10,10 +10,10 @@ import torch
 from optuna.trial import Trial
 
 from optitune import metrics, objective
+from optitune.common.files import replacing, write_text
 from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
-from optitune.files import replacing, write_text
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.settings import StudySettings

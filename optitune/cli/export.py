@@ -49,8 +49,8 @@ def export(
 
 def _print(what: str, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None) -> None:
     """Print one configuration."""
-    from optitune.beside import file_of
     from optitune.cli.choose import choose
+    from optitune.common.beside import file_of
     from optitune.errors import UsageError
     from optitune.export import export as exported
 

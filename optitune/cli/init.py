@@ -47,8 +47,8 @@ def _write_new(path: Path, text: str) -> None:
     Raises:
         OptituneError: it is there, or cannot be written.
     """
+    from optitune.common.files import write_text
     from optitune.errors import OptituneError
-    from optitune.files import write_text
 
     if path.exists():
         raise OptituneError(f"{path} is there already: choose another name, or remove it first")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from optitune.commands import PASSWORD
+from optitune.common.commands import PASSWORD
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

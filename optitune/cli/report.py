@@ -40,7 +40,7 @@ def report(
     """
     from optitune import report as reports
     from optitune.cli.choose import choose_study
-    from optitune.commands import line, place
+    from optitune.common.commands import line, place
     from optitune.storage import open_storage
     from optitune.study import find
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.cli.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
-from optitune.commands import line, place
+from optitune.common.commands import line, place
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.joining import Result as Joined
 from optitune.records import Summary, TrialRecord, counts, standings

@@ -19,6 +19,7 @@ from optitune.cli.standings import (
     tested_text,
     typed,
 )
+from optitune.common.schema import inline
 from optitune.configuration import Configuration, TrainingSettings
 from optitune.errors import UsageError
 from optitune.overview import StudyRow
@@ -26,7 +27,6 @@ from optitune.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
 from optitune.settings import StudySettings
-from optitune.validation import inline
 from optitune.watching import Result
 from optitune.wording import Unit, setting
 

@@ -22,7 +22,7 @@ def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bo
     from optitune.cli.choose import choose_study
     from optitune.cli.live import search_view
     from optitune.cli.study_view import print_watched
-    from optitune.commands import place
+    from optitune.common.commands import place
     from optitune.watching import watch as follow
 
     home = choose_study(study, studies_dir, storage)

@@ -26,7 +26,8 @@ from test_best import DOCUMENT
 from test_checkpoint import same
 from test_data import idx, random_images
 
-from optitune import best, checkpoint, searching
+from optitune import best, searching
+from optitune.common import checkpoint
 from optitune.datasets import IDX_FILES, load_test, load_train
 from optitune.errors import OptituneError
 from optitune.export import export

@@ -26,10 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_world import LEVEL, home, mistakes, stored, subject
 
-from optitune import checkpoint
+from optitune.common import checkpoint
+from optitune.common.files import write_text
 from optitune.comparison import ITSELF, Key, Plan, Point, Run
 from optitune.comparison_results import save_run
-from optitune.files import write_text
 from optitune.records import EpochRecord, SeedResult
 from optitune.retrain_results import MISTAKES, FullPlan, save_mistakes
 

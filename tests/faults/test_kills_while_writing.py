@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from real_commands import command, environment, held, scratch_files
 
-from optitune import checkpoint
 from optitune.best import load as load_best
 from optitune.cli.main import run
+from optitune.common import checkpoint
 
 ORDERS = "OPTITUNE_TEST_ORDERS"
 
@@ -123,7 +123,7 @@ def killer(tmp_path: Path) -> Killer:
 REPLACE = """
 import sys
 from pathlib import Path
-from optitune.files import write_text
+from optitune.common.files import write_text
 write_text(Path(sys.argv[1]), "new" * 1000)
 """
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from optitune.common.files import explained
 from optitune.errors import OptituneError, UsageError
-from optitune.files import explained
 
 Model = TypeVar("Model", bound=BaseModel)
 

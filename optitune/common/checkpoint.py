@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from optitune.common.files import replacing
 from optitune.errors import OptituneError
-from optitune.files import replacing
 
 
 def save(state: Any, path: Path, durable: bool = True) -> None:
