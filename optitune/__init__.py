@@ -6,12 +6,12 @@ if TYPE_CHECKING:
     from optitune.api import Objective, compare, load, retrain, search
     from optitune.errors import Interrupted, OptituneError, UsageError
     from optitune.metrics import Metric
-    from optitune.optimizer_rows import Optimizer
     from optitune.pruner import ForecastPruner
     from optitune.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.sampler import FairSampler
-    from optitune.schedules import Schedule
-    from optitune.space import Choice, Fixed, Float, Int
+    from optitune.space.optimizer_rows import Optimizer
+    from optitune.space.ranges import Choice, Fixed, Float, Int
+    from optitune.space.schedules import Schedule
     from optitune.tasks import Task
 
 __all__ = [
@@ -39,20 +39,20 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Choice": "optitune.space",
+    "Choice": "optitune.space.ranges",
     "ComparisonResult": "optitune.results",
     "FairSampler": "optitune.sampler",
-    "Fixed": "optitune.space",
-    "Float": "optitune.space",
+    "Fixed": "optitune.space.ranges",
+    "Float": "optitune.space.ranges",
     "ForecastPruner": "optitune.pruner",
-    "Int": "optitune.space",
+    "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
     "Metric": "optitune.metrics",
     "Objective": "optitune.api",
-    "Optimizer": "optitune.optimizer_rows",
+    "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
     "RetrainResult": "optitune.results",
-    "Schedule": "optitune.schedules",
+    "Schedule": "optitune.space.schedules",
     "SearchResult": "optitune.results",
     "Task": "optitune.tasks",
     "UsageError": "optitune.errors",

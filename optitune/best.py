@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import Field, field_validator, model_validator
 
-from optitune import schedules
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
-from optitune.configuration import Configuration
 from optitune.errors import UsageError
 from optitune.settings import Precision, study_name
+from optitune.space import schedules
+from optitune.space.configuration import Configuration
 
 
 class BestConfig(Strict):

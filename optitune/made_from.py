@@ -14,7 +14,7 @@ from optitune.errors import OptituneError, UsageError
 from optitune.metrics import Metric, kept
 from optitune.scaling import Scaling
 from optitune.settings import StudySettings, differing, flat
-from optitune.space import as_told_before
+from optitune.space.ranges import as_told_before
 from optitune.study import (
     CODE,
     DATA,

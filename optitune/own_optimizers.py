@@ -8,13 +8,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from optitune import optimizers
 from optitune.common.beside import file_of, hiding, importable_with_note
 from optitune.common.schema import Strict
-from optitune.configuration import LARGEST
 from optitune.errors import UsageError
-from optitune.search_space import SAID
-from optitune.space import Choice, Float, Int, Range, Scale
+from optitune.space import optimizers
+from optitune.space.configuration import LARGEST
+from optitune.space.ranges import Choice, Float, Int, Range, Scale
+from optitune.space.search_space import SAID
 
 
 def _bearable(value: bool | int | float | str) -> bool | int | float | str:

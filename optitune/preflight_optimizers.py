@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune import metrics, search_space
+from optitune import metrics
 from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
 from optitune.common import checkpoint
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.data import Part
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError, UsageError
 from optitune.settings import StudySettings
-from optitune.space import Range
+from optitune.space import search_space
+from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.ranges import Range
 from optitune.tasks import TASKS, Task, build
 from optitune.user_code import reason, script
 from optitune.weights import bare, kinds

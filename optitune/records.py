@@ -8,7 +8,7 @@ from math import inf, sqrt
 from statistics import fmean, stdev
 from typing import Any, Literal, get_args
 
-from optitune.configuration import Configuration
+from optitune.space.configuration import Configuration
 
 Outcome = Literal["complete", "pruned", "diverged", "failed", "running", "waiting"]
 FINISHED: tuple[Outcome, ...] = ("complete", "pruned", "diverged")

@@ -22,7 +22,6 @@ from optitune import (
 )
 from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
-from optitune.edges import Edge, edges
 from optitune.errors import OptituneError
 from optitune.export import python
 from optitune.keeper import best_config
@@ -35,6 +34,7 @@ from optitune.report_tables import Table
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.settings import StudySettings
 from optitune.shown import Shown
+from optitune.space.edges import Edge, edges
 from optitune.storage import open_storage
 from optitune.study import Home
 from optitune.suggestion import owned_values

@@ -15,7 +15,6 @@ from optitune import study
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
-from optitune.configuration import Configuration
 from optitune.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.errors import OptituneError
 from optitune.evaluation import fed, numbers_of
@@ -23,6 +22,7 @@ from optitune.figures import training_curves
 from optitune.metrics import Direction, Metric, kept, restored
 from optitune.records import SeedResult, Summary, summarise
 from optitune.settings import Precision
+from optitune.space.configuration import Configuration
 from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"

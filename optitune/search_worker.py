@@ -14,7 +14,6 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import study, task_code, task_data, tasks, trial_story
-from optitune.configuration import Configuration
 from optitune.desk import Desk
 from optitune.engine import Progress
 from optitune.errors import OptituneError
@@ -28,6 +27,7 @@ from optitune.pruner import build_pruner
 from optitune.records import Outcome
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study import Home
 from optitune.suggestion import first_parameters, spaces

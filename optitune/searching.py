@@ -12,7 +12,6 @@ import torch
 from optitune import crew, made_from, steady, study, task_code, task_data, tasks
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
-from optitune.edges import Edge, edges
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
 from optitune.metrics import Metric
@@ -25,6 +24,7 @@ from optitune.records import best as best_record
 from optitune.scaling import Scaling
 from optitune.search_story import SearchStory
 from optitune.settings import StudySettings, resolve
+from optitune.space.edges import Edge, edges
 from optitune.storage import exists, explained_storage, open_storage, shown
 from optitune.study import Home
 from optitune.study_file import Budget, from_file, parted

@@ -13,10 +13,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, restored
 from optitune.records import Outcome, TrialRecord
+from optitune.space.configuration import Configuration
 from optitune.storage import sqlite_url
 
 OWNER = "owner"

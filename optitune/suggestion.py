@@ -8,13 +8,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from optitune import schedules, search_space
-from optitune.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.forecast import OPTIMIZER
-from optitune.optimizers import Optimizer
-from optitune.search_space import EVERY, KNOBS, LR_FACTOR, SearchSpace, group
 from optitune.settings import StudySettings
-from optitune.space import Choice, Fixed, Float, Range
+from optitune.space import schedules, search_space
+from optitune.space.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.optimizers import Optimizer
+from optitune.space.ranges import Choice, Fixed, Float, Range
+from optitune.space.search_space import EVERY, KNOBS, LR_FACTOR, SearchSpace, group
 
 SCHEDULE = "schedule"
 """The parameter that names a trial's schedule."""

@@ -8,9 +8,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune import artifacts, story, study
-from optitune.configuration import Configuration
 from optitune.export import building
 from optitune.records import Outcome
+from optitune.space.configuration import Configuration
 from optitune.wording import Unit, many, setting
 
 PICTURE = "learning-curve.png"

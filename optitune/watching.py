@@ -12,12 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune import crew, study
 from optitune.common.commands import line
 from optitune.common.schema import validated
-from optitune.configuration import Configuration
 from optitune.metrics import Metric
 from optitune.objective import usual_steps
 from optitune.patience import Patience
 from optitune.records import FINISHED, TrialRecord, best, counts
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import explained_storage, open_storage, shown
 from optitune.study import Home
 from optitune.workers import Event

@@ -29,12 +29,12 @@ from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_a
 
 from optitune import metrics, task_data, tasks
 from optitune.building import build_loss
-from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import split
 from optitune.datasets import load_train
 from optitune.engine import Plan, Training
 from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
+from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.task_data import SearchData
 from optitune.workers import auto
 

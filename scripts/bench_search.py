@@ -33,12 +33,12 @@ from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_
 
 from optitune import metrics, study, task_data, tasks
 from optitune.building import build_loss
-from optitune.configuration import Configuration, TrainingSettings
 from optitune.data import split
 from optitune.datasets import load_train
 from optitune.engine import Diverged, Plan, Training
 from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
+from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import open_storage
 from optitune.workers import auto
 

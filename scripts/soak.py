@@ -26,11 +26,11 @@ from postgres_server import postgres_server
 from soak_task import LOG
 
 from optitune import study, task_data, tasks
-from optitune.configuration import Configuration
 from optitune.engine import Training
 from optitune.errors import OptituneError
 from optitune.objective import compared_step, plan, usual_steps
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import open_storage, sqlite_url
 
 TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"

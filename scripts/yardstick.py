@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import datasets, transforms
 
-from optitune import optimizers
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space import optimizers
+from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta")
 """Those of our default that a plain script takes as they are: torch's Muon is for hidden matrices alone."""

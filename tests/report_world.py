@@ -11,12 +11,12 @@ import torch
 from optitune import comparison_results, made_from, study
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.comparison_results import Comparison, conclude
-from optitune.configuration import Configuration
 from optitune.metrics import METRICS, Metric
 from optitune.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import open_storage
 from optitune.study import Home
 
@@ -30,7 +30,7 @@ LEVEL = {"sgd": 0.984, "adam": 0.982, "adamw": 0.9815, "adagrad": 0.93}
 
 
 def configuration(optimizer: str, lr: float, gamma: float = 0.5) -> Configuration:
-    from optitune import optimizers
+    from optitune.space import optimizers
 
     row = optimizers.find(optimizer)
     return Configuration.model_validate(
@@ -42,7 +42,7 @@ def configuration(optimizer: str, lr: float, gamma: float = 0.5) -> Configuratio
 
 
 def good_lr(optimizer: str) -> float:
-    from optitune import optimizers
+    from optitune.space import optimizers
 
     return float(optimizers.find(optimizer).known_good[0]["lr"])
 

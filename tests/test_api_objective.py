@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from optitune import Objective, Task
-from optitune.configuration import Configuration
 from optitune.errors import UsageError
+from optitune.space.configuration import Configuration
 
 
 def task(**fields: Any) -> Task:

@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional
 
 from optitune import metrics
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Progress, Training
 from optitune.models import Mlp
-from optitune.optimizers import OPTIMIZERS, Optimizer
-from optitune.schedules import SCHEDULES, Schedule
+from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.optimizers import OPTIMIZERS, Optimizer
+from optitune.space.schedules import SCHEDULES, Schedule
 
 Values = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ import torch
 from yardstick import OPTIMIZERS
 
 from optitune.building import build_optimizer, build_schedules
-from optitune.configuration import Configuration
+from optitune.space.configuration import Configuration
 
 
 def trial(number: int, seconds: float, value: float | None, lr: float | None = None) -> Any:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from optitune import best
 from optitune.best import BestConfig
 from optitune.building import build_schedules
-from optitune.configuration import Configuration
 from optitune.errors import OptituneError, UsageError
-from optitune.optimizers import ROWS as OPTIMIZERS
-from optitune.schedules import ROWS as SCHEDULES
-from optitune.schedules import Schedule
-from optitune.space import Choice, Fixed, Int, Range
+from optitune.space.configuration import Configuration
+from optitune.space.optimizers import ROWS as OPTIMIZERS
+from optitune.space.ranges import Choice, Fixed, Int, Range
+from optitune.space.schedules import ROWS as SCHEDULES
+from optitune.space.schedules import Schedule
 
 WAY_OUT = "make one first"
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from optitune import optimizers, schedules
 from optitune.building import (
     FUSED,
     at,
@@ -21,8 +20,9 @@ from optitune.building import (
     penalise,
     warmup_steps,
 )
-from optitune.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
-from optitune.schedules import SCHEDULES
+from optitune.space import optimizers, schedules
+from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.schedules import SCHEDULES
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

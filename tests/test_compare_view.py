@@ -21,8 +21,8 @@ from optitune.cli.live import Silent
 from optitune.comparing import Result
 from optitune.comparison import HALF, KNOWN_GOOD, Finalist, Key, Plan
 from optitune.comparison_results import Comparison, conclude
-from optitune.configuration import Configuration
 from optitune.metrics import METRICS
+from optitune.space.configuration import Configuration
 from optitune.workers import Event
 
 

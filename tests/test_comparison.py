@@ -22,7 +22,7 @@ from optitune.comparison import (
     paired,
     step,
 )
-from optitune.configuration import Configuration
+from optitune.space.configuration import Configuration
 
 Configured = Callable[..., Configuration]
 

@@ -14,9 +14,9 @@ from click.shell_completion import BashComplete
 from optitune.cli import completion
 from optitune.cli.completion import COMPLETING
 from optitune.cli.main import COMMANDS, optitune
-from optitune.optimizers import OPTIMIZERS
 from optitune.sampler import SAMPLERS
 from optitune.settings import Sampler
+from optitune.space.optimizers import OPTIMIZERS
 from optitune.tasks import TASKS
 
 Told = Callable[..., list[str]]

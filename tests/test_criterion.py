@@ -13,13 +13,13 @@ from torch.nn import functional
 from optitune import evaluation, metrics
 from optitune.building import build_loss
 from optitune.common import checkpoint
-from optitune.configuration import Configuration, TrainingSettings
 from optitune.criterion import Criterion, fresh, label_left_out
 from optitune.data import Examples
 from optitune.engine import Plan, Progress, Training
 from optitune.evaluation import evaluate
-from optitune.losses import OF_TASK
 from optitune.retrain_results import confusion
+from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.space.losses import OF_TASK
 from optitune.tasks import Loss
 
 Configured = Callable[..., Configuration]

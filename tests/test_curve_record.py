@@ -23,7 +23,7 @@ from record_curves import (
 )
 from replay_worlds import RECORDS, curve, recorded, settings
 
-from optitune.search_space import LR_FACTOR
+from optitune.space.search_space import LR_FACTOR
 from optitune.suggestion import suggest
 
 

@@ -14,9 +14,9 @@ from doc_pages import PAGES, ROOT, blocks
 
 from optitune.cli.main import COMMANDS
 from optitune.cli.search import search
-from optitune.losses import LOSSES
-from optitune.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
-from optitune.schedules import SCHEDULES
+from optitune.space.losses import LOSSES
+from optitune.space.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
+from optitune.space.schedules import SCHEDULES
 from optitune.study_file import from_file
 from optitune.tasks import TASKS
 
@@ -157,7 +157,7 @@ def test_the_walk_through_names_files_and_functions_that_are_there() -> None:
 
 
 def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one() -> None:
-    from optitune import optimizer_rows
+    from optitune.space import optimizer_rows
 
     row = eval(code("CONTRIBUTING.md", "python")[0], vars(optimizer_rows))  # noqa: S307
     assert row.name not in OPTIMIZERS
@@ -165,8 +165,8 @@ def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one() -> None:
 
 
 def test_the_row_shown_for_adding_a_schedule_is_a_valid_one() -> None:
-    from optitune import schedules
     from optitune.building import at
+    from optitune.space import schedules
 
     row = eval(code("CONTRIBUTING.md", "python")[1], vars(schedules))  # noqa: S307
     assert row.name not in SCHEDULES

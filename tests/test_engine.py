@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from optitune import engine, evaluation, metrics
 from optitune.building import build_optimizer, build_schedules
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Progress, Training
 from optitune.evaluation import evaluate
 from optitune.settings import Precision
+from optitune.space.configuration import Configuration
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -9,20 +9,21 @@ import pytest
 from torch import nn
 from torch.nn import functional
 
-from optitune import metrics, optimizers
+from optitune import metrics
 from optitune.best import BestConfig
 from optitune.cli.study_view import as_torch_takes_it
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
-from optitune.optimizers import OPTIMIZERS
 from optitune.settings import StudySettings
+from optitune.space import optimizers
+from optitune.space.configuration import Configuration
+from optitune.space.optimizers import OPTIMIZERS
 
 ROW = """
-from optitune.optimizers import Optimizer
-from optitune.space import Float
+from optitune.space.optimizers import Optimizer
+from optitune.space.ranges import Float
 
 def row(name, path="torch.optim:SGD"):
     return Optimizer(

@@ -15,13 +15,13 @@ from torch.nn import functional
 from optitune import metrics
 from optitune.best import BestConfig, dumps
 from optitune.building import build_loss
-from optitune.configuration import Configuration
 from optitune.data import Batch, Examples
 from optitune.engine import Plan, Training
 from optitune.export import FORMATS, export, python
 from optitune.models import Mlp
-from optitune.optimizers import OPTIMIZERS
-from optitune.schedules import SCHEDULES
+from optitune.space.configuration import Configuration
+from optitune.space.optimizers import OPTIMIZERS
+from optitune.space.schedules import SCHEDULES
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune import graphs, metrics
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Progress, Training
 from optitune.graphs import WARM_UP_STEPS, Given, Replayed, Step
+from optitune.space.configuration import Configuration
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune import evaluation, machine, metrics
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Training
 from optitune.evaluation import evaluate
 from optitune.metrics import Metric
 from optitune.models import Mlp
+from optitune.space.configuration import Configuration
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from optitune import Task
 from optitune.best import BestConfig
 from optitune.building import initialise, lazy
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
@@ -21,6 +20,7 @@ from optitune.export import python
 from optitune.metrics import find
 from optitune.preflight import check
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.tasks import build
 
 FILE = """

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from optitune import forecast
 from optitune.building import lr_ahead
-from optitune.configuration import ScheduleSettings
 from optitune.objective import changes_ahead, compared_step
-from optitune.schedules import ROWS, Schedule
+from optitune.space.configuration import ScheduleSettings
+from optitune.space.schedules import ROWS, Schedule
 
 EPOCHS, EVALUATIONS = 5, 4
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -9,8 +9,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from optitune import objective, optimizers, schedules
-from optitune.configuration import Configuration
+from optitune import objective
 from optitune.data import Examples
 from optitune.engine import Training
 from optitune.metrics import Metric
@@ -19,6 +18,8 @@ from optitune.objective import GivenBack, Result, run_trial
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.settings import StudySettings
+from optitune.space import optimizers, schedules
+from optitune.space.configuration import Configuration
 from optitune.study import versions
 from optitune.suggestion import first_parameters, spaces, suggest
 from optitune.task_data import SearchData

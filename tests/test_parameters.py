@@ -6,13 +6,13 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import optimizers, schedules
-from optitune.edges import edges
-from optitune.optimizers import OPTIMIZERS
-from optitune.schedules import SCHEDULES
-from optitune.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
 from optitune.settings import StudySettings
-from optitune.space import Fixed
+from optitune.space import optimizers, schedules
+from optitune.space.edges import edges
+from optitune.space.optimizers import OPTIMIZERS
+from optitune.space.ranges import Fixed
+from optitune.space.schedules import SCHEDULES
+from optitune.space.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
 from optitune.study_file import from_text
 from optitune.suggestion import first_parameters, owned_values, spaces, suggest
 

@@ -18,7 +18,7 @@ from replay import Replayed
 from replay_worlds import SMALL, settings, small_world
 from strategies import STRATEGIES, Parameters, Step
 
-from optitune.search_space import LR_FACTOR
+from optitune.space.search_space import LR_FACTOR
 from optitune.suggestion import suggest
 
 

@@ -9,12 +9,12 @@ from torch import nn
 
 from optitune import Task, metrics
 from optitune.common.schema import validated
-from optitune.configuration import Configuration, OptimizerSettings
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.preflight import check
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration, OptimizerSettings
 from optitune.task_data import search_data
 
 

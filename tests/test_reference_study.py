@@ -74,9 +74,10 @@ def test_its_pictures_are_there(studies: Path) -> None:
 def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optitune import space, study
+    from optitune import study
     from optitune.metrics import METRICS
     from optitune.settings import StudySettings
+    from optitune.space import ranges as space
     from optitune.storage import open_storage, sqlite_url
 
     storage = open_storage(sqlite_url(studies / NAME / "study.db"), create=False)

@@ -17,12 +17,12 @@ from optitune import data as data_module
 from optitune import metrics
 from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
-from optitune.configuration import Configuration
 from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
-from optitune.optimizers import OPTIMIZERS
-from optitune.schedules import SCHEDULES
 from optitune.settings import Precision
+from optitune.space.configuration import Configuration
+from optitune.space.optimizers import OPTIMIZERS
+from optitune.space.schedules import SCHEDULES
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -11,18 +11,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optitune import metrics, preflight, schedules
+from optitune import metrics, preflight
 from optitune.best import BestConfig
 from optitune.building import at, build_schedules
-from optitune.configuration import Configuration, ScheduleSettings
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
 from optitune.settings import StudySettings
-from optitune.space import Fixed, Float
+from optitune.space import schedules
+from optitune.space.configuration import Configuration, ScheduleSettings
+from optitune.space.ranges import Fixed, Float
+from optitune.space.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
 from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import Task
 

@@ -16,9 +16,9 @@ from replay import World
 from replay_worlds import SMALL, small_world
 from strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
 
-from optitune import optimizers
 from optitune.objective import changes_ahead
-from optitune.search_space import LR_FACTOR
+from optitune.space import optimizers
+from optitune.space.search_space import LR_FACTOR
 from optitune.suggestion import first_parameters
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optitune import optimizers
-from optitune.optimizers import OPTIMIZERS
-from optitune.schedules import SCHEDULES
-from optitune.search_space import EVERY, KNOBS, SAID, SearchSpace, build, narrowed, start
-from optitune.space import Choice, Fixed, Float, Int, Range
+from optitune.space import optimizers
+from optitune.space.optimizers import OPTIMIZERS
+from optitune.space.ranges import Choice, Fixed, Float, Int, Range
+from optitune.space.schedules import SCHEDULES
+from optitune.space.search_space import EVERY, KNOBS, SAID, SearchSpace, build, narrowed, start
 
 EPOCHS = 6
 

@@ -8,9 +8,9 @@ import pytest
 
 from optitune.cli.search import search
 from optitune.errors import UsageError
-from optitune.optimizers import DEFAULT_OPTIMIZERS
-from optitune.schedules import DEFAULT_SCHEDULES
 from optitune.settings import StudySettings, checked_study_name, differing, flag, flat, merged, resolve, study_name
+from optitune.space.optimizers import DEFAULT_OPTIMIZERS
+from optitune.space.schedules import DEFAULT_SCHEDULES
 from optitune.study_file import from_text
 
 DEFAULTS = StudySettings()

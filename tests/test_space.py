@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from optitune import space
-from optitune.space import Choice, Fixed, Float, Int, Range, Scale, around
+from optitune.space import ranges as space
+from optitune.space.ranges import Choice, Fixed, Float, Int, Range, Scale, around
 
 numbers = st.floats(-1e6, 1e6)
 options = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-5, 5), st.text(max_size=3))

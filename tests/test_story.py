@@ -17,11 +17,11 @@ from plotly import graph_objects
 from optitune import search_story, story, study, trial_story
 from optitune.artifacts import FOLDER, Artifacts, attached, put, system_attrs
 from optitune.cli.main import run
-from optitune.configuration import Configuration
 from optitune.dashboard import Redrawn
 from optitune.errors import OptituneError
 from optitune.metrics import METRICS, kept
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import open_storage, sqlite_url
 from optitune.story import LINE, Chapter
 from optitune.study import find, records, stored_settings

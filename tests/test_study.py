@@ -5,12 +5,13 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import made_from, metrics, space, study
+from optitune import made_from, metrics, study
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
 from optitune.ownership import Owner
 from optitune.records import best
 from optitune.settings import StudySettings
+from optitune.space import ranges as space
 from optitune.storage import open_storage, sqlite_url
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
@@ -133,7 +134,7 @@ def test_other_ranges_are_refused_with_the_range_that_differs(
     opened = made()
     kept = SETTINGS.space().kept()
     kept["sgd"]["lr"]["high"] = 0.4999999
-    monkeypatch.setattr("optitune.search_space.SearchSpace.kept", lambda self: kept)
+    monkeypatch.setattr("optitune.space.search_space.SearchSpace.kept", lambda self: kept)
     with pytest.raises(UsageError, match=r"other ranges: sgd.lr.high 0.5 \(now 0.4999999\).*--study s-2"):
         made()
     monkeypatch.undo()

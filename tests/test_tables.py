@@ -11,11 +11,11 @@ from report_world import comparison, full_training, subject, trials
 
 from optitune import tables
 from optitune.comparison import ITSELF
-from optitune.configuration import Configuration
 from optitune.metrics import METRICS
-from optitune.optimizers import OPTIMIZERS
 from optitune.records import Outcome, TrialRecord
-from optitune.schedules import SCHEDULES
+from optitune.space.configuration import Configuration
+from optitune.space.optimizers import OPTIMIZERS
+from optitune.space.schedules import SCHEDULES
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 

@@ -7,10 +7,10 @@ import torch
 
 from optitune import datasets, tasks
 from optitune.building import build_loss
-from optitune.configuration import TrainingSettings
 from optitune.data import Examples
 from optitune.datasets import DATASETS, load_train
 from optitune.errors import UsageError
+from optitune.space.configuration import TrainingSettings
 from optitune.task_data import SearchData, all_but_test, load_test, search_data
 from optitune.tasks import ROWS, TASKS, BuiltIn, build
 

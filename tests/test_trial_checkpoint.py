@@ -11,12 +11,12 @@ from optuna.trial import Trial
 
 from optitune import metrics, objective
 from optitune.common.files import replacing, write_text
-from optitune.configuration import Configuration
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.task_data import SearchData
 from optitune.tasks import Task
 from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep

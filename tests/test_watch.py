@@ -11,9 +11,9 @@ from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
 from optitune import made_from, study
-from optitune.configuration import Configuration
 from optitune.metrics import METRICS
 from optitune.settings import StudySettings
+from optitune.space.configuration import Configuration
 from optitune.storage import open_storage
 from optitune.study import Home
 from optitune.watching import IDLE_POLLS, POLL_S, watch

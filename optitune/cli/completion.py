@@ -35,13 +35,13 @@ def completion(shell: str) -> None:
 
 
 def _optimizers() -> Iterable[str]:
-    from optitune.optimizers import OPTIMIZERS
+    from optitune.space.optimizers import OPTIMIZERS
 
     return OPTIMIZERS
 
 
 def _schedules() -> Iterable[str]:
-    from optitune.schedules import SCHEDULES
+    from optitune.space.schedules import SCHEDULES
 
     return SCHEDULES
 

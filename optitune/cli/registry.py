@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from optitune.optimizers import DEFAULT_OPTIMIZERS, Optimizer
-from optitune.schedules import DEFAULT_SCHEDULES, Schedule
-from optitune.space import Range
+from optitune.space.optimizers import DEFAULT_OPTIMIZERS, Optimizer
+from optitune.space.ranges import Range
+from optitune.space.schedules import DEFAULT_SCHEDULES, Schedule
 from optitune.tasks import BuiltIn
 from optitune.wording import setting
 

@@ -91,7 +91,7 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
 def optimizers(name: str | None, as_json: bool) -> None:
     """List the optimizers that can compete, or show one with its ranges and sources."""
     from optitune.cli.registry import print_optimizer, print_optimizers
-    from optitune.optimizers import DEFAULT_OPTIMIZERS, find, known
+    from optitune.space.optimizers import DEFAULT_OPTIMIZERS, find, known
 
     rows = [find(name)] if name else list(known().values())
     if as_json:
@@ -123,7 +123,7 @@ def schedules(name: str | None, as_json: bool) -> None:
     Ranges that depend on the length of the training are those of 10 epochs.
     """
     from optitune.cli.registry import EPOCHS, print_schedule, print_schedules
-    from optitune.schedules import DEFAULT_SCHEDULES, SCHEDULES, find
+    from optitune.space.schedules import DEFAULT_SCHEDULES, SCHEDULES, find
 
     rows = [find(name)] if name else list(SCHEDULES.values())
     if as_json:

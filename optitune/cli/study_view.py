@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from optitune import schedules
 from optitune.cli.drawing import Column, Curve, Fitted, curves, duration
 from optitune.cli.standings import (
     configuration_text,
@@ -20,13 +19,14 @@ from optitune.cli.standings import (
     typed,
 )
 from optitune.common.schema import inline
-from optitune.configuration import Configuration, TrainingSettings
 from optitune.errors import UsageError
 from optitune.overview import StudyRow
 from optitune.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
 from optitune.settings import StudySettings
+from optitune.space import schedules
+from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.watching import Result
 from optitune.wording import Unit, setting
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from optitune.space import Choice, Fixed, Float, Int, Range, around
+from optitune.space.ranges import Choice, Fixed, Float, Int, Range, around
 
 JOINED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -12,9 +12,9 @@ from pydantic import (
     model_validator,
 )
 
-from optitune import losses, optimizers, schedules
 from optitune.common.schema import Strict
 from optitune.errors import UsageError, unknown
+from optitune.space import losses, optimizers, schedules
 
 Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from optitune.errors import unknown
-from optitune.space import Fixed, Float, Int, Range
+from optitune.space.ranges import Fixed, Float, Int, Range
 
 Settings = dict[str, Any]
 

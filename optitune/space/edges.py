@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optitune import optimizers, schedules
-from optitune.search_space import EVERY, KNOBS, SearchSpace, group
-from optitune.space import Float, Int
+from optitune.space import optimizers, schedules
+from optitune.space.ranges import Float, Int
+from optitune.space.search_space import EVERY, KNOBS, SearchSpace, group
 
 EDGE = 0.02
 """How near an end, as a share of the range, a best value suggests to look beyond."""

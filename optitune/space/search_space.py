@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from optitune import optimizers, schedules
 from optitune.errors import UsageError, unknown
-from optitune.optimizers import Optimizer
-from optitune.space import Choice, Fixed, Float, Int, Range, numbers
+from optitune.space import optimizers, schedules
+from optitune.space.optimizers import Optimizer
+from optitune.space.ranges import Choice, Fixed, Float, Int, Range, numbers
 
 EVERY = ""
 """In place of an optimizer's name: whatever has that hyperparameter."""

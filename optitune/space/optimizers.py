@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from optitune.errors import UsageError, unknown
-from optitune.optimizer_rows import JOINED, LR_FACTOR, ROWS, Optimizer, Trait
+from optitune.space.optimizer_rows import JOINED, LR_FACTOR, ROWS, Optimizer, Trait
 
 __all__ = [
     "DEFAULT_OPTIMIZERS",
