@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 
-from optitune import best, comparison_plan, retraining, study
-from optitune.best import BestConfig
+from optitune import comparison_plan, retraining
+from optitune import studies as study
 from optitune.common.commands import said
 from optitune.comparing import MOST_RUNS, SENSITIVITY
 from optitune.comparison import ITSELF, KNOWN_GOOD, VARIANTS, Key
@@ -17,10 +17,12 @@ from optitune.costs import target_of
 from optitune.errors import OptituneError
 from optitune.keeper import best_config
 from optitune.metrics import Metric
-from optitune.records import TrialRecord, standings
-from optitune.records import best as best_record
 from optitune.retrain_results import Tested
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study import best_config as best
+from optitune.study.best_config import BestConfig
+from optitune.study.records import TrialRecord, standings
+from optitune.study.records import best as best_record
 
 
 def compared(

@@ -24,8 +24,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, results, retraining, searching, task_data, tasks
-from optitune import study as studies
+from optitune import comparing, results, retraining, searching, studies, task_data, tasks
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
@@ -38,8 +37,8 @@ from optitune.objective import run_trial
 from optitune.preflight import check
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.search_worker import pruner_of, sampler_of
-from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage
+from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import Task
 from optitune.workers import warm_up
 

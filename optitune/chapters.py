@@ -12,14 +12,14 @@ from optitune import (
     retrain_results,
     search_story,
     story,
-    study,
 )
+from optitune import studies as study
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
 from optitune.report_tables import Table
 from optitune.storage import STORAGE_ERRORS, exists, open_storage
 from optitune.story import Chapter
-from optitune.study import Home
+from optitune.studies import Home
 
 
 def tell_comparison(home: Home, found: Comparison) -> str:

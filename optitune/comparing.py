@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, made_from, study, task_code, task_data, tasks
+from optitune import chapters, made_from, task_code, task_data, tasks
+from optitune import studies as study
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
 from optitune.comparison import (
@@ -45,12 +46,12 @@ from optitune.data import LIBRARYS_SCRATCH, share
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
-from optitune.own_optimizers import find_modules
 from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
-from optitune.settings import StudySettings
 from optitune.storage import open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.custom_optimizers import find_modules
+from optitune.study.settings import StudySettings
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

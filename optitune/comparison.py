@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from optitune.common.schema import Strict
-from optitune.settings import Precision
 from optitune.space.configuration import Configuration
+from optitune.study.settings import Precision
 
 ROUNDS = 20
 """How many rounds a comparison has at most: so many parts of the data are each held out once."""

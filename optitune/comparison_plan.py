@@ -7,8 +7,8 @@ from optitune.comparison import ROUNDS, Finalist, Plan
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, correct, r2
 from optitune.objective import evaluations_per_epoch
-from optitune.records import TrialRecord, standings
-from optitune.settings import StudySettings
+from optitune.study.records import TrialRecord, standings
+from optitune.study.settings import StudySettings
 from optitune.suggestion import known_good
 
 SEEDS_APART = 2_000_003

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
-from optitune import study
+from optitune import studies as study
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, sentence
@@ -18,7 +18,7 @@ from optitune.comparison import ITSELF, Key, Plan, Point, Run, finalists_runs
 from optitune.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.errors import OptituneError
 from optitune.metrics import Metric
-from optitune.records import TrialRecord
+from optitune.study.records import TrialRecord
 from optitune.verdict import Verdict, judge
 from optitune.wording import Unit, advice, headline
 

@@ -19,8 +19,8 @@ from optitune.data import rotated
 from optitune.engine import Diverged, Training
 from optitune.engine import Plan as TrainingPlan
 from optitune.machine import own_the_process
-from optitune.own_optimizers import find_modules
-from optitune.study import versions
+from optitune.studies import versions
+from optitune.study.custom_optimizers import find_modules
 from optitune.user_code import keeping
 from optitune.workers import Channel
 

@@ -6,7 +6,7 @@ from math import inf
 from statistics import fmean, median
 
 from optitune.comparison import HALF, KNOWN_GOOD, TWICE, Run, finalists_runs
-from optitune.records import TrialRecord
+from optitune.study.records import TrialRecord
 
 
 @dataclass(frozen=True)

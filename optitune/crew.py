@@ -10,7 +10,8 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import artifacts, study, task_data, tasks, trial_checkpoint
+from optitune import artifacts, task_data, tasks, trial_checkpoint
+from optitune import studies as study
 from optitune.allocation import FAILURES
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
@@ -19,11 +20,11 @@ from optitune.ownership import Owner, sweep
 from optitune.patience import Patience
 from optitune.ray_cluster import Cluster
 from optitune.ray_pool import RayPool
-from optitune.records import TrialRecord, counts, failing
 from optitune.search_worker import Job, work
-from optitune.settings import StudySettings
 from optitune.storage import exists, explained_storage, shown
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.records import TrialRecord, counts, failing
+from optitune.study.settings import StudySettings
 from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, Staff, auto

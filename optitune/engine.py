@@ -27,8 +27,8 @@ from optitune.graphs import Replayed
 from optitune.machine import dtype_of_sums
 from optitune.metrics import Metric, leaving_out
 from optitune.scaling import Scaling
-from optitune.settings import Precision
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.study.settings import Precision
 from optitune.tasks import Loss
 from optitune.weights import kinds
 

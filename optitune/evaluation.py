@@ -14,7 +14,7 @@ from optitune.data import Batch, Part
 from optitune.machine import dtype_of_sums
 from optitune.metrics import Metric, leaving_out
 from optitune.scaling import Scaling
-from optitune.settings import Precision
+from optitune.study.settings import Precision
 from optitune.tasks import Loss
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}

@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from optitune.best import BestConfig, dumps
 from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.study.best_config import BestConfig, dumps
 
 FORMATS = ("python", "toml", "json")
 

@@ -12,7 +12,7 @@ from optitune import tables
 from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
 from optitune.objective import own_steps
-from optitune.records import TrialRecord
+from optitune.study.records import TrialRecord
 
 EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
 """The package that each format needs beside ours; its extra is called as the format."""

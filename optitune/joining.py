@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, made_from, study, task_code, task_data, tasks
+from optitune import crew, made_from, task_code, task_data, tasks
+from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.machine import resolve_device
-from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
-from optitune.records import best, counts
 from optitune.search_story import SearchStory
-from optitune.settings import StudySettings
 from optitune.storage import explained_storage, open_storage, shown
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.custom_optimizers import find_modules
+from optitune.study.records import best, counts
+from optitune.study.settings import StudySettings
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import optuna
 
-from optitune import best, study
+from optitune import studies as study
 from optitune.common.files import aside
 from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.records import TrialRecord
-from optitune.records import best as best_record
-from optitune.settings import StudySettings
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study import best_config as best
+from optitune.study.records import TrialRecord
+from optitune.study.records import best as best_record
+from optitune.study.settings import StudySettings
 from optitune.task_data import DIGESTS
 
 

@@ -7,7 +7,7 @@ import threadpoolctl
 import torch
 
 from optitune.errors import UsageError
-from optitune.settings import Precision
+from optitune.study.settings import Precision
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt(3), as malloc.h numbers them."""

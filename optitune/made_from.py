@@ -13,9 +13,8 @@ from optuna.storages import BaseStorage
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import Metric, kept
 from optitune.scaling import Scaling
-from optitune.settings import StudySettings, differing, flat
 from optitune.space.ranges import as_told_before
-from optitune.study import (
+from optitune.studies import (
     CODE,
     DATA,
     METRIC,
@@ -30,6 +29,7 @@ from optitune.study import (
     stored_settings,
     versions,
 )
+from optitune.study.settings import StudySettings, differing, flat
 from optitune.task_code import Record, changes, listed
 from optitune.task_data import DIGESTS, SearchData, moved, unchanged
 from optitune.tasks import FROM_PYTHON, Task

@@ -10,18 +10,18 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import study
+from optitune import studies as study
 from optitune.building import build_loss, lr_ahead
 from optitune.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
 from optitune.evaluation import Evaluation
 from optitune.forecast import LR_AHEAD
 from optitune.metrics import Metric
-from optitune.records import Outcome, TrialRecord
 from optitune.report_data import reported_epoch
-from optitune.settings import StudySettings
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, ScheduleSettings, TrainingSettings
 from optitune.space.search_space import KNOBS
+from optitune.study.records import Outcome, TrialRecord
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
 from optitune.task_data import SearchData
 from optitune.tasks import Task, build

@@ -13,8 +13,8 @@ from optitune.data import Part
 from optitune.errors import UsageError
 from optitune.preflight_network import try_network
 from optitune.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
+from optitune.study.settings import StudySettings
 from optitune.tasks import TASKS, Task, build
 from optitune.user_code import theirs
 

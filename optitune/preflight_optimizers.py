@@ -16,10 +16,10 @@ from optitune.common import checkpoint
 from optitune.data import Part
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError, UsageError
-from optitune.settings import StudySettings
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.ranges import Range
+from optitune.study.settings import StudySettings
 from optitune.tasks import TASKS, Task, build
 from optitune.user_code import reason, script
 from optitune.weights import bare, kinds

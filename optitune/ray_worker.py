@@ -14,17 +14,18 @@ import optuna
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from optitune import made_from, study, task_data, tasks, trial_checkpoint
+from optitune import made_from, task_data, tasks, trial_checkpoint
+from optitune import studies as study
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.machine import own_the_process
-from optitune.own_optimizers import find_modules
 from optitune.ownership import Owner, machine, sweep
 from optitune.patience import Patience
 from optitune.preflight import check
 from optitune.search_worker import Job, Worker, work
 from optitune.storage import explained_storage, is_file, open_storage, shown
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.custom_optimizers import find_modules
 from optitune.workers import Channel, Event, told
 
 POLL_S = 5.0

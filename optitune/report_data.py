@@ -8,8 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from optitune.comparison import Plan, Run, finalists_runs
-from optitune.records import Outcome, Summary, TrialRecord, counts, standings
 from optitune.space.configuration import JOINED, Configuration
+from optitune.study.records import Outcome, Summary, TrialRecord, counts, standings
 from optitune.verdict import Place, Relation, Verdict
 
 ENOUGH = 10

@@ -5,11 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from optitune.figures import TRAINING, draw_training
-from optitune.records import SeedResult, Summary
 from optitune.report_data import window
 from optitune.report_figures import tile
 from optitune.report_style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
 from optitune.retrain_results import Mistakes, Tested
+from optitune.study.records import SeedResult, Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase

@@ -17,26 +17,26 @@ from optitune import (
     retrain_results,
     retraining,
     searching,
-    study,
     tables,
 )
+from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
 from optitune.export import python
 from optitune.keeper import best_config
 from optitune.metrics import Metric
-from optitune.records import Failing, Summary, TrialRecord, failing
-from optitune.records import best as best_record
 from optitune.report import Subject
 from optitune.report_style import Picture
 from optitune.report_tables import Table
 from optitune.retrain_results import FullPlan, Mistakes, Tested
-from optitune.settings import StudySettings
 from optitune.shown import Shown
 from optitune.space.edges import Edge, edges
 from optitune.storage import open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.records import Failing, Summary, TrialRecord, failing
+from optitune.study.records import best as best_record
+from optitune.study.settings import StudySettings
 from optitune.suggestion import owned_values
 from optitune.wording import Unit
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from optitune import study
+from optitune import studies as study
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
@@ -20,9 +20,9 @@ from optitune.errors import OptituneError
 from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
 from optitune.metrics import Direction, Metric, kept, restored
-from optitune.records import SeedResult, Summary, summarise
-from optitune.settings import Precision
 from optitune.space.configuration import Configuration
+from optitune.study.records import SeedResult, Summary, summarise
+from optitune.study.settings import Precision
 from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from optitune import study, task_code, task_data, tasks
+from optitune import studies as study
+from optitune import task_code, task_data, tasks
 from optitune.building import build_loss
 from optitune.common import checkpoint
 from optitune.common.files import write_text
@@ -16,9 +17,9 @@ from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError
 from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
-from optitune.own_optimizers import find_modules
-from optitune.records import EpochRecord, SeedResult
 from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
+from optitune.study.custom_optimizers import find_modules
+from optitune.study.records import EpochRecord, SeedResult
 from optitune.user_code import keeping
 from optitune.weights import bare
 from optitune.workers import Channel

@@ -10,16 +10,17 @@ from typing import Any
 
 import optuna
 
-from optitune import export, objective, plotly_figures, story, study, trial_story
+from optitune import export, objective, plotly_figures, story, trial_story
+from optitune import studies as study
 from optitune.artifacts import system_attrs
-from optitune.best import BestConfig
 from optitune.common.schema import inline
 from optitune.keeper import best_config
-from optitune.records import TrialRecord, best, counts, standings
 from optitune.report_data import reported_epoch
-from optitune.settings import StudySettings, flat
 from optitune.story import Chapter
-from optitune.study_file import Budget
+from optitune.study.best_config import BestConfig
+from optitune.study.records import TrialRecord, best, counts, standings
+from optitune.study.settings import StudySettings, flat
+from optitune.study.study_file import Budget
 from optitune.tasks import FROM_PYTHON
 from optitune.wording import Unit, many
 

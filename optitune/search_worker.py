@@ -13,23 +13,24 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import study, task_code, task_data, tasks, trial_story
+from optitune import studies as study
+from optitune import task_code, task_data, tasks, trial_story
 from optitune.desk import Desk
 from optitune.engine import Progress
 from optitune.errors import OptituneError
 from optitune.machine import own_the_process
 from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
-from optitune.own_optimizers import find_modules
 from optitune.ownership import Owner
 from optitune.patience import Patience
 from optitune.pruner import build_pruner
-from optitune.records import Outcome
 from optitune.sampler import SAMPLERS, FairSampler
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.custom_optimizers import find_modules
+from optitune.study.records import Outcome
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces
 from optitune.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.user_code import kept, raised_from, whole

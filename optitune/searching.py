@@ -9,25 +9,26 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, made_from, steady, study, task_code, task_data, tasks
+from optitune import crew, made_from, steady, task_code, task_data, tasks
+from optitune import studies as study
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
 from optitune.metrics import Metric
-from optitune.own_optimizers import find_modules
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
-from optitune.records import Failing, TrialRecord, counts, failing, plain, standings
-from optitune.records import best as best_record
 from optitune.scaling import Scaling
 from optitune.search_story import SearchStory
-from optitune.settings import StudySettings, resolve
 from optitune.space.edges import Edge, edges
 from optitune.storage import exists, explained_storage, open_storage, shown
-from optitune.study import Home
-from optitune.study_file import Budget, from_file, parted
+from optitune.studies import Home
+from optitune.study.custom_optimizers import find_modules
+from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
+from optitune.study.records import best as best_record
+from optitune.study.settings import StudySettings, resolve
+from optitune.study.study_file import Budget, from_file, parted
 from optitune.suggestion import owned_values
 
 

@@ -9,12 +9,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FixedTrial
 
 from optitune.forecast import OPTIMIZER
-from optitune.settings import StudySettings
 from optitune.space import schedules, search_space
 from optitune.space.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, Range
 from optitune.space.search_space import EVERY, KNOBS, LR_FACTOR, SearchSpace, group
+from optitune.study.settings import StudySettings
 
 SCHEDULE = "schedule"
 """The parameter that names a trial's schedule."""

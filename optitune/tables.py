@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from optitune.comparison import ITSELF, finalists_runs
 from optitune.comparison_results import Comparison
 from optitune.objective import own_steps
-from optitune.records import SeedResult, TrialRecord
-from optitune.records import standings as standing_of
 from optitune.report_data import reported_epoch
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
+from optitune.study.records import SeedResult, TrialRecord
+from optitune.study.records import standings as standing_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from optitune.forecast import ENOUGH
-from optitune.records import FINISHED, TrialRecord
-from optitune.settings import StudySettings
+from optitune.study.records import FINISHED, TrialRecord
+from optitune.study.settings import StudySettings
 
 LEAST = 3
 """How many trials must have been trained to say anything."""

@@ -7,10 +7,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from optitune import artifacts, story, study
+from optitune import artifacts, story
+from optitune import studies as study
 from optitune.export import building
-from optitune.records import Outcome
 from optitune.space.configuration import Configuration
+from optitune.study.records import Outcome
 from optitune.wording import Unit, many, setting
 
 PICTURE = "learning-curve.png"

@@ -23,7 +23,7 @@ from scipy import stats
 
 from optitune.anytime import half_width
 from optitune.comparison import Run, finalists_runs, paired
-from optitune.records import Summary, summarise
+from optitune.study.records import Summary, summarise
 
 ERROR = 0.05
 """How probable it may be that the truly best is ever found worse than another."""

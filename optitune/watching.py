@@ -9,17 +9,18 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import crew, study
+from optitune import crew
+from optitune import studies as study
 from optitune.common.commands import line
 from optitune.common.schema import validated
 from optitune.metrics import Metric
 from optitune.objective import usual_steps
 from optitune.patience import Patience
-from optitune.records import FINISHED, TrialRecord, best, counts
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import explained_storage, open_storage, shown
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.records import FINISHED, TrialRecord, best, counts
+from optitune.study.settings import StudySettings
 from optitune.workers import Event
 
 POLL_S = 1.0

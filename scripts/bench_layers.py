@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from yardstick import BATCH
 
-from optitune import models, study
+from optitune import models
+from optitune import studies as study
 from optitune.machine import own_the_process
 from optitune.models import mnist_cnn
 from optitune.pooling import max_pool2d_relu

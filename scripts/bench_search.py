@@ -31,7 +31,8 @@ from statistics import fmean, median, stdev
 import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
-from optitune import metrics, study, task_data, tasks
+from optitune import metrics, task_data, tasks
+from optitune import studies as study
 from optitune.building import build_loss
 from optitune.data import split
 from optitune.datasets import load_train

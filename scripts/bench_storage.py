@@ -26,13 +26,14 @@ from typing import Any
 from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
-from optitune import made_from, study, suggestion
+from optitune import made_from, suggestion
+from optitune import studies as study
 from optitune.desk import Desk
 from optitune.ownership import Owner
 from optitune.search_worker import open_study
-from optitune.settings import StudySettings
 from optitune.storage import is_file, open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.settings import StudySettings
 
 KINDS = ("sqlite", "journal", "postgresql", "grpc")
 PARTS = ("ask", "  its turn", "  reading trials", "  the sampler, once it asks", "draw and describe", "tell")

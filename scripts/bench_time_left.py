@@ -17,12 +17,12 @@ from statistics import median
 
 import optuna
 
-from optitune import study
+from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.records import FINISHED, TrialRecord
-from optitune.settings import StudySettings
 from optitune.storage import open_storage, sqlite_url
+from optitune.study.records import FINISHED, TrialRecord
+from optitune.study.settings import StudySettings
 from optitune.time_left import time_left
 
 MOMENTS = (0.25, 0.5, 0.75)

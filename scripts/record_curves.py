@@ -31,13 +31,14 @@ from replay import Model, Places, dimensions, drawn, promising
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.stats import qmc
 
-from optitune import study, task_data, tasks
+from optitune import studies as study
+from optitune import task_data, tasks
 from optitune.engine import QUICK_EXAMPLES, Diverged, Training
 from optitune.forecast import OPTIMIZER
 from optitune.machine import own_the_process
 from optitune.objective import plan
 from optitune.searching import completed
-from optitune.settings import StudySettings
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")

@@ -24,9 +24,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from optitune.forecast import OPTIMIZER
-from optitune.settings import StudySettings
 from optitune.space.ranges import Choice, Float, Int, Range
 from optitune.space.search_space import LR_FACTOR
+from optitune.study.settings import StudySettings
 from optitune.suggestion import suggest
 
 Kind = Literal["fitted", "nearest"]

@@ -25,13 +25,14 @@ from optuna.trial import FrozenTrial, TrialState
 from postgres_server import postgres_server
 from soak_task import LOG
 
-from optitune import study, task_data, tasks
+from optitune import studies as study
+from optitune import task_data, tasks
 from optitune.engine import Training
 from optitune.errors import OptituneError
 from optitune.objective import compared_step, plan, usual_steps
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage, sqlite_url
+from optitune.study.settings import StudySettings
 
 TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"
 NAME = "soak"

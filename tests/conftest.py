@@ -15,12 +15,12 @@ from left_behind import MARK, Processes, left, threads
 from torch import nn
 from torch.nn import functional
 
-from optitune.best import BestConfig
 from optitune.cli.main import run
 from optitune.data import Examples
 from optitune.models import Cnn
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
+from optitune.study.best_config import BestConfig
 
 # the same examples in every run, no clock, and nothing left on the disk
 settings.register_profile(

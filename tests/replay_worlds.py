@@ -9,7 +9,7 @@ from typing import Any
 from curve_record import Curve, Provenance, path, read, write
 from replay import Kind, World
 
-from optitune.settings import StudySettings
+from optitune.study.settings import StudySettings
 
 RECORDS = "mnist-cnn", "mnist-net"
 SMALL = "sgd", "adagrad"

@@ -8,17 +8,18 @@ import numpy as np
 import optuna
 import torch
 
-from optitune import comparison_results, made_from, study
+from optitune import comparison_results, made_from
+from optitune import studies as study
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.comparison_results import Comparison, conclude
 from optitune.metrics import METRICS, Metric
-from optitune.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
+from optitune.study.settings import StudySettings
 
 EPOCHS, STEPS = 5, 100
 """Of a trial, and in an epoch."""

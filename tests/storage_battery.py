@@ -13,7 +13,8 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optitune import ownership, study
+from optitune import ownership
+from optitune import studies as study
 from optitune.desk import Desk
 from optitune.ownership import Owner
 from optitune.storage import Patience, is_file, open_storage

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import optitune
-from optitune import Metric, Task, study
+from optitune import Metric, Task
+from optitune import studies as study
 from optitune.cli.main import run
 from optitune.cli.options import WORKER_MODULES
 from optitune.errors import UsageError

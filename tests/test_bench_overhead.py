@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from optitune import made_from, study
-from optitune.records import FINISHED
-from optitune.settings import StudySettings
+from optitune import made_from
+from optitune import studies as study
 from optitune.storage import open_storage
+from optitune.study.records import FINISHED
+from optitune.study.settings import StudySettings
 
 
 def test_the_parts_add_up_to_the_time_of_all_workers() -> None:

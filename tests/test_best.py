@@ -12,8 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optitune import best
-from optitune.best import BestConfig
 from optitune.building import build_schedules
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
@@ -21,6 +19,8 @@ from optitune.space.optimizers import ROWS as OPTIMIZERS
 from optitune.space.ranges import Choice, Fixed, Int, Range
 from optitune.space.schedules import ROWS as SCHEDULES
 from optitune.space.schedules import Schedule
+from optitune.study import best_config as best
+from optitune.study.best_config import BestConfig
 
 WAY_OUT = "make one first"
 

@@ -15,7 +15,8 @@ import pytest
 from test_api import local_task
 
 import optitune
-from optitune import comparing, comparison_worker, datasets, study, task_data, tasks
+from optitune import comparing, comparison_worker, datasets, task_data, tasks
+from optitune import studies as study
 from optitune.cli.main import run
 from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.comparison_plan import practical

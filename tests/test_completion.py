@@ -15,8 +15,8 @@ from optitune.cli import completion
 from optitune.cli.completion import COMPLETING
 from optitune.cli.main import COMMANDS, optitune
 from optitune.sampler import SAMPLERS
-from optitune.settings import Sampler
 from optitune.space.optimizers import OPTIMIZERS
+from optitune.study.settings import Sampler
 from optitune.tasks import TASKS
 
 Told = Callable[..., list[str]]

@@ -8,8 +8,8 @@ from made_up_runs import DIVERGED, curve, made_up, runs
 
 from optitune.comparison import HALF, KNOWN_GOOD, TWICE
 from optitune.costs import Change, Cost, Reached, Recommendation, change, costs, reached, recommend, target_of
-from optitune.records import Outcome, TrialRecord
 from optitune.space.configuration import Configuration
+from optitune.study.records import Outcome, TrialRecord
 
 # how soon
 

@@ -17,7 +17,7 @@ from optitune.cli.search import search
 from optitune.space.losses import LOSSES
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
-from optitune.study_file import from_file
+from optitune.study.study_file import from_file
 from optitune.tasks import TASKS
 
 

@@ -30,9 +30,9 @@ from doc_pages import (
     why_not_run,
 )
 
-from optitune import best
 from optitune.cli.main import run
-from optitune.study_file import from_file
+from optitune.study import best_config as best
+from optitune.study.study_file import from_file
 
 LESS = {
     "search": ["--trials", "3", "--epochs", "1"],

@@ -15,8 +15,8 @@ from optitune.building import build_optimizer, build_schedules
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Progress, Training
 from optitune.evaluation import evaluate
-from optitune.settings import Precision
 from optitune.space.configuration import Configuration
+from optitune.study.settings import Precision
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

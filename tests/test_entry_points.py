@@ -10,16 +10,16 @@ from torch import nn
 from torch.nn import functional
 
 from optitune import metrics
-from optitune.best import BestConfig
 from optitune.cli.study_view import as_torch_takes_it
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
-from optitune.settings import StudySettings
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
+from optitune.study.best_config import BestConfig
+from optitune.study.settings import StudySettings
 
 ROW = """
 from optitune.space.optimizers import Optimizer

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune import metrics
-from optitune.best import BestConfig, dumps
 from optitune.building import build_loss
 from optitune.data import Batch, Examples
 from optitune.engine import Plan, Training
@@ -22,6 +21,7 @@ from optitune.models import Mlp
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
+from optitune.study.best_config import BestConfig, dumps
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

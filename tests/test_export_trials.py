@@ -11,8 +11,8 @@ import pytest
 from report_world import home, stored, subject
 
 from optitune import interchange
-from optitune.records import TrialRecord
 from optitune.report import Subject
+from optitune.study.records import TrialRecord
 
 Command = Callable[..., tuple[int, str, str]]
 

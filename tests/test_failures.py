@@ -16,9 +16,9 @@ from optitune import report_tables, search_story, tables
 from optitune.allocation import FAILURES, able, competitors, turn
 from optitune.cli.standings import standings_table
 from optitune.errors import OptituneError, UsageError
-from optitune.records import Failing, TrialRecord, counts, failing, standings
 from optitune.sampler import FairSampler
 from optitune.space.configuration import Configuration
+from optitune.study.records import Failing, TrialRecord, counts, failing, standings
 from optitune.tasks import theirs
 from optitune.user_code import FAILURES as FOLDER
 from optitune.user_code import keeping, kept

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optitune import study
+from optitune import studies as study
 from optitune.artifacts import FOLDER
 from optitune.storage import open_storage, sqlite_url
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import study
+from optitune import studies as study
 from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparison_results import load_runs, run_paths

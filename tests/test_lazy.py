@@ -11,7 +11,6 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
-from optitune.best import BestConfig
 from optitune.building import initialise, lazy
 from optitune.data import Examples
 from optitune.engine import Plan, Training
@@ -19,8 +18,9 @@ from optitune.errors import UsageError
 from optitune.export import python
 from optitune.metrics import find
 from optitune.preflight import check
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
+from optitune.study.best_config import BestConfig
+from optitune.study.settings import StudySettings
 from optitune.tasks import build
 
 FILE = """

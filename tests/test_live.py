@@ -14,11 +14,11 @@ from rich.text import Text
 from optitune.cli.drawing import Curve, curves
 from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, retrain_view, search_view
 from optitune.cli.standings import standings_table
-from optitune.records import TrialRecord
 from optitune.retraining import FullPlan
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS
+from optitune.study.records import TrialRecord
+from optitune.study.settings import StudySettings
 from optitune.wording import Unit
 from optitune.workers import Event
 

@@ -9,7 +9,7 @@ import torch
 
 from optitune.errors import UsageError
 from optitune.machine import devices, resolve_device, resolve_precision
-from optitune.settings import Precision
+from optitune.study.settings import Precision
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,10 @@ from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
-from optitune.settings import StudySettings
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
-from optitune.study import versions
+from optitune.studies import versions
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces, suggest
 from optitune.task_data import SearchData
 from optitune.tasks import Task

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune import metrics, preflight
-from optitune.best import BestConfig
 from optitune.building import FUSED, at, build_optimizer
 from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.settings import StudySettings
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, around
 from optitune.sparse_adam import SparseAndDenseAdam
+from optitune.study.best_config import BestConfig
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import Task
 

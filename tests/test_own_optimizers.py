@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optitune.errors import UsageError
-from optitune.own_optimizers import find_modules
+from optitune.study.custom_optimizers import find_modules
 
 STUDY = """
 task = "digits"

@@ -6,14 +6,14 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune.settings import StudySettings
 from optitune.space import optimizers, schedules
 from optitune.space.edges import edges
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.ranges import Fixed
 from optitune.space.schedules import SCHEDULES
 from optitune.space.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
-from optitune.study_file import from_text
+from optitune.study.settings import StudySettings
+from optitune.study.study_file import from_text
 from optitune.suggestion import first_parameters, owned_values, spaces, suggest
 
 EPOCHS = 6

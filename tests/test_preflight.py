@@ -16,7 +16,7 @@ from optitune import Metric, Task
 from optitune.common.schema import validated
 from optitune.errors import Note, UsageError
 from optitune.preflight import check, check_configuration, fingerprint, fresh_model
-from optitune.settings import StudySettings
+from optitune.study.settings import StudySettings
 from optitune.task_data import search_data
 
 INPUTS = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))

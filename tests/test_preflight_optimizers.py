@@ -13,8 +13,8 @@ from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.preflight import check
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration, OptimizerSettings
+from optitune.study.settings import StudySettings
 from optitune.task_data import search_data
 
 

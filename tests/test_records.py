@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from optitune.records import FINISHED, Outcome, TrialRecord, best, counts, plain, standings, summarise
 from optitune.space.configuration import Configuration
+from optitune.study.records import FINISHED, Outcome, TrialRecord, best, counts, plain, standings, summarise
 
 Row = Callable[..., TrialRecord]
 

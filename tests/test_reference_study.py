@@ -61,7 +61,7 @@ def test_every_command_that_looks_at_it_does(studies: Path, capsys: pytest.Captu
 
 def test_its_pictures_are_there(studies: Path) -> None:
     from optitune.storage import open_storage, sqlite_url
-    from optitune.study import find
+    from optitune.studies import find
 
     opened = find(open_storage(sqlite_url(studies / NAME / "study.db"), create=False), NAME)
     for trial in opened.get_trials():
@@ -74,11 +74,11 @@ def test_its_pictures_are_there(studies: Path) -> None:
 def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optitune import study
+    from optitune import studies as study
     from optitune.metrics import METRICS
-    from optitune.settings import StudySettings
     from optitune.space import ranges as space
     from optitune.storage import open_storage, sqlite_url
+    from optitune.study.settings import StudySettings
 
     storage = open_storage(sqlite_url(studies / NAME / "study.db"), create=False)
     opened = study.find(storage, NAME)

@@ -232,7 +232,7 @@ def test_a_study_on_disk_is_reported_at_every_stage(run_command: Any, tmp_path: 
 
 def opened(place: Any) -> Any:
     from optitune.storage import open_storage
-    from optitune.study import find
+    from optitune.studies import find
 
     return find(open_storage(place.url, create=False), place.name)
 

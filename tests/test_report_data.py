@@ -8,7 +8,6 @@ from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
 from optitune.comparison import ITSELF, Key, Point, Run
 from optitune.metrics import METRICS
-from optitune.records import TrialRecord, summarise
 from optitune.report_data import (
     ENOUGH,
     agreement,
@@ -26,6 +25,7 @@ from optitune.report_data import (
     shares,
     window,
 )
+from optitune.study.records import TrialRecord, summarise
 
 NAMES = ("sgd", "adam")
 

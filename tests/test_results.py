@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from report_world import comparison, home, mistakes, stored, subject, trials
 
 import optitune
-from optitune import Metric, retrain_results, retraining, study
+from optitune import Metric, retrain_results, retraining
+from optitune import studies as study
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import METRICS, kept
-from optitune.records import EpochRecord
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
-from optitune.settings import StudySettings
+from optitune.study.records import EpochRecord
+from optitune.study.settings import StudySettings
 from optitune.tables import runs as run_table
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")

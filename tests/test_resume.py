@@ -19,10 +19,10 @@ from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
 from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
-from optitune.settings import Precision
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
+from optitune.study.settings import Precision
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -12,11 +12,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from optitune import best, datasets, retrain_worker, retraining, study
+from optitune import datasets, retrain_worker, retraining
+from optitune import studies as study
 from optitune.cli.main import run
 from optitune.cli.standings import tested_text
-from optitune.records import summarise
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
+from optitune.study import best_config as best
+from optitune.study.records import summarise
 from optitune.task_data import full_data
 from optitune.tasks import TASKS
 from optitune.wording import Unit

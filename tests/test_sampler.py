@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from optitune.sampler import SAMPLERS, FairSampler, points, value_at
-from optitune.settings import StudySettings
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces, suggest
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))

@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import optitune
-from optitune import Task, best
+from optitune import Task
 from optitune.data import Examples
 from optitune.errors import UsageError
 from optitune.export import export
 from optitune.scaling import Scaling, unscaled
+from optitune.study import best_config as best
 from optitune.task_data import remarks, search_data
 from optitune.tasks import build
 

@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn import functional
 
 from optitune import metrics, preflight
-from optitune.best import BestConfig
 from optitune.building import at, build_schedules
 from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
 from optitune.models import Mlp
-from optitune.settings import StudySettings
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.space.ranges import Fixed, Float
 from optitune.space.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
+from optitune.study.best_config import BestConfig
+from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import Task
 

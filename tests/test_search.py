@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import optitune
-from optitune import best, keeper, study
+from optitune import keeper
+from optitune import studies as study
 from optitune.cli.main import run
-from optitune.records import best as best_record
 from optitune.storage import open_storage, sqlite_url
+from optitune.study import best_config as best
+from optitune.study.records import best as best_record
 
 QUICK = ("--task", "digits", "--epochs", "1", "--optimizers", "sgd,adam")
 

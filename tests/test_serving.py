@@ -11,7 +11,7 @@ from optitune.cli.main import run
 from optitune.dashboard import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import open_storage, sqlite_url
-from optitune.study import Home
+from optitune.studies import Home
 
 
 class Enough(Exception):

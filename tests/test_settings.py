@@ -8,10 +8,19 @@ import pytest
 
 from optitune.cli.search import search
 from optitune.errors import UsageError
-from optitune.settings import StudySettings, checked_study_name, differing, flag, flat, merged, resolve, study_name
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.space.schedules import DEFAULT_SCHEDULES
-from optitune.study_file import from_text
+from optitune.study.settings import (
+    StudySettings,
+    checked_study_name,
+    differing,
+    flag,
+    flat,
+    merged,
+    resolve,
+    study_name,
+)
+from optitune.study.study_file import from_text
 
 DEFAULTS = StudySettings()
 

@@ -14,17 +14,18 @@ from optuna_dashboard import get_note, save_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from plotly import graph_objects
 
-from optitune import search_story, story, study, trial_story
+from optitune import search_story, story, trial_story
+from optitune import studies as study
 from optitune.artifacts import FOLDER, Artifacts, attached, put, system_attrs
 from optitune.cli.main import run
 from optitune.dashboard import Redrawn
 from optitune.errors import OptituneError
 from optitune.metrics import METRICS, kept
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage, sqlite_url
 from optitune.story import LINE, Chapter
-from optitune.study import find, records, stored_settings
+from optitune.studies import find, records, stored_settings
+from optitune.study.settings import StudySettings
 
 SEARCH = ["search", "--task", "digits", "--epochs", "2", "--optimizers", "sgd,adam,adamw", "--workers", "1", "--quiet"]
 

@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optitune import searching, study
+from optitune import searching
+from optitune import studies as study
 from optitune.cli.main import run
 from optitune.errors import OptituneError, UsageError
-from optitune.settings import StudySettings
-from optitune.study_file import Budget, from_file, from_text, parted, seconds, template
+from optitune.study.settings import StudySettings
+from optitune.study.study_file import Budget, from_file, from_text, parted, seconds, template
 
 LINES = [line[2:] for line in template("mine", "digits").splitlines() if re.match(r"# [\w.]+ = |# \[", line)]
 """What the template has commented out."""

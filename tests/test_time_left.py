@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from optitune.records import Outcome, TrialRecord
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
+from optitune.study.records import Outcome, TrialRecord
+from optitune.study.settings import StudySettings
 from optitune.time_left import expected_share, roughly, time_left
 
 START = datetime(2026, 1, 1)

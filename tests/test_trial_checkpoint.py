@@ -15,8 +15,8 @@ from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
+from optitune.study.settings import StudySettings
 from optitune.task_data import SearchData
 from optitune.tasks import Task
 from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep

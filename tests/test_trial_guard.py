@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optitune import study
+from optitune import studies as study
 from optitune.errors import OptituneError
 from optitune.trial_guard import TrialGuard
 from optitune.workers import Event

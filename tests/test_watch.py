@@ -10,12 +10,13 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
-from optitune import made_from, study
+from optitune import made_from
+from optitune import studies as study
 from optitune.metrics import METRICS
-from optitune.settings import StudySettings
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study.settings import StudySettings
 from optitune.watching import IDLE_POLLS, POLL_S, watch
 from optitune.workers import Event
 

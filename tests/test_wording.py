@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_up_runs import DIVERGED, noisy, runs
 
 from optitune.costs import Recommendation
-from optitune.records import summarise
+from optitune.study.records import summarise
 from optitune.verdict import Difference, Place, Relation, Verdict, judge
 from optitune.wording import Unit, advice, bound, headline, interval, listed, setting
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import optuna
 
-from optitune import best, study
+from optitune import studies as study
 from optitune.again import meant
-from optitune.best import BestConfig
 from optitune.errors import UsageError, unknown
 from optitune.keeper import best_config
-from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, shown
-from optitune.study import Home
+from optitune.studies import Home
+from optitune.study import best_config as best
+from optitune.study.best_config import BestConfig
+from optitune.study.settings import StudySettings, checked_study_name
 
 
 @dataclass(frozen=True)

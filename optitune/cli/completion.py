@@ -52,7 +52,7 @@ def _choices(key: str) -> Callable[[], Iterable[str]]:
     def words() -> Iterable[str]:
         from typing import get_args
 
-        from optitune.settings import StudySettings
+        from optitune.study.settings import StudySettings
 
         return [str(word) for word in get_args(StudySettings.model_fields[key].annotation)]
 

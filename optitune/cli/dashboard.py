@@ -34,7 +34,7 @@ def dashboard(
     from optitune.cli.choose import choose_study
     from optitune.dashboard import plain_command, serve
     from optitune.storage import open_storage
-    from optitune.study import find
+    from optitune.studies import find
 
     if name is not None and study is not None and name != study:
         raise click.UsageError(f"'{name}' and --study {study} are two studies: name one")

@@ -74,7 +74,7 @@ def _write(
     from optitune.cli.choose import choose_study
     from optitune.errors import OptituneError, UsageError
     from optitune.storage import open_storage
-    from optitune.study import DATA, find, records, stored_settings
+    from optitune.studies import DATA, find, records, stored_settings
 
     if what is not None:
         raise UsageError(f"'{what}': {form} has all trials of a study; name the study with --study, and no trial")

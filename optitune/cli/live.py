@@ -12,9 +12,9 @@ from rich.text import Text
 
 from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
 from optitune.cli.standings import number_format, standings_table
-from optitune.records import TrialRecord, best, counts
 from optitune.retrain_results import FullPlan
-from optitune.settings import StudySettings
+from optitune.study.records import TrialRecord, best, counts
+from optitune.study.settings import StudySettings
 from optitune.time_left import roughly, time_left
 from optitune.wording import Unit, many
 from optitune.workers import Event

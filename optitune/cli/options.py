@@ -20,7 +20,7 @@ class Duration(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        from optitune.study_file import seconds
+        from optitune.study.study_file import seconds
 
         try:
             return seconds(str(value))

@@ -42,7 +42,7 @@ def report(
     from optitune.cli.choose import choose_study
     from optitune.common.commands import line, place
     from optitune.storage import open_storage
-    from optitune.study import find
+    from optitune.studies import find
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)

@@ -19,7 +19,7 @@ from optitune.cli.options import (
     trial_timeout,
     workers,
 )
-from optitune.settings import StudySettings
+from optitune.study.settings import StudySettings
 
 DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
 
@@ -129,9 +129,9 @@ def search(
     from optitune.cli.standings import print_result
     from optitune.searching import Request
     from optitune.searching import search as run_search
-    from optitune.settings import checked_study_name, merged
-    from optitune.study import home
-    from optitune.study_file import from_text
+    from optitune.studies import home
+    from optitune.study.settings import checked_study_name, merged
+    from optitune.study.study_file import from_text
     from optitune.tasks import study_of
 
     said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})

@@ -32,14 +32,14 @@ def show(
     from optitune.comparison_results import FOLDER, load_verdict
     from optitune.retrain_results import load
     from optitune.storage import open_storage
-    from optitune.study import TRIALS, find, metric, record, stored_settings
-    from optitune.study import records as read
+    from optitune.studies import TRIALS, find, metric, record, stored_settings
+    from optitune.studies import records as read
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
     settings = stored_settings(opened)
     if only_settings and not as_json:
-        from optitune.study_file import dumps
+        from optitune.study.study_file import dumps
 
         click.echo(dumps(settings), nl=False)
         return

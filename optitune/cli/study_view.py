@@ -21,12 +21,12 @@ from optitune.cli.standings import (
 from optitune.common.schema import inline
 from optitune.errors import UsageError
 from optitune.overview import StudyRow
-from optitune.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
-from optitune.settings import StudySettings
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
+from optitune.study.settings import StudySettings
 from optitune.watching import Result
 from optitune.wording import Unit, setting
 

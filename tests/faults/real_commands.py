@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import study
+from optitune import studies as study
 from optitune.artifacts import FOLDER
 from optitune.storage import open_storage, sqlite_url
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from report_world import facts
 from test_best import DOCUMENT
 
-from optitune import made_from, retraining, study
+from optitune import made_from, retraining
+from optitune import studies as study
 from optitune.cli.choose import choose
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import METRICS
-from optitune.settings import StudySettings, checked_study_name
 from optitune.storage import open_storage, sqlite_url
+from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import study_of
 
 NAMES = (

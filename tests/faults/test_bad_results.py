@@ -30,8 +30,8 @@ from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.comparison import ITSELF, Key, Plan, Point, Run
 from optitune.comparison_results import save_run
-from optitune.records import EpochRecord, SeedResult
 from optitune.retrain_results import MISTAKES, FullPlan, save_mistakes
+from optitune.study.records import EpochRecord, SeedResult
 
 COMPARED, TRAINED = "studies/digits/compare", "studies/digits/retrain/best"
 

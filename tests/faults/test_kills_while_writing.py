@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from real_commands import command, environment, held, scratch_files
 
-from optitune.best import load as load_best
 from optitune.cli.main import run
 from optitune.common import checkpoint
+from optitune.study.best_config import load as load_best
 
 ORDERS = "OPTITUNE_TEST_ORDERS"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from optitune import study
+from optitune import studies as study
 from optitune.ownership import machine
 from optitune.storage import open_storage
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from optitune import study
+from optitune import studies as study
 from optitune.storage import open_storage, sqlite_url
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import storage_battery as battery
 from postgres_server import Proxy, grpc_proxy
 
-from optitune import study
+from optitune import studies as study
 from optitune.storage import Patience, open_storage
 
 pytestmark = pytest.mark.slow

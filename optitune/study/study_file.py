@@ -11,7 +11,7 @@ from pydantic import Field
 
 from optitune.common.schema import Strict, inline, read_toml, toml_key, validated
 from optitune.errors import UsageError
-from optitune.settings import StudySettings, merged
+from optitune.study.settings import StudySettings, merged
 
 
 class Budget(Strict):

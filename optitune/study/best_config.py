@@ -9,9 +9,9 @@ from pydantic import Field, field_validator, model_validator
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
 from optitune.errors import UsageError
-from optitune.settings import Precision, study_name
 from optitune.space import schedules
 from optitune.space.configuration import Configuration
+from optitune.study.settings import Precision, study_name
 
 
 class BestConfig(Strict):

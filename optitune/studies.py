@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, restored
-from optitune.records import Outcome, TrialRecord
 from optitune.space.configuration import Configuration
 from optitune.storage import sqlite_url
+from optitune.study.records import Outcome, TrialRecord
 
 OWNER = "owner"
 OUTCOME = "outcome"

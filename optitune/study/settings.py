@@ -9,11 +9,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from optitune.common.schema import Strict, inline, toml_key, validated
 from optitune.errors import UsageError, unknown
-from optitune.own_optimizers import OwnOptimizer
 from optitune.space import losses, optimizers, schedules
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Fixed
 from optitune.space.search_space import EVERY, KNOBS, SAID, SearchSpace, build
+from optitune.study.custom_optimizers import OwnOptimizer
 
 Precision = Literal["fp32", "bf16"]
 Sampler = Literal["optitune", "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"]
