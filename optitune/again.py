@@ -11,13 +11,13 @@ from optitune import comparison_plan, retraining
 from optitune import studies as study
 from optitune.common.commands import said
 from optitune.comparing import MOST_RUNS, SENSITIVITY
-from optitune.comparison import ITSELF, KNOWN_GOOD, VARIANTS, Key
 from optitune.comparison_results import FOLDER, Comparison, taken
-from optitune.costs import target_of
 from optitune.errors import OptituneError
 from optitune.keeper import best_config
 from optitune.metrics import Metric
 from optitune.retrain_results import Tested
+from optitune.statistics.costs import target_of
+from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
 from optitune.studies import Home
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig

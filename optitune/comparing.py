@@ -18,15 +18,6 @@ from optitune import chapters, made_from, task_code, task_data, tasks
 from optitune import studies as study
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
-from optitune.comparison import (
-    ITSELF,
-    KNOWN_GOOD,
-    VARIANTS,
-    Key,
-    Plan,
-    opening,
-    step,
-)
 from optitune.comparison_plan import finalists, make_plan, practical
 from optitune.comparison_results import (
     FOLDER,
@@ -48,6 +39,7 @@ from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
 from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
+from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
 from optitune.storage import open_storage
 from optitune.studies import Home
 from optitune.study.custom_optimizers import find_modules

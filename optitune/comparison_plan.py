@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from optitune.comparison import ROUNDS, Finalist, Plan
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.metrics import Metric, correct, r2
 from optitune.objective import evaluations_per_epoch
+from optitune.statistics.runs import ROUNDS, Finalist, Plan
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.suggestion import known_good

@@ -26,12 +26,12 @@ from optitune import studies as study
 from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.comparing import MOST_RUNS
-from optitune.comparison import ITSELF
 from optitune.comparison_results import Comparison
 from optitune.metrics import Metric
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
+from optitune.statistics.runs import ITSELF
 from optitune.studies import Home
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps

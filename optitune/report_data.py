@@ -7,10 +7,10 @@ from math import inf, isfinite
 import numpy as np
 from scipy.stats import rankdata
 
-from optitune.comparison import Plan, Run, finalists_runs
 from optitune.space.configuration import JOINED, Configuration
+from optitune.statistics.runs import Plan, Run, finalists_runs
+from optitune.statistics.verdict import Place, Relation, Verdict
 from optitune.study.records import Outcome, Summary, TrialRecord, counts, standings
-from optitune.verdict import Place, Relation, Verdict
 
 ENOUGH = 10
 """Of how many finished trials of an optimizer the importance of its settings is told."""

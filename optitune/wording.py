@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
-from optitune.costs import Cost, Recommendation
-from optitune.verdict import Difference, Place, Verdict
+from optitune.statistics.costs import Cost, Recommendation
+from optitune.statistics.verdict import Difference, Place, Verdict
 
 NOT_BY_RUNS = (
     "More runs alone will hardly tell: compare fewer with --optimizers, take more data, or say with --epsilon that "

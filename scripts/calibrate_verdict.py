@@ -42,8 +42,8 @@ from verdict_worlds import (
     outcome,
 )
 
-from optitune import verdict
-from optitune.comparison import ROUNDS
+from optitune.statistics import verdict
+from optitune.statistics.runs import ROUNDS
 
 SOON = 12
 """Within how many rounds a difference of 0.2 pp should be told."""
@@ -76,7 +76,7 @@ Said = dict[tuple[float, int], list[tuple[float, bool]]]
 
 @contextmanager
 def patched(**values: Any) -> Iterator[None]:
-    """`optitune.verdict` with other values of its names for a while."""
+    """`optitune.statistics.verdict` with other values of its names for a while."""
     before = {name: getattr(verdict, name) for name in values}
     try:
         for name, value in values.items():

@@ -1,5 +1,5 @@
 """Trainings whose true values are known, and comparisons of them by the very code that makes and judges real ones:
-`optitune.verdict.judge`, and `opening` and `step` of `optitune.comparison` for who trains next.
+`optitune.statistics.verdict.judge`, and `opening` and `step` of `optitune.statistics.runs` for who trains next.
 
 Made-up trainings: every example held out has a difficulty that all optimizers share, and every run has luck of its own
 with it. Both are normal, and a run is wrong where their sum, weighted by `SHARED` and its rest, passes the optimizer's
@@ -27,8 +27,8 @@ import numpy as np
 from curve_record import path, read
 from scipy import stats
 
-from optitune.comparison import ROUNDS, Key, Run, opening, step
-from optitune.verdict import Difference, Verdict, judge
+from optitune.statistics.runs import ROUNDS, Key, Run, opening, step
+from optitune.statistics.verdict import Difference, Verdict, judge
 
 EPSILON = 0.001
 """What `optitune compare` takes for a difference of accuracies that does not matter."""

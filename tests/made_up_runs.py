@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from optitune.comparison import ITSELF, Key, Point, Run
+from optitune.statistics.runs import ITSELF, Key, Point, Run
 
 DIVERGED = "loss nan"
 

@@ -10,12 +10,12 @@ import torch
 
 from optitune import comparison_results, made_from
 from optitune import studies as study
-from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.comparison_results import Comparison, conclude
 from optitune.metrics import METRICS, Metric
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
+from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.storage import open_storage
 from optitune.studies import Home
 from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise

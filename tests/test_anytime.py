@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from optitune.anytime import SCALE, critical, half_width, log_evidence
+from optitune.statistics.sequential_test import SCALE, critical, half_width, log_evidence
 
 ROUNDS = 40
 

@@ -18,13 +18,13 @@ import optitune
 from optitune import comparing, comparison_worker, datasets, task_data, tasks
 from optitune import studies as study
 from optitune.cli.main import run
-from optitune.comparison import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.comparison_plan import practical
 from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.data import rotated, share
 from optitune.engine import Training
 from optitune.errors import OptituneError, UsageError
 from optitune.metrics import METRICS, Metric
+from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.storage import open_storage, sqlite_url
 from optitune.workers import Channel
 

@@ -7,7 +7,8 @@ import pytest
 from made_up_runs import DIVERGED, made_up, runs
 from pydantic import ValidationError
 
-from optitune.comparison import (
+from optitune.space.configuration import Configuration
+from optitune.statistics.runs import (
     FIRST,
     HALF,
     ITSELF,
@@ -22,7 +23,6 @@ from optitune.comparison import (
     paired,
     step,
 )
-from optitune.space.configuration import Configuration
 
 Configured = Callable[..., Configuration]
 

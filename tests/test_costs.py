@@ -6,9 +6,19 @@ from dataclasses import replace
 import pytest
 from made_up_runs import DIVERGED, curve, made_up, runs
 
-from optitune.comparison import HALF, KNOWN_GOOD, TWICE
-from optitune.costs import Change, Cost, Reached, Recommendation, change, costs, reached, recommend, target_of
 from optitune.space.configuration import Configuration
+from optitune.statistics.costs import (
+    Change,
+    Cost,
+    Reached,
+    Recommendation,
+    change,
+    costs,
+    reached,
+    recommend,
+    target_of,
+)
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE
 from optitune.study.records import Outcome, TrialRecord
 
 # how soon

@@ -6,7 +6,6 @@ from math import inf
 import pytest
 from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
-from optitune.comparison import ITSELF, Key, Point, Run
 from optitune.metrics import METRICS
 from optitune.report_data import (
     ENOUGH,
@@ -25,6 +24,7 @@ from optitune.report_data import (
     shares,
     window,
 )
+from optitune.statistics.runs import ITSELF, Key, Point, Run
 from optitune.study.records import TrialRecord, summarise
 
 NAMES = ("sgd", "adam")

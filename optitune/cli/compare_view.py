@@ -10,10 +10,10 @@ from optitune.cli.drawing import Bar, duration
 from optitune.cli.live import Screen, Silent, dim
 from optitune.cli.standings import typed
 from optitune.comparing import Result
-from optitune.comparison import ITSELF, Key, Plan
 from optitune.comparison_results import Comparison
-from optitune.costs import Change, Cost
-from optitune.verdict import Difference, Place
+from optitune.statistics.costs import Change, Cost
+from optitune.statistics.runs import ITSELF, Key, Plan
+from optitune.statistics.verdict import Difference, Place
 from optitune.wording import NOT_BY_RUNS, Unit, many
 from optitune.workers import Event
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from statistics import fmean, median
 
-from optitune.comparison import HALF, KNOWN_GOOD, TWICE, Run, finalists_runs
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE, Run, finalists_runs
 from optitune.study.records import TrialRecord
 
 

@@ -5,11 +5,11 @@ the differences of two optimizers, a round each, carry the luck of seeds and of 
 but for what their training examples share.
 
 Decisions rest on intervals for the mean difference of a pair that hold after every round at once
-(`optitune.anytime`). What must not happen is that the truly best is found worse than another one, of which there are
-k - 1: comparisons with the best (Hsu 1981, Annals of Statistics 9:1026). Every pair's interval is made at
-2 / k of `ERROR`, half of it for either side, so that this ever happens with a probability of `ERROR` at most, however
-often one looks and whatever is dropped when; of two that are the same, one is called better as rarely. `epsilon` is
-what matters in practice: a pair whose interval lies within +- epsilon is equal for practical purposes.
+(`optitune.statistics.sequential_test`). What must not happen is that the truly best is found worse than another one, of
+which there are k - 1: comparisons with the best (Hsu 1981, Annals of Statistics 9:1026). Every pair's interval is made
+at 2 / k of `ERROR`, half of it for either side, so that this ever happens with a probability of `ERROR` at most,
+however often one looks and whatever is dropped when; of two that are the same, one is called better as rarely.
+`epsilon` is what matters in practice: a pair whose interval lies within +- epsilon is equal for practical purposes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from optitune.anytime import half_width
-from optitune.comparison import Run, finalists_runs, paired
+from optitune.statistics.runs import Run, finalists_runs, paired
+from optitune.statistics.sequential_test import half_width
 from optitune.study.records import Summary, summarise
 
 ERROR = 0.05
