@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optitune.api import Objective, compare, load, retrain, search
     from optitune.errors import Interrupted, OptituneError, UsageError
-    from optitune.metrics import Metric
     from optitune.pruner import ForecastPruner
     from optitune.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.sampler import FairSampler
     from optitune.space.optimizer_rows import Optimizer
     from optitune.space.ranges import Choice, Fixed, Float, Int
     from optitune.space.schedules import Schedule
-    from optitune.tasks import Task
+    from optitune.tasks.metrics import Metric
+    from optitune.tasks.task import Task
 
 __all__ = [
     "Choice",
@@ -47,14 +47,14 @@ _PLACES = {
     "ForecastPruner": "optitune.pruner",
     "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
-    "Metric": "optitune.metrics",
+    "Metric": "optitune.tasks.metrics",
     "Objective": "optitune.api",
     "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
     "RetrainResult": "optitune.results",
     "Schedule": "optitune.space.schedules",
     "SearchResult": "optitune.results",
-    "Task": "optitune.tasks",
+    "Task": "optitune.tasks.task",
     "UsageError": "optitune.errors",
     "compare": "optitune.api",
     "load": "optitune.api",

@@ -14,7 +14,6 @@ from optitune.comparing import MOST_RUNS, SENSITIVITY
 from optitune.comparison_results import FOLDER, Comparison, taken
 from optitune.errors import OptituneError
 from optitune.keeper import best_config
-from optitune.metrics import Metric
 from optitune.retrain_results import Tested
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
@@ -23,6 +22,7 @@ from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, standings
 from optitune.study.records import best as best_record
+from optitune.tasks.metrics import Metric
 
 
 def compared(

@@ -24,7 +24,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, results, retraining, searching, studies, task_data, tasks
+from optitune import comparing, results, retraining, searching, studies
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
@@ -39,7 +39,9 @@ from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.search_worker import pruner_of, sampler_of
 from optitune.storage import open_storage
 from optitune.study.settings import StudySettings, checked_study_name
-from optitune.tasks import Task
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.task import Task
 from optitune.workers import warm_up
 
 

@@ -19,11 +19,11 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler
 from optitune.common.randomness import random_state, set_random_state
 from optitune.criterion import Criterion, Together
 from optitune.errors import UsageError
-from optitune.metrics import aligned
 from optitune.space import losses, schedules
 from optitune.space.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK
-from optitune.tasks import Loss
+from optitune.tasks.metrics import aligned
+from optitune.tasks.task import Loss
 from optitune.weights import bare, kinds
 from optitune.weights import hidden as hidden_matrices
 

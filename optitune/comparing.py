@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, made_from, task_code, task_data, tasks
+from optitune import chapters, made_from, task_code
 from optitune import studies as study
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
@@ -33,7 +33,6 @@ from optitune.comparison_results import (
     save_verdict,
 )
 from optitune.comparison_worker import DATA, work
-from optitune.data import LIBRARYS_SCRATCH, share
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
 from optitune.machine import devices, resolve_device
@@ -44,6 +43,9 @@ from optitune.storage import open_storage
 from optitune.studies import Home
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.data import LIBRARYS_SCRATCH, share
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

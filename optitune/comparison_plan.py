@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.metrics import Metric, correct, r2
 from optitune.objective import evaluations_per_epoch
 from optitune.statistics.runs import ROUNDS, Finalist, Plan
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.suggestion import known_good
+from optitune.tasks.metrics import Metric, correct, r2
 
 SEEDS_APART = 2_000_003
 """Comparisons use seeds far from the search's and from those of full trainings."""

@@ -15,11 +15,11 @@ from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, sentence
 from optitune.errors import OptituneError
-from optitune.metrics import Metric
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.study.records import TrialRecord
+from optitune.tasks.metrics import Metric
 from optitune.wording import Unit, advice, headline
 
 FOLDER = "compare"

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import torch
 
-from optitune import task_code, task_data, tasks
+from optitune import task_code
 from optitune.building import build_loss
 from optitune.common import checkpoint
 from optitune.comparison_results import run_path, save_run
-from optitune.data import rotated
 from optitune.engine import Diverged, Training
 from optitune.engine import Plan as TrainingPlan
 from optitune.machine import own_the_process
 from optitune.statistics.runs import Key, Plan, Point, Run
 from optitune.studies import versions
 from optitune.study.custom_optimizers import find_modules
-from optitune.user_code import keeping
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.data import rotated
+from optitune.tasks.user_code import keeping
 from optitune.workers import Channel
 
 CHECKPOINT_S = 30

@@ -10,7 +10,7 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import artifacts, task_data, tasks, trial_checkpoint
+from optitune import artifacts, trial_checkpoint
 from optitune import studies as study
 from optitune.allocation import FAILURES
 from optitune.common import files
@@ -25,6 +25,8 @@ from optitune.storage import exists, explained_storage, shown
 from optitune.studies import Home
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
 from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, Staff, auto

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune.data import Part
-from optitune.metrics import aligned
-from optitune.tasks import Loss
+from optitune.tasks.data import Part
+from optitune.tasks.metrics import aligned
+from optitune.tasks.task import Loss
 
 LEFT_OUT = -100
 """The label that torch's losses for classes leave out where nothing else is said; torch documentation, cross_entropy"""

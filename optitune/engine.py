@@ -21,15 +21,15 @@ from torch.nn.utils import clip_grad_norm_
 from optitune.building import build_optimizer, build_schedules, initialise, penalise, pulled_at
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.criterion import fresh, own, together
-from optitune.data import Examples, Item, Part, size
 from optitune.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
 from optitune.graphs import Replayed
 from optitune.machine import dtype_of_sums
-from optitune.metrics import Metric, leaving_out
-from optitune.scaling import Scaling
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.study.settings import Precision
-from optitune.tasks import Loss
+from optitune.tasks.data import Examples, Item, Part, size
+from optitune.tasks.metrics import Metric, leaving_out
+from optitune.tasks.scaling import Scaling
+from optitune.tasks.task import Loss
 from optitune.weights import kinds
 
 GUARD_STEPS = {"cpu": 50}

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from optitune.criterion import Criterion
-from optitune.data import Batch, Part
 from optitune.machine import dtype_of_sums
-from optitune.metrics import Metric, leaving_out
-from optitune.scaling import Scaling
 from optitune.study.settings import Precision
-from optitune.tasks import Loss
+from optitune.tasks.data import Batch, Part
+from optitune.tasks.metrics import Metric, leaving_out
+from optitune.tasks.scaling import Scaling
+from optitune.tasks.task import Loss
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
 """Examples evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, made_from, task_code, task_data, tasks
+from optitune import crew, made_from, task_code
 from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.machine import resolve_device
@@ -17,6 +17,8 @@ from optitune.studies import Home
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
 from optitune.study.settings import StudySettings
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
 
 
 @dataclass(frozen=True)

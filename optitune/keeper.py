@@ -13,7 +13,7 @@ from optitune.study import best_config as best
 from optitune.study.records import TrialRecord
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
-from optitune.task_data import DIGESTS
+from optitune.tasks.splits import DIGESTS
 
 
 def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:

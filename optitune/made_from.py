@@ -11,8 +11,6 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
 from optitune.errors import OptituneError, UsageError
-from optitune.metrics import Metric, kept
-from optitune.scaling import Scaling
 from optitune.space.ranges import as_told_before
 from optitune.studies import (
     CODE,
@@ -31,8 +29,10 @@ from optitune.studies import (
 )
 from optitune.study.settings import StudySettings, differing, flat
 from optitune.task_code import Record, changes, listed
-from optitune.task_data import DIGESTS, SearchData, moved, unchanged
-from optitune.tasks import FROM_PYTHON, Task
+from optitune.tasks.metrics import Metric, kept
+from optitune.tasks.scaling import Scaling
+from optitune.tasks.splits import DIGESTS, SearchData, moved, unchanged
+from optitune.tasks.task import FROM_PYTHON, Task
 
 
 def create_or_resume(

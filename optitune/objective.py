@@ -15,7 +15,6 @@ from optitune.building import build_loss, lr_ahead
 from optitune.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
 from optitune.evaluation import Evaluation
 from optitune.forecast import LR_AHEAD
-from optitune.metrics import Metric
 from optitune.report_data import reported_epoch
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, ScheduleSettings, TrainingSettings
@@ -23,8 +22,9 @@ from optitune.space.search_space import KNOBS
 from optitune.study.records import Outcome, TrialRecord
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
-from optitune.task_data import SearchData
-from optitune.tasks import Task, build
+from optitune.tasks.metrics import Metric
+from optitune.tasks.splits import SearchData
+from optitune.tasks.task import Task, build
 from optitune.trial_checkpoint import TrialCheckpoint
 from optitune.trial_checkpoint import identity as checkpoint_identity
 

@@ -9,14 +9,14 @@ from torch import nn
 
 from optitune.common.randomness import random_state, set_random_state
 from optitune.criterion import together
-from optitune.data import Part
 from optitune.errors import UsageError
 from optitune.preflight_network import try_network
 from optitune.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
-from optitune.tasks import TASKS, Task, build
-from optitune.user_code import theirs
+from optitune.tasks.data import Part
+from optitune.tasks.task import TASKS, Task, build
+from optitune.tasks.user_code import theirs
 
 CPU = torch.device("cpu")
 

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune import metrics
 from optitune.building import build_loss, lazy
 from optitune.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
-from optitune.data import Batch, Part
 from optitune.errors import Note, UsageError
 from optitune.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
-from optitune.metrics import Metric, aligned
 from optitune.space import losses
 from optitune.space.configuration import TrainingSettings
-from optitune.tasks import Task
-from optitune.user_code import of_a_library, theirs
+from optitune.tasks import metrics
+from optitune.tasks.data import Batch, Part
+from optitune.tasks.metrics import Metric, aligned
+from optitune.tasks.task import Task
+from optitune.tasks.user_code import of_a_library, theirs
 
 SIZES = (8, 64, 512, 1_000)
 """How many examples are tried: the first to train on, and all, one after the other, until the metric takes them.

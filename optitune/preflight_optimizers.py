@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune import metrics
 from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
 from optitune.common import checkpoint
-from optitune.data import Part
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError, UsageError
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.ranges import Range
 from optitune.study.settings import StudySettings
-from optitune.tasks import TASKS, Task, build
-from optitune.user_code import reason, script
+from optitune.tasks import metrics
+from optitune.tasks.data import Part
+from optitune.tasks.task import TASKS, Task, build
+from optitune.tasks.user_code import reason, script
 from optitune.weights import bare, kinds
 
 LOOKED_AT = 8

@@ -14,7 +14,7 @@ import optuna
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from optitune import made_from, task_data, tasks, trial_checkpoint
+from optitune import made_from, trial_checkpoint
 from optitune import studies as study
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
@@ -26,6 +26,8 @@ from optitune.search_worker import Job, Worker, work
 from optitune.storage import explained_storage, is_file, open_storage, shown
 from optitune.studies import Home
 from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
 from optitune.workers import Channel, Event, told
 
 POLL_S = 5.0

@@ -27,7 +27,6 @@ from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.comparing import MOST_RUNS
 from optitune.comparison_results import Comparison
-from optitune.metrics import Metric
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
@@ -35,7 +34,8 @@ from optitune.statistics.runs import ITSELF
 from optitune.studies import Home
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
-from optitune.tasks import FROM_PYTHON
+from optitune.tasks.metrics import Metric
+from optitune.tasks.task import FROM_PYTHON
 from optitune.wording import NOT_BY_RUNS, Unit, listed
 
 FOLDER = "report"

@@ -25,7 +25,6 @@ from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
 from optitune.export import python
 from optitune.keeper import best_config
-from optitune.metrics import Metric
 from optitune.report import Subject
 from optitune.report_style import Picture
 from optitune.report_tables import Table
@@ -38,6 +37,7 @@ from optitune.study.records import Failing, Summary, TrialRecord, failing
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
 from optitune.suggestion import owned_values
+from optitune.tasks.metrics import Metric
 from optitune.wording import Unit
 
 if TYPE_CHECKING:

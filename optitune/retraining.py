@@ -12,13 +12,11 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import chapters, made_from, task_code, task_data, tasks
+from optitune import chapters, made_from, task_code
 from optitune import studies as study
 from optitune.common.files import aside, explained, make_folder
-from optitune.data import Part, Streamed, share, shared
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
-from optitune.given_data import same_again
 from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.preflight import check_configuration, fresh_model
 from optitune.retrain_results import (
@@ -29,12 +27,16 @@ from optitune.retrain_results import (
     write,
 )
 from optitune.retrain_worker import TEST, TRAIN, work
-from optitune.scaling import Scaling
 from optitune.storage import exists, open_storage
 from optitune.studies import Home
 from optitune.study import best_config as best
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import SeedResult, Summary
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.data import Part, Streamed, share, shared
+from optitune.tasks.given_data import same_again
+from optitune.tasks.scaling import Scaling
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

@@ -21,7 +21,7 @@ from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
 from optitune.study.study_file import Budget
-from optitune.tasks import FROM_PYTHON
+from optitune.tasks.task import FROM_PYTHON
 from optitune.wording import Unit, many
 
 EVERY_S = 10.0

@@ -14,12 +14,11 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import studies as study
-from optitune import task_code, task_data, tasks, trial_story
+from optitune import task_code, trial_story
 from optitune.desk import Desk
 from optitune.engine import Progress
 from optitune.errors import OptituneError
 from optitune.machine import own_the_process
-from optitune.metrics import Metric
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
 from optitune.patience import Patience
@@ -32,8 +31,11 @@ from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.metrics import Metric
+from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.trial_checkpoint import TrialCheckpoint, path_of
-from optitune.user_code import kept, raised_from, whole
 from optitune.workers import Channel
 
 FAILURES_IN_A_ROW = 3

@@ -9,17 +9,15 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, made_from, steady, task_code, task_data, tasks
+from optitune import crew, made_from, steady, task_code
 from optitune import studies as study
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
 from optitune.keeper import Keeper
 from optitune.machine import resolve_device, resolve_precision
-from optitune.metrics import Metric
 from optitune.patience import Patience
 from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
-from optitune.scaling import Scaling
 from optitune.search_story import SearchStory
 from optitune.space.edges import Edge, edges
 from optitune.storage import exists, explained_storage, open_storage, shown
@@ -30,6 +28,10 @@ from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import Budget, from_file, parted
 from optitune.suggestion import owned_values
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.metrics import Metric
+from optitune.tasks.scaling import Scaling
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from optitune import tasks
 from optitune.common.randomness import random_state, seed_everything, set_random_state
-from optitune.data import CPU
 from optitune.errors import UsageError
-from optitune.given_data import is_function
 from optitune.machine import own_the_process
-from optitune.task_data import DIFFER, SearchData, search_data
-from optitune.tasks import TASKS, Source, Task
+from optitune.tasks import task as tasks
+from optitune.tasks.data import CPU
+from optitune.tasks.given_data import is_function
+from optitune.tasks.splits import DIFFER, SearchData, search_data
+from optitune.tasks.task import TASKS, Source, Task
 from optitune.workers import Channel, Event, Pool
 
 

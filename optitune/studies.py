@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.metrics import Metric, restored
 from optitune.space.configuration import Configuration
 from optitune.storage import sqlite_url
 from optitune.study.records import Outcome, TrialRecord
+from optitune.tasks.metrics import Metric, restored
 
 OWNER = "owner"
 OUTCOME = "outcome"

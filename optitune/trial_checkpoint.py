@@ -13,7 +13,7 @@ from optitune.common import checkpoint, files
 from optitune.engine import Plan, Progress, Training
 from optitune.errors import OptituneError
 from optitune.evaluation import Evaluation
-from optitune.task_data import SearchData
+from optitune.tasks.splits import SearchData
 
 SHARE = 0.05
 """What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""

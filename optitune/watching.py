@@ -13,7 +13,6 @@ from optitune import crew
 from optitune import studies as study
 from optitune.common.commands import line
 from optitune.common.schema import validated
-from optitune.metrics import Metric
 from optitune.objective import usual_steps
 from optitune.patience import Patience
 from optitune.space.configuration import Configuration
@@ -21,6 +20,7 @@ from optitune.storage import explained_storage, open_storage, shown
 from optitune.studies import Home
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
+from optitune.tasks.metrics import Metric
 from optitune.workers import Event
 
 POLL_S = 1.0

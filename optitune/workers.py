@@ -30,7 +30,7 @@ from optitune.child_process import (
     signals,
 )
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.user_code import raised_from, reason, traced, whole
+from optitune.tasks.user_code import raised_from, reason, traced, whole
 
 DEATHS_IN_A_ROW = 3
 """How often a worker, and those that took its place, may die without a sign of life in between."""

@@ -27,15 +27,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
-from optitune import metrics, task_data, tasks
 from optitune.building import build_loss
-from optitune.data import split
-from optitune.datasets import load_train
 from optitune.engine import Plan, Training
 from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.task_data import SearchData
+from optitune.tasks import metrics
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.data import split
+from optitune.tasks.datasets import load_train
+from optitune.tasks.splits import SearchData
 from optitune.workers import auto
 
 ADAM = {

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from yardstick import BATCH
 
-from optitune import models
 from optitune import studies as study
 from optitune.machine import own_the_process
-from optitune.models import mnist_cnn
-from optitune.pooling import max_pool2d_relu
+from optitune.tasks import models
+from optitune.tasks.models import mnist_cnn
+from optitune.tasks.pooling import max_pool2d_relu
 
 Calls = Mapping[str, Callable[[], Any]]
 WARM_UP = 10

@@ -37,7 +37,7 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import made_from, metrics, objective, suggestion
+from optitune import made_from, objective, suggestion
 from optitune import studies as study
 from optitune.desk import Desk
 from optitune.forecast import LR_AHEAD
@@ -48,6 +48,7 @@ from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
 from optitune.storage import is_file, open_storage, sqlite_url
 from optitune.study.settings import StudySettings
+from optitune.tasks import metrics
 
 POLL_S = 2.0
 EPOCH_STEPS = 860

@@ -31,16 +31,18 @@ from statistics import fmean, median, stdev
 import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
-from optitune import metrics, task_data, tasks
 from optitune import studies as study
 from optitune.building import build_loss
-from optitune.data import split
-from optitune.datasets import load_train
 from optitune.engine import Diverged, Plan, Training
 from optitune.evaluation import evaluate
 from optitune.machine import own_the_process
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import open_storage
+from optitune.tasks import metrics
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
+from optitune.tasks.data import split
+from optitune.tasks.datasets import load_train
 from optitune.workers import auto
 
 ROW = tasks.TASKS["mnist-cnn"]

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from optitune.cli.main import run
-from optitune.data import Examples
-from optitune.models import Cnn
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.study.best_config import BestConfig
+from optitune.tasks.data import Examples
+from optitune.tasks.models import Cnn
 
 # the same examples in every run, no clock, and nothing left on the disk
 settings.register_profile(

@@ -11,7 +11,6 @@ import torch
 from optitune import comparison_results, made_from
 from optitune import studies as study
 from optitune.comparison_results import Comparison, conclude
-from optitune.metrics import METRICS, Metric
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
@@ -20,6 +19,7 @@ from optitune.storage import open_storage
 from optitune.studies import Home
 from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
 from optitune.study.settings import StudySettings
+from optitune.tasks.metrics import METRICS, Metric
 
 EPOCHS, STEPS = 5, 100
 """Of a trial, and in an epoch."""

@@ -17,8 +17,8 @@ from optitune.cli.main import run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparison_results import Asked
-from optitune.metrics import METRICS, Metric
 from optitune.statistics.runs import ITSELF
+from optitune.tasks.metrics import METRICS, Metric
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 SETTINGS = {"optimizers": NAMES, "epochs": 5, "seed": 0, "precision": "fp32"}

@@ -20,9 +20,9 @@ from optitune.cli.compare_view import (
 from optitune.cli.live import Silent
 from optitune.comparing import Result
 from optitune.comparison_results import Comparison, conclude
-from optitune.metrics import METRICS
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
+from optitune.tasks.metrics import METRICS
 from optitune.workers import Event
 
 

@@ -7,11 +7,11 @@ import pytest
 from pydantic import ValidationError
 
 from optitune.building import build_optimizer
-from optitune.models import Mlp
 from optitune.space.configuration import LARGEST, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
+from optitune.tasks.models import Mlp
 
 Configured = Callable[..., Configuration]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from optitune.data import SPLIT_SEED, Examples, split
-from optitune.datasets import IDX_FILES, load_test, load_train
 from optitune.errors import OptituneError
+from optitune.tasks.data import SPLIT_SEED, Examples, split
+from optitune.tasks.datasets import IDX_FILES, load_test, load_train
 
 NOWHERE = Path("no folder is needed")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES

@@ -10,12 +10,13 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune import desk as desks
-from optitune import made_from, metrics, ownership
+from optitune import made_from, ownership
 from optitune import studies as study
 from optitune.desk import Desk, Taken
 from optitune.ownership import Owner, Watch
 from optitune.storage import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
+from optitune.tasks import metrics
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
 FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}

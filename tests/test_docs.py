@@ -18,7 +18,7 @@ from optitune.space.losses import LOSSES
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.study.study_file import from_file
-from optitune.tasks import TASKS
+from optitune.tasks.task import TASKS
 
 
 def text_of(page: str) -> str:

@@ -9,9 +9,7 @@ import pytest
 from torch import nn
 from torch.nn import functional
 
-from optitune import metrics
 from optitune.cli.study_view import as_torch_takes_it
-from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
@@ -20,6 +18,8 @@ from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
 
 ROW = """
 from optitune.space.optimizers import Optimizer

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import metrics
 from optitune.building import build_loss
-from optitune.data import Batch, Examples
 from optitune.engine import Plan, Training
 from optitune.export import FORMATS, export, python
-from optitune.models import Mlp
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.study.best_config import BestConfig, dumps
+from optitune.tasks import metrics
+from optitune.tasks.data import Batch, Examples
+from optitune.tasks.models import Mlp
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

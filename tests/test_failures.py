@@ -19,9 +19,9 @@ from optitune.errors import OptituneError, UsageError
 from optitune.sampler import FairSampler
 from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
-from optitune.tasks import theirs
-from optitune.user_code import FAILURES as FOLDER
-from optitune.user_code import keeping, kept
+from optitune.tasks.task import theirs
+from optitune.tasks.user_code import FAILURES as FOLDER
+from optitune.tasks.user_code import keeping, kept
 from optitune.wording import Unit
 
 TASK = """

@@ -13,8 +13,8 @@ import pytest
 
 from optitune.common import files
 from optitune.common.files import REMEDIES, aside, clear, explained, make_folder, replacing, sweep, write_text
-from optitune.data import LIBRARYS_SCRATCH
 from optitune.errors import OptituneError
+from optitune.tasks.data import LIBRARYS_SCRATCH
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
-from optitune.data import Examples
 from optitune.errors import UsageError
-from optitune.given_data import part_of
+from optitune.tasks.data import Examples
+from optitune.tasks.given_data import part_of
 
 NUMBERS = np.random.default_rng(0).normal(size=(40, 2))
 TABLE = pd.DataFrame({"a": NUMBERS[:, 0], "b": NUMBERS[:, 1], "kind": np.arange(40) % 2})

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import graphs, metrics
-from optitune.data import Examples
+from optitune import graphs
 from optitune.engine import Plan, Progress, Training
 from optitune.graphs import WARM_UP_STEPS, Given, Replayed, Step
 from optitune.space.configuration import Configuration
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -12,16 +12,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
 from optitune.building import initialise, lazy
-from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
-from optitune.metrics import find
 from optitune.preflight import check
 from optitune.space.configuration import Configuration
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
-from optitune.tasks import build
+from optitune.tasks.data import Examples
+from optitune.tasks.metrics import find
+from optitune.tasks.task import build
 
 FILE = """
 import torch

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, mean_absolute_error, mean_squared_error, r2_score
 from torch import Tensor
 
-from optitune import metrics
 from optitune.errors import UsageError
-from optitune.metrics import METRICS, ROWS, Metric, aligned, commonest, kept, restored
+from optitune.tasks import metrics
+from optitune.tasks.metrics import METRICS, ROWS, Metric, aligned, commonest, kept, restored
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 numeric = [row for row in ROWS if row.name not in ("accuracy", "loss")]

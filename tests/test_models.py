@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import models
-from optitune.models import Cnn, Mlp
+from optitune.tasks import models
+from optitune.tasks.models import Cnn, Mlp
 
 SHAPES: dict[models.ModelFactory, dict[str, tuple[int, ...]]] = {
     models.mnist_cnn: {

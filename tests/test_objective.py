@@ -10,10 +10,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from optitune import objective
-from optitune.data import Examples
 from optitune.engine import Training
-from optitune.metrics import Metric
-from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
@@ -22,8 +19,11 @@ from optitune.space.configuration import Configuration
 from optitune.studies import versions
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces, suggest
-from optitune.task_data import SearchData
-from optitune.tasks import Task
+from optitune.tasks.data import Examples
+from optitune.tasks.metrics import Metric
+from optitune.tasks.models import Cnn
+from optitune.tasks.splits import SearchData
+from optitune.tasks.task import Task
 
 EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
 SPACE = EVERYTHING.space()

@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import metrics, preflight
+from optitune import preflight
 from optitune.building import FUSED, at, build_optimizer
-from optitune.data import Examples
 from optitune.engine import Diverged, Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
-from optitune.models import Mlp
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
@@ -27,7 +25,10 @@ from optitune.sparse_adam import SparseAndDenseAdam
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
-from optitune.tasks import Task
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
+from optitune.tasks.models import Mlp
+from optitune.tasks.task import Task
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

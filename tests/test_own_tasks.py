@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
 from optitune.cli.main import run
-from optitune.data import Examples
-from optitune.task_data import all_but_test
+from optitune.tasks.data import Examples
+from optitune.tasks.splits import all_but_test
 
 FILE = Path(__file__).with_name("own_tasks.py")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from optitune import pooling
-from optitune.pooling import max_pool2d_relu
+from optitune.tasks import pooling
+from optitune.tasks.pooling import max_pool2d_relu
 
 
 def reference(images: Tensor) -> Tensor:

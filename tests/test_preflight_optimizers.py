@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from optitune import Task, metrics
+from optitune import Task
 from optitune.common.schema import validated
-from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.preflight import check
 from optitune.space.configuration import Configuration, OptimizerSettings
 from optitune.study.settings import StudySettings
-from optitune.task_data import search_data
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
+from optitune.tasks.splits import search_data
 
 
 def tried(model: Any = lambda: nn.Linear(4, 3), **said: Any) -> str:

@@ -75,10 +75,10 @@ def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from optitune import studies as study
-    from optitune.metrics import METRICS
     from optitune.space import ranges as space
     from optitune.storage import open_storage, sqlite_url
     from optitune.study.settings import StudySettings
+    from optitune.tasks.metrics import METRICS
 
     storage = open_storage(sqlite_url(studies / NAME / "study.db"), create=False)
     opened = study.find(storage, NAME)

@@ -13,10 +13,10 @@ import torch
 from report_world import configuration, home, mistakes, stored, subject
 
 from optitune import report, retrain_results
-from optitune.data import Examples
-from optitune.metrics import METRICS, Metric
 from optitune.report import Subject, write_page
 from optitune.retrain_results import load_mistakes, save_mistakes, worst_mistakes
+from optitune.tasks.data import Examples
+from optitune.tasks.metrics import METRICS, Metric
 
 VOID = {"meta", "img", "source", "br"}
 

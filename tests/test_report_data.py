@@ -6,7 +6,6 @@ from math import inf
 import pytest
 from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
-from optitune.metrics import METRICS
 from optitune.report_data import (
     ENOUGH,
     agreement,
@@ -26,6 +25,7 @@ from optitune.report_data import (
 )
 from optitune.statistics.runs import ITSELF, Key, Point, Run
 from optitune.study.records import TrialRecord, summarise
+from optitune.tasks.metrics import METRICS
 
 NAMES = ("sgd", "adam")
 

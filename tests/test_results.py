@@ -18,11 +18,11 @@ import optitune
 from optitune import Metric, retrain_results, retraining
 from optitune import studies as study
 from optitune.errors import OptituneError, UsageError
-from optitune.metrics import METRICS, kept
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
 from optitune.study.records import EpochRecord
 from optitune.study.settings import StudySettings
 from optitune.tables import runs as run_table
+from optitune.tasks.metrics import METRICS, kept
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 PNG = b"\x89PNG\r\n"

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from optitune import data as data_module
-from optitune import metrics
 from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
-from optitune.data import Examples, Part, Streamed
 from optitune.engine import Plan, Progress, Training
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.study.settings import Precision
+from optitune.tasks import data as data_module
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples, Part, Streamed
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -12,15 +12,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from optitune import datasets, retrain_worker, retraining
+from optitune import retrain_worker, retraining
 from optitune import studies as study
 from optitune.cli.main import run
 from optitune.cli.standings import tested_text
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.study import best_config as best
 from optitune.study.records import summarise
-from optitune.task_data import full_data
-from optitune.tasks import TASKS
+from optitune.tasks import datasets
+from optitune.tasks.splits import full_data
+from optitune.tasks.task import TASKS
 from optitune.wording import Unit
 from optitune.workers import Channel
 
@@ -199,10 +200,10 @@ def test_a_diverging_training_says_so_and_leaves_no_results(command: Any, folder
 
 
 def test_only_retrain_reads_the_test_set() -> None:
-    package = Path(datasets.__file__).parent
+    package = Path(datasets.__file__).parent.parent
     readers = {path.name for path in package.rglob("*.py") if "load_test" in path.read_text()}
-    # datasets and task_data define it, tasks names it for the built-in ones
-    assert readers == {"datasets.py", "tasks.py", "task_data.py", "retraining.py"}
+    # datasets and splits define it, task names it for the built-in ones
+    assert readers == {"datasets.py", "task.py", "splits.py", "retraining.py"}
 
 
 @pytest.mark.parametrize("seed", [0, retraining.SEEDS_APART, 2**31 - 1])

@@ -11,13 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optitune import metrics, preflight
+from optitune import preflight
 from optitune.building import at, build_schedules
-from optitune.data import Examples
 from optitune.engine import Plan, Training
 from optitune.errors import UsageError
 from optitune.export import python
-from optitune.models import Mlp
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.space.ranges import Fixed, Float
@@ -25,7 +23,10 @@ from optitune.space.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES,
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
-from optitune.tasks import Task
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
+from optitune.tasks.models import Mlp
+from optitune.tasks.task import Task
 
 Configured = Callable[..., Configuration]
 

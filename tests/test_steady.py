@@ -11,8 +11,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import optitune
-from optitune import Task, steady, task_data, tasks
+from optitune import Task, steady
 from optitune.errors import UsageError
+from optitune.tasks import splits as task_data
+from optitune.tasks import task as tasks
 from optitune.workers import warm_up
 
 HEAD = """

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
-from optitune import metrics
 from optitune.building import build_loss
-from optitune.data import Batch, Examples, Part, Streamed
 from optitune.engine import Diverged, Plan, Progress, Training, batches, steps_per_epoch
 from optitune.evaluation import evaluate
-from optitune.models import Mlp
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.tasks import metrics
+from optitune.tasks.data import Batch, Examples, Part, Streamed
+from optitune.tasks.models import Mlp
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

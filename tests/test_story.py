@@ -20,12 +20,12 @@ from optitune.artifacts import FOLDER, Artifacts, attached, put, system_attrs
 from optitune.cli.main import run
 from optitune.dashboard import Redrawn
 from optitune.errors import OptituneError
-from optitune.metrics import METRICS, kept
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage, sqlite_url
 from optitune.story import LINE, Chapter
 from optitune.studies import find, records, stored_settings
 from optitune.study.settings import StudySettings
+from optitune.tasks.metrics import METRICS, kept
 
 SEARCH = ["search", "--task", "digits", "--epochs", "2", "--optimizers", "sgd,adam,adamw", "--workers", "1", "--quiet"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import made_from, metrics
+from optitune import made_from
 from optitune import studies as study
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
@@ -14,6 +14,7 @@ from optitune.space import ranges as space
 from optitune.storage import open_storage, sqlite_url
 from optitune.study.records import best
 from optitune.study.settings import StudySettings
+from optitune.tasks import metrics
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
 FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}

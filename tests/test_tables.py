@@ -10,12 +10,12 @@ import pytest
 from report_world import comparison, full_training, subject, trials
 
 from optitune import tables
-from optitune.metrics import METRICS
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.statistics.runs import ITSELF
 from optitune.study.records import Outcome, TrialRecord
+from optitune.tasks.metrics import METRICS
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 

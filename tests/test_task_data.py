@@ -17,10 +17,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 import optitune
 from optitune import Task
-from optitune.data import Examples, Part, Streamed, share, shared
 from optitune.errors import UsageError
-from optitune.given_data import LOOKED_AT
-from optitune.task_data import all_but_test, load, load_test, opened, remarks, save, search_data, without_data
+from optitune.tasks.data import Examples, Part, Streamed, share, shared
+from optitune.tasks.given_data import LOOKED_AT
+from optitune.tasks.splits import all_but_test, load, load_test, opened, remarks, save, search_data, without_data
 
 
 def never() -> Any:
@@ -261,7 +261,7 @@ def test_what_the_task_says_of_memory_holds_whatever_the_data(in_memory: bool) -
 
 
 def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optitune.given_data.IN_MEMORY", 1_000)
+    monkeypatch.setattr("optitune.tasks.given_data.IN_MEMORY", 1_000)
     data = Told(torch.rand(500, 4), torch.arange(500) % 5)
     whole = all_but_test(task(data, test=never))
     assert isinstance(whole, Streamed)

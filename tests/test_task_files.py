@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from optitune import Task, search, tasks
+from optitune import Task, search
 from optitune.cli.main import run
 from optitune.errors import UsageError
-from optitune.tasks import packed, study_of
+from optitune.tasks import task as tasks
+from optitune.tasks.task import packed, study_of
 
 SOUND = """
 import torch

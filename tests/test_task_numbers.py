@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optitune import Task
-from optitune.data import as_input, as_target
-from optitune.task_data import all_but_test, search_data
+from optitune.tasks.data import as_input, as_target
+from optitune.tasks.splits import all_but_test, search_data
 
 
 def task(inputs: Any, targets: Any, in_memory: bool | None) -> Task:

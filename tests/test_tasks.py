@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from optitune import datasets, tasks
 from optitune.building import build_loss
-from optitune.data import Examples
-from optitune.datasets import DATASETS, load_train
 from optitune.errors import UsageError
 from optitune.space.configuration import TrainingSettings
-from optitune.task_data import SearchData, all_but_test, load_test, search_data
-from optitune.tasks import ROWS, TASKS, BuiltIn, build
+from optitune.tasks import datasets
+from optitune.tasks import task as tasks
+from optitune.tasks.data import Examples
+from optitune.tasks.datasets import DATASETS, load_train
+from optitune.tasks.splits import SearchData, all_but_test, load_test, search_data
+from optitune.tasks.task import ROWS, TASKS, BuiltIn, build
 
 CPU = torch.device("cpu")
 NOWHERE = Path("no folder is needed")

@@ -9,16 +9,17 @@ import pytest
 import torch
 from optuna.trial import Trial
 
-from optitune import metrics, objective
+from optitune import objective
 from optitune.common.files import replacing, write_text
-from optitune.data import Examples
 from optitune.engine import Plan, Training
-from optitune.models import Cnn
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
-from optitune.task_data import SearchData
-from optitune.tasks import Task
+from optitune.tasks import metrics
+from optitune.tasks.data import Examples
+from optitune.tasks.models import Cnn
+from optitune.tasks.splits import SearchData
+from optitune.tasks.task import Task
 from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep
 
 TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)

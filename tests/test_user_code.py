@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import pytest
 
-from optitune import tasks, user_code
 from optitune.errors import UsageError
-from optitune.user_code import described, of_a_library, reason, script, theirs, whole
+from optitune.tasks import task as tasks
+from optitune.tasks import user_code
+from optitune.tasks.user_code import described, of_a_library, reason, script, theirs, whole
 
 SOUND = """
 import torch
@@ -155,8 +156,8 @@ def test_an_error_that_cannot_be_written_has_a_traceback_all_the_same() -> None:
 
 
 def test_a_folder_that_only_looks_like_ours_is_the_users(tmp_path: Path) -> None:
-    package = Path(user_code.__file__).parent
-    assert of_a_library(str(package / "tasks.py"))
+    package = Path(user_code.__file__).parent.parent
+    assert of_a_library(str(package / "tasks" / "task.py"))
     assert of_a_library(os.__file__)
     assert not of_a_library(f"{package}-tasks/mine.py")
     assert not of_a_library("/home/me/lib/python/mine.py")

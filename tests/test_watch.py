@@ -12,11 +12,11 @@ from report_world import facts, home
 
 from optitune import made_from
 from optitune import studies as study
-from optitune.metrics import METRICS
 from optitune.space.configuration import Configuration
 from optitune.storage import open_storage
 from optitune.studies import Home
 from optitune.study.settings import StudySettings
+from optitune.tasks.metrics import METRICS
 from optitune.watching import IDLE_POLLS, POLL_S, watch
 from optitune.workers import Event
 

@@ -170,7 +170,7 @@ WORKER_MODULES = (
     "optitune.search_worker",
     "optitune.retrain_worker",
     "optitune.comparison_worker",
-    "optitune.pooling_kernels",
+    "optitune.tasks.pooling_kernels",
     "torch._dynamo",
     "matplotlib.backends.backend_agg",
 )

@@ -8,7 +8,7 @@ from rich.table import Table
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.space.ranges import Range
 from optitune.space.schedules import DEFAULT_SCHEDULES, Schedule
-from optitune.tasks import BuiltIn
+from optitune.tasks.task import BuiltIn
 from optitune.wording import setting
 
 EPOCHS = 10

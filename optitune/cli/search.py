@@ -132,7 +132,7 @@ def search(
     from optitune.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
-    from optitune.tasks import study_of
+    from optitune.tasks.task import study_of
 
     said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
     name = checked_study_name(study or study_of(str(said.get("task") or DEFAULTS["task"])))

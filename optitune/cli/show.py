@@ -153,7 +153,7 @@ def schedules(name: str | None, as_json: bool) -> None:
 def tasks(as_json: bool) -> None:
     """List the built-in tasks: data and network."""
     from optitune.cli.registry import print_tasks
-    from optitune.tasks import TASKS
+    from optitune.tasks.task import TASKS
 
     rows = list(TASKS.values())
     if as_json:

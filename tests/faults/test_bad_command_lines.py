@@ -84,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setattr("optitune.comparing.Pool", NoWorkers)
         patch.setattr("optitune.retraining.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.serve", refused)
-        patch.setattr("optitune.datasets._download", refused)
+        patch.setattr("optitune.tasks.datasets._download", refused)
         patch.setattr("optitune.report.drawn", lambda panel: ("data:,", "data:,"))
         patch.setattr("optitune.report.save_png", nothing)
         patch.setattr("webbrowser.open", nothing)

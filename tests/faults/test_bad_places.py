@@ -16,10 +16,10 @@ from optitune import made_from, retraining
 from optitune import studies as study
 from optitune.cli.choose import choose
 from optitune.errors import OptituneError, UsageError
-from optitune.metrics import METRICS
 from optitune.storage import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
-from optitune.tasks import study_of
+from optitune.tasks.metrics import METRICS
+from optitune.tasks.task import study_of
 
 NAMES = (
     *("..", "../up", "../../up", "a/../../up", "/up", "//up", "~/up", "a/b", "a\\b", "..\\up", "C:up", ".hidden"),

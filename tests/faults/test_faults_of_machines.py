@@ -29,7 +29,7 @@ from test_data import idx, random_images
 from test_kill import SEARCH, begin, training, wait_until
 
 from optitune.cli.main import run
-from optitune.datasets import IDX_FILES
+from optitune.tasks.datasets import IDX_FILES
 from optitune.trial_checkpoint import path_of
 
 Command = Callable[..., tuple[int, str, str]]

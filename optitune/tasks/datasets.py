@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from optitune.data import Examples, split
 from optitune.errors import OptituneError
+from optitune.tasks.data import Examples, split
 
 Half = Literal["train", "test"]
 

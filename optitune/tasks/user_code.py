@@ -28,7 +28,7 @@ FAILURES = "failures"
 """Where tracebacks are kept, within the folder of a study."""
 
 LIBRARIES = {
-    Path(__file__).resolve().parent,
+    Path(__file__).resolve().parent.parent,
     *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 }
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optitune.data import Examples, Part
 from optitune.errors import UsageError
+from optitune.tasks.data import Examples, Part
 
 SAMPLED = 1_000
 """From how many examples of a streamed data set mean and deviation are taken: reading all would take an epoch."""

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset
 
-from optitune import metrics, models
 from optitune.common.beside import hiding, importable_with_note
 from optitune.common.randomness import seed_everything
-from optitune.data import Examples, Transform
-from optitune.datasets import DATASETS, load_train
-from optitune.datasets import load_test as load_test_of
 from optitune.errors import UsageError, unknown
-from optitune.metrics import Metric
 from optitune.space import losses
-from optitune.user_code import script
-from optitune.user_code import theirs as theirs
+from optitune.tasks import metrics, models
+from optitune.tasks.data import Examples, Transform
+from optitune.tasks.datasets import DATASETS, load_train
+from optitune.tasks.datasets import load_test as load_test_of
+from optitune.tasks.metrics import Metric
+from optitune.tasks.user_code import script
+from optitune.tasks.user_code import theirs as theirs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

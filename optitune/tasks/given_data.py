@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from optitune.common.randomness import random_state, set_random_state
-from optitune.data import CPU, Examples, Part, Streamed, as_input, as_target
 from optitune.errors import UsageError
-from optitune.tasks import Task, kind, theirs
+from optitune.tasks.data import CPU, Examples, Part, Streamed, as_input, as_target
+from optitune.tasks.task import Task, kind, theirs
 
 IN_MEMORY = 2 * 2**30
 """Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""

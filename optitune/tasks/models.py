@@ -10,7 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune.pooling import max_pool2d_relu
+from optitune.tasks.pooling import max_pool2d_relu
 
 
 class Cnn(nn.Module):

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optitune.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.errors import UsageError
-from optitune.given_data import part_of, same_again, transform_fits
-from optitune.scaling import unscaled
-from optitune.tasks import Task, theirs
+from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
+from optitune.tasks.given_data import part_of, same_again, transform_fits
+from optitune.tasks.scaling import unscaled
+from optitune.tasks.task import Task, theirs
 
 SEALED_SHARE = 0.2
 """What share of the data is sealed away as test set where a task brings none."""

@@ -19,7 +19,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 @cache
 def _kernels() -> ModuleType | None:
     try:
-        from optitune import pooling_kernels
+        from optitune.tasks import pooling_kernels
     except ImportError:  # Numba is behind the newest Python for some months each year
         return None
     return pooling_kernels
