@@ -31,10 +31,8 @@ from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.common.schema import validated
 from optitune.errors import UsageError
-from optitune.machine import resolve_device
 from optitune.objective import Result as TrialResult
 from optitune.objective import run_trial
-from optitune.preflight import check
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.search_worker import pruner_of, sampler_of
 from optitune.storage import open_storage
@@ -42,6 +40,8 @@ from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
+from optitune.training.device import resolve_device
+from optitune.training.preflight import check
 from optitune.workers import warm_up
 
 

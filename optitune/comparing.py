@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, made_from, task_code
+from optitune import chapters, made_from
 from optitune import studies as study
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
@@ -35,8 +35,6 @@ from optitune.comparison_results import (
 from optitune.comparison_worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
-from optitune.machine import devices, resolve_device
-from optitune.preflight import check_configuration, fresh_model
 from optitune.retraining import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
 from optitune.storage import open_storage
@@ -46,6 +44,9 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import LIBRARYS_SCRATCH, share
+from optitune.training import task_code
+from optitune.training.device import devices, resolve_device
+from optitune.training.preflight import check_configuration, fresh_model
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

@@ -10,13 +10,8 @@ from pathlib import Path
 
 import torch
 
-from optitune import task_code
-from optitune.building import build_loss
 from optitune.common import checkpoint
 from optitune.comparison_results import run_path, save_run
-from optitune.engine import Diverged, Training
-from optitune.engine import Plan as TrainingPlan
-from optitune.machine import own_the_process
 from optitune.statistics.runs import Key, Plan, Point, Run
 from optitune.studies import versions
 from optitune.study.custom_optimizers import find_modules
@@ -24,6 +19,11 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import rotated
 from optitune.tasks.user_code import keeping
+from optitune.training import task_code
+from optitune.training.build import build_loss
+from optitune.training.device import own_the_process
+from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Plan as TrainingPlan
 from optitune.workers import Channel
 
 CHECKPOINT_S = 30

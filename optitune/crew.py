@@ -15,7 +15,6 @@ from optitune import studies as study
 from optitune.allocation import FAILURES
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
-from optitune.machine import devices
 from optitune.ownership import Owner, sweep
 from optitune.patience import Patience
 from optitune.ray_cluster import Cluster
@@ -27,6 +26,7 @@ from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training.device import devices
 from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, Staff, auto

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, made_from, task_code
+from optitune import crew, made_from
 from optitune import studies as study
 from optitune.common.schema import validated
-from optitune.machine import resolve_device
 from optitune.patience import Patience
-from optitune.preflight import check, fresh_model
 from optitune.search_story import SearchStory
 from optitune.storage import explained_storage, open_storage, shown
 from optitune.studies import Home
@@ -19,6 +17,9 @@ from optitune.study.records import best, counts
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training import task_code
+from optitune.training.device import resolve_device
+from optitune.training.preflight import check, fresh_model
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,6 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune import studies as study
-from optitune.building import build_loss, lr_ahead
-from optitune.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
-from optitune.evaluation import Evaluation
 from optitune.forecast import LR_AHEAD
 from optitune.report_data import reported_epoch
 from optitune.space import search_space
@@ -25,6 +22,9 @@ from optitune.suggestion import first_parameters, suggest
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task, build
+from optitune.training.build import build_loss, lr_ahead
+from optitune.training.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
+from optitune.training.evaluation import Evaluation
 from optitune.trial_checkpoint import TrialCheckpoint
 from optitune.trial_checkpoint import identity as checkpoint_identity
 

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import torch
 
 from optitune.errors import OptituneError, UsageError
-from optitune.machine import resolve_device
 from optitune.ray_worker import SHARED_STORAGE
 from optitune.storage import is_file
+from optitune.training.device import resolve_device
 from optitune.workers import WORKERS_PER_GPU
 
 CLIENT_PORT = 10001

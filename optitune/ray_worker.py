@@ -18,16 +18,16 @@ from optitune import made_from, trial_checkpoint
 from optitune import studies as study
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.machine import own_the_process
 from optitune.ownership import Owner, machine, sweep
 from optitune.patience import Patience
-from optitune.preflight import check
 from optitune.search_worker import Job, Worker, work
 from optitune.storage import explained_storage, is_file, open_storage, shown
 from optitune.studies import Home
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training.device import own_the_process
+from optitune.training.preflight import check
 from optitune.workers import Channel, Event, told
 
 POLL_S = 5.0

@@ -23,7 +23,6 @@ from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
-from optitune.export import python
 from optitune.keeper import best_config
 from optitune.report import Subject
 from optitune.report_style import Picture
@@ -38,6 +37,7 @@ from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
 from optitune.suggestion import owned_values
 from optitune.tasks.metrics import Metric
+from optitune.training.export_code import python
 from optitune.wording import Unit
 
 if TYPE_CHECKING:

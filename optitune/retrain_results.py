@@ -16,13 +16,13 @@ from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
 from optitune.errors import OptituneError
-from optitune.evaluation import fed, numbers_of
 from optitune.figures import training_curves
 from optitune.space.configuration import Configuration
 from optitune.study.records import SeedResult, Summary, summarise
 from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored
+from optitune.training.evaluation import fed, numbers_of
 from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 
 from optitune import studies as study
-from optitune import task_code
-from optitune.building import build_loss
 from optitune.common import checkpoint
 from optitune.common.files import write_text
-from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError
-from optitune.evaluation import evaluate
-from optitune.machine import own_the_process
 from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import EpochRecord, SeedResult
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.user_code import keeping
-from optitune.weights import bare
+from optitune.training import task_code
+from optitune.training.build import build_loss
+from optitune.training.device import own_the_process
+from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.evaluation import evaluate
+from optitune.training.weights import bare
 from optitune.workers import Channel
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"

@@ -12,13 +12,11 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import chapters, made_from, task_code
+from optitune import chapters, made_from
 from optitune import studies as study
 from optitune.common.files import aside, explained, make_folder
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
-from optitune.machine import devices, resolve_device, resolve_precision
-from optitune.preflight import check_configuration, fresh_model
 from optitune.retrain_results import (
     FullPlan,
     finished_seeds,
@@ -37,6 +35,9 @@ from optitune.tasks import task as tasks
 from optitune.tasks.data import Part, Streamed, share, shared
 from optitune.tasks.given_data import same_again
 from optitune.tasks.scaling import Scaling
+from optitune.training import task_code
+from optitune.training.device import devices, resolve_device, resolve_precision
+from optitune.training.preflight import check_configuration, fresh_model
 from optitune.wording import Unit
 from optitune.workers import Event, Pool, auto
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from optitune import export, objective, plotly_figures, story, trial_story
+from optitune import objective, plotly_figures, story, trial_story
 from optitune import studies as study
 from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
@@ -22,6 +22,7 @@ from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
 from optitune.study.study_file import Budget
 from optitune.tasks.task import FROM_PYTHON
+from optitune.training import export_code as export
 from optitune.wording import Unit, many
 
 EVERY_S = 10.0

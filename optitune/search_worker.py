@@ -14,11 +14,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import studies as study
-from optitune import task_code, trial_story
+from optitune import trial_story
 from optitune.desk import Desk
-from optitune.engine import Progress
 from optitune.errors import OptituneError
-from optitune.machine import own_the_process
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
 from optitune.patience import Patience
@@ -35,6 +33,9 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
+from optitune.training import task_code
+from optitune.training.device import own_the_process
+from optitune.training.engine import Progress
 from optitune.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.workers import Channel
 

@@ -9,14 +9,12 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, made_from, steady, task_code
+from optitune import crew, made_from, steady
 from optitune import studies as study
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
 from optitune.keeper import Keeper
-from optitune.machine import resolve_device, resolve_precision
 from optitune.patience import Patience
-from optitune.preflight import check, fresh_model
 from optitune.ray_cluster import Cluster, connected
 from optitune.search_story import SearchStory
 from optitune.space.edges import Edge, edges
@@ -32,6 +30,9 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric
 from optitune.tasks.scaling import Scaling
+from optitune.training import task_code
+from optitune.training.device import resolve_device, resolve_precision
+from optitune.training.preflight import check, fresh_model
 
 
 @dataclass(frozen=True)

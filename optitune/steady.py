@@ -6,12 +6,12 @@ from pathlib import Path
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.errors import UsageError
-from optitune.machine import own_the_process
 from optitune.tasks import task as tasks
 from optitune.tasks.data import CPU
 from optitune.tasks.given_data import is_function
 from optitune.tasks.splits import DIFFER, SearchData, search_data
 from optitune.tasks.task import TASKS, Source, Task
+from optitune.training.device import own_the_process
 from optitune.workers import Channel, Event, Pool
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from optitune.common import checkpoint, files
-from optitune.engine import Plan, Progress, Training
 from optitune.errors import OptituneError
-from optitune.evaluation import Evaluation
 from optitune.tasks.splits import SearchData
+from optitune.training.engine import Plan, Progress, Training
+from optitune.training.evaluation import Evaluation
 
 SHARE = 0.05
 """What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""

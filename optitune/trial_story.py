@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial
 
 from optitune import artifacts, story
 from optitune import studies as study
-from optitune.export import building
 from optitune.space.configuration import Configuration
 from optitune.study.records import Outcome
+from optitune.training.export_code import building
 from optitune.wording import Unit, many, setting
 
 PICTURE = "learning-curve.png"

@@ -27,10 +27,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
-from optitune.building import build_loss
-from optitune.engine import Plan, Training
-from optitune.evaluation import evaluate
-from optitune.machine import own_the_process
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.tasks import metrics
 from optitune.tasks import splits as task_data
@@ -38,6 +34,10 @@ from optitune.tasks import task as tasks
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.tasks.splits import SearchData
+from optitune.training.build import build_loss
+from optitune.training.device import own_the_process
+from optitune.training.engine import Plan, Training
+from optitune.training.evaluation import evaluate
 from optitune.workers import auto
 
 ADAM = {

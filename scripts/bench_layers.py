@@ -25,10 +25,10 @@ from torch.nn import functional
 from yardstick import BATCH
 
 from optitune import studies as study
-from optitune.machine import own_the_process
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu
+from optitune.training.device import own_the_process
 
 Calls = Mapping[str, Callable[[], Any]]
 WARM_UP = 10

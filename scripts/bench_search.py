@@ -32,10 +32,6 @@ import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
 from optitune import studies as study
-from optitune.building import build_loss
-from optitune.engine import Diverged, Plan, Training
-from optitune.evaluation import evaluate
-from optitune.machine import own_the_process
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import open_storage
 from optitune.tasks import metrics
@@ -43,6 +39,10 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
+from optitune.training.build import build_loss
+from optitune.training.device import own_the_process
+from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.evaluation import evaluate
 from optitune.workers import auto
 
 ROW = tasks.TASKS["mnist-cnn"]

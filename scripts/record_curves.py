@@ -32,15 +32,15 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from scipy.stats import qmc
 
 from optitune import studies as study
-from optitune.engine import QUICK_EXAMPLES, Diverged, Training
 from optitune.forecast import OPTIMIZER
-from optitune.machine import own_the_process
 from optitune.objective import plan
 from optitune.searching import completed
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training.device import own_the_process
+from optitune.training.engine import QUICK_EXAMPLES, Diverged, Training
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4

@@ -26,7 +26,6 @@ from postgres_server import postgres_server
 from soak_task import LOG
 
 from optitune import studies as study
-from optitune.engine import Training
 from optitune.errors import OptituneError
 from optitune.objective import compared_step, plan, usual_steps
 from optitune.space.configuration import Configuration
@@ -34,6 +33,7 @@ from optitune.storage import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training.engine import Training
 
 TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"
 NAME = "soak"

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from optitune.engine import Diverged, Plan, Progress, Training
 from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.optimizers import OPTIMIZERS, Optimizer
 from optitune.space.schedules import SCHEDULES, Schedule
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
+from optitune.training.engine import Diverged, Plan, Progress, Training
 
 Values = Mapping[str, Any]
 

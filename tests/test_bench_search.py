@@ -6,8 +6,8 @@ import pytest
 import torch
 from yardstick import OPTIMIZERS
 
-from optitune.building import build_optimizer, build_schedules
 from optitune.space.configuration import Configuration
+from optitune.training.build import build_optimizer, build_schedules
 
 
 def trial(number: int, seconds: float, value: float | None, lr: float | None = None) -> Any:

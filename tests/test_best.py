@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optitune.building import build_schedules
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import ROWS as OPTIMIZERS
@@ -21,6 +20,7 @@ from optitune.space.schedules import ROWS as SCHEDULES
 from optitune.space.schedules import Schedule
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
+from optitune.training.build import build_schedules
 
 WAY_OUT = "make one first"
 

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from optitune.building import (
+from optitune.space import optimizers, schedules
+from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.schedules import SCHEDULES
+from optitune.training.build import (
     FUSED,
     at,
     build_optimizer,
@@ -20,9 +23,6 @@ from optitune.building import (
     penalise,
     warmup_steps,
 )
-from optitune.space import optimizers, schedules
-from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
-from optitune.space.schedules import SCHEDULES
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

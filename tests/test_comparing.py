@@ -20,7 +20,6 @@ from optitune import studies as study
 from optitune.cli.main import run
 from optitune.comparison_plan import practical
 from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
-from optitune.engine import Training
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.storage import open_storage, sqlite_url
@@ -29,6 +28,7 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
+from optitune.training.engine import Training
 from optitune.workers import Channel
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")

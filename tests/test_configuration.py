@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from optitune.building import build_optimizer
 from optitune.space.configuration import LARGEST, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.tasks.models import Mlp
+from optitune.training.build import build_optimizer
 
 Configured = Callable[..., Configuration]
 

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import evaluation
-from optitune.building import build_loss
 from optitune.common import checkpoint
-from optitune.criterion import Criterion, fresh, label_left_out
-from optitune.engine import Plan, Progress, Training
-from optitune.evaluation import evaluate
 from optitune.retrain_results import confusion
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.space.losses import OF_TASK
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.task import Loss
+from optitune.training import evaluation
+from optitune.training.build import build_loss
+from optitune.training.criterion import Criterion, fresh, label_left_out
+from optitune.training.engine import Plan, Progress, Training
+from optitune.training.evaluation import evaluate
 
 Configured = Callable[..., Configuration]
 

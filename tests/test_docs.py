@@ -165,8 +165,8 @@ def test_the_row_shown_for_adding_an_optimizer_is_a_valid_one() -> None:
 
 
 def test_the_row_shown_for_adding_a_schedule_is_a_valid_one() -> None:
-    from optitune.building import at
     from optitune.space import schedules
+    from optitune.training.build import at
 
     row = eval(code("CONTRIBUTING.md", "python")[1], vars(schedules))  # noqa: S307
     assert row.name not in SCHEDULES

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import engine, evaluation
-from optitune.building import build_optimizer, build_schedules
-from optitune.engine import Diverged, Plan, Progress, Training
-from optitune.evaluation import evaluate
 from optitune.space.configuration import Configuration
 from optitune.study.settings import Precision
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
+from optitune.training import engine, evaluation
+from optitune.training.build import build_optimizer, build_schedules
+from optitune.training.engine import Diverged, Plan, Progress, Training
+from optitune.training.evaluation import evaluate
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -10,9 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from optitune.cli.study_view import as_torch_takes_it
-from optitune.engine import Plan, Training
 from optitune.errors import UsageError
-from optitune.export import python
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
@@ -20,6 +18,8 @@ from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
+from optitune.training.engine import Plan, Training
+from optitune.training.export_code import python
 
 ROW = """
 from optitune.space.optimizers import Optimizer

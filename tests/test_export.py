@@ -12,9 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune.building import build_loss
-from optitune.engine import Plan, Training
-from optitune.export import FORMATS, export, python
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
@@ -22,6 +19,9 @@ from optitune.study.best_config import BestConfig, dumps
 from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples
 from optitune.tasks.models import Mlp
+from optitune.training.build import build_loss
+from optitune.training.engine import Plan, Training
+from optitune.training.export_code import FORMATS, export, python
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

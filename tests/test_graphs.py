@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import graphs
-from optitune.engine import Plan, Progress, Training
-from optitune.graphs import WARM_UP_STEPS, Given, Replayed, Step
 from optitune.space.configuration import Configuration
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
+from optitune.training import cuda_graphs as graphs
+from optitune.training.cuda_graphs import WARM_UP_STEPS, Given, Replayed, Step
+from optitune.training.engine import Plan, Progress, Training
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import evaluation, machine
-from optitune.engine import Diverged, Plan, Training
-from optitune.evaluation import evaluate
 from optitune.space.configuration import Configuration
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Mlp
+from optitune.training import device as machine
+from optitune.training import evaluation
+from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.evaluation import evaluate
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
@@ -228,7 +229,7 @@ def test_only_sums_are_in_double_precision_and_nowhere_on_a_device_without_it(
     usual = told()
     assert machine.dtype_of_sums(torch.device("mps")) == torch.float32
     assert machine.dtype_of_sums(torch.device("cpu")) == torch.float64
-    for module in ("engine", "evaluation", "tasks.metrics"):
+    for module in ("training.engine", "training.evaluation", "tasks.metrics"):
         monkeypatch.setattr(f"optitune.{module}.dtype_of_sums", lambda device: torch.float32)
     made = []
     plain = Tensor.to

@@ -11,17 +11,17 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
-from optitune.building import initialise, lazy
-from optitune.engine import Plan, Training
 from optitune.errors import UsageError
-from optitune.export import python
-from optitune.preflight import check
 from optitune.space.configuration import Configuration
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import find
 from optitune.tasks.task import build
+from optitune.training.build import initialise, lazy
+from optitune.training.engine import Plan, Training
+from optitune.training.export_code import python
+from optitune.training.preflight import check
 
 FILE = """
 import torch

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from optitune.building import at, build_loss
 from optitune.errors import UsageError
 from optitune.space import losses
 from optitune.space.configuration import TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK, ROWS
+from optitune.training.build import at, build_loss
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

@@ -14,10 +14,10 @@ from torch.optim import lr_scheduler as torch_schedules
 from torch.optim.lr_scheduler import LRScheduler
 
 from optitune import forecast
-from optitune.building import lr_ahead
 from optitune.objective import changes_ahead, compared_step
 from optitune.space.configuration import ScheduleSettings
 from optitune.space.schedules import ROWS, Schedule
+from optitune.training.build import lr_ahead
 
 EPOCHS, EVALUATIONS = 5, 4
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

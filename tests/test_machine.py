@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from optitune.errors import UsageError
-from optitune.machine import devices, resolve_device, resolve_precision
 from optitune.study.settings import Precision
+from optitune.training.device import devices, resolve_device, resolve_precision
 
 
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_a_process_set_up_for_training_has_one_thread_and_keeps_freed_memory() -
     # faults are counted, not timed: a second pass over freed and reused memory meets hardly any
     code = """
 import resource, torch
-from optitune.machine import own_the_process
+from optitune.training.device import own_the_process
 own_the_process()
 assert torch.get_num_threads() == 1
 faults = []

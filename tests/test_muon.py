@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from optitune.muon import MuonWithAdamW
+from optitune.training.muon import MuonWithAdamW
 
 STEPS = 6
 SETTINGS: dict[str, Any] = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.3}

@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 from torch import nn
 
 from optitune import objective
-from optitune.engine import Training
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
@@ -24,6 +23,7 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
+from optitune.training.engine import Training
 
 EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
 SPACE = EVERYTHING.space()

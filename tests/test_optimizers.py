@@ -12,16 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune import preflight
-from optitune.building import FUSED, at, build_optimizer
-from optitune.engine import Diverged, Plan, Training
 from optitune.errors import UsageError
-from optitune.export import python
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, around
-from optitune.sparse_adam import SparseAndDenseAdam
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, suggest
@@ -29,6 +24,11 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
 from optitune.tasks.task import Task
+from optitune.training import preflight
+from optitune.training.build import FUSED, at, build_optimizer
+from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.export_code import python
+from optitune.training.sparse_adam import SparseAndDenseAdam
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

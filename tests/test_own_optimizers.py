@@ -51,7 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def imported(path: str) -> str:
     """The file that the optimizer's module comes from, found as commands and workers find it."""
-    from optitune.building import at
+    from optitune.training.build import at
 
     find_modules({"own": path}, Path("studies"))
     file = sys.modules[at(path).__module__].__file__

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from optitune import Metric, Task
 from optitune.common.schema import validated
 from optitune.errors import Note, UsageError
-from optitune.preflight import check, check_configuration, fingerprint, fresh_model
 from optitune.study.settings import StudySettings
 from optitune.tasks.splits import search_data
+from optitune.training.preflight import check, check_configuration, fingerprint, fresh_model
 
 INPUTS = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.arange(60) % 3

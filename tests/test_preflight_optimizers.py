@@ -9,14 +9,14 @@ from torch import nn
 
 from optitune import Task
 from optitune.common.schema import validated
-from optitune.engine import Plan, Training
 from optitune.errors import UsageError
-from optitune.preflight import check
 from optitune.space.configuration import Configuration, OptimizerSettings
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.splits import search_data
+from optitune.training.engine import Plan, Training
+from optitune.training.preflight import check
 
 
 def tried(model: Any = lambda: nn.Linear(4, 3), **said: Any) -> str:

@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 
 from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
-from optitune.engine import Plan, Progress, Training
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
@@ -23,6 +22,7 @@ from optitune.study.settings import Precision
 from optitune.tasks import data as data_module
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples, Part, Streamed
+from optitune.training.engine import Plan, Progress, Training
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

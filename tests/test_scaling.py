@@ -12,12 +12,12 @@ from torch import Tensor, nn
 import optitune
 from optitune import Task
 from optitune.errors import UsageError
-from optitune.export import export
 from optitune.study import best_config as best
 from optitune.tasks.data import Examples
 from optitune.tasks.scaling import Scaling, unscaled
 from optitune.tasks.splits import remarks, search_data
 from optitune.tasks.task import build
+from optitune.training.export_code import export
 
 GENERATOR = torch.Generator().manual_seed(0)
 INPUTS = torch.randn(300, 3, generator=GENERATOR)

@@ -11,11 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optitune import preflight
-from optitune.building import at, build_schedules
-from optitune.engine import Plan, Training
 from optitune.errors import UsageError
-from optitune.export import python
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.space.ranges import Fixed, Float
@@ -27,6 +23,10 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
 from optitune.tasks.task import Task
+from optitune.training import preflight
+from optitune.training.build import at, build_schedules
+from optitune.training.engine import Plan, Training
+from optitune.training.export_code import python
 
 Configured = Callable[..., Configuration]
 

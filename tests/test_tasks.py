@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from optitune.building import build_loss
 from optitune.errors import UsageError
 from optitune.space.configuration import TrainingSettings
 from optitune.tasks import datasets
@@ -14,6 +13,7 @@ from optitune.tasks.data import Examples
 from optitune.tasks.datasets import DATASETS, load_train
 from optitune.tasks.splits import SearchData, all_but_test, load_test, search_data
 from optitune.tasks.task import ROWS, TASKS, BuiltIn, build
+from optitune.training.build import build_loss
 
 CPU = torch.device("cpu")
 NOWHERE = Path("no folder is needed")

@@ -11,7 +11,6 @@ from optuna.trial import Trial
 
 from optitune import objective
 from optitune.common.files import replacing, write_text
-from optitune.engine import Plan, Training
 from optitune.objective import GivenBack, Result, run_trial
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
@@ -20,6 +19,7 @@ from optitune.tasks.data import Examples
 from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
+from optitune.training.engine import Plan, Training
 from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep
 
 TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from optitune.weights import bare, hidden, kinds
+from optitune.training.weights import bare, hidden, kinds
 
 
 def of(model: nn.Module, kind: str) -> set[str]:

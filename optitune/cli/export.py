@@ -52,7 +52,7 @@ def _print(what: str, form: str, study: str | None, out: str | None, studies_dir
     from optitune.cli.choose import choose
     from optitune.common.beside import file_of
     from optitune.errors import UsageError
-    from optitune.export import export as exported
+    from optitune.training.export_code import export as exported
 
     if out is not None:
         raise UsageError(f"--output {out}: {form} is printed; send it to a file with '> FILE', or choose csv")

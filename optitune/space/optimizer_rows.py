@@ -303,7 +303,7 @@ ROWS = (
     ),
     Optimizer(
         name="muon",
-        path="optitune.muon:MuonWithAdamW",
+        path="optitune.training.muon:MuonWithAdamW",
         known_good=({"lr": 5e-3, "momentum": 0.95, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95},),
         ranges={
             "lr": _lr(5e-3),
@@ -321,7 +321,7 @@ ROWS = (
     ),
     Optimizer(
         name="sparseadam",
-        path="optitune.sparse_adam:SparseAndDenseAdam",
+        path="optitune.training.sparse_adam:SparseAndDenseAdam",
         known_good=(ADAM_KNOWN_GOOD,),
         ranges=_adam_ranges(1e-3),
         source="torch documentation, SparseAdam (lr 0.001, betas 0.9 and 0.999, eps 1e-8); Kingma & Ba 2015, "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optitune.errors import unknown
-from optitune.machine import dtype_of_sums
+from optitune.training.device import dtype_of_sums
 from optitune.wording import Unit
 
 Direction = Literal["maximize", "minimize"]

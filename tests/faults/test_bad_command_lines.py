@@ -20,7 +20,7 @@ from report_world import home, stored, subject
 from optitune import searching
 from optitune.cli.main import COMMANDS
 from optitune.errors import OptituneError
-from optitune.machine import resolve_device
+from optitune.training.device import resolve_device
 
 
 def options_of(name: str) -> list[click.Parameter]:

@@ -29,12 +29,12 @@ from test_data import idx, random_images
 from optitune import searching
 from optitune.common import checkpoint
 from optitune.errors import OptituneError
-from optitune.export import export
-from optitune.machine import resolve_device
 from optitune.study import best_config as best
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import dumps, from_file
 from optitune.tasks.datasets import IDX_FILES, load_test, load_train
+from optitune.training.device import resolve_device
+from optitune.training.export_code import export
 
 STUDY: dict[str, Any] = {
     "task": "digits",

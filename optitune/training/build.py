@@ -17,15 +17,15 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from optitune.common.randomness import random_state, set_random_state
-from optitune.criterion import Criterion, Together
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK
 from optitune.tasks.metrics import aligned
 from optitune.tasks.task import Loss
-from optitune.weights import bare, kinds
-from optitune.weights import hidden as hidden_matrices
+from optitune.training.criterion import Criterion, Together
+from optitune.training.weights import bare, kinds
+from optitune.training.weights import hidden as hidden_matrices
 
 NAMES = ", ".join(LOSSES)
 

@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune.building import build_loss, lazy
-from optitune.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
 from optitune.errors import Note, UsageError
-from optitune.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
 from optitune.space import losses
 from optitune.space.configuration import TrainingSettings
 from optitune.tasks import metrics
@@ -21,6 +18,9 @@ from optitune.tasks.data import Batch, Part
 from optitune.tasks.metrics import Metric, aligned
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import of_a_library, theirs
+from optitune.training.build import build_loss, lazy
+from optitune.training.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
+from optitune.training.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
 
 SIZES = (8, 64, 512, 1_000)
 """How many examples are tried: the first to train on, and all, one after the other, until the metric takes them.

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from optitune.errors import OptituneError
-from optitune.preflight import fresh_model
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import TASKS, Source, Task
 from optitune.tasks.user_code import of_a_library
+from optitune.training.preflight import fresh_model
 
 SHOWN = 80
 """Characters up to which a constant is kept as it is written; of a longer one, and of any text, a digest is kept."""

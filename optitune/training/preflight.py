@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from optitune.common.randomness import random_state, set_random_state
-from optitune.criterion import together
 from optitune.errors import UsageError
-from optitune.preflight_network import try_network
-from optitune.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
 from optitune.tasks.data import Part
 from optitune.tasks.task import TASKS, Task, build
 from optitune.tasks.user_code import theirs
+from optitune.training.criterion import together
+from optitune.training.preflight_network import try_network
+from optitune.training.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer
 
 CPU = torch.device("cpu")
 

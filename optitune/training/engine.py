@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from optitune.building import build_optimizer, build_schedules, initialise, penalise, pulled_at
 from optitune.common.randomness import random_state, seed_everything, set_random_state
-from optitune.criterion import fresh, own, together
-from optitune.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
-from optitune.graphs import Replayed
-from optitune.machine import dtype_of_sums
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.study.settings import Precision
 from optitune.tasks.data import Examples, Item, Part, size
 from optitune.tasks.metrics import Metric, leaving_out
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Loss
-from optitune.weights import kinds
+from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, pulled_at
+from optitune.training.criterion import fresh, own, together
+from optitune.training.cuda_graphs import Replayed
+from optitune.training.device import dtype_of_sums
+from optitune.training.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
+from optitune.training.weights import kinds
 
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune.building import at, build_loss, build_optimizer, factor, parameter_groups
 from optitune.common import checkpoint
-from optitune.engine import Diverged, Plan, Training
 from optitune.errors import OptituneError, UsageError
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
@@ -22,7 +20,9 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Part
 from optitune.tasks.task import TASKS, Task, build
 from optitune.tasks.user_code import reason, script
-from optitune.weights import bare, kinds
+from optitune.training.build import at, build_loss, build_optimizer, factor, parameter_groups
+from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.weights import bare, kinds
 
 LOOKED_AT = 8
 """How many examples a step is taken on."""
