@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from optitune.common.moved import present
 from optitune.common.schema import Strict
 from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
@@ -125,7 +126,7 @@ class OptimizerSettings(Strict):
     def how(self) -> tuple[str, tuple[optimizers.Trait, ...]]:
         """`module:class`, and what is peculiar to it."""
         if self.path:
-            return self.path, self.traits
+            return present(self.path), self.traits
         row = optimizers.find(self.name)
         return row.path, row.traits
 

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
+from optitune.common.moved import present
 from optitune.common.randomness import random_state, set_random_state
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
@@ -43,7 +44,7 @@ def at(path: str) -> Any:
         ImportError: there is no such module.
         AttributeError: it has no such name.
     """
-    module, name = path.split(":")
+    module, name = present(path).split(":")
     return getattr(import_module(module), name)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from optitune.common.moved import present
 from optitune.errors import OptituneError
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import TASKS, Source, Task
@@ -101,8 +102,9 @@ def changes(before: Record, now: Record) -> list[str]:
     if before["torch"] == now["torch"]:
         found += list(_changed_lines(before["network"], now["network"]))
     parts: Mapping[str, str] = now["parts"]
-    for name in [*parts, *(name for name in before["parts"] if name not in parts)]:
-        value, was = parts.get(name), before["parts"].get(name)
+    earlier = {present(name): value for name, value in before["parts"].items()}
+    for name in [*parts, *(name for name in earlier if name not in parts)]:
+        value, was = parts.get(name), earlier.get(name)
         if value == was or (before["python"] != now["python"] and _is_code(value, was)):
             continue
         if was is None:

@@ -1,0 +1,25 @@
+"""Where modules are that studies on disk name by the places they had before."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+MOVED: Mapping[str, str] = MappingProxyType(
+    {
+        "optitune.data": "optitune.tasks.data",
+        "optitune.datasets": "optitune.tasks.datasets",
+        "optitune.metrics": "optitune.tasks.metrics",
+        "optitune.models": "optitune.tasks.models",
+        "optitune.muon": "optitune.training.muon",
+        "optitune.pooling": "optitune.tasks.pooling",
+        "optitune.sparse_adam": "optitune.training.sparse_adam",
+    }
+)
+"""Before version 0.2 all modules were in one folder."""
+
+
+def present(path: str) -> str:
+    """A dotted path or `module:name`, as it is now; any other is left as it is."""
+    for before, now in MOVED.items():
+        if path.startswith((f"{before}:", f"{before}.")):
+            return now + path[len(before) :]
+    return path
