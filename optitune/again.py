@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 
 from optitune import comparison_plan, retraining
-from optitune import studies as study
 from optitune.common.commands import said
 from optitune.comparing import MOST_RUNS, SENSITIVITY
 from optitune.comparison_results import FOLDER, Comparison, taken
@@ -17,7 +16,8 @@ from optitune.keeper import best_config
 from optitune.retrain_results import Tested
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, standings

@@ -24,7 +24,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, results, retraining, searching, studies
+from optitune import comparing, results, retraining, searching
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
@@ -35,7 +35,8 @@ from optitune.objective import Result as TrialResult
 from optitune.objective import run_trial
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.search_worker import pruner_of, sampler_of
-from optitune.storage import open_storage
+from optitune.storage import studies
+from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

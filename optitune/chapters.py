@@ -13,13 +13,13 @@ from optitune import (
     search_story,
     story,
 )
-from optitune import studies as study
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
 from optitune.report_tables import Table
-from optitune.storage import STORAGE_ERRORS, exists, open_storage
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
 from optitune.story import Chapter
-from optitune.studies import Home
 
 
 def tell_comparison(home: Home, found: Comparison) -> str:

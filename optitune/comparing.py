@@ -14,8 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters, made_from
-from optitune import studies as study
+from optitune import chapters
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
 from optitune.comparison_plan import finalists, make_plan, practical
@@ -37,8 +36,10 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
 from optitune.retraining import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
-from optitune.storage import open_storage
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data

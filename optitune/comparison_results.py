@@ -10,7 +10,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
-from optitune import studies as study
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, sentence
@@ -18,6 +17,7 @@ from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
+from optitune.storage import studies as study
 from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import Metric
 from optitune.wording import Unit, advice, headline

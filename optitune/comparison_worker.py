@@ -13,7 +13,7 @@ import torch
 from optitune.common import checkpoint
 from optitune.comparison_results import run_path, save_run
 from optitune.statistics.runs import Key, Plan, Point, Run
-from optitune.studies import versions
+from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

@@ -11,17 +11,17 @@ import optuna
 import torch
 
 from optitune import artifacts, trial_checkpoint
-from optitune import studies as study
 from optitune.allocation import FAILURES
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
 from optitune.ownership import Owner, sweep
-from optitune.patience import Patience
 from optitune.ray_cluster import Cluster
 from optitune.ray_pool import RayPool
 from optitune.search_worker import Job, work
-from optitune.storage import exists, explained_storage, shown
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import exists, explained_storage, shown
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data

@@ -18,14 +18,15 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
-from optitune import databases, search_story, trial_story
-from optitune import studies as study
+from optitune import search_story, trial_story
 from optitune.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError
 from optitune.objective import usual_steps
-from optitune.storage import GRPC, JOURNAL, open_storage, shown
-from optitune.studies import Home
+from optitune.storage import databases
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
 from optitune.study.settings import StudySettings
 
 HOST = "127.0.0.1"

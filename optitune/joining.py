@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew, made_from
-from optitune import studies as study
+from optitune import crew
 from optitune.common.schema import validated
-from optitune.patience import Patience
 from optitune.search_story import SearchStory
-from optitune.storage import explained_storage, open_storage, shown
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
 from optitune.study.settings import StudySettings

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import optuna
 
-from optitune import studies as study
 from optitune.common.files import aside
 from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
 from optitune.study import best_config as best
 from optitune.study.records import TrialRecord
 from optitune.study.records import best as best_record

@@ -19,7 +19,7 @@ import torch
 
 from optitune.errors import OptituneError, UsageError
 from optitune.ray_worker import SHARED_STORAGE
-from optitune.storage import is_file
+from optitune.storage.urls import is_file
 from optitune.training.device import resolve_device
 from optitune.workers import WORKERS_PER_GPU
 

@@ -14,15 +14,16 @@ import optuna
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from optitune import made_from, trial_checkpoint
-from optitune import studies as study
+from optitune import trial_checkpoint
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.ownership import Owner, machine, sweep
-from optitune.patience import Patience
 from optitune.search_worker import Job, Worker, work
-from optitune.storage import explained_storage, is_file, open_storage, shown
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import explained_storage, is_file, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

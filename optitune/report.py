@@ -22,7 +22,6 @@ from optitune import (
     report_tested,
     retrain_results,
 )
-from optitune import studies as study
 from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.comparing import MOST_RUNS
@@ -31,7 +30,8 @@ from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_
 from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
 from optitune.statistics.runs import ITSELF
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
 from optitune.tasks.metrics import Metric

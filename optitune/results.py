@@ -19,7 +19,6 @@ from optitune import (
     searching,
     tables,
 )
-from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
@@ -30,8 +29,9 @@ from optitune.report_tables import Table
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.shown import Shown
 from optitune.space.edges import Edge, edges
-from optitune.storage import open_storage
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage
 from optitune.study.records import Failing, Summary, TrialRecord, failing
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings

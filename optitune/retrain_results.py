@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from optitune import studies as study
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
 from optitune.errors import OptituneError
 from optitune.figures import training_curves
 from optitune.space.configuration import Configuration
+from optitune.storage import studies as study
 from optitune.study.records import SeedResult, Summary, summarise
 from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from optitune import chapters, made_from
-from optitune import studies as study
+from optitune import chapters
 from optitune.common.files import aside, explained, make_folder
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.furthest import Furthest
@@ -25,8 +24,10 @@ from optitune.retrain_results import (
     write,
 )
 from optitune.retrain_worker import TEST, TRAIN, work
-from optitune.storage import exists, open_storage
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import exists, open_storage
 from optitune.study import best_config as best
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import SeedResult, Summary

@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 
 from optitune import objective, plotly_figures, story, trial_story
-from optitune import studies as study
 from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
 from optitune.keeper import best_config
 from optitune.report_data import reported_epoch
+from optitune.storage import studies as study
 from optitune.story import Chapter
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings

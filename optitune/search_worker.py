@@ -13,18 +13,18 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import studies as study
 from optitune import trial_story
 from optitune.desk import Desk
 from optitune.errors import OptituneError
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
-from optitune.patience import Patience
 from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.space.configuration import Configuration
-from optitune.storage import STORAGE_ERRORS, explained_storage, is_file, open_storage
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings

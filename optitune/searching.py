@@ -9,17 +9,18 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, made_from, steady
-from optitune import studies as study
+from optitune import crew, steady
 from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
 from optitune.keeper import Keeper
-from optitune.patience import Patience
 from optitune.ray_cluster import Cluster, connected
 from optitune.search_story import SearchStory
 from optitune.space.edges import Edge, edges
-from optitune.storage import exists, explained_storage, open_storage, shown
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import exists, explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
 from optitune.study.records import best as best_record

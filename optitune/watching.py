@@ -10,14 +10,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune import crew
-from optitune import studies as study
 from optitune.common.commands import line
 from optitune.common.schema import validated
 from optitune.objective import usual_steps
-from optitune.patience import Patience
 from optitune.space.configuration import Configuration
-from optitune.storage import explained_storage, open_storage, shown
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.retry import Patience
+from optitune.storage.studies import Home
+from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from yardstick import BATCH
 
-from optitune import studies as study
+from optitune.storage import studies as study
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu

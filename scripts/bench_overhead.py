@@ -37,8 +37,7 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import made_from, objective, suggestion
-from optitune import studies as study
+from optitune import objective, suggestion
 from optitune.desk import Desk
 from optitune.forecast import LR_AHEAD
 from optitune.keeper import Keeper
@@ -46,7 +45,9 @@ from optitune.ownership import Owner
 from optitune.search_worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
-from optitune.storage import is_file, open_storage, sqlite_url
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.urls import is_file, open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 

@@ -31,9 +31,9 @@ from statistics import fmean, median, stdev
 import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
-from optitune import studies as study
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.storage import open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage
 from optitune.tasks import metrics
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

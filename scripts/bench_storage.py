@@ -26,13 +26,14 @@ from typing import Any
 from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
-from optitune import made_from, suggestion
-from optitune import studies as study
+from optitune import suggestion
 from optitune.desk import Desk
 from optitune.ownership import Owner
 from optitune.search_worker import open_study
-from optitune.storage import is_file, open_storage
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import is_file, open_storage
 from optitune.study.settings import StudySettings
 
 KINDS = ("sqlite", "journal", "postgresql", "grpc")

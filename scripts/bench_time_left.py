@@ -17,10 +17,10 @@ from statistics import median
 
 import optuna
 
-from optitune import studies as study
 from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import FINISHED, TrialRecord
 from optitune.study.settings import StudySettings
 from optitune.time_left import time_left

@@ -25,11 +25,11 @@ from optuna.trial import FrozenTrial, TrialState
 from postgres_server import postgres_server
 from soak_task import LOG
 
-from optitune import studies as study
 from optitune.errors import OptituneError
 from optitune.objective import compared_step, plan, usual_steps
 from optitune.space.configuration import Configuration
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

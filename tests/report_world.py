@@ -8,15 +8,16 @@ import numpy as np
 import optuna
 import torch
 
-from optitune import comparison_results, made_from
-from optitune import studies as study
+from optitune import comparison_results
 from optitune.comparison_results import Comparison, conclude
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
-from optitune.storage import open_storage
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage
 from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, Metric

@@ -14,10 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optitune import ownership
-from optitune import studies as study
 from optitune.desk import Desk
 from optitune.ownership import Owner
-from optitune.storage import Patience, is_file, open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import Patience, is_file, open_storage
 
 NAME = "Größe 🌱"
 ATTRIBUTES = {"größe": "Zoë 🌱 'quoted' %(x)s", "列表": [1, None, {"a": 0.1}]}
@@ -38,7 +38,7 @@ class Work:
 
 PRELOADED = [
     "optitune.desk",
-    "optitune.storage",
+    "optitune.storage.urls",
     "optuna.storages._rdb.models",
     "optuna.samplers._random",
     "alembic.command",

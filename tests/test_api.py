@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import optitune
 from optitune import Metric, Task
-from optitune import studies as study
 from optitune.cli.main import run
 from optitune.cli.options import WORKER_MODULES
 from optitune.errors import UsageError
+from optitune.storage import studies as study
 from optitune.workers import warm_up
 
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from optitune import made_from
-from optitune import studies as study
-from optitune.storage import open_storage
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage
 from optitune.study.records import FINISHED
 from optitune.study.settings import StudySettings
 

@@ -162,7 +162,7 @@ def test_a_fault_of_our_own_is_named_without_a_traceback(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("optitune.overview.overview", fail)
+    monkeypatch.setattr("optitune.storage.listing.overview", fail)
     assert run(["studies"]) == 1
     err = capsys.readouterr().err
     assert "a fault of optitune's own: ZeroDivisionError: x" in err

@@ -16,13 +16,13 @@ from test_api import local_task
 
 import optitune
 from optitune import comparing, comparison_worker
-from optitune import studies as study
 from optitune.cli.main import run
 from optitune.comparison_plan import practical
 from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.tasks import datasets
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks

@@ -10,11 +10,12 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune import desk as desks
-from optitune import made_from, ownership
-from optitune import studies as study
+from optitune import ownership
 from optitune.desk import Desk, Taken
 from optitune.ownership import Owner, Watch
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from optitune import studies as study
 from optitune.artifacts import FOLDER
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -14,9 +14,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optitune import journal
 from optitune.errors import OptituneError
-from optitune.storage import open_storage
+from optitune.storage import journal
+from optitune.storage.urls import open_storage
 
 TORN = b'{"op_code":8,"worker_id":"abc-1","trial_id":0,"user_attr":{"gro'
 
@@ -134,7 +134,7 @@ def test_a_file_at_its_size_limit_stays_whole(url: str, path: Path) -> None:
     code = f"""
 import resource
 from optitune.errors import OptituneError
-from optitune.storage import open_storage
+from optitune.storage.urls import open_storage
 storage = open_storage({url!r}, create=False)
 size = {path.stat().st_size} + 1000
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import studies as study
 from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparison_results import load_runs, run_paths
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.trial_checkpoint import path_of
 
 TRIALS = 8

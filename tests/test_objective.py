@@ -15,7 +15,7 @@ from optitune.pruner import build_pruner
 from optitune.sampler import SAMPLERS, FairSampler
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
-from optitune.studies import versions
+from optitune.storage.studies import versions
 from optitune.study.settings import StudySettings
 from optitune.suggestion import first_parameters, spaces, suggest
 from optitune.tasks.data import Examples

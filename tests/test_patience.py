@@ -15,10 +15,12 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
-from optitune import databases, patience, proxy
 from optitune.errors import OptituneError
-from optitune.patience import Patience, PatientStorage, Waiting, lasting
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import databases
+from optitune.storage import grpc_proxy as proxy
+from optitune.storage import retry as patience
+from optitune.storage.retry import Patience, PatientStorage, Waiting, lasting
+from optitune.storage.urls import open_storage, sqlite_url
 
 GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe connection"))
 

@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 
 from optitune import ray_worker
-from optitune import studies as study
 from optitune.cli.live import Silent
 from optitune.cli.search import search as command
 from optitune.errors import OptituneError, UsageError
@@ -19,7 +18,8 @@ from optitune.ray_pool import RayPool, _cause, _for_all
 from optitune.ray_worker import Errand, Line, fulfil
 from optitune.search_worker import Job
 from optitune.searching import Request, search
-from optitune.storage import open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.workers import Event
 

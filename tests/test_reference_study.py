@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from optitune import load, made_from
+from optitune import load
 from optitune.artifacts import FOLDER, attached, system_attrs
 from optitune.cli.main import run
+from optitune.storage import made_from
 from optitune.trial_story import PICTURE
 
 ROOT = Path(__file__).parent.parent
@@ -60,8 +61,8 @@ def test_every_command_that_looks_at_it_does(studies: Path, capsys: pytest.Captu
 
 
 def test_its_pictures_are_there(studies: Path) -> None:
-    from optitune.storage import open_storage, sqlite_url
-    from optitune.studies import find
+    from optitune.storage.studies import find
+    from optitune.storage.urls import open_storage, sqlite_url
 
     opened = find(open_storage(sqlite_url(studies / NAME / "study.db"), create=False), NAME)
     for trial in opened.get_trials():
@@ -74,9 +75,9 @@ def test_its_pictures_are_there(studies: Path) -> None:
 def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from optitune import studies as study
     from optitune.space import ranges as space
-    from optitune.storage import open_storage, sqlite_url
+    from optitune.storage import studies as study
+    from optitune.storage.urls import open_storage, sqlite_url
     from optitune.study.settings import StudySettings
     from optitune.tasks.metrics import METRICS
 

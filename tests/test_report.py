@@ -231,8 +231,8 @@ def test_a_study_on_disk_is_reported_at_every_stage(run_command: Any, tmp_path: 
 
 
 def opened(place: Any) -> Any:
-    from optitune.storage import open_storage
-    from optitune.studies import find
+    from optitune.storage.studies import find
+    from optitune.storage.urls import open_storage
 
     return find(open_storage(place.url, create=False), place.name)
 

@@ -16,9 +16,9 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 
 import optitune
 from optitune import Metric, retrain_results, retraining
-from optitune import studies as study
 from optitune.errors import OptituneError, UsageError
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
+from optitune.storage import studies as study
 from optitune.study.records import EpochRecord
 from optitune.study.settings import StudySettings
 from optitune.tables import runs as run_table

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from optitune import retrain_worker, retraining
-from optitune import studies as study
 from optitune.cli.main import run
 from optitune.cli.standings import tested_text
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
+from optitune.storage import studies as study
 from optitune.study import best_config as best
 from optitune.study.records import summarise
 from optitune.tasks import datasets

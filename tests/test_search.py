@@ -11,9 +11,9 @@ import pytest
 
 import optitune
 from optitune import keeper
-from optitune import studies as study
 from optitune.cli.main import run
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import best_config as best
 from optitune.study.records import best as best_record
 

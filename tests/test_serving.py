@@ -10,8 +10,8 @@ import pytest
 from optitune.cli.main import run
 from optitune.dashboard import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import open_storage, sqlite_url
-from optitune.studies import Home
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage, sqlite_url
 
 
 class Enough(Exception):

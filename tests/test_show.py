@@ -10,12 +10,12 @@ import pytest
 from report_world import home, stored, subject
 
 from optitune import retrain_results
-from optitune import studies as study
 from optitune.cli.study_view import FEW, Shown, as_torch_takes_it, print_study, print_trial
 from optitune.report import Subject
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration
-from optitune.storage import open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage
 from optitune.study.records import TrialRecord
 
 Run = Callable[..., tuple[int, str, str]]

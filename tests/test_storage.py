@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy
 import storage_battery as battery
 
-from optitune.databases import parsed
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import exists, is_file, open_storage, shown, sqlite_url
+from optitune.storage.databases import parsed
+from optitune.storage.urls import exists, is_file, open_storage, shown, sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_password_among_the_options_is_not_shown_either() -> None:
 
 
 def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from optitune import proxy
+    from optitune.storage import grpc_proxy as proxy
 
     monkeypatch.setattr(proxy, "READY_S", 0.3)
     with pytest.raises(OptituneError, match=r"cannot open the storage grpc://127\.0\.0\.1:9: .*run_grpc_proxy_server"):
@@ -114,14 +114,14 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_missing_grpc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "grpc", None)
-    monkeypatch.delitem(sys.modules, "optitune.proxy", raising=False)
-    monkeypatch.delattr("optitune.proxy", raising=False)
+    monkeypatch.delitem(sys.modules, "optitune.storage.grpc_proxy", raising=False)
+    monkeypatch.delattr("optitune.storage.grpc_proxy", raising=False)
     with pytest.raises(OptituneError, match=r"run pip install 'optitune\[grpc\]'"):
         open_storage("grpc://127.0.0.1:9", create=True)
 
 
 def test_grpc_is_loaded_by_those_alone_who_use_it() -> None:
-    code = "import sys, optitune.storage; print('grpc' in sys.modules, 'google.protobuf' in sys.modules)"
+    code = "import sys, optitune.storage.urls; print('grpc' in sys.modules, 'google.protobuf' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
 

@@ -5,13 +5,13 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune import made_from
-from optitune import studies as study
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
 from optitune.ownership import Owner
 from optitune.space import ranges as space
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import best
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics

@@ -4,8 +4,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optitune import studies as study
 from optitune.errors import OptituneError
+from optitune.storage import studies as study
 from optitune.trial_guard import TrialGuard
 from optitune.workers import Event
 

@@ -10,11 +10,11 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
-from optitune import made_from
-from optitune import studies as study
 from optitune.space.configuration import Configuration
-from optitune.storage import open_storage
-from optitune.studies import Home
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS
 from optitune.watching import IDLE_POLLS, POLL_S, watch

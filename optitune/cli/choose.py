@@ -6,12 +6,12 @@ from pathlib import Path
 
 import optuna
 
-from optitune import studies as study
 from optitune.again import meant
 from optitune.errors import UsageError, unknown
 from optitune.keeper import best_config
-from optitune.storage import open_storage, shown
-from optitune.studies import Home
+from optitune.storage import studies as study
+from optitune.storage.studies import Home
+from optitune.storage.urls import open_storage, shown
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings, checked_study_name

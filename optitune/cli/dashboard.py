@@ -33,8 +33,8 @@ def dashboard(
     """
     from optitune.cli.choose import choose_study
     from optitune.dashboard import plain_command, serve
-    from optitune.storage import open_storage
-    from optitune.studies import find
+    from optitune.storage.studies import find
+    from optitune.storage.urls import open_storage
 
     if name is not None and study is not None and name != study:
         raise click.UsageError(f"'{name}' and --study {study} are two studies: name one")

@@ -73,8 +73,8 @@ def _write(
     from optitune import interchange
     from optitune.cli.choose import choose_study
     from optitune.errors import OptituneError, UsageError
-    from optitune.storage import open_storage
-    from optitune.studies import DATA, find, records, stored_settings
+    from optitune.storage.studies import DATA, find, records, stored_settings
+    from optitune.storage.urls import open_storage
 
     if what is not None:
         raise UsageError(f"'{what}': {form} has all trials of a study; name the study with --study, and no trial")

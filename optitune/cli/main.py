@@ -173,7 +173,7 @@ def run(typed: list[str]) -> int:
         if isinstance(error, OSError) and error.filename is not None and not isinstance(error, FileNotFoundError):
             # a place that was named: its name is too long for the system, or it lies where nobody may look
             return _fail(f"cannot use {error.filename}: {error.strerror}; choose another", 1, as_json)
-        storage = sys.modules.get("optitune.storage")
+        storage = sys.modules.get("optitune.storage.urls")
         if storage is not None and isinstance(error, storage.STORAGE_ERRORS):
             cause = storage.databases.cause(error)
             message = f"the storage failed: {cause}; if its file is damaged, move it away, or restore a copy of it"

@@ -41,8 +41,8 @@ def report(
     from optitune import report as reports
     from optitune.cli.choose import choose_study
     from optitune.common.commands import line, place
-    from optitune.storage import open_storage
-    from optitune.studies import find
+    from optitune.storage.studies import find
+    from optitune.storage.urls import open_storage
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)

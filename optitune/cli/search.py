@@ -129,7 +129,7 @@ def search(
     from optitune.cli.standings import print_result
     from optitune.searching import Request
     from optitune.searching import search as run_search
-    from optitune.studies import home
+    from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.task import study_of

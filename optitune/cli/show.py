@@ -31,9 +31,9 @@ def show(
     from optitune.cli.choose import choose_study
     from optitune.comparison_results import FOLDER, load_verdict
     from optitune.retrain_results import load
-    from optitune.storage import open_storage
-    from optitune.studies import TRIALS, find, metric, record, stored_settings
-    from optitune.studies import records as read
+    from optitune.storage.studies import TRIALS, find, metric, record, stored_settings
+    from optitune.storage.studies import records as read
+    from optitune.storage.urls import open_storage
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
@@ -73,8 +73,8 @@ def show(
 def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     """List the studies: name, task, trials by state, best value, age."""
     from optitune.cli import study_view
-    from optitune.overview import overview
-    from optitune.storage import shown
+    from optitune.storage.listing import overview
+    from optitune.storage.urls import shown
 
     rows, broken = overview(studies_dir, storage)
     if as_json:

@@ -20,11 +20,11 @@ from optitune.cli.standings import (
 )
 from optitune.common.schema import inline
 from optitune.errors import UsageError
-from optitune.overview import StudyRow
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.watching import Result

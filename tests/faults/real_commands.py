@@ -10,9 +10,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import studies as study
 from optitune.artifacts import FOLDER
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 
 HANG_S = 300
 """No command of these tests takes nearly as long; it only keeps a hang from lasting for ever."""

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from report_world import facts
 from test_best import DOCUMENT
 
-from optitune import made_from, retraining
-from optitune import studies as study
+from optitune import retraining
 from optitune.cli.choose import choose
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import made_from
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.metrics import METRICS
 from optitune.tasks.task import study_of

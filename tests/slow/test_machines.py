@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from optitune import studies as study
 from optitune.ownership import machine
-from optitune.storage import open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage
 
 pytestmark = pytest.mark.slow
 

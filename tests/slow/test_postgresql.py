@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from optitune.storage import open_storage
+from optitune.storage.urls import open_storage
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 import storage_battery as battery
 from postgres_server import Proxy, grpc_proxy
 
-from optitune import studies as study
-from optitune.storage import Patience, open_storage
+from optitune.storage import studies as study
+from optitune.storage.urls import Patience, open_storage
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.space.configuration import Configuration
-from optitune.storage import sqlite_url
+from optitune.storage.urls import sqlite_url
 from optitune.study.records import Outcome, TrialRecord
 from optitune.tasks.metrics import Metric, restored
 

@@ -10,11 +10,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
-from optitune import databases
 from optitune.errors import NoStudies, OptituneError, UsageError
-from optitune.journal import open_journal
-from optitune.patience import Patience as Patience
-from optitune.patience import PatientStorage, Waiting
+from optitune.storage import databases
+from optitune.storage.journal import open_journal
+from optitune.storage.retry import Patience as Patience
+from optitune.storage.retry import PatientStorage, Waiting
 
 JOURNAL = "journal:"
 GRPC = "grpc:"
@@ -83,10 +83,10 @@ def open_storage(url: str, create: bool, patience: Patience | None = None) -> Ba
 def _open_proxy(url: str, patience: Patience | None) -> BaseStorage:
     host, port = _grpc_address(url)
     try:
-        # what Optuna's client is written in; optitune.proxy would find it missing only later
+        # what Optuna's client is written in; optitune.storage.grpc_proxy would find it missing only later
         import google.protobuf  # noqa: F401
 
-        from optitune import proxy
+        from optitune.storage import grpc_proxy as proxy
     except ImportError:
         raise OptituneError("gRPC is not installed: run pip install 'optitune[grpc]'") from None
     waiting = Waiting(patience, shown(url), proxy.away) if patience else None

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 
 from optitune.errors import OptituneError, UsageError
 from optitune.space.ranges import as_told_before
-from optitune.studies import (
+from optitune.storage.studies import (
     CODE,
     DATA,
     METRIC,

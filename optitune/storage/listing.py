@@ -7,9 +7,9 @@ from typing import Any
 
 import optuna
 
-from optitune import studies as study
 from optitune.errors import NoStudies, OptituneError
-from optitune.storage import open_storage, sqlite_url
+from optitune.storage import studies as study
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import records
 from optitune.wording import Unit
 
