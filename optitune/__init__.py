@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optitune.api import Objective, compare, load, retrain, search
     from optitune.errors import Interrupted, OptituneError, UsageError
-    from optitune.pruner import ForecastPruner
     from optitune.results import ComparisonResult, RetrainResult, SearchResult
-    from optitune.sampler import FairSampler
+    from optitune.sampling.pruner import ForecastPruner
+    from optitune.sampling.sampler import FairSampler
     from optitune.space.optimizer_rows import Optimizer
     from optitune.space.ranges import Choice, Fixed, Float, Int
     from optitune.space.schedules import Schedule
@@ -41,10 +41,10 @@ __all__ = [
 _PLACES = {
     "Choice": "optitune.space.ranges",
     "ComparisonResult": "optitune.results",
-    "FairSampler": "optitune.sampler",
+    "FairSampler": "optitune.sampling.sampler",
     "Fixed": "optitune.space.ranges",
     "Float": "optitune.space.ranges",
-    "ForecastPruner": "optitune.pruner",
+    "ForecastPruner": "optitune.sampling.pruner",
     "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
     "Metric": "optitune.tasks.metrics",

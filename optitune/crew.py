@@ -11,12 +11,12 @@ import optuna
 import torch
 
 from optitune import artifacts, trial_checkpoint
-from optitune.allocation import FAILURES
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
 from optitune.ownership import Owner, sweep
 from optitune.ray_cluster import Cluster
 from optitune.ray_pool import RayPool
+from optitune.sampling.allocation import FAILURES
 from optitune.search_worker import Job, work
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience

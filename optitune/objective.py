@@ -10,15 +10,15 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.forecast import LR_AHEAD
 from optitune.report_data import reported_epoch
+from optitune.sampling.forecast import LR_AHEAD
+from optitune.sampling.parameters import first_parameters, suggest
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, ScheduleSettings, TrainingSettings
 from optitune.space.search_space import KNOBS
 from optitune.storage import studies as study
 from optitune.study.records import Outcome, TrialRecord
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, suggest
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task, build

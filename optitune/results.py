@@ -27,6 +27,7 @@ from optitune.report import Subject
 from optitune.report_style import Picture
 from optitune.report_tables import Table
 from optitune.retrain_results import FullPlan, Mistakes, Tested
+from optitune.sampling.parameters import owned_values
 from optitune.shown import Shown
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies as study
@@ -35,7 +36,6 @@ from optitune.storage.urls import open_storage
 from optitune.study.records import Failing, Summary, TrialRecord, failing
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
-from optitune.suggestion import owned_values
 from optitune.tasks.metrics import Metric
 from optitune.training.export_code import python
 from optitune.wording import Unit

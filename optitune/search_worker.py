@@ -18,8 +18,9 @@ from optitune.desk import Desk
 from optitune.errors import OptituneError
 from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.ownership import Owner
-from optitune.pruner import build_pruner
-from optitune.sampler import SAMPLERS, FairSampler
+from optitune.sampling.parameters import first_parameters, spaces
+from optitune.sampling.pruner import build_pruner
+from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
@@ -28,7 +29,6 @@ from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, op
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, spaces
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric

@@ -10,10 +10,11 @@ import optuna
 import torch
 
 from optitune import crew, steady
-from optitune.allocation import ALLOCATIONS, able, competitors
 from optitune.common.schema import validated
 from optitune.keeper import Keeper
 from optitune.ray_cluster import Cluster, connected
+from optitune.sampling.allocation import ALLOCATIONS, able, competitors
+from optitune.sampling.parameters import owned_values
 from optitune.search_story import SearchStory
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from
@@ -26,7 +27,6 @@ from optitune.study.records import Failing, TrialRecord, counts, failing, plain,
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import Budget, from_file, parted
-from optitune.suggestion import owned_values
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from optitune.forecast import ENOUGH
+from optitune.sampling.forecast import ENOUGH
 from optitune.study.records import FINISHED, TrialRecord
 from optitune.study.settings import StudySettings
 

@@ -37,11 +37,12 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import objective, suggestion
+from optitune import objective
 from optitune.desk import Desk
-from optitune.forecast import LR_AHEAD
 from optitune.keeper import Keeper
 from optitune.ownership import Owner
+from optitune.sampling import parameters as suggestion
+from optitune.sampling.forecast import LR_AHEAD
 from optitune.search_worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR

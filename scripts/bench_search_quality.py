@@ -28,7 +28,7 @@ from curve_record import Row, path
 from replay import FAILED, World
 from strategies import STRATEGIES, Strategy
 
-from optitune.allocation import competitors, racing
+from optitune.sampling.allocation import competitors, racing
 
 FULL_TRAININGS = 25
 CHECKPOINTS = 25

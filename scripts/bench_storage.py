@@ -26,9 +26,9 @@ from typing import Any
 from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
-from optitune import suggestion
 from optitune.desk import Desk
 from optitune.ownership import Owner
+from optitune.sampling import parameters as suggestion
 from optitune.search_worker import open_study
 from optitune.storage import made_from
 from optitune.storage import studies as study

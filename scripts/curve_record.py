@@ -60,7 +60,7 @@ class Curve(Row):
         origin: `known-good` settings; `sobol`, within the ranges that optitune searches; `outer`, with a learning rate
             beyond them, as wide ranges of others reach it; `promising`, what a fit to those expects most of; `again`,
             an earlier configuration under another seed.
-        parameters: as Optuna calls them, by which `optitune.suggestion.suggest` makes a configuration.
+        parameters: as Optuna calls them, by which `optitune.sampling.parameters.suggest` makes a configuration.
         seed: of weights, batches and dropout.
         values: validation metric at every evaluation, the last on all validation examples.
         losses: mean training loss since the evaluation before.

@@ -17,7 +17,7 @@ import numpy as np
 from replay import World
 from strategies import Parameters, our_space
 
-from optitune.forecast import OPTIMIZER
+from optitune.sampling.forecast import OPTIMIZER
 
 
 @dataclass(frozen=True)

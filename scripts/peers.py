@@ -19,7 +19,7 @@ from peer_space import Space, quiet, seed_all
 from replay import Replayed, World
 from strategies import Parameters, Step, Strategy, our_space
 
-from optitune.forecast import OPTIMIZER
+from optitune.sampling.forecast import OPTIMIZER
 
 ETA = 3
 """One of how many configurations goes on from a rung to the next where a peer halves: the default of all that do."""

@@ -23,11 +23,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from optitune.forecast import OPTIMIZER
+from optitune.sampling.forecast import OPTIMIZER
+from optitune.sampling.parameters import suggest
 from optitune.space.ranges import Choice, Float, Int, Range
 from optitune.space.search_space import LR_FACTOR
 from optitune.study.settings import StudySettings
-from optitune.suggestion import suggest
 
 Kind = Literal["fitted", "nearest"]
 Array = NDArray[np.float64]

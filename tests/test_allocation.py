@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optitune.allocation import ALLOCATIONS, ERROR, Competitor, chance, competitors, equal, racing, turn
+from optitune.sampling.allocation import ALLOCATIONS, ERROR, Competitor, chance, competitors, equal, racing, turn
 
 NAMES = ("sgd", "adam", "rmsprop", "nadam")
 COMPLETE, PRUNED, RUNNING, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL

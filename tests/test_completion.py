@@ -14,7 +14,7 @@ from click.shell_completion import BashComplete
 from optitune.cli import completion
 from optitune.cli.completion import COMPLETING
 from optitune.cli.main import COMMANDS, optitune
-from optitune.sampler import SAMPLERS
+from optitune.sampling.sampler import SAMPLERS
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.study.settings import Sampler
 from optitune.tasks.task import TASKS

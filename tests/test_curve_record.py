@@ -23,8 +23,8 @@ from record_curves import (
 )
 from replay_worlds import RECORDS, curve, recorded, settings
 
+from optitune.sampling.parameters import suggest
 from optitune.space.search_space import LR_FACTOR
-from optitune.suggestion import suggest
 
 
 @pytest.fixture(scope="module")

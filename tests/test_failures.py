@@ -13,10 +13,10 @@ from optuna.trial import TrialState, create_trial
 
 import optitune
 from optitune import report_tables, search_story, tables
-from optitune.allocation import FAILURES, able, competitors, turn
 from optitune.cli.standings import standings_table
 from optitune.errors import OptituneError, UsageError
-from optitune.sampler import FairSampler
+from optitune.sampling.allocation import FAILURES, able, competitors, turn
+from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
 from optitune.tasks.task import theirs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optitune.forecast import Expected, Forecast, Heights, lr_ahead
+from optitune.sampling.forecast import Expected, Forecast, Heights, lr_ahead
 
 COMPLETE, PRUNED, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING
 CHOICE = CategoricalDistribution(("sgd", "adam", "rmsprop"))

@@ -11,13 +11,13 @@ from torch import nn
 
 from optitune import objective
 from optitune.objective import GivenBack, Result, run_trial
-from optitune.pruner import build_pruner
-from optitune.sampler import SAMPLERS, FairSampler
+from optitune.sampling.parameters import first_parameters, spaces, suggest
+from optitune.sampling.pruner import build_pruner
+from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.storage.studies import versions
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, spaces, suggest
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Cnn

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune.errors import UsageError
+from optitune.sampling.parameters import first_parameters, suggest
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, around
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp

@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
+from optitune.sampling.parameters import first_parameters, owned_values, spaces, suggest
 from optitune.space import optimizers, schedules
 from optitune.space.edges import edges
 from optitune.space.optimizers import OPTIMIZERS
@@ -14,7 +15,6 @@ from optitune.space.schedules import SCHEDULES
 from optitune.space.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
 from optitune.study.settings import StudySettings
 from optitune.study.study_file import from_text
-from optitune.suggestion import first_parameters, owned_values, spaces, suggest
 
 EPOCHS = 6
 ALL = {"optimizers": ("all",), "schedules": ("all",)}

@@ -18,8 +18,8 @@ from replay import Replayed
 from replay_worlds import SMALL, settings, small_world
 from strategies import STRATEGIES, Parameters, Step
 
+from optitune.sampling.parameters import suggest
 from optitune.space.search_space import LR_FACTOR
-from optitune.suggestion import suggest
 
 
 def space(*optimizers: str, by_range: bool = False) -> Space:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optitune.forecast import Heights
-from optitune.pruner import PRUNERS, ForecastPruner, build_pruner
+from optitune.sampling.forecast import Heights
+from optitune.sampling.pruner import PRUNERS, ForecastPruner, build_pruner
 
 CHOICE = {"optimizer": CategoricalDistribution(("sgd", "adam"))}
 Curve = dict[int, float]

@@ -14,9 +14,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from optitune.sampler import SAMPLERS, FairSampler, points, value_at
+from optitune.sampling.parameters import first_parameters, spaces, suggest
+from optitune.sampling.sampler import SAMPLERS, FairSampler, points, value_at
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, spaces, suggest
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))
 SPACE = SETTINGS.space()

@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from optitune.errors import UsageError
+from optitune.sampling.parameters import first_parameters, suggest
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.space.ranges import Fixed, Float
 from optitune.space.schedules import DEFAULT_SCHEDULES, LIMITS, ROWS, SCHEDULES, Schedule, Settings
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
-from optitune.suggestion import first_parameters, suggest
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp

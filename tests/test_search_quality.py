@@ -17,9 +17,9 @@ from replay_worlds import SMALL, small_world
 from strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
 
 from optitune.objective import changes_ahead
+from optitune.sampling.parameters import first_parameters
 from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
-from optitune.suggestion import first_parameters
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -15,7 +15,7 @@ from optuna.pruners import (
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.forecast import OPTIMIZER, Forecast
+from optitune.sampling.forecast import OPTIMIZER, Forecast
 
 WARMUP = 20
 """How many optimizer steps every trial is given: after fewer, even a good learning rate need not show."""
@@ -26,8 +26,8 @@ class ForecastPruner(BasePruner):
 
     A trial is compared with its own optimizer's alone, so that each one's best is found, and by what it will come to
     rather than by where it stands, so that neither slow starters nor learning rates that fall late are cut off: see
-    `optitune.forecast.Forecast`. One that is ahead of all its optimizer's goes on whatever is forecast. While fewer
-    than five trials have finished, nothing is pruned.
+    `optitune.sampling.forecast.Forecast`. One that is ahead of all its optimizer's goes on whatever is forecast. While
+    fewer than five trials have finished, nothing is pruned.
 
     It serves in any Optuna study. Where the learning rate changes while a trial goes on, tell it at the trial's start:
     `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` says that up to step 200 the learning rate is still

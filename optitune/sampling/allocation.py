@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.forecast import OPTIMIZER, Expected, Forecast
+from optitune.sampling.forecast import OPTIMIZER, Expected, Forecast
 
 Allocation = Literal["equal", "racing"]
 
@@ -61,7 +61,7 @@ def competitors(
 
     Args:
         trials: of a study; those without one of these optimizers are left out.
-        maximize, ideal, by: see `optitune.forecast.Forecast`.
+        maximize, ideal, by: see `optitune.sampling.forecast.Forecast`.
     """
     forecast = Forecast(trials, maximize, ideal, by)
     found = {name: Competitor(name, forecast) for name in names}

@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from optitune.forecast import OPTIMIZER
+from optitune.sampling.forecast import OPTIMIZER
 from optitune.space import schedules, search_space
 from optitune.space.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.optimizers import Optimizer

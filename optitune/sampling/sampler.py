@@ -14,8 +14,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from torch.quasirandom import SobolEngine
 
-from optitune.allocation import UNDECIDED, Allocation, competitors, turn
-from optitune.forecast import OPTIMIZER
+from optitune.sampling.allocation import UNDECIDED, Allocation, competitors, turn
+from optitune.sampling.forecast import OPTIMIZER
 
 AT_A_TIME = 64
 """How many points of a sequence are made at once."""
@@ -42,7 +42,7 @@ class FairSampler(BaseSampler):
     Args:
         seed: of all sequences.
         allocation: `equal` gives every optimizer the same number of training steps; `racing` drops those that
-            would hardly win any more (`optitune.allocation.racing`).
+            would hardly win any more (`optitune.sampling.allocation.racing`).
         ideal: the value that cannot be passed, where there is one; for racing.
         by: the parameter that names the optimizer.
         known_good: parameters by name, for trial 0, 1, ...
