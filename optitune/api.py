@@ -43,7 +43,7 @@ from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check
-from optitune.workers import warm_up
+from optitune.workers.pool import warm_up
 
 
 def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:

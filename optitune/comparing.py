@@ -33,7 +33,6 @@ from optitune.comparison_results import (
 )
 from optitune.comparison_worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.furthest import Furthest
 from optitune.retraining import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
 from optitune.storage import made_from
@@ -49,7 +48,8 @@ from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.wording import Unit
-from optitune.workers import Event, Pool, auto
+from optitune.workers.furthest import Furthest
+from optitune.workers.pool import Event, Pool, auto
 
 MOST_RUNS = 100
 """How many runs a comparison may take if nothing else is said."""

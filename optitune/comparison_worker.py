@@ -24,7 +24,7 @@ from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
 from optitune.training.engine import Plan as TrainingPlan
-from optitune.workers import Channel
+from optitune.workers.pool import Channel
 
 CHECKPOINT_S = 30
 """How much of a run may be lost."""

@@ -13,7 +13,6 @@ import torch
 from optitune import artifacts, trial_checkpoint
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
-from optitune.ownership import Owner, sweep
 from optitune.ray_cluster import Cluster
 from optitune.ray_pool import RayPool
 from optitune.sampling.allocation import FAILURES
@@ -29,7 +28,8 @@ from optitune.tasks import task as tasks
 from optitune.training.device import devices
 from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
-from optitune.workers import Event, Pool, Staff, auto
+from optitune.workers.leases import Owner, sweep
+from optitune.workers.pool import Event, Pool, Staff, auto
 
 
 def gets_on(event: Event) -> bool:

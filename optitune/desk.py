@@ -11,8 +11,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optitune.common.files import explained
-from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here
 from optitune.storage.studies import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, TRIALS, VERSIONS, finished, versions
+from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here
 
 SETTLE_S = 2.0
 """How long a worker that takes over another machine's trial waits for others who do the same; see `Desk._claim`."""

@@ -21,7 +21,7 @@ from optitune.errors import OptituneError, UsageError
 from optitune.ray_worker import SHARED_STORAGE
 from optitune.storage.urls import is_file
 from optitune.training.device import resolve_device
-from optitune.workers import WORKERS_PER_GPU
+from optitune.workers.pool import WORKERS_PER_GPU
 
 CLIENT_PORT = 10001
 """Where a Ray cluster listens for `ray://` unless it is told otherwise."""

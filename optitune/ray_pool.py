@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optitune.ownership import machine
 from optitune.ray_cluster import Cluster, explained_cluster, quiet_ray
 from optitune.ray_worker import Actor, Errand
 from optitune.search_worker import Job
 from optitune.storage import databases
 from optitune.storage.urls import JOURNAL
-from optitune.workers import TICK_S, WORKERS_PER_GPU, Event, Staff
+from optitune.workers.leases import machine
+from optitune.workers.pool import TICK_S, WORKERS_PER_GPU, Event, Staff
 
 PLACE_S = 30.0
 """How long an actor may wait for a place before the user is told."""

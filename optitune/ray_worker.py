@@ -17,7 +17,6 @@ from platformdirs import user_cache_path
 from optitune import trial_checkpoint
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.ownership import Owner, machine, sweep
 from optitune.search_worker import Job, Worker, work
 from optitune.storage import made_from
 from optitune.storage import studies as study
@@ -29,7 +28,8 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.device import own_the_process
 from optitune.training.preflight import check
-from optitune.workers import Channel, Event, told
+from optitune.workers.leases import Owner, machine, sweep
+from optitune.workers.pool import Channel, Event, told
 
 POLL_S = 5.0
 """How long an actor keeps a question for events that it does not have."""

@@ -24,7 +24,7 @@ from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Plan, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.weights import bare
-from optitune.workers import Channel
+from optitune.workers.pool import Channel
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""

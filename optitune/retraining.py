@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from optitune import chapters
 from optitune.common.files import aside, explained, make_folder
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.furthest import Furthest
 from optitune.retrain_results import (
     FullPlan,
     finished_seeds,
@@ -40,7 +39,8 @@ from optitune.training import task_code
 from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.wording import Unit
-from optitune.workers import Event, Pool, auto
+from optitune.workers.furthest import Furthest
+from optitune.workers.pool import Event, Pool, auto
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""

@@ -17,7 +17,6 @@ from optitune import trial_story
 from optitune.desk import Desk
 from optitune.errors import OptituneError
 from optitune.objective import GivenBack, run_trial, usual_steps
-from optitune.ownership import Owner
 from optitune.sampling.parameters import first_parameters, spaces
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
@@ -37,7 +36,8 @@ from optitune.training import task_code
 from optitune.training.device import own_the_process
 from optitune.training.engine import Progress
 from optitune.trial_checkpoint import TrialCheckpoint, path_of
-from optitune.workers import Channel
+from optitune.workers.leases import Owner
+from optitune.workers.pool import Channel
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""

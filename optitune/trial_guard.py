@@ -7,8 +7,8 @@ import optuna
 
 from optitune.desk import fail
 from optitune.errors import OptituneError
-from optitune.furthest import Furthest
-from optitune.workers import Event
+from optitune.workers.furthest import Furthest
+from optitune.workers.pool import Event
 
 DEATHS_OF_A_TRIAL = 3
 """How often workers may die at a trial without its getting any further."""

@@ -21,7 +21,7 @@ from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 POLL_S = 1.0
 

@@ -38,7 +38,7 @@ from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
 from optitune.training.engine import Plan, Training
 from optitune.training.evaluation import evaluate
-from optitune.workers import auto
+from optitune.workers.pool import auto
 
 ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},

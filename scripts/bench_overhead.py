@@ -40,7 +40,6 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune import objective
 from optitune.desk import Desk
 from optitune.keeper import Keeper
-from optitune.ownership import Owner
 from optitune.sampling import parameters as suggestion
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.search_worker import open_study
@@ -51,6 +50,7 @@ from optitune.storage import studies as study
 from optitune.storage.urls import is_file, open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
+from optitune.workers.leases import Owner
 
 POLL_S = 2.0
 EPOCH_STEPS = 860

@@ -43,7 +43,7 @@ from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Plan, Training
 from optitune.training.evaluation import evaluate
-from optitune.workers import auto
+from optitune.workers.pool import auto
 
 ROW = tasks.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())

@@ -27,7 +27,6 @@ from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
 from optitune.desk import Desk
-from optitune.ownership import Owner
 from optitune.sampling import parameters as suggestion
 from optitune.search_worker import open_study
 from optitune.storage import made_from
@@ -35,6 +34,7 @@ from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import is_file, open_storage
 from optitune.study.settings import StudySettings
+from optitune.workers.leases import Owner
 
 KINDS = ("sqlite", "journal", "postgresql", "grpc")
 PARTS = ("ask", "  its turn", "  reading trials", "  the sampler, once it asks", "draw and describe", "tell")

@@ -13,11 +13,11 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optitune import ownership
 from optitune.desk import Desk
-from optitune.ownership import Owner
 from optitune.storage import studies as study
 from optitune.storage.urls import Patience, is_file, open_storage
+from optitune.workers import leases as ownership
+from optitune.workers.leases import Owner
 
 NAME = "Größe 🌱"
 ATTRIBUTES = {"größe": "Zoë 🌱 'quoted' %(x)s", "列表": [1, None, {"a": 0.1}]}

@@ -23,7 +23,7 @@ from optitune.comparison_results import Comparison, conclude
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
 from optitune.tasks.metrics import METRICS
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from optitune.tasks import task as tasks
 from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
-from optitune.workers import Channel
+from optitune.workers.pool import Channel
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")
 SHORT = ("--max-runs", "10", "--sensitivity", "1")

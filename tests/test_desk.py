@@ -10,14 +10,14 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune import desk as desks
-from optitune import ownership
 from optitune.desk import Desk, Taken
-from optitune.ownership import Owner, Watch
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
+from optitune.workers import leases as ownership
+from optitune.workers.leases import Owner, Watch
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
 FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}

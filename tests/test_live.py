@@ -20,7 +20,7 @@ from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 from optitune.wording import Unit
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 ACCURACY = Unit("accuracy", percent=True)
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32")

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from filelock import FileLock, Timeout
 
-from optitune import ownership
-from optitune.ownership import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
+from optitune.workers import leases as ownership
+from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
 
 
 def test_a_released_owner_leaves_no_file(tmp_path: Path) -> None:

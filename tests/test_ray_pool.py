@@ -21,7 +21,7 @@ from optitune.searching import Request, search
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 
 def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:

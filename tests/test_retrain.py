@@ -23,7 +23,7 @@ from optitune.tasks import datasets
 from optitune.tasks.splits import full_data
 from optitune.tasks.task import TASKS
 from optitune.wording import Unit
-from optitune.workers import Channel
+from optitune.workers.pool import Channel
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from optitune import Task, steady
 from optitune.errors import UsageError
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
-from optitune.workers import warm_up
+from optitune.workers.pool import warm_up
 
 HEAD = """
 import os, random, time

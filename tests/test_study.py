@@ -7,7 +7,6 @@ import pytest
 
 from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
-from optitune.ownership import Owner
 from optitune.space import ranges as space
 from optitune.storage import made_from
 from optitune.storage import studies as study
@@ -15,6 +14,7 @@ from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import best
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
+from optitune.workers.leases import Owner
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
 FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from optitune.errors import OptituneError
 from optitune.storage import studies as study
 from optitune.trial_guard import TrialGuard
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 
 class Watched:

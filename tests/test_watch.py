@@ -18,7 +18,7 @@ from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS
 from optitune.watching import IDLE_POLLS, POLL_S, watch
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 Run = Callable[..., tuple[int, str, str]]
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32", epochs=3)

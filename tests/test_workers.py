@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from optitune.child_process import Printed
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.furthest import Furthest
-from optitune.workers import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
+from optitune.workers.child_process import Printed
+from optitune.workers.furthest import Furthest
+from optitune.workers.pool import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
 
 
 def count(channel: Channel, start: int) -> None:
@@ -336,7 +336,7 @@ def test_a_file_named_as_pythons_own_is_not_imported_by_processes_that_start(
 ) -> None:
     (tmp_path / "random.py").write_text("raise ImportError('this is my own random.py')\n")
     code = (
-        "from optitune.workers import Pool\n"
+        "from optitune.workers.pool import Pool\n"
         "import test_workers\n"
         "events = []\n"
         "Pool(test_workers.path, [()], events.append, lambda: None).run()\n"

@@ -79,7 +79,7 @@ def compare(
     left are equal for practical purposes, or when --max-runs or --timeout is spent. Stopped half-way, the same command
     goes on; with a higher --max-runs, a finished one does. Writes studies/STUDY/compare/.
     """
-    from optitune.workers import warm_up
+    from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.cli.choose import choose_study

@@ -15,7 +15,7 @@ from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import ITSELF, Key, Plan
 from optitune.statistics.verdict import Difference, Place
 from optitune.wording import NOT_BY_RUNS, Unit, many
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 
 def _value(place: Place, unit: Unit) -> str:

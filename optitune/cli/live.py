@@ -17,7 +17,7 @@ from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.time_left import roughly, time_left
 from optitune.wording import Unit, many
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 RECKON_S = 1.0
 """How often the time left is reckoned, at most."""

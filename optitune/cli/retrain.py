@@ -59,7 +59,7 @@ def retrain(
     seed's), metrics.json, curves.png, and of images the worst mistakes. Stopped half-way, the same command goes on
     from the last epoch.
     """
-    from optitune.workers import warm_up
+    from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.cli.choose import choose

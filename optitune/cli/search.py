@@ -122,7 +122,7 @@ def search(
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
     if cluster is None:
-        from optitune.workers import warm_up
+        from optitune.workers.pool import warm_up
 
         warm_up(*WORKER_MODULES)
     from optitune.cli.live import search_view

@@ -43,7 +43,7 @@ def worker(
     from there: task, settings, ranges, how many trials. Ends when the study has them all; may come and go. A machine
     that lacks the task's file, or has other data, is refused before it takes a trial.
     """
-    from optitune.workers import warm_up
+    from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.cli.choose import choose_study

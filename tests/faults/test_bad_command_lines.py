@@ -77,7 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
             patch.delenv(name, raising=False)
         # some of what is typed names a task in a module, which is looked for here
         patch.setattr("sys.path", ["", *sys.path])
-        patch.setattr("optitune.workers.warm_up", nothing)
+        patch.setattr("optitune.workers.pool.warm_up", nothing)
         patch.setattr("optitune.searching.search", settled)
         patch.setattr("optitune.joining.join", refused)
         patch.setattr("optitune.watching.watch", refused)

@@ -144,7 +144,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         raise OptituneError("nothing is trained here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optitune.workers.warm_up", lambda *_: None)
+        patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
         patch.setattr("optitune.searching.search", settled)
         patch.delenv("OPTITUNE_STORAGE", raising=False)
         yield folder / "mine.toml"

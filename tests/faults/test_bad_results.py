@@ -78,7 +78,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(around)
         for name in ("OPTITUNE_DATA_DIR", "OPTITUNE_STUDIES_DIR", "OPTITUNE_STORAGE"):
             patch.delenv(name, raising=False)
-        patch.setattr("optitune.workers.warm_up", lambda *_: None)
+        patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
         patch.setattr("optitune.comparing.Pool", MadeUpWorkers)
         patch.setattr("optitune.retraining.Pool", MadeUpWorkers)
         patch.setattr("optitune.retrain_results.training_curves", lambda *told: told[-1].touch())

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from optitune.ownership import machine
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
+from optitune.workers.leases import machine
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from optitune.child_process import (
+from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.tasks.user_code import raised_from, reason, traced, whole
+from optitune.workers.child_process import (
     ctrl_c_ignored,
     folder_kept_out,
     let_tasks_have_processes,
@@ -29,8 +31,6 @@ from optitune.child_process import (
     printing_to,
     signals,
 )
-from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.tasks.user_code import raised_from, reason, traced, whole
 
 DEATHS_IN_A_ROW = 3
 """How often a worker, and those that took its place, may die without a sign of life in between."""

@@ -3,7 +3,7 @@
 from math import inf
 from typing import Any
 
-from optitune.workers import Event
+from optitune.workers.pool import Event
 
 
 class Furthest:
