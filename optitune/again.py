@@ -12,8 +12,8 @@ from optitune.common.commands import said
 from optitune.comparing import MOST_RUNS, SENSITIVITY
 from optitune.comparison_results import FOLDER, Comparison, taken
 from optitune.errors import OptituneError
-from optitune.keeper import best_config
 from optitune.retrain_results import Tested
+from optitune.searching.best_file import best_config
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
 from optitune.storage import studies as study

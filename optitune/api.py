@@ -24,17 +24,18 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, results, retraining, searching
+from optitune import comparing, results, retraining
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.common.schema import validated
 from optitune.errors import UsageError
-from optitune.objective import Result as TrialResult
-from optitune.objective import run_trial
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
-from optitune.search_worker import pruner_of, sampler_of
+from optitune.searching import run as searching
+from optitune.searching.objective import Result as TrialResult
+from optitune.searching.objective import run_trial
+from optitune.searching.worker import pruner_of, sampler_of
 from optitune.storage import studies
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings, checked_study_name

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.objective import evaluations_per_epoch
 from optitune.sampling.parameters import known_good
+from optitune.searching.objective import evaluations_per_epoch
 from optitune.statistics.runs import ROUNDS, Finalist, Plan
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings

@@ -22,7 +22,7 @@ from optitune import search_story, trial_story
 from optitune.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError
-from optitune.objective import usual_steps
+from optitune.searching.objective import usual_steps
 from optitune.storage import databases
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

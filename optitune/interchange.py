@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from optitune import tables
 from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
-from optitune.objective import own_steps
+from optitune.searching.objective import own_steps
 from optitune.study.records import TrialRecord
 
 EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}

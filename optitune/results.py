@@ -16,18 +16,18 @@ from optitune import (
     report_tested,
     retrain_results,
     retraining,
-    searching,
     tables,
 )
 from optitune.common.schema import validated
 from optitune.comparison_results import Comparison
 from optitune.errors import OptituneError
-from optitune.keeper import best_config
 from optitune.report import Subject
 from optitune.report_style import Picture
 from optitune.report_tables import Table
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
+from optitune.searching import run as searching
+from optitune.searching.best_file import best_config
 from optitune.shown import Shown
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies as study

@@ -10,11 +10,12 @@ from typing import Any
 
 import optuna
 
-from optitune import objective, plotly_figures, story, trial_story
+from optitune import plotly_figures, story, trial_story
 from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
-from optitune.keeper import best_config
 from optitune.report_data import reported_epoch
+from optitune.searching import objective
+from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
 from optitune.story import Chapter
 from optitune.study.best_config import BestConfig

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optitune.comparison_results import Comparison
-from optitune.objective import own_steps
 from optitune.report_data import reported_epoch
+from optitune.searching.objective import own_steps
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
 from optitune.statistics.runs import ITSELF, finalists_runs
 from optitune.study.records import SeedResult, TrialRecord

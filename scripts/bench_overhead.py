@@ -37,12 +37,12 @@ import torch
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import objective
-from optitune.desk import Desk
-from optitune.keeper import Keeper
 from optitune.sampling import parameters as suggestion
 from optitune.sampling.forecast import LR_AHEAD
-from optitune.search_worker import open_study
+from optitune.searching import objective
+from optitune.searching.best_file import Keeper
+from optitune.searching.trial_queue import Desk
+from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
 from optitune.storage import made_from

@@ -26,9 +26,9 @@ from typing import Any
 from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
-from optitune.desk import Desk
 from optitune.sampling import parameters as suggestion
-from optitune.search_worker import open_study
+from optitune.searching.trial_queue import Desk
+from optitune.searching.worker import open_study
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
@@ -122,7 +122,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run the workers; print and return what they measured."""
     settings = StudySettings(precision="fp32", sampler=options.sampler)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["optitune.search_worker"])
+    context.set_forkserver_preload(["optitune.searching.worker"])
     with storage_url(options.storage, folder) as url:
         home = study.home(folder, "bench", url)
         storage = open_storage(url, create=True)

@@ -31,10 +31,10 @@ from replay import Model, Places, dimensions, drawn, promising
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.stats import qmc
 
-from optitune.objective import plan
 from optitune.sampling.forecast import OPTIMIZER
 from optitune.sampling.parameters import first_parameters, suggest
-from optitune.searching import completed
+from optitune.searching.objective import plan
+from optitune.searching.run import completed
 from optitune.storage import studies as study
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data

@@ -26,7 +26,7 @@ from postgres_server import postgres_server
 from soak_task import LOG
 
 from optitune.errors import OptituneError
-from optitune.objective import compared_step, plan, usual_steps
+from optitune.searching.objective import compared_step, plan, usual_steps
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url

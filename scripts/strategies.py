@@ -11,11 +11,11 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, T
 from optuna.trial import TrialState
 from replay import World
 
-from optitune.objective import changes_ahead
 from optitune.sampling.forecast import LR_AHEAD, OPTIMIZER
 from optitune.sampling.parameters import first_parameters, spaces, suggest
 from optitune.sampling.pruner import ForecastPruner
 from optitune.sampling.sampler import FairSampler
+from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.configuration import ScheduleSettings
 from optitune.space.search_space import LR_FACTOR

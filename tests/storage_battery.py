@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optitune.desk import Desk
+from optitune.searching.trial_queue import Desk
 from optitune.storage import studies as study
 from optitune.storage.urls import Patience, is_file, open_storage
 from optitune.workers import leases as ownership
@@ -37,7 +37,7 @@ class Work:
 
 
 PRELOADED = [
-    "optitune.desk",
+    "optitune.searching.trial_queue",
     "optitune.storage.urls",
     "optuna.storages._rdb.models",
     "optuna.samplers._random",

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optitune import desk as desks
-from optitune.desk import Desk, Taken
+from optitune.searching import trial_queue as desks
+from optitune.searching.trial_queue import Desk, Taken
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url

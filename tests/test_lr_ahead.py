@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from torch.optim import lr_scheduler as torch_schedules
 from torch.optim.lr_scheduler import LRScheduler
 
-from optitune.objective import changes_ahead, compared_step
 from optitune.sampling import forecast
+from optitune.searching.objective import changes_ahead, compared_step
 from optitune.space.configuration import ScheduleSettings
 from optitune.space.schedules import ROWS, Schedule
 from optitune.training.build import lr_ahead

@@ -9,11 +9,11 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from optitune import objective
-from optitune.objective import GivenBack, Result, run_trial
 from optitune.sampling.parameters import first_parameters, spaces, suggest
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
+from optitune.searching import objective
+from optitune.searching.objective import GivenBack, Result, run_trial
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.storage.studies import versions

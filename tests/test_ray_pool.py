@@ -9,15 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from optitune import ray_worker
 from optitune.cli.live import Silent
 from optitune.cli.search import search as command
 from optitune.errors import OptituneError, UsageError
-from optitune.ray_cluster import Cluster, _answers, checked_address, connected
-from optitune.ray_pool import RayPool, _cause, _for_all
-from optitune.ray_worker import Errand, Line, fulfil
-from optitune.search_worker import Job
-from optitune.searching import Request, search
+from optitune.searching.ray_backend import actor as ray_worker
+from optitune.searching.ray_backend.actor import Errand, Line, fulfil
+from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_address, connected
+from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
+from optitune.searching.run import Request, search
+from optitune.searching.worker import Job
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
@@ -251,7 +251,7 @@ class QuickActor:
 @pytest.mark.parametrize("moves", [True, False], ids=["at its next trial", "still at it"])
 def test_an_actor_is_killed_for_a_trial_only_if_it_is_still_at_it(monkeypatch: pytest.MonkeyPatch, moves: bool) -> None:
     ray, actor, at = QuickRay(), QuickActor(), [1]
-    monkeypatch.setattr("optitune.ray_pool.quiet_ray", lambda: ray)
+    monkeypatch.setattr("optitune.searching.ray_backend.pool.quiet_ray", lambda: ray)
 
     def heed(event: Event) -> None:
         at.append(event.body["number"])

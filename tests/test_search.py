@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import optitune
-from optitune import keeper
 from optitune.cli.main import run
+from optitune.searching import best_file as keeper
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import best_config as best

@@ -16,8 +16,8 @@ from replay import World
 from replay_worlds import SMALL, small_world
 from strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
 
-from optitune.objective import changes_ahead
 from optitune.sampling.parameters import first_parameters
+from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
 

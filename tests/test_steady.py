@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import optitune
-from optitune import Task, steady
+from optitune import Task
 from optitune.errors import UsageError
+from optitune.searching import steady
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.workers.pool import warm_up
@@ -128,7 +129,7 @@ def held(source: str, folder: Path) -> None:
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write a task's file; where it is."""
-    warm_up("optitune.steady", "sklearn.model_selection")
+    warm_up("optitune.searching.steady", "sklearn.model_selection")
     monkeypatch.setattr(sys, "path", [*sys.path])
 
     def write(body: str) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune.desk import Desk, Taken
 from optitune.errors import UsageError
+from optitune.searching.trial_queue import Desk, Taken
 from optitune.space import ranges as space
 from optitune.storage import made_from
 from optitune.storage import studies as study

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optitune import searching
 from optitune.cli.main import run
 from optitune.errors import OptituneError, UsageError
+from optitune.searching import run as searching
 from optitune.storage import studies as study
 from optitune.study.settings import StudySettings
 from optitune.study.study_file import Budget, from_file, from_text, parted, seconds, template

@@ -9,9 +9,10 @@ import pytest
 import torch
 from optuna.trial import Trial
 
-from optitune import objective
 from optitune.common.files import replacing, write_text
-from optitune.objective import GivenBack, Result, run_trial
+from optitune.searching import objective
+from optitune.searching.objective import GivenBack, Result, run_trial
+from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of, sweep
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
@@ -20,7 +21,6 @@ from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
 from optitune.training.engine import Plan, Training
-from optitune.trial_checkpoint import TrialCheckpoint, path_of, sweep
 
 TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)
 PARAMS = {"optimizer": "sgd", "lr_factor": 1.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
@@ -36,7 +36,7 @@ class Killed(BaseException):
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """On so few images an epoch would be evaluated once, at its end; and a checkpoint takes longer than that."""
     monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
-    monkeypatch.setattr("optitune.trial_checkpoint.SHARE", 1e9)
+    monkeypatch.setattr("optitune.searching.trial_checkpoint.SHARE", 1e9)
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ def test_checkpoints_that_take_long_are_written_less_often(
     plan = Plan(configured("sgd"), torch.nn.functional.cross_entropy, metrics.find("accuracy"), 3, 5, "fp32")
     training = Training(TASK.model(), plan, data.train, data.validation)
     now = iter([1.0, 2.0, 11.9, 13.0, 14.0])
-    monkeypatch.setattr("optitune.trial_checkpoint.SHARE", 0.1)
-    monkeypatch.setattr("optitune.trial_checkpoint.time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr("optitune.searching.trial_checkpoint.SHARE", 0.1)
+    monkeypatch.setattr("optitune.searching.trial_checkpoint.time", SimpleNamespace(perf_counter=lambda: next(now)))
     kept, path, points = TrialCheckpoint(tmp_path / "t.safetensors", {}), tmp_path / "t.safetensors", training.run()
     written = []
     for at_once in (False, False, True):

@@ -5,8 +5,8 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune.errors import OptituneError
+from optitune.searching.trial_guard import TrialGuard
 from optitune.storage import studies as study
-from optitune.trial_guard import TrialGuard
 from optitune.workers.pool import Event
 
 

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
+from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
 from optitune.storage import made_from
 from optitune.storage import studies as study
@@ -17,7 +18,6 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS
-from optitune.watching import IDLE_POLLS, POLL_S, watch
 from optitune.workers.pool import Event
 
 Run = Callable[..., tuple[int, str, str]]
@@ -210,7 +210,7 @@ def test_ctrl_c_ends_the_view_and_exits_130(
     with pytest.raises(KeyboardInterrupt):
         watch(place, told, interrupt)
     assert told.ended == 1
-    monkeypatch.setattr("optitune.watching.watch", lambda *_: interrupt(0))
+    monkeypatch.setattr("optitune.searching.watch.watch", lambda *_: interrupt(0))
     assert run_command("watch", "digits", "--studies-dir", str(place.folder.parent))[0] == 130
 
 

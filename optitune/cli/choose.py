@@ -8,7 +8,7 @@ import optuna
 
 from optitune.again import meant
 from optitune.errors import UsageError, unknown
-from optitune.keeper import best_config
+from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage, shown

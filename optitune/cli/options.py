@@ -167,7 +167,7 @@ output = together(
 
 
 WORKER_MODULES = (
-    "optitune.search_worker",
+    "optitune.searching.worker",
     "optitune.retrain_worker",
     "optitune.comparison_worker",
     "optitune.tasks.pooling_kernels",

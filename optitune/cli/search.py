@@ -127,8 +127,8 @@ def search(
         warm_up(*WORKER_MODULES)
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_result
-    from optitune.searching import Request
-    from optitune.searching import search as run_search
+    from optitune.searching.run import Request
+    from optitune.searching.run import search as run_search
     from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text

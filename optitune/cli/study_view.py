@@ -22,12 +22,12 @@ from optitune.common.schema import inline
 from optitune.errors import UsageError
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
+from optitune.searching.watch import Result
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
-from optitune.watching import Result
 from optitune.wording import Unit, setting
 
 FEW = 8

@@ -23,7 +23,7 @@ def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bo
     from optitune.cli.live import search_view
     from optitune.cli.study_view import print_watched
     from optitune.common.commands import place
-    from optitune.watching import watch as follow
+    from optitune.searching.watch import watch as follow
 
     home = choose_study(study, studies_dir, storage)
     result = follow(home, search_view(quiet=quiet or as_json), where=place(studies_dir, storage))

@@ -49,7 +49,7 @@ def worker(
     from optitune.cli.choose import choose_study
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_joined
-    from optitune.joining import Request, join
+    from optitune.searching.join import Request, join
 
     request = Request(
         home=choose_study(study, studies_dir, storage),

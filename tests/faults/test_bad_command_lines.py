@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_world import home, stored, subject
 
-from optitune import searching
 from optitune.cli.main import COMMANDS
 from optitune.errors import OptituneError
+from optitune.searching import run as searching
 from optitune.training.device import resolve_device
 
 
@@ -78,9 +78,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         # some of what is typed names a task in a module, which is looked for here
         patch.setattr("sys.path", ["", *sys.path])
         patch.setattr("optitune.workers.pool.warm_up", nothing)
-        patch.setattr("optitune.searching.search", settled)
-        patch.setattr("optitune.joining.join", refused)
-        patch.setattr("optitune.watching.watch", refused)
+        patch.setattr("optitune.searching.run.search", settled)
+        patch.setattr("optitune.searching.join.join", refused)
+        patch.setattr("optitune.searching.watch.watch", refused)
         patch.setattr("optitune.comparing.Pool", NoWorkers)
         patch.setattr("optitune.retraining.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.serve", refused)

@@ -26,9 +26,9 @@ from test_best import DOCUMENT
 from test_checkpoint import same
 from test_data import idx, random_images
 
-from optitune import searching
 from optitune.common import checkpoint
 from optitune.errors import OptituneError
+from optitune.searching import run as searching
 from optitune.study import best_config as best
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import dumps, from_file
@@ -145,7 +145,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
-        patch.setattr("optitune.searching.search", settled)
+        patch.setattr("optitune.searching.run.search", settled)
         patch.delenv("OPTITUNE_STORAGE", raising=False)
         yield folder / "mine.toml"
 

@@ -29,8 +29,8 @@ from test_data import idx, random_images
 from test_kill import SEARCH, begin, training, wait_until
 
 from optitune.cli.main import run
+from optitune.searching.trial_checkpoint import path_of
 from optitune.tasks.datasets import IDX_FILES
-from optitune.trial_checkpoint import path_of
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -14,10 +14,10 @@ import optuna
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from optitune import trial_checkpoint
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.search_worker import Job, Worker, work
+from optitune.searching import trial_checkpoint
+from optitune.searching.worker import Job, Worker, work
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience

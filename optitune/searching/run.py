@@ -9,13 +9,14 @@ from typing import Any
 import optuna
 import torch
 
-from optitune import crew, steady
 from optitune.common.schema import validated
-from optitune.keeper import Keeper
-from optitune.ray_cluster import Cluster, connected
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
 from optitune.search_story import SearchStory
+from optitune.searching import steady
+from optitune.searching import supervisor as crew
+from optitune.searching.best_file import Keeper
+from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from
 from optitune.storage import studies as study

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optitune.ray_cluster import Cluster, explained_cluster, quiet_ray
-from optitune.ray_worker import Actor, Errand
-from optitune.search_worker import Job
+from optitune.searching.ray_backend.actor import Actor, Errand
+from optitune.searching.ray_backend.cluster import Cluster, explained_cluster, quiet_ray
+from optitune.searching.worker import Job
 from optitune.storage import databases
 from optitune.storage.urls import JOURNAL
 from optitune.workers.leases import machine

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune import crew
 from optitune.common.schema import validated
 from optitune.search_story import SearchStory
+from optitune.searching import supervisor as crew
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience

@@ -14,12 +14,13 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import trial_story
-from optitune.desk import Desk
 from optitune.errors import OptituneError
-from optitune.objective import GivenBack, run_trial, usual_steps
 from optitune.sampling.parameters import first_parameters, spaces
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
+from optitune.searching.objective import GivenBack, run_trial, usual_steps
+from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
+from optitune.searching.trial_queue import Desk
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
@@ -35,7 +36,6 @@ from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
 from optitune.training.device import own_the_process
 from optitune.training.engine import Progress
-from optitune.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
 

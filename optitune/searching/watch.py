@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune import crew
 from optitune.common.commands import line
 from optitune.common.schema import validated
-from optitune.objective import usual_steps
+from optitune.searching import supervisor as crew
+from optitune.searching.objective import usual_steps
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience

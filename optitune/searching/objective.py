@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.report_data import reported_epoch
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, suggest
+from optitune.searching.trial_checkpoint import TrialCheckpoint
+from optitune.searching.trial_checkpoint import identity as checkpoint_identity
 from optitune.space import search_space
 from optitune.space.configuration import Configuration, ScheduleSettings, TrainingSettings
 from optitune.space.search_space import KNOBS
@@ -25,8 +27,6 @@ from optitune.tasks.task import Task, build
 from optitune.training.build import build_loss, lr_ahead
 from optitune.training.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
 from optitune.training.evaluation import Evaluation
-from optitune.trial_checkpoint import TrialCheckpoint
-from optitune.trial_checkpoint import identity as checkpoint_identity
 
 EVALUATIONS_PER_EPOCH = 4
 """How often an epoch is interrupted to evaluate, at most."""

@@ -10,13 +10,15 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import artifacts, trial_checkpoint
+from optitune import artifacts
 from optitune.common import files
 from optitune.errors import Interrupted, OptituneError
-from optitune.ray_cluster import Cluster
-from optitune.ray_pool import RayPool
 from optitune.sampling.allocation import FAILURES
-from optitune.search_worker import Job, work
+from optitune.searching import trial_checkpoint
+from optitune.searching.ray_backend.cluster import Cluster
+from optitune.searching.ray_backend.pool import RayPool
+from optitune.searching.trial_guard import TrialGuard
+from optitune.searching.worker import Job, work
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
@@ -26,7 +28,6 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.device import devices
-from optitune.trial_guard import TrialGuard
 from optitune.wording import Unit
 from optitune.workers.leases import Owner, sweep
 from optitune.workers.pool import Event, Pool, Staff, auto

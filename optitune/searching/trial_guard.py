@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune.desk import fail
 from optitune.errors import OptituneError
+from optitune.searching.trial_queue import fail
 from optitune.workers.furthest import Furthest
 from optitune.workers.pool import Event
 
