@@ -7,10 +7,11 @@ from typing import Any
 
 import optuna
 
-from optitune import comparison_plan, retraining
+from optitune import retraining
 from optitune.common.commands import said
-from optitune.comparing import MOST_RUNS, SENSITIVITY
-from optitune.comparison_results import FOLDER, Comparison, taken
+from optitune.comparing import plan as comparison_plan
+from optitune.comparing.results import FOLDER, Comparison, taken
+from optitune.comparing.run import MOST_RUNS, SENSITIVITY
 from optitune.errors import OptituneError
 from optitune.retrain_results import Tested
 from optitune.searching.best_file import best_config

@@ -24,12 +24,13 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import comparing, results, retraining
+from optitune import results, retraining
 from optitune.cli.choose import choose, choose_study
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.common.schema import validated
+from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.searching import run as searching

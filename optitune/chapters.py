@@ -4,16 +4,9 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune import (
-    comparison_results,
-    plotly_figures,
-    report_data,
-    report_tables,
-    retrain_results,
-    search_story,
-    story,
-)
-from optitune.comparison_results import Comparison
+from optitune import plotly_figures, report_data, report_tables, retrain_results, search_story, story
+from optitune.comparing import results as comparison_results
+from optitune.comparing.results import Comparison
 from optitune.errors import OptituneError
 from optitune.report_tables import Table
 from optitune.storage import studies as study

@@ -8,9 +8,9 @@ from math import isfinite
 from typing import Any
 
 from optitune.common.colours import colour
+from optitune.comparing.sentences import Unit
 from optitune.report_data import Gap, Interval, basins, better_half, climbs, search_curves, window
 from optitune.study.records import TrialRecord
-from optitune.wording import Unit
 
 Figure = dict[str, Any]
 

@@ -13,19 +13,13 @@ from typing import Any
 
 import optuna
 
-from optitune import (
-    again,
-    comparison_results,
-    report_data,
-    report_figures,
-    report_tables,
-    report_tested,
-    retrain_results,
-)
+from optitune import again, report_data, report_figures, report_tables, report_tested, retrain_results
 from optitune.common.commands import line
 from optitune.common.files import write_text
-from optitune.comparing import MOST_RUNS
-from optitune.comparison_results import Comparison
+from optitune.comparing import results as comparison_results
+from optitune.comparing.results import Comparison
+from optitune.comparing.run import MOST_RUNS
+from optitune.comparing.sentences import NOT_BY_RUNS, Unit, listed
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report_tables import Table
 from optitune.retrain_results import MISTAKES, Mistakes, Tested
@@ -36,7 +30,6 @@ from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import FROM_PYTHON
-from optitune.wording import NOT_BY_RUNS, Unit, listed
 
 FOLDER = "report"
 """Within the folder of a study."""

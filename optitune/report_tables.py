@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from optitune.comparison_results import Comparison
+from optitune.comparing.results import Comparison
+from optitune.comparing.sentences import Unit, bound, interval, listed, many, no_interval, setting
 from optitune.report_data import ENOUGH, Influence, agreement, settings_of
 from optitune.retrain_results import Tested
 from optitune.space.configuration import Configuration, TrainingSettings
@@ -13,7 +14,6 @@ from optitune.statistics.costs import Change, Cost, Reached
 from optitune.statistics.runs import Run
 from optitune.statistics.verdict import Place
 from optitune.study.records import TrialRecord, best, counts, standings
-from optitune.wording import Unit, bound, interval, listed, many, no_interval, setting
 
 UNKNOWN = "–"
 

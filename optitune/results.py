@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optitune import (
-    comparing,
-    comparison_results,
-    report,
-    report_tables,
-    report_tested,
-    retrain_results,
-    retraining,
-    tables,
-)
+from optitune import report, report_tables, report_tested, retrain_results, retraining, tables
 from optitune.common.schema import validated
-from optitune.comparison_results import Comparison
+from optitune.comparing import results as comparison_results
+from optitune.comparing import run as comparing
+from optitune.comparing.results import Comparison
+from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError
 from optitune.report import Subject
 from optitune.report_style import Picture
@@ -38,7 +32,6 @@ from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric
 from optitune.training.export_code import python
-from optitune.wording import Unit
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
+from optitune.comparing.sentences import many
 from optitune.errors import OptituneError
 from optitune.figures import training_curves
 from optitune.space.configuration import Configuration
@@ -23,7 +24,6 @@ from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored
 from optitune.training.evaluation import fed, numbers_of
-from optitune.wording import many
 
 MISTAKES = "mistakes.safetensors"
 """The worst mistakes of the first seed's network, beside its results."""

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from optitune import chapters
 from optitune.common.files import aside, explained, make_folder
+from optitune.comparing.sentences import Unit
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retrain_results import (
     FullPlan,
@@ -38,7 +39,6 @@ from optitune.tasks.scaling import Scaling
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
-from optitune.wording import Unit
 from optitune.workers.furthest import Furthest
 from optitune.workers.pool import Event, Pool, auto
 

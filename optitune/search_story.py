@@ -13,6 +13,7 @@ import optuna
 from optitune import plotly_figures, story, trial_story
 from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
+from optitune.comparing.sentences import Unit, many
 from optitune.report_data import reported_epoch
 from optitune.searching import objective
 from optitune.searching.best_file import best_config
@@ -24,7 +25,6 @@ from optitune.study.settings import StudySettings, flat
 from optitune.study.study_file import Budget
 from optitune.tasks.task import FROM_PYTHON
 from optitune.training import export_code as export
-from optitune.wording import Unit, many
 
 EVERY_S = 10.0
 """How often a search that goes on is told of, at most."""

@@ -6,7 +6,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from optitune.comparison_results import Comparison
+from optitune.comparing.results import Comparison
 from optitune.report_data import reported_epoch
 from optitune.searching.objective import own_steps
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings

@@ -8,11 +8,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune import artifacts, story
+from optitune.comparing.sentences import Unit, many, setting
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.study.records import Outcome
 from optitune.training.export_code import building
-from optitune.wording import Unit, many, setting
 
 PICTURE = "learning-curve.png"
 

@@ -8,8 +8,8 @@ import numpy as np
 import optuna
 import torch
 
-from optitune import comparison_results
-from optitune.comparison_results import Comparison, conclude
+from optitune.comparing import results as comparison_results
+from optitune.comparing.results import Comparison, conclude
 from optitune.report import Subject
 from optitune.retrain_results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration

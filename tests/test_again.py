@@ -16,7 +16,7 @@ from optitune.cli.compare import compare
 from optitune.cli.main import run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
-from optitune.comparison_results import Asked
+from optitune.comparing.results import Asked
 from optitune.statistics.runs import ITSELF
 from optitune.tasks.metrics import METRICS, Metric
 

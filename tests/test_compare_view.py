@@ -18,8 +18,8 @@ from optitune.cli.compare_view import (
     verdict_table,
 )
 from optitune.cli.live import Silent
-from optitune.comparing import Result
-from optitune.comparison_results import Comparison, conclude
+from optitune.comparing.results import Comparison, conclude
+from optitune.comparing.run import Result
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
 from optitune.tasks.metrics import METRICS

@@ -15,10 +15,11 @@ import pytest
 from test_api import local_task
 
 import optitune
-from optitune import comparing, comparison_worker
 from optitune.cli.main import run
-from optitune.comparison_plan import practical
-from optitune.comparison_results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
+from optitune.comparing import run as comparing
+from optitune.comparing import worker as comparison_worker
+from optitune.comparing.plan import practical
+from optitune.comparing.results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.storage import studies as study
@@ -412,7 +413,7 @@ def test_a_damaged_run_is_named(command: Any, folder: Path) -> None:
 def test_every_finalist_diverging_is_told(made: Path) -> None:
     from made_up_runs import DIVERGED, made_up
 
-    from optitune.comparison_results import conclude
+    from optitune.comparing.results import conclude
 
     runs = [made_up(0, name, DIVERGED) for name in ("adam", "sgd")]
     with pytest.raises(OptituneError, match="all 2 finalists diverged on a fresh seed"):

@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 import optitune
 from optitune import report_tables, search_story, tables
 from optitune.cli.standings import standings_table
+from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError, UsageError
 from optitune.sampling.allocation import FAILURES, able, competitors, turn
 from optitune.sampling.sampler import FairSampler
@@ -22,7 +23,6 @@ from optitune.study.records import Failing, TrialRecord, counts, failing, standi
 from optitune.tasks.task import theirs
 from optitune.tasks.user_code import FAILURES as FOLDER
 from optitune.tasks.user_code import keeping, kept
-from optitune.wording import Unit
 
 TASK = """
 import torch

@@ -14,12 +14,12 @@ from rich.text import Text
 from optitune.cli.drawing import Curve, curves
 from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, retrain_view, search_view
 from optitune.cli.standings import standings_table
+from optitune.comparing.sentences import Unit
 from optitune.retraining import FullPlan
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
-from optitune.wording import Unit
 from optitune.workers.pool import Event
 
 ACCURACY = Unit("accuracy", percent=True)

@@ -14,12 +14,12 @@ from report_world import comparison, mistakes, subject, trials
 
 from optitune import report_data, report_figures, report_tested
 from optitune.common.colours import COLOURS
+from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError
 from optitune.report import sections
 from optitune.report_data import Gap, Interval
 from optitune.report_style import DARK, STYLE, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.tasks.metrics import METRICS
-from optitune.wording import Unit
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 COUNTED = re.compile(r"\d+ (?:to \d+ )?(?:\w+ )?(?:trial|run|round|seed|image)")

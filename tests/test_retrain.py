@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from optitune import retrain_worker, retraining
 from optitune.cli.main import run
 from optitune.cli.standings import tested_text
+from optitune.comparing.sentences import Unit
 from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.storage import studies as study
 from optitune.study import best_config as best
@@ -22,7 +23,6 @@ from optitune.study.records import summarise
 from optitune.tasks import datasets
 from optitune.tasks.splits import full_data
 from optitune.tasks.task import TASKS
-from optitune.wording import Unit
 from optitune.workers.pool import Channel
 
 

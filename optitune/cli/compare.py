@@ -83,7 +83,7 @@ def compare(
 
     warm_up(*WORKER_MODULES)
     from optitune.cli.choose import choose_study
-    from optitune.comparing import Request
+    from optitune.comparing.run import Request
 
     request = Request(
         home=choose_study(study, studies_dir, storage),
@@ -109,7 +109,7 @@ def compared(
 ) -> dict[str, Any]:
     """Compare, print what came of it unless it is to be JSON, and give that JSON."""
     from optitune.cli.compare_view import compare_view, print_comparison
-    from optitune.comparing import compare as run_compare
+    from optitune.comparing.run import compare as run_compare
 
     result = run_compare(request, compare_view(quiet=quiet or as_json))
     if result.untold:

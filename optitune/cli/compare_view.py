@@ -9,12 +9,12 @@ from rich.table import Table
 from optitune.cli.drawing import Bar, duration
 from optitune.cli.live import Screen, Silent, dim
 from optitune.cli.standings import typed
-from optitune.comparing import Result
-from optitune.comparison_results import Comparison
+from optitune.comparing.results import Comparison
+from optitune.comparing.run import Result
+from optitune.comparing.sentences import NOT_BY_RUNS, Unit, many
 from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import ITSELF, Key, Plan
 from optitune.statistics.verdict import Difference, Place
-from optitune.wording import NOT_BY_RUNS, Unit, many
 from optitune.workers.pool import Event
 
 

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
 from optitune.cli.standings import number_format, standings_table
+from optitune.comparing.sentences import Unit, many
 from optitune.retrain_results import FullPlan
 from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.time_left import roughly, time_left
-from optitune.wording import Unit, many
 from optitune.workers.pool import Event
 
 RECKON_S = 1.0

@@ -169,7 +169,7 @@ output = together(
 WORKER_MODULES = (
     "optitune.searching.worker",
     "optitune.retrain_worker",
-    "optitune.comparison_worker",
+    "optitune.comparing.worker",
     "optitune.tasks.pooling_kernels",
     "torch._dynamo",
     "matplotlib.backends.backend_agg",

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from optitune.comparing.sentences import setting
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.space.ranges import Range
 from optitune.space.schedules import DEFAULT_SCHEDULES, Schedule
 from optitune.tasks.task import BuiltIn
-from optitune.wording import setting
 
 EPOCHS = 10
 """The length of training for which schedules are shown."""

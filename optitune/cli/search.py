@@ -155,7 +155,7 @@ def search(
     document = result.document()
     if then_compare:
         from optitune.cli.compare import compared
-        from optitune.comparing import Request as ComparisonRequest
+        from optitune.comparing.run import Request as ComparisonRequest
 
         again = ComparisonRequest(
             home=request.home, data_dir=request.data_dir, workers=workers, device=device, task=request.task

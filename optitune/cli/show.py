@@ -29,7 +29,7 @@ def show(
     """
     from optitune.cli import study_view
     from optitune.cli.choose import choose_study
-    from optitune.comparison_results import FOLDER, load_verdict
+    from optitune.comparing.results import FOLDER, load_verdict
     from optitune.retrain_results import load
     from optitune.storage.studies import TRIALS, find, metric, record, stored_settings
     from optitune.storage.studies import records as read

@@ -19,6 +19,7 @@ from optitune.cli.standings import (
     typed,
 )
 from optitune.common.schema import inline
+from optitune.comparing.sentences import Unit, setting
 from optitune.errors import UsageError
 from optitune.report_data import reported_epoch
 from optitune.retrain_results import Tested
@@ -28,7 +29,6 @@ from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
-from optitune.wording import Unit, setting
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""

@@ -12,6 +12,7 @@ import torch
 
 from optitune import artifacts
 from optitune.common import files
+from optitune.comparing.sentences import Unit
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint
@@ -28,7 +29,6 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.device import devices
-from optitune.wording import Unit
 from optitune.workers.leases import Owner, sweep
 from optitune.workers.pool import Event, Pool, Staff, auto
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import optuna
 
+from optitune.comparing.sentences import Unit
 from optitune.errors import NoStudies, OptituneError
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import records
-from optitune.wording import Unit
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from optitune.comparing.sentences import Unit
 from optitune.errors import unknown
 from optitune.training.device import dtype_of_sums
-from optitune.wording import Unit
 
 Direction = Literal["maximize", "minimize"]
 

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, sentence
+from optitune.comparing.sentences import Unit, advice, headline
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs
@@ -20,7 +21,6 @@ from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies as study
 from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import Metric
-from optitune.wording import Unit, advice, headline
 
 FOLDER = "compare"
 """Within the folder of a study."""

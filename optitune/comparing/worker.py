@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from optitune.common import checkpoint
-from optitune.comparison_results import run_path, save_run
+from optitune.comparing.results import run_path, save_run
 from optitune.statistics.runs import Key, Plan, Point, Run
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules

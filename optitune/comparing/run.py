@@ -17,8 +17,8 @@ import torch
 from optitune import chapters
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
-from optitune.comparison_plan import finalists, make_plan, practical
-from optitune.comparison_results import (
+from optitune.comparing.plan import finalists, make_plan, practical
+from optitune.comparing.results import (
     FOLDER,
     Asked,
     Comparison,
@@ -31,7 +31,8 @@ from optitune.comparison_results import (
     save_plan,
     save_verdict,
 )
-from optitune.comparison_worker import DATA, work
+from optitune.comparing.sentences import Unit
+from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
@@ -47,7 +48,6 @@ from optitune.tasks.data import LIBRARYS_SCRATCH, share
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
-from optitune.wording import Unit
 from optitune.workers.furthest import Furthest
 from optitune.workers.pool import Event, Pool, auto
 
