@@ -24,8 +24,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import results, retraining
-from optitune.cli.choose import choose, choose_study
+from optitune import results
 from optitune.cli.compare_view import compare_view
 from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
@@ -33,6 +32,8 @@ from optitune.common.schema import validated
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.results import ComparisonResult, RetrainResult, SearchResult
+from optitune.retraining import run as retraining
+from optitune.retraining.choose import choose, choose_study
 from optitune.searching import run as searching
 from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial

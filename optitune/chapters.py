@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune import plotly_figures, report_data, report_tables, retrain_results, search_story, story
+from optitune import plotly_figures, report_data, report_tables, search_story, story
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.errors import OptituneError
 from optitune.report_tables import Table
+from optitune.retraining import results as retrain_results
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage

@@ -13,7 +13,7 @@ from typing import Any
 
 import optuna
 
-from optitune import again, report_data, report_figures, report_tables, report_tested, retrain_results
+from optitune import report_data, report_figures, report_tables, report_tested
 from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.comparing import results as comparison_results
@@ -22,7 +22,9 @@ from optitune.comparing.run import MOST_RUNS
 from optitune.comparing.sentences import NOT_BY_RUNS, Unit, listed
 from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report_tables import Table
-from optitune.retrain_results import MISTAKES, Mistakes, Tested
+from optitune.retraining import again
+from optitune.retraining import results as retrain_results
+from optitune.retraining.results import MISTAKES, Mistakes, Tested
 from optitune.statistics.runs import ITSELF
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

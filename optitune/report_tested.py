@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from optitune.figures import TRAINING, draw_training
 from optitune.report_data import window
 from optitune.report_figures import tile
 from optitune.report_style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
-from optitune.retrain_results import Mistakes, Tested
+from optitune.retraining.curves import TRAINING, draw_training
+from optitune.retraining.results import Mistakes, Tested
 from optitune.study.records import SeedResult, Summary
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optitune import report, report_tables, report_tested, retrain_results, retraining, tables
+from optitune import report, report_tables, report_tested, tables
 from optitune.common.schema import validated
 from optitune.comparing import results as comparison_results
 from optitune.comparing import run as comparing
@@ -18,7 +18,9 @@ from optitune.errors import OptituneError
 from optitune.report import Subject
 from optitune.report_style import Picture
 from optitune.report_tables import Table
-from optitune.retrain_results import FullPlan, Mistakes, Tested
+from optitune.retraining import results as retrain_results
+from optitune.retraining import run as retraining
+from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
 from optitune.searching.best_file import best_config

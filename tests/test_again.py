@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from report_world import comparison, full_training, trials
 
-from optitune import again, load
+from optitune import load
 from optitune.cli.compare import compare
 from optitune.cli.main import run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparing.results import Asked
+from optitune.retraining import again
 from optitune.statistics.runs import ITSELF
 from optitune.tasks.metrics import METRICS, Metric
 

@@ -79,7 +79,7 @@ def python(code: str, here: Path | None = None) -> str:
 
 def test_the_names_are_functions_and_classes_also_after_the_modules_were_imported() -> None:
     code = """
-import optitune.searching.run, optitune.comparing.run, optitune.retraining
+import optitune.searching.run, optitune.comparing.run, optitune.retraining.run
 import optitune.api, optitune.tasks.task, optitune.tasks.metrics
 import optitune, optitune.searching.objective
 from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, compare, load, retrain, search

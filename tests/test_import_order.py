@@ -15,6 +15,7 @@ LINE = (
 )
 
 EXCEPTIONS: set[tuple[str, str]] = {
+    ("comparing.run", "retraining.run"),
     ("searching.supervisor", "comparing.sentences"),
     ("storage.listing", "comparing.sentences"),
     ("tasks.metrics", "comparing.sentences"),

@@ -15,7 +15,7 @@ from optitune.cli.drawing import Curve, curves
 from optitune.cli.live import LinesRetrain, LinesSearch, LiveRetrain, LiveSearch, Silent, retrain_view, search_view
 from optitune.cli.standings import standings_table
 from optitune.comparing.sentences import Unit
-from optitune.retraining import FullPlan
+from optitune.retraining.run import FullPlan
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.study.records import TrialRecord

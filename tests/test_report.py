@@ -12,9 +12,10 @@ import pytest
 import torch
 from report_world import configuration, home, mistakes, stored, subject
 
-from optitune import report, retrain_results
+from optitune import report
 from optitune.report import Subject, write_page
-from optitune.retrain_results import load_mistakes, save_mistakes, worst_mistakes
+from optitune.retraining import results as retrain_results
+from optitune.retraining.results import load_mistakes, save_mistakes, worst_mistakes
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import METRICS, Metric
 

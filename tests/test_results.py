@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from report_world import comparison, home, mistakes, stored, subject, trials
 
 import optitune
-from optitune import Metric, retrain_results, retraining
+from optitune import Metric
 from optitune.errors import OptituneError, UsageError
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
+from optitune.retraining import results as retrain_results
+from optitune.retraining import run as retraining
 from optitune.storage import studies as study
 from optitune.study.records import EpochRecord
 from optitune.study.settings import StudySettings

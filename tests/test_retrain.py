@@ -12,11 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from optitune import retrain_worker, retraining
 from optitune.cli.main import run
 from optitune.cli.standings import tested_text
 from optitune.comparing.sentences import Unit
-from optitune.retrain_results import MISTAKES, MOST_MISTAKES, load, load_mistakes
+from optitune.retraining import run as retraining
+from optitune.retraining import worker as retrain_worker
+from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.storage import studies as study
 from optitune.study import best_config as best
 from optitune.study.records import summarise
@@ -203,7 +204,7 @@ def test_only_retrain_reads_the_test_set() -> None:
     package = Path(datasets.__file__).parent.parent
     readers = {path.name for path in package.rglob("*.py") if "load_test" in path.read_text()}
     # datasets and splits define it, task names it for the built-in ones
-    assert readers == {"datasets.py", "task.py", "splits.py", "retraining.py"}
+    assert readers == {"datasets.py", "task.py", "splits.py", "run.py"}
 
 
 @pytest.mark.parametrize("seed", [0, retraining.SEEDS_APART, 2**31 - 1])

@@ -82,8 +82,8 @@ def compare(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.cli.choose import choose_study
     from optitune.comparing.run import Request
+    from optitune.retraining.choose import choose_study
 
     request = Request(
         home=choose_study(study, studies_dir, storage),

@@ -49,9 +49,9 @@ def export(
 
 def _print(what: str, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None) -> None:
     """Print one configuration."""
-    from optitune.cli.choose import choose
     from optitune.common.beside import file_of
     from optitune.errors import UsageError
+    from optitune.retraining.choose import choose
     from optitune.training.export_code import export as exported
 
     if out is not None:
@@ -71,8 +71,8 @@ def _write(
 ) -> None:
     """Write all trials, and name what was written."""
     from optitune import interchange
-    from optitune.cli.choose import choose_study
     from optitune.errors import OptituneError, UsageError
+    from optitune.retraining.choose import choose_study
     from optitune.storage.studies import DATA, find, records, stored_settings
     from optitune.storage.urls import open_storage
 

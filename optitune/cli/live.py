@@ -13,7 +13,7 @@ from rich.text import Text
 from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
 from optitune.cli.standings import number_format, standings_table
 from optitune.comparing.sentences import Unit, many
-from optitune.retrain_results import FullPlan
+from optitune.retraining.results import FullPlan
 from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.time_left import roughly, time_left

@@ -168,7 +168,7 @@ output = together(
 
 WORKER_MODULES = (
     "optitune.searching.worker",
-    "optitune.retrain_worker",
+    "optitune.retraining.worker",
     "optitune.comparing.worker",
     "optitune.tasks.pooling_kernels",
     "torch._dynamo",

@@ -39,8 +39,8 @@ def report(
     after a comparison, after a full training.
     """
     from optitune import report as reports
-    from optitune.cli.choose import choose_study
     from optitune.common.commands import line, place
+    from optitune.retraining.choose import choose_study
     from optitune.storage.studies import find
     from optitune.storage.urls import open_storage
 

@@ -62,11 +62,11 @@ def retrain(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.cli.choose import choose
     from optitune.cli.live import retrain_view
     from optitune.cli.standings import print_retrained
-    from optitune.retraining import Request
-    from optitune.retraining import retrain as run_retrain
+    from optitune.retraining.choose import choose
+    from optitune.retraining.run import Request
+    from optitune.retraining.run import retrain as run_retrain
 
     chosen = choose(what, study, studies_dir, storage)
     request = Request(

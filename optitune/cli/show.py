@@ -28,9 +28,9 @@ def show(
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
     from optitune.cli import study_view
-    from optitune.cli.choose import choose_study
     from optitune.comparing.results import FOLDER, load_verdict
-    from optitune.retrain_results import load
+    from optitune.retraining.choose import choose_study
+    from optitune.retraining.results import load
     from optitune.storage.studies import TRIALS, find, metric, record, stored_settings
     from optitune.storage.studies import records as read
     from optitune.storage.urls import open_storage

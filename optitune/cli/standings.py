@@ -9,7 +9,7 @@ from rich.text import Text
 from optitune.cli.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
 from optitune.common.commands import line, place
 from optitune.comparing.sentences import Unit, many, no_interval, setting
-from optitune.retraining import Result as Retrained
+from optitune.retraining.run import Result as Retrained
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
 from optitune.space.configuration import Configuration, TrainingSettings

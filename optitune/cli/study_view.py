@@ -22,7 +22,7 @@ from optitune.common.schema import inline
 from optitune.comparing.sentences import Unit, setting
 from optitune.errors import UsageError
 from optitune.report_data import reported_epoch
-from optitune.retrain_results import Tested
+from optitune.retraining.results import Tested
 from optitune.searching.watch import Result
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, TrainingSettings

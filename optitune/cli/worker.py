@@ -46,9 +46,9 @@ def worker(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.cli.choose import choose_study
     from optitune.cli.live import search_view
     from optitune.cli.standings import print_joined
+    from optitune.retraining.choose import choose_study
     from optitune.searching.join import Request, join
 
     request = Request(

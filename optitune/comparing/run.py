@@ -34,7 +34,7 @@ from optitune.comparing.results import (
 from optitune.comparing.sentences import Unit
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.retraining import alone
+from optitune.retraining.run import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
 from optitune.storage import made_from
 from optitune.storage import studies as study

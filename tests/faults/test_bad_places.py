@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from report_world import facts
 from test_best import DOCUMENT
 
-from optitune import retraining
-from optitune.cli.choose import choose
 from optitune.errors import OptituneError, UsageError
+from optitune.retraining import run as retraining
+from optitune.retraining.choose import choose
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url

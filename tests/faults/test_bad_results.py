@@ -29,7 +29,7 @@ from report_world import LEVEL, home, mistakes, stored, subject
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.comparing.results import save_run
-from optitune.retrain_results import MISTAKES, FullPlan, save_mistakes
+from optitune.retraining.results import MISTAKES, FullPlan, save_mistakes
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run
 from optitune.study.records import EpochRecord, SeedResult
 
@@ -80,8 +80,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name, raising=False)
         patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
         patch.setattr("optitune.comparing.run.Pool", MadeUpWorkers)
-        patch.setattr("optitune.retraining.Pool", MadeUpWorkers)
-        patch.setattr("optitune.retrain_results.training_curves", lambda *told: told[-1].touch())
+        patch.setattr("optitune.retraining.run.Pool", MadeUpWorkers)
+        patch.setattr("optitune.retraining.results.training_curves", lambda *told: told[-1].touch())
         patch.setattr("optitune.report.drawn", lambda panel: ("data:,", "data:,"))
         stored(home(around), subject(("sgd", "adam"), stage="searched"))
         assert answer("compare", "--quiet").code == 0

@@ -11,7 +11,7 @@ import torch
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
-from optitune.retrain_results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
+from optitune.retraining.results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.storage import studies as study
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import EpochRecord, SeedResult

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import optuna
 
-from optitune.again import meant
 from optitune.errors import UsageError, unknown
+from optitune.retraining.again import meant
 from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

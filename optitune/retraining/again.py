@@ -7,13 +7,13 @@ from typing import Any
 
 import optuna
 
-from optitune import retraining
 from optitune.common.commands import said
 from optitune.comparing import plan as comparison_plan
 from optitune.comparing.results import FOLDER, Comparison, taken
 from optitune.comparing.run import MOST_RUNS, SENSITIVITY
 from optitune.errors import OptituneError
-from optitune.retrain_results import Tested
+from optitune.retraining import run as retraining
+from optitune.retraining.results import Tested
 from optitune.searching.best_file import best_config
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key

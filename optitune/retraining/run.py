@@ -16,14 +16,8 @@ from optitune import chapters
 from optitune.common.files import aside, explained, make_folder
 from optitune.comparing.sentences import Unit
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.retrain_results import (
-    FullPlan,
-    finished_seeds,
-    seed_result,
-    summaries,
-    write,
-)
-from optitune.retrain_worker import TEST, TRAIN, work
+from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
+from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

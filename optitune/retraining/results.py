@@ -16,7 +16,7 @@ from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
 from optitune.comparing.sentences import many
 from optitune.errors import OptituneError
-from optitune.figures import training_curves
+from optitune.retraining.curves import training_curves
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.study.records import SeedResult, Summary, summarise
