@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune import plotly_figures, report_data, report_tables, search_story, story
+from optitune import plotly_figures, search_story, story
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.errors import OptituneError
-from optitune.report_tables import Table
+from optitune.report import data as report_data
+from optitune.report import tables as report_tables
+from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

@@ -9,7 +9,7 @@ from typing import Any
 
 from optitune.common.colours import colour
 from optitune.comparing.sentences import Unit
-from optitune.report_data import Gap, Interval, basins, better_half, climbs, search_curves, window
+from optitune.report.data import Gap, Interval, basins, better_half, climbs, search_curves, window
 from optitune.study.records import TrialRecord
 
 Figure = dict[str, Any]

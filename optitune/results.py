@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optitune import report, report_tables, report_tested, tables
 from optitune.common.schema import validated
 from optitune.comparing import results as comparison_results
 from optitune.comparing import run as comparing
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError
-from optitune.report import Subject
-from optitune.report_style import Picture
-from optitune.report_tables import Table
+from optitune.report import dataframes as tables
+from optitune.report import page as report
+from optitune.report import retrain_figures as report_tested
+from optitune.report import tables as report_tables
+from optitune.report.page import Subject
+from optitune.report.style import Picture
+from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
 from optitune.retraining.results import FullPlan, Mistakes, Tested

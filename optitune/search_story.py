@@ -14,7 +14,7 @@ from optitune import plotly_figures, story, trial_story
 from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
 from optitune.comparing.sentences import Unit, many
-from optitune.report_data import reported_epoch
+from optitune.report.data import reported_epoch
 from optitune.searching import objective
 from optitune.searching.best_file import best_config
 from optitune.storage import studies as study

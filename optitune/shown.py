@@ -4,8 +4,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from optitune.errors import OptituneError, unknown
-from optitune.report_style import Picture, whole
-from optitune.report_tables import Table
+from optitune.report.style import Picture, whole
+from optitune.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

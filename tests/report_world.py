@@ -10,7 +10,7 @@ import torch
 
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison, conclude
-from optitune.report import Subject
+from optitune.report.page import Subject
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run

@@ -10,8 +10,8 @@ import pandas
 import pytest
 from report_world import home, stored, subject
 
-from optitune import interchange
-from optitune.report import Subject
+from optitune.report import interchange
+from optitune.report.page import Subject
 from optitune.study.records import TrialRecord
 
 Command = Callable[..., tuple[int, str, str]]

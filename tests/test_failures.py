@@ -12,10 +12,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 import optitune
-from optitune import report_tables, search_story, tables
+from optitune import search_story
 from optitune.cli.standings import standings_table
 from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError, UsageError
+from optitune.report import dataframes as tables
+from optitune.report import tables as report_tables
 from optitune.sampling.allocation import FAILURES, able, competitors, turn
 from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration

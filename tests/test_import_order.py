@@ -16,6 +16,7 @@ LINE = (
 
 EXCEPTIONS: set[tuple[str, str]] = {
     ("comparing.run", "retraining.run"),
+    ("searching.objective", "report.data"),
     ("searching.supervisor", "comparing.sentences"),
     ("storage.listing", "comparing.sentences"),
     ("tasks.metrics", "comparing.sentences"),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from report_world import configuration, home, mistakes, stored, subject
 
-from optitune import report
-from optitune.report import Subject, write_page
+from optitune.report import page as report
+from optitune.report.page import Subject, write_page
 from optitune.retraining import results as retrain_results
 from optitune.retraining.results import load_mistakes, save_mistakes, worst_mistakes
 from optitune.tasks.data import Examples

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
-from optitune.report_data import (
+from optitune.report.data import (
     ENOUGH,
     agreement,
     bands,

@@ -12,13 +12,15 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from report_world import comparison, mistakes, subject, trials
 
-from optitune import report_data, report_figures, report_tested
 from optitune.common.colours import COLOURS
 from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError
-from optitune.report import sections
-from optitune.report_data import Gap, Interval
-from optitune.report_style import DARK, STYLE, Palette, Panel, Picture, darkened, save_png, svg
+from optitune.report import data as report_data
+from optitune.report import figures as report_figures
+from optitune.report import retrain_figures as report_tested
+from optitune.report.data import Gap, Interval
+from optitune.report.page import sections
+from optitune.report.style import DARK, STYLE, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.tasks.metrics import METRICS
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")

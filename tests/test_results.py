@@ -17,13 +17,13 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 import optitune
 from optitune import Metric
 from optitune.errors import OptituneError, UsageError
+from optitune.report.dataframes import runs as run_table
 from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
 from optitune.storage import studies as study
 from optitune.study.records import EpochRecord
 from optitune.study.settings import StudySettings
-from optitune.tables import runs as run_table
 from optitune.tasks.metrics import METRICS, kept
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
@@ -249,7 +249,7 @@ def test_a_figure_needs_no_pyplot() -> None:
 
 
 def test_pandas_is_loaded_when_a_table_is_asked_for() -> None:
-    code = "import sys, optitune.interchange, optitune.tables; assert 'pandas' not in sys.modules"
+    code = "import sys, optitune.report.interchange, optitune.report.dataframes; assert 'pandas' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -10,7 +10,7 @@ import pytest
 from report_world import home, stored, subject
 
 from optitune.cli.study_view import FEW, Shown, as_torch_takes_it, print_study, print_trial
-from optitune.report import Subject
+from optitune.report.page import Subject
 from optitune.retraining import results as retrain_results
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from report_world import comparison, full_training, subject, trials
 
-from optitune import tables
+from optitune.report import dataframes as tables
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES

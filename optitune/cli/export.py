@@ -70,8 +70,8 @@ def _write(
     what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
 ) -> None:
     """Write all trials, and name what was written."""
-    from optitune import interchange
     from optitune.errors import OptituneError, UsageError
+    from optitune.report import interchange
     from optitune.retraining.choose import choose_study
     from optitune.storage.studies import DATA, find, records, stored_settings
     from optitune.storage.urls import open_storage

@@ -38,8 +38,8 @@ def report(
     settings matter, the test, and all that is needed to repeat it. It tells what is known by then: after a search,
     after a comparison, after a full training.
     """
-    from optitune import report as reports
     from optitune.common.commands import line, place
+    from optitune.report import page as reports
     from optitune.retraining.choose import choose_study
     from optitune.storage.studies import find
     from optitune.storage.urls import open_storage

@@ -21,7 +21,7 @@ from optitune.cli.standings import (
 from optitune.common.schema import inline
 from optitune.comparing.sentences import Unit, setting
 from optitune.errors import UsageError
-from optitune.report_data import reported_epoch
+from optitune.report.data import reported_epoch
 from optitune.retraining.results import Tested
 from optitune.searching.watch import Result
 from optitune.space import schedules

@@ -10,7 +10,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.report_data import reported_epoch
+from optitune.report.data import reported_epoch
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, suggest
 from optitune.searching.trial_checkpoint import TrialCheckpoint

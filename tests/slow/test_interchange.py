@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report_world import home, stored, subject
 
-from optitune.report import Subject
+from optitune.report.page import Subject
 
 pytestmark = [
     pytest.mark.slow,

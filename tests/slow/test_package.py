@@ -87,7 +87,7 @@ def test_the_wheel_has_the_package_and_all_that_it_reads_and_nothing_else(source
     package = source / "optitune"
     parts = [path for path in package.rglob("*") if path.suffix in (".py", ".txt", ".html") or path.name == "py.typed"]
     wanted = sorted(path.relative_to(source).as_posix() for path in parts)
-    assert "optitune/templates/report.html" in wanted
+    assert "optitune/report/report.html" in wanted
     assert "optitune/task_template.py.txt" in wanted
     assert "optitune/py.typed" in wanted
     assert [name for name in names(wheel) if ".dist-info/" not in name] == wanted

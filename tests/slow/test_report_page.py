@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from report_world import subject
 
-from optitune.report import write_page
+from optitune.report.page import write_page
 
 pytestmark = pytest.mark.slow
 

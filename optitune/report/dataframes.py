@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
-from optitune.report_data import reported_epoch
+from optitune.report.data import reported_epoch
 from optitune.searching.objective import own_steps
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
 from optitune.statistics.runs import ITSELF, finalists_runs

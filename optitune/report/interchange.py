@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from optitune import tables
 from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
+from optitune.report import dataframes as tables
 from optitune.searching.objective import own_steps
 from optitune.study.records import TrialRecord
 

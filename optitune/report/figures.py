@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from optitune.report_data import (
+from optitune.report.data import (
     Band,
     Basin,
     Climb,
@@ -17,7 +17,7 @@ from optitune.report_data import (
     common_depth,
     window,
 )
-from optitune.report_style import (
+from optitune.report.style import (
     FAINT,
     GREY,
     INK,

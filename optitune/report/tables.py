@@ -7,7 +7,7 @@ from typing import Any
 
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import Unit, bound, interval, listed, many, no_interval, setting
-from optitune.report_data import ENOUGH, Influence, agreement, settings_of
+from optitune.report.data import ENOUGH, Influence, agreement, settings_of
 from optitune.retraining.results import Tested
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.statistics.costs import Change, Cost, Reached

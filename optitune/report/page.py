@@ -13,15 +13,18 @@ from typing import Any
 
 import optuna
 
-from optitune import report_data, report_figures, report_tables, report_tested
 from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import MOST_RUNS
 from optitune.comparing.sentences import NOT_BY_RUNS, Unit, listed
-from optitune.report_style import DARK, Palette, Panel, Picture, darkened, save_png, svg
-from optitune.report_tables import Table
+from optitune.report import data as report_data
+from optitune.report import figures as report_figures
+from optitune.report import retrain_figures as report_tested
+from optitune.report import tables as report_tables
+from optitune.report.style import DARK, Palette, Panel, Picture, darkened, save_png, svg
+from optitune.report.tables import Table
 from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.results import MISTAKES, Mistakes, Tested
@@ -304,7 +307,7 @@ def write_page(subject: Subject, folder: Path) -> Path:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("optitune")
+    loader = PackageLoader("optitune.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

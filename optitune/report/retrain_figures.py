@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from optitune.report_data import window
-from optitune.report_figures import tile
-from optitune.report_style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
+from optitune.report.data import window
+from optitune.report.figures import tile
+from optitune.report.style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
 from optitune.retraining.curves import TRAINING, draw_training
 from optitune.retraining.results import Mistakes, Tested
 from optitune.study.records import SeedResult, Summary

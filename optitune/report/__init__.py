@@ -1,0 +1,4 @@
+"""The report: its page, tables and figures; trials as tables and files for other programs.
+
+Public face: `page.write`, `dataframes`, `interchange`.
+"""
