@@ -25,8 +25,6 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune import results
-from optitune.cli.compare_view import compare_view
-from optitune.cli.live import retrain_view, search_view
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.common.schema import validated
 from optitune.comparing import run as comparing
@@ -44,6 +42,8 @@ from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
+from optitune.terminal.compare import compare_view
+from optitune.terminal.search import retrain_view, search_view
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check
 from optitune.workers.pool import warm_up

@@ -23,7 +23,7 @@ from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import FINISHED, TrialRecord
 from optitune.study.settings import StudySettings
-from optitune.time_left import time_left
+from optitune.terminal.time_left import time_left
 
 MOMENTS = (0.25, 0.5, 0.75)
 """At what shares of a search's time."""

@@ -68,9 +68,9 @@ def dashboard(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
 
 def terminal(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
     """What `optitune watch` shows now."""
-    from optitune.cli.live import LiveSearch
     from optitune.searching.watch import watch
     from optitune.storage.studies import home
+    from optitune.terminal.search import LiveSearch
 
     class Seen(Exception):
         pass

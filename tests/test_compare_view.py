@@ -9,7 +9,12 @@ import pytest
 from made_up_runs import DIVERGED, curve, made_up, noisy, runs
 from rich.console import Console
 
-from optitune.cli.compare_view import (
+from optitune.comparing.results import Comparison, conclude
+from optitune.comparing.run import Result
+from optitune.space.configuration import Configuration
+from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
+from optitune.tasks.metrics import METRICS
+from optitune.terminal.compare import (
     LinesCompare,
     LiveCompare,
     compare_view,
@@ -17,12 +22,7 @@ from optitune.cli.compare_view import (
     print_comparison,
     verdict_table,
 )
-from optitune.cli.live import Silent
-from optitune.comparing.results import Comparison, conclude
-from optitune.comparing.run import Result
-from optitune.space.configuration import Configuration
-from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
-from optitune.tasks.metrics import METRICS
+from optitune.terminal.search import Silent
 from optitune.workers.pool import Event
 
 

@@ -9,7 +9,6 @@ import pytest
 from torch import nn
 from torch.nn import functional
 
-from optitune.cli.study_view import as_torch_takes_it
 from optitune.errors import UsageError
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration
@@ -18,6 +17,7 @@ from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
+from optitune.terminal.study import as_torch_takes_it
 from optitune.training.engine import Plan, Training
 from optitune.training.export_code import python
 

@@ -13,7 +13,6 @@ from optuna.trial import TrialState, create_trial
 
 import optitune
 from optitune import search_story
-from optitune.cli.standings import standings_table
 from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError, UsageError
 from optitune.report import dataframes as tables
@@ -25,6 +24,7 @@ from optitune.study.records import Failing, TrialRecord, counts, failing, standi
 from optitune.tasks.task import theirs
 from optitune.tasks.user_code import FAILURES as FOLDER
 from optitune.tasks.user_code import keeping, kept
+from optitune.terminal.format import standings_table
 
 TASK = """
 import torch

@@ -9,7 +9,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from optitune.cli.live import Silent
 from optitune.cli.search import search as command
 from optitune.errors import OptituneError, UsageError
 from optitune.searching.ray_backend import actor as ray_worker
@@ -21,6 +20,7 @@ from optitune.searching.worker import Job
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
+from optitune.terminal.search import Silent
 from optitune.workers.pool import Event
 
 

@@ -13,7 +13,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from optitune.cli.main import run
-from optitune.cli.standings import tested_text
 from optitune.comparing.sentences import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
@@ -24,6 +23,7 @@ from optitune.study.records import summarise
 from optitune.tasks import datasets
 from optitune.tasks.splits import full_data
 from optitune.tasks.task import TASKS
+from optitune.terminal.format import tested_text
 from optitune.workers.pool import Channel
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from report_world import home, stored, subject
 
-from optitune.cli.study_view import FEW, Shown, as_torch_takes_it, print_study, print_trial
 from optitune.report.page import Subject
 from optitune.retraining import results as retrain_results
 from optitune.space import optimizers
@@ -17,6 +16,7 @@ from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
 from optitune.study.records import TrialRecord
+from optitune.terminal.study import FEW, Shown, as_torch_takes_it, print_study, print_trial
 
 Run = Callable[..., tuple[int, str, str]]
 

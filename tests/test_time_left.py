@@ -8,7 +8,7 @@ import pytest
 from optitune.space.configuration import Configuration
 from optitune.study.records import Outcome, TrialRecord
 from optitune.study.settings import StudySettings
-from optitune.time_left import expected_share, roughly, time_left
+from optitune.terminal.time_left import expected_share, roughly, time_left
 
 START = datetime(2026, 1, 1)
 PAIR = ("sgd", "adam")

@@ -62,11 +62,11 @@ def retrain(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.cli.live import retrain_view
-    from optitune.cli.standings import print_retrained
     from optitune.retraining.choose import choose
     from optitune.retraining.run import Request
     from optitune.retraining.run import retrain as run_retrain
+    from optitune.terminal.format import print_retrained
+    from optitune.terminal.search import retrain_view
 
     chosen = choose(what, study, studies_dir, storage)
     request = Request(

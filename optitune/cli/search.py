@@ -125,14 +125,14 @@ def search(
         from optitune.workers.pool import warm_up
 
         warm_up(*WORKER_MODULES)
-    from optitune.cli.live import search_view
-    from optitune.cli.standings import print_result
     from optitune.searching.run import Request
     from optitune.searching.run import search as run_search
     from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.task import study_of
+    from optitune.terminal.format import print_result
+    from optitune.terminal.search import search_view
 
     said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
     name = checked_study_name(study or study_of(str(said.get("task") or DEFAULTS["task"])))

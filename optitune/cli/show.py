@@ -27,13 +27,13 @@ def show(
     The settings are printed as a file studies/NAME.toml would have them, so that
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
-    from optitune.cli import study_view
     from optitune.comparing.results import FOLDER, load_verdict
     from optitune.retraining.choose import choose_study
     from optitune.retraining.results import load
     from optitune.storage.studies import TRIALS, find, metric, record, stored_settings
     from optitune.storage.studies import records as read
     from optitune.storage.urls import open_storage
+    from optitune.terminal import study as study_view
 
     home = choose_study(study, studies_dir, storage)
     opened = find(open_storage(home.url, create=False), home.name)
@@ -72,9 +72,9 @@ def show(
 @json_option
 def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     """List the studies: name, task, trials by state, best value, age."""
-    from optitune.cli import study_view
     from optitune.storage.listing import overview
     from optitune.storage.urls import shown
+    from optitune.terminal import study as study_view
 
     rows, broken = overview(studies_dir, storage)
     if as_json:
@@ -90,8 +90,8 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
 @json_option
 def optimizers(name: str | None, as_json: bool) -> None:
     """List the optimizers that can compete, or show one with its ranges and sources."""
-    from optitune.cli.registry import print_optimizer, print_optimizers
     from optitune.space.optimizers import DEFAULT_OPTIMIZERS, find, known
+    from optitune.terminal.registry import print_optimizer, print_optimizers
 
     rows = [find(name)] if name else list(known().values())
     if as_json:
@@ -122,8 +122,8 @@ def schedules(name: str | None, as_json: bool) -> None:
 
     Ranges that depend on the length of the training are those of 10 epochs.
     """
-    from optitune.cli.registry import EPOCHS, print_schedule, print_schedules
     from optitune.space.schedules import DEFAULT_SCHEDULES, SCHEDULES, find
+    from optitune.terminal.registry import EPOCHS, print_schedule, print_schedules
 
     rows = [find(name)] if name else list(SCHEDULES.values())
     if as_json:
@@ -152,8 +152,8 @@ def schedules(name: str | None, as_json: bool) -> None:
 @json_option
 def tasks(as_json: bool) -> None:
     """List the built-in tasks: data and network."""
-    from optitune.cli.registry import print_tasks
     from optitune.tasks.task import TASKS
+    from optitune.terminal.registry import print_tasks
 
     rows = list(TASKS.values())
     if as_json:

@@ -19,11 +19,11 @@ def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bo
     as the search itself shows them. Writes nothing to the study. Ends when the study has all its trials; Ctrl-C ends
     the watching alone.
     """
-    from optitune.cli.live import search_view
-    from optitune.cli.study_view import print_watched
     from optitune.common.commands import place
     from optitune.retraining.choose import choose_study
     from optitune.searching.watch import watch as follow
+    from optitune.terminal.search import search_view
+    from optitune.terminal.study import print_watched
 
     home = choose_study(study, studies_dir, storage)
     result = follow(home, search_view(quiet=quiet or as_json), where=place(studies_dir, storage))

@@ -46,10 +46,10 @@ def worker(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.cli.live import search_view
-    from optitune.cli.standings import print_joined
     from optitune.retraining.choose import choose_study
     from optitune.searching.join import Request, join
+    from optitune.terminal.format import print_joined
+    from optitune.terminal.search import search_view
 
     request = Request(
         home=choose_study(study, studies_dir, storage),

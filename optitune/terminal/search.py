@@ -10,13 +10,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from optitune.cli.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
-from optitune.cli.standings import number_format, standings_table
 from optitune.comparing.sentences import Unit, many
 from optitune.retraining.results import FullPlan
 from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings
-from optitune.time_left import roughly, time_left
+from optitune.terminal.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
+from optitune.terminal.format import number_format, standings_table
+from optitune.terminal.time_left import roughly, time_left
 from optitune.workers.pool import Event
 
 RECKON_S = 1.0

@@ -6,7 +6,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from optitune.cli.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
 from optitune.common.commands import line, place
 from optitune.comparing.sentences import Unit, many, no_interval, setting
 from optitune.retraining.run import Result as Retrained
@@ -14,6 +13,7 @@ from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.study.records import Summary, TrialRecord, counts, standings
+from optitune.terminal.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
 
 
 def number_format(value: float) -> str:

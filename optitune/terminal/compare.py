@@ -6,15 +6,15 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from optitune.cli.drawing import Bar, duration
-from optitune.cli.live import Screen, Silent, dim
-from optitune.cli.standings import typed
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.comparing.sentences import NOT_BY_RUNS, Unit, many
 from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import ITSELF, Key, Plan
 from optitune.statistics.verdict import Difference, Place
+from optitune.terminal.drawing import Bar, duration
+from optitune.terminal.format import typed
+from optitune.terminal.search import Screen, Silent, dim
 from optitune.workers.pool import Event
 
 

@@ -10,14 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from optitune.cli.drawing import Column, Curve, Fitted, curves, duration
-from optitune.cli.standings import (
-    configuration_text,
-    number_format,
-    standings_table,
-    tested_text,
-    typed,
-)
 from optitune.common.schema import inline
 from optitune.comparing.sentences import Unit, setting
 from optitune.errors import UsageError
@@ -29,6 +21,8 @@ from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
+from optitune.terminal.drawing import Column, Curve, Fitted, curves, duration
+from optitune.terminal.format import configuration_text, number_format, standings_table, tested_text, typed
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
