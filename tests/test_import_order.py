@@ -15,9 +15,15 @@ LINE = (
 )
 
 EXCEPTIONS: set[tuple[str, str]] = {
+    ("comparing.run", "dashboard.result_notes"),
     ("comparing.run", "retraining.run"),
+    ("retraining.run", "dashboard.result_notes"),
+    ("searching.join", "dashboard.search_notes"),
     ("searching.objective", "report.data"),
+    ("searching.run", "dashboard.search_notes"),
     ("searching.supervisor", "comparing.sentences"),
+    ("searching.supervisor", "dashboard.artifacts"),
+    ("searching.worker", "dashboard.trial_notes"),
     ("storage.listing", "comparing.sentences"),
     ("tasks.metrics", "comparing.sentences"),
     ("tasks.metrics", "training.device"),

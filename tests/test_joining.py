@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optitune.artifacts import FOLDER
+from optitune.dashboard.artifacts import FOLDER
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from optitune import load
-from optitune.artifacts import FOLDER, attached, system_attrs
 from optitune.cli.main import run
+from optitune.dashboard.artifacts import FOLDER, attached, system_attrs
+from optitune.dashboard.trial_notes import PICTURE
 from optitune.storage import made_from
-from optitune.trial_story import PICTURE
 
 ROOT = Path(__file__).parent.parent
 NAME = "mnist-cnn-reference"

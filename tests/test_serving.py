@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from optitune.cli.main import run
-from optitune.dashboard import Place, plain_command, serve
+from optitune.dashboard.server import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage, sqlite_url
@@ -105,7 +105,7 @@ def test_a_study_may_be_named_by_itself_and_two_names_are_refused(
     made.parent.mkdir()
     optuna.create_study(storage=open_storage(sqlite_url(made), create=True), study_name="wine")
     asked = []
-    monkeypatch.setattr("optitune.dashboard.serve", lambda home, *rest: asked.append(home.name))
+    monkeypatch.setattr("optitune.dashboard.server.serve", lambda home, *rest: asked.append(home.name))
     there = ["--studies-dir", str(tmp_path)]
     for words in (["wine"], ["--study", "wine"], ["wine", "--study", "wine"]):
         assert run(["dashboard", *words, *there]) == 0

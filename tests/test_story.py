@@ -14,16 +14,18 @@ from optuna_dashboard import get_note, save_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from plotly import graph_objects
 
-from optitune import search_story, story, trial_story
-from optitune.artifacts import FOLDER, Artifacts, attached, put, system_attrs
 from optitune.cli.main import run
-from optitune.dashboard import Redrawn
+from optitune.dashboard import notes as story
+from optitune.dashboard import search_notes as search_story
+from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, put, system_attrs
+from optitune.dashboard.notes import LINE, Chapter
+from optitune.dashboard.server import Redrawn
 from optitune.errors import OptituneError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.studies import find, records, stored_settings
 from optitune.storage.urls import open_storage, sqlite_url
-from optitune.story import LINE, Chapter
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
 

@@ -9,7 +9,7 @@ import click
 from optitune.cli.options import AtLeast, study_places
 
 if TYPE_CHECKING:
-    from optitune.dashboard import Place
+    from optitune.dashboard.server import Place
 
 
 @click.command()
@@ -31,7 +31,7 @@ def dashboard(
 
     Serves it at 127.0.0.1, or at --host, until Ctrl-C, also while a search runs.
     """
-    from optitune.dashboard import plain_command, serve
+    from optitune.dashboard.server import plain_command, serve
     from optitune.retraining.choose import choose_study
     from optitune.storage.studies import find
     from optitune.storage.urls import open_storage

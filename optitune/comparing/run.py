@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune import chapters
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
 from optitune.comparing.plan import finalists, make_plan, practical
@@ -33,6 +32,7 @@ from optitune.comparing.results import (
 )
 from optitune.comparing.sentences import Unit
 from optitune.comparing.worker import DATA, work
+from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.run import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step

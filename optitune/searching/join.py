@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from optitune.common.schema import validated
-from optitune.search_story import SearchStory
+from optitune.dashboard.search_notes import SearchStory
 from optitune.searching import supervisor as crew
 from optitune.storage import made_from
 from optitune.storage import studies as study

@@ -10,9 +10,9 @@ import optuna
 import torch
 
 from optitune.common.schema import validated
+from optitune.dashboard.search_notes import SearchStory
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
-from optitune.search_story import SearchStory
 from optitune.searching import steady
 from optitune.searching import supervisor as crew
 from optitune.searching.best_file import Keeper

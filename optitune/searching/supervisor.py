@@ -10,9 +10,9 @@ from typing import Protocol
 import optuna
 import torch
 
-from optitune import artifacts
 from optitune.common import files
 from optitune.comparing.sentences import Unit
+from optitune.dashboard import artifacts
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint

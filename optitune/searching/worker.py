@@ -13,7 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import trial_story
+from optitune.dashboard import trial_notes as trial_story
 from optitune.errors import OptituneError
 from optitune.sampling.parameters import first_parameters, spaces
 from optitune.sampling.pruner import build_pruner

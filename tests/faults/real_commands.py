@@ -10,7 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.artifacts import FOLDER
+from optitune.dashboard.artifacts import FOLDER
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 

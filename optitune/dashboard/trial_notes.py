@@ -7,8 +7,9 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from optitune import artifacts, story
 from optitune.comparing.sentences import Unit, many, setting
+from optitune.dashboard import artifacts
+from optitune.dashboard import notes as story
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.study.records import Outcome

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import optuna
 
-from optitune import plotly_figures, search_story, story
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
+from optitune.dashboard import notes as story
+from optitune.dashboard import plotly_figures
+from optitune.dashboard import search_notes as search_story
+from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import tables as report_tables
@@ -15,7 +18,6 @@ from optitune.retraining import results as retrain_results
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
-from optitune.story import Chapter
 
 
 def tell_comparison(home: Home, found: Comparison) -> str:

@@ -18,9 +18,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
-from optitune import search_story, trial_story
-from optitune.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.common.schema import validated
+from optitune.dashboard import search_notes as search_story
+from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
 from optitune.searching.objective import usual_steps
 from optitune.storage import databases

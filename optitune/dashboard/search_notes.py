@@ -10,15 +10,17 @@ from typing import Any
 
 import optuna
 
-from optitune import plotly_figures, story, trial_story
-from optitune.artifacts import system_attrs
 from optitune.common.schema import inline
 from optitune.comparing.sentences import Unit, many
+from optitune.dashboard import notes as story
+from optitune.dashboard import plotly_figures
+from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard.artifacts import system_attrs
+from optitune.dashboard.notes import Chapter
 from optitune.report.data import reported_epoch
 from optitune.searching import objective
 from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
-from optitune.story import Chapter
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from optitune import artifacts
+from optitune.dashboard import artifacts
 from optitune.errors import OptituneError
 
 STAGES = ("search", "compare", "retrain")
