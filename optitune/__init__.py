@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optitune.api import Objective, compare, load, retrain, search
+    from optitune.api.functions import Objective, compare, load, retrain, search
+    from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.errors import Interrupted, OptituneError, UsageError
-    from optitune.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.sampling.pruner import ForecastPruner
     from optitune.sampling.sampler import FairSampler
     from optitune.space.optimizer_rows import Optimizer
@@ -40,7 +40,7 @@ __all__ = [
 
 _PLACES = {
     "Choice": "optitune.space.ranges",
-    "ComparisonResult": "optitune.results",
+    "ComparisonResult": "optitune.api.results",
     "FairSampler": "optitune.sampling.sampler",
     "Fixed": "optitune.space.ranges",
     "Float": "optitune.space.ranges",
@@ -48,18 +48,18 @@ _PLACES = {
     "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
     "Metric": "optitune.tasks.metrics",
-    "Objective": "optitune.api",
+    "Objective": "optitune.api.functions",
     "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
-    "RetrainResult": "optitune.results",
+    "RetrainResult": "optitune.api.results",
     "Schedule": "optitune.space.schedules",
-    "SearchResult": "optitune.results",
+    "SearchResult": "optitune.api.results",
     "Task": "optitune.tasks.task",
     "UsageError": "optitune.errors",
-    "compare": "optitune.api",
-    "load": "optitune.api",
-    "retrain": "optitune.api",
-    "search": "optitune.api",
+    "compare": "optitune.api.functions",
+    "load": "optitune.api.functions",
+    "retrain": "optitune.api.functions",
+    "search": "optitune.api.functions",
 }
 
 

@@ -80,7 +80,7 @@ def python(code: str, here: Path | None = None) -> str:
 def test_the_names_are_functions_and_classes_also_after_the_modules_were_imported() -> None:
     code = """
 import optitune.searching.run, optitune.comparing.run, optitune.retraining.run
-import optitune.api, optitune.tasks.task, optitune.tasks.metrics
+import optitune.api.functions, optitune.tasks.task, optitune.tasks.metrics
 import optitune, optitune.searching.objective
 from optitune import FairSampler, ForecastPruner, Metric, Objective, Task, compare, load, retrain, search
 from optitune import ComparisonResult, RetrainResult, SearchResult
@@ -93,7 +93,7 @@ print(sorted(optitune.__all__), search.__module__, retrain.__module__)
     names = ["Choice", "ComparisonResult", "FairSampler", "Fixed", "Float", "ForecastPruner", "Int", "Interrupted"]
     names += ["Metric", "Objective", "Optimizer", "OptituneError", "RetrainResult", "Schedule", "SearchResult", "Task"]
     names += ["UsageError", "compare", "load", "retrain", "search"]
-    assert python(code).strip() == f"{names} optitune.api optitune.api"
+    assert python(code).strip() == f"{names} optitune.api.functions optitune.api.functions"
 
 
 def test_rows_ranges_and_errors_are_imported_from_the_package_without_torch() -> None:

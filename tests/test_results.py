@@ -16,9 +16,9 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 
 import optitune
 from optitune import Metric
+from optitune.api.results import ComparisonResult, RetrainResult, SearchResult, retrained
 from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
-from optitune.results import ComparisonResult, RetrainResult, SearchResult, retrained
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
 from optitune.storage import studies as study

@@ -24,12 +24,12 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune import results
+from optitune.api import results
+from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.cli.options import WORKER_MODULES, data_folder
 from optitune.common.schema import validated
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
-from optitune.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose, choose_study
 from optitune.searching import run as searching

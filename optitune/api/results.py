@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
+from optitune.api.notebook import Shown
 from optitune.common.schema import validated
 from optitune.comparing import results as comparison_results
 from optitune.comparing import run as comparing
@@ -27,7 +28,6 @@ from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
 from optitune.searching.best_file import best_config
-from optitune.shown import Shown
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
