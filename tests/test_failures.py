@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 import optitune
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.dashboard import search_notes as search_story
 from optitune.errors import OptituneError, UsageError
 from optitune.report import dataframes as tables

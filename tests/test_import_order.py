@@ -22,11 +22,8 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("searching.join", "dashboard.search_notes"),
     ("searching.objective", "report.data"),
     ("searching.run", "dashboard.search_notes"),
-    ("searching.supervisor", "comparing.sentences"),
     ("searching.supervisor", "dashboard.artifacts"),
     ("searching.worker", "dashboard.trial_notes"),
-    ("storage.listing", "comparing.sentences"),
-    ("tasks.metrics", "comparing.sentences"),
     ("tasks.metrics", "training.device"),
 }
 """Imports against the line that are still to be cut: a hook or a result handed back takes the place of each."""

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.retraining.run import FullPlan
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS

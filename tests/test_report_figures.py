@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from report_world import comparison, mistakes, subject, trials
 
 from optitune.common.colours import COLOURS
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from optitune.cli.main import run
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
 from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mistakes

@@ -10,10 +10,10 @@ import optuna
 
 from optitune.api.notebook import Shown
 from optitune.common.schema import validated
+from optitune.common.text import Unit
 from optitune.comparing import results as comparison_results
 from optitune.comparing import run as comparing
 from optitune.comparing.results import Comparison
-from optitune.comparing.sentences import Unit
 from optitune.errors import OptituneError
 from optitune.report import dataframes as tables
 from optitune.report import page as report

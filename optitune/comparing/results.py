@@ -13,7 +13,8 @@ from pydantic_core import from_json
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, sentence
-from optitune.comparing.sentences import Unit, advice, headline
+from optitune.common.text import Unit
+from optitune.comparing.sentences import advice, headline
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs

@@ -16,6 +16,7 @@ import torch
 
 from optitune.common.files import aside, clear, make_folder, sweep
 from optitune.common.schema import validated
+from optitune.common.text import Unit
 from optitune.comparing.plan import finalists, make_plan, practical
 from optitune.comparing.results import (
     FOLDER,
@@ -30,7 +31,6 @@ from optitune.comparing.results import (
     save_plan,
     save_verdict,
 )
-from optitune.comparing.sentences import Unit
 from optitune.comparing.worker import DATA, work
 from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError

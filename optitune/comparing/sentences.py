@@ -1,10 +1,10 @@
 """The verdict in words that a statistician would sign."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log10
 from typing import Any
 
+from optitune.common.text import Unit, listed
 from optitune.statistics.costs import Cost, Recommendation
 from optitune.statistics.verdict import Difference, Place, Verdict
 
@@ -16,55 +16,6 @@ NOT_BY_RUNS = (
 
 MOST_NAMED = 4
 """How many optimizers are named in a sentence; the others stand in the table."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """How a metric is written.
-
-    Attributes:
-        metric: its name.
-        percent: whether its values are shares, written in percent, and their differences in percentage points.
-    """
-
-    metric: str
-    percent: bool = False
-
-    def value(self, value: float) -> str:
-        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
-
-    def difference(self, value: float) -> str:
-        """Without a sign."""
-        return f"{100 * abs(value):.2f} pp" if self.percent else f"{abs(value):.2g}"
-
-    def signed(self, value: float, bare: bool = False) -> str:
-        """With its sign; `bare` in a column that has the unit above it."""
-        return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
-
-    def share(self, value: float) -> str:
-        """As it is computed; shares with all their digits, so that they can be compared down a column."""
-        return f"{value:.4f}" if self.percent else f"{value:.4g}"
-
-    def bare(self, value: float) -> str:
-        """Without the unit, for a column that has it above."""
-        return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
-
-    @property
-    def heading(self) -> str:
-        """The metric with its unit."""
-        return f"{self.metric}, %" if self.percent else self.metric
-
-    @property
-    def points(self) -> str:
-        """The unit of differences."""
-        return "pp" if self.percent else "difference"
-
-    def span(self, low: float, high: float, signed: bool = False) -> str:
-        """An interval, its unit said once."""
-        sign = "+" if signed else ""
-        if self.percent:
-            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
-        return f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
 def setting(value: Any) -> str:
@@ -87,16 +38,6 @@ def setting(value: Any) -> str:
 def no_interval(values: Sequence[float]) -> str:
     """Why the values of these seeds give no interval: equal ones would give one of no width, as if all were known."""
     return "one seed: no interval" if len(values) == 1 else f"the same with all {len(values)} seeds: no interval"
-
-
-def many(number: int, thing: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def interval(place: Place, unit: Unit) -> str:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from optitune.common.colours import colour
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.report.data import Gap, Interval, basins, better_half, climbs, search_curves, window
 from optitune.study.records import TrialRecord
 

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from optitune.common.schema import inline
-from optitune.comparing.sentences import Unit, many
+from optitune.common.text import Unit, many
 from optitune.dashboard import notes as story
 from optitune.dashboard import plotly_figures
 from optitune.dashboard import trial_notes as trial_story

@@ -7,7 +7,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from optitune.comparing.sentences import Unit, many, setting
+from optitune.common.text import Unit, many
+from optitune.comparing.sentences import setting
 from optitune.dashboard import artifacts
 from optitune.dashboard import notes as story
 from optitune.space.configuration import Configuration

@@ -15,10 +15,11 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.files import write_text
+from optitune.common.text import Unit, listed
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import MOST_RUNS
-from optitune.comparing.sentences import NOT_BY_RUNS, Unit, listed
+from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures as report_tested

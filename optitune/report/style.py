@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optitune.common import colours
 from optitune.common.colours import COLOURS
 from optitune.common.files import replacing
-from optitune.comparing.sentences import Unit, many
+from optitune.common.text import Unit, many
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

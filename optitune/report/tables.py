@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from optitune.common.text import Unit, listed, many
 from optitune.comparing.results import Comparison
-from optitune.comparing.sentences import Unit, bound, interval, listed, many, no_interval, setting
+from optitune.comparing.sentences import bound, interval, no_interval, setting
 from optitune.report.data import ENOUGH, Influence, agreement, settings_of
 from optitune.retraining.results import Tested
 from optitune.space.configuration import Configuration, TrainingSettings

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
-from optitune.comparing.sentences import many
+from optitune.common.text import many
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
 from optitune.space.configuration import Configuration

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from optitune.common.files import aside, explained, make_folder
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write

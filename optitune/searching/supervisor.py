@@ -11,7 +11,7 @@ import optuna
 import torch
 
 from optitune.common import files
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.dashboard import artifacts
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from optitune.comparing.sentences import Unit
+from optitune.common.text import Unit
 from optitune.errors import unknown
 from optitune.training.device import dtype_of_sums
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from optitune.common.text import Unit, many
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
-from optitune.comparing.sentences import NOT_BY_RUNS, Unit, many
+from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import ITSELF, Key, Plan
 from optitune.statistics.verdict import Difference, Place

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.common.commands import line, place
-from optitune.comparing.sentences import Unit, many, no_interval, setting
+from optitune.common.text import Unit, many
+from optitune.comparing.sentences import no_interval, setting
 from optitune.retraining.run import Result as Retrained
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from optitune.comparing.sentences import Unit, many
+from optitune.common.text import Unit, many
 from optitune.retraining.results import FullPlan
 from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings

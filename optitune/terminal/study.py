@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.common.schema import inline
-from optitune.comparing.sentences import Unit, setting
+from optitune.common.text import Unit
+from optitune.comparing.sentences import setting
 from optitune.errors import UsageError
 from optitune.report.data import reported_epoch
 from optitune.retraining.results import Tested

@@ -1,0 +1,63 @@
+"""Numbers and lists in words: units of a metric, plurals, enumerations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is written.
+
+    Attributes:
+        metric: its name.
+        percent: whether its values are shares, written in percent, and their differences in percentage points.
+    """
+
+    metric: str
+    percent: bool = False
+
+    def value(self, value: float) -> str:
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
+
+    def difference(self, value: float) -> str:
+        """Without a sign."""
+        return f"{100 * abs(value):.2f} pp" if self.percent else f"{abs(value):.2g}"
+
+    def signed(self, value: float, bare: bool = False) -> str:
+        """With its sign; `bare` in a column that has the unit above it."""
+        return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
+
+    def share(self, value: float) -> str:
+        """As it is computed; shares with all their digits, so that they can be compared down a column."""
+        return f"{value:.4f}" if self.percent else f"{value:.4g}"
+
+    def bare(self, value: float) -> str:
+        """Without the unit, for a column that has it above."""
+        return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
+
+    @property
+    def heading(self) -> str:
+        """The metric with its unit."""
+        return f"{self.metric}, %" if self.percent else self.metric
+
+    @property
+    def points(self) -> str:
+        """The unit of differences."""
+        return "pp" if self.percent else "difference"
+
+    def span(self, low: float, high: float, signed: bool = False) -> str:
+        """An interval, its unit said once."""
+        sign = "+" if signed else ""
+        if self.percent:
+            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
+        return f"{low:{sign}.4g} to {high:{sign}.4g}"
+
+
+def many(number: int, thing: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
