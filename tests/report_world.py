@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import torch
 
+from optitune.common.summary import summarise
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison, conclude
 from optitune.report.page import Subject
@@ -18,7 +19,7 @@ from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
-from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best, summarise
+from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, Metric
 

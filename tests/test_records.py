@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
+from optitune.common.summary import summarise
 from optitune.space.configuration import Configuration
-from optitune.study.records import FINISHED, Outcome, TrialRecord, best, counts, plain, standings, summarise
+from optitune.study.records import FINISHED, Outcome, TrialRecord, best, counts, plain, standings
 
 Row = Callable[..., TrialRecord]
 

@@ -6,6 +6,7 @@ from math import inf
 import pytest
 from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
+from optitune.common.summary import summarise
 from optitune.report.data import (
     ENOUGH,
     agreement,
@@ -24,7 +25,7 @@ from optitune.report.data import (
     window,
 )
 from optitune.statistics.runs import ITSELF, Key, Point, Run
-from optitune.study.records import TrialRecord, summarise
+from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import METRICS
 
 NAMES = ("sgd", "adam")

@@ -13,13 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from optitune.cli.main import run
+from optitune.common.summary import summarise
 from optitune.common.text import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
 from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mistakes
 from optitune.storage import studies as study
 from optitune.study import best_config as best
-from optitune.study.records import summarise
 from optitune.tasks import datasets
 from optitune.tasks.splits import full_data
 from optitune.tasks.task import TASKS

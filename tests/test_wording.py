@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import DIVERGED, noisy, runs
 
+from optitune.common.summary import summarise
 from optitune.common.text import Unit, listed
 from optitune.comparing.sentences import advice, bound, headline, interval, setting
 from optitune.statistics.costs import Recommendation
 from optitune.statistics.verdict import Difference, Place, Relation, Verdict, judge
-from optitune.study.records import summarise
 
 ACCURACY, MSE = Unit("accuracy", percent=True), Unit("mse")
 

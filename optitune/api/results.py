@@ -10,6 +10,7 @@ import optuna
 
 from optitune.api.notebook import Shown
 from optitune.common.schema import validated
+from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.comparing import results as comparison_results
 from optitune.comparing import run as comparing
@@ -32,7 +33,7 @@ from optitune.space.edges import Edge, edges
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
-from optitune.study.records import Failing, Summary, TrialRecord, failing
+from optitune.study.records import Failing, TrialRecord, failing
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric

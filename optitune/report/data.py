@@ -7,10 +7,11 @@ from math import inf, isfinite
 import numpy as np
 from scipy.stats import rankdata
 
+from optitune.common.summary import Summary
 from optitune.space.configuration import JOINED, Configuration
 from optitune.statistics.runs import Plan, Run, finalists_runs
 from optitune.statistics.verdict import Place, Relation, Verdict
-from optitune.study.records import Outcome, Summary, TrialRecord, counts, standings
+from optitune.study.records import Outcome, TrialRecord, counts, standings
 
 ENOUGH = 10
 """Of how many finished trials of an optimizer the importance of its settings is told."""

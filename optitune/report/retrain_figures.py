@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from optitune.common.summary import Summary
 from optitune.report.data import window
 from optitune.report.figures import tile
 from optitune.report.style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
 from optitune.retraining.curves import TRAINING, draw_training
 from optitune.retraining.results import Mistakes, Tested
-from optitune.study.records import SeedResult, Summary
+from optitune.study.records import SeedResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
+from optitune.common.summary import Summary, summarise
 from optitune.common.text import many
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
-from optitune.study.records import SeedResult, Summary, summarise
+from optitune.study.records import SeedResult
 from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from optitune.common.files import aside, explained, make_folder
+from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
@@ -24,7 +25,7 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import exists, open_storage
 from optitune.study import best_config as best
 from optitune.study.custom_optimizers import find_modules
-from optitune.study.records import SeedResult, Summary
+from optitune.study.records import SeedResult
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import Part, Streamed, share, shared

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from optitune.common.summary import Summary, summarise
 from optitune.statistics.runs import Run, finalists_runs, paired
 from optitune.statistics.sequential_test import half_width
-from optitune.study.records import Summary, summarise
 
 ERROR = 0.05
 """How probable it may be that the truly best is ever found worse than another."""

@@ -7,13 +7,14 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.common.commands import line, place
+from optitune.common.summary import Summary
 from optitune.common.text import Unit, many
 from optitune.comparing.sentences import no_interval, setting
 from optitune.retraining.run import Result as Retrained
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.study.records import Summary, TrialRecord, counts, standings
+from optitune.study.records import TrialRecord, counts, standings
 from optitune.terminal.drawing import BAD, GOOD, Cell, Column, Fitted, curves, duration
 
 
