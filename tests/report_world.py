@@ -12,6 +12,7 @@ from optitune.common.summary import summarise
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison, conclude
 from optitune.report.page import Subject
+from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
@@ -19,7 +20,7 @@ from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
-from optitune.study.records import EpochRecord, Outcome, SeedResult, TrialRecord, best
+from optitune.study.records import Outcome, TrialRecord, best
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, Metric
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from optitune.common.colours import COLOURS
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
-from optitune.study.records import EpochRecord
+from optitune.retraining.records import EpochRecord
 
 CURVE = tuple(EpochRecord(epoch, 0.1 * 0.5**epoch, 1 / epoch, 1 - 0.5**epoch) for epoch in range(1, 6))
 OTHER = tuple(EpochRecord(epoch, 0.1 * 0.5**epoch, 2 / epoch, 1 - 0.6**epoch) for epoch in range(1, 6))

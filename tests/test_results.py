@@ -21,8 +21,8 @@ from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
+from optitune.retraining.records import EpochRecord
 from optitune.storage import studies as study
-from optitune.study.records import EpochRecord
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
 

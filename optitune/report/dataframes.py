@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
 from optitune.report.data import reported_epoch
+from optitune.retraining.records import SeedResult
 from optitune.searching.objective import own_steps
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
 from optitune.statistics.runs import ITSELF, finalists_runs
-from optitune.study.records import SeedResult, TrialRecord
+from optitune.study.records import TrialRecord
 from optitune.study.records import standings as standing_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from optitune.common.colours import COLOURS
 from optitune.common.files import replacing
-from optitune.study.records import EpochRecord
+from optitune.retraining.records import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,9 @@ from optitune.common.summary import Summary, summarise
 from optitune.common.text import many
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
+from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
-from optitune.study.records import SeedResult
 from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored

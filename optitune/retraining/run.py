@@ -17,6 +17,7 @@ from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from
@@ -25,7 +26,6 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import exists, open_storage
 from optitune.study import best_config as best
 from optitune.study.custom_optimizers import find_modules
-from optitune.study.records import SeedResult
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import Part, Streamed, share, shared

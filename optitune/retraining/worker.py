@@ -11,10 +11,10 @@ import torch
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
+from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.storage import studies as study
 from optitune.study.custom_optimizers import find_modules
-from optitune.study.records import EpochRecord, SeedResult
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.user_code import keeping

@@ -127,35 +127,3 @@ def plain(configuration: Configuration) -> dict[str, Any]:
         "schedule": {"name": schedule.name, **schedule.settings, **warmup},
         "training": configuration.training.model_dump(),
     }
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of a full training; loss and metric are means over its examples, as they were met.
-
-    `train_value` is None where the metric is no mean over examples.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_value: float | None
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """One full training and its one evaluation on the test set.
-
-    Attributes:
-        seed: of the initial weights and the order of examples.
-        test_value: the task's metric on the test set.
-        seconds: of training.
-        confusion_matrix: counts; rows are the true classes, columns the answers; empty where there are no classes.
-    """
-
-    seed: int
-    test_value: float
-    test_loss: float
-    seconds: float
-    epochs: tuple[EpochRecord, ...]
-    confusion_matrix: tuple[tuple[int, ...], ...]

@@ -29,9 +29,9 @@ from report_world import LEVEL, home, mistakes, stored, subject
 from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.comparing.results import save_run
+from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, save_mistakes
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run
-from optitune.study.records import EpochRecord, SeedResult
 
 COMPARED, TRAINED = "studies/digits/compare", "studies/digits/retrain/best"
 
