@@ -48,6 +48,7 @@ from optitune.space.search_space import LR_FACTOR
 from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.urls import is_file, open_storage, sqlite_url
+from optitune.study import steps
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.workers.leases import Owner
@@ -229,7 +230,7 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def ahead(configuration: Configuration, epochs: int) -> dict[str, float]:
     """What a trial of this configuration notes of its learning rate."""
-    return objective.changes_ahead(configuration.schedule, epochs, objective.EVALUATIONS_PER_EPOCH, EPOCH_STEPS)
+    return objective.changes_ahead(configuration.schedule, epochs, steps.EVALUATIONS_PER_EPOCH, EPOCH_STEPS)
 
 
 def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
@@ -242,12 +243,12 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
         trial = source.ask()
         configuration = suggestion.suggest(trial, settings, space)
         best = 0.99 - 0.01 * abs(trial.params[LR_FACTOR] - 1) - 0.02 * chance.random()
-        evaluations = objective.EVALUATIONS_PER_EPOCH * settings.epochs
+        evaluations = steps.EVALUATIONS_PER_EPOCH * settings.epochs
         pruned = number >= len(settings.optimizers) and chance.random() < 0.4
-        reports = chance.randrange(objective.EVALUATIONS_PER_EPOCH + 1, evaluations) if pruned else evaluations
+        reports = chance.randrange(steps.EVALUATIONS_PER_EPOCH + 1, evaluations) if pruned else evaluations
         for step in range(1, reports + 1):
             value = min(1.0, max(0.1, best - 0.2 / step + 0.005 * chance.random()))
-            trial.report(value, step * EPOCH_STEPS // objective.EVALUATIONS_PER_EPOCH)
+            trial.report(value, step * EPOCH_STEPS // steps.EVALUATIONS_PER_EPOCH)
         attributes = {
             study.OWNER: {"machine": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
             study.DEVICE: "cpu",
@@ -255,7 +256,7 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
             study.CONFIGURATION: configuration.model_dump(mode="json"),
             study.OUTCOME: "pruned" if pruned else "complete",
             study.SECONDS: 10.0,
-            study.EPOCHS: reports / objective.EVALUATIONS_PER_EPOCH,
+            study.EPOCHS: reports / steps.EVALUATIONS_PER_EPOCH,
             LR_AHEAD: ahead(configuration, settings.epochs),
         }
         if pruned:
@@ -331,8 +332,8 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
     desk = Desk(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
 
     def judge(trial: optuna.Trial) -> None:
-        for step in range(1, objective.EVALUATIONS_PER_EPOCH * settings.epochs + 1):
-            trial.report(0.97 - 0.2 / step, step * EPOCH_STEPS // objective.EVALUATIONS_PER_EPOCH)
+        for step in range(1, steps.EVALUATIONS_PER_EPOCH * settings.epochs + 1):
+            trial.report(0.97 - 0.2 / step, step * EPOCH_STEPS // steps.EVALUATIONS_PER_EPOCH)
             trial.should_prune()
 
     def suggest(trial: optuna.Trial) -> None:

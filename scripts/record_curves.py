@@ -37,10 +37,11 @@ from optitune.searching.objective import plan
 from optitune.searching.run import completed
 from optitune.storage import studies as study
 from optitune.study.settings import StudySettings
+from optitune.study.steps import QUICK_EXAMPLES
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.device import own_the_process
-from optitune.training.engine import QUICK_EXAMPLES, Diverged, Training
+from optitune.training.engine import Diverged, Training
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4

@@ -26,11 +26,12 @@ from postgres_server import postgres_server
 from soak_task import LOG
 
 from optitune.errors import OptituneError
-from optitune.searching.objective import compared_step, plan, usual_steps
+from optitune.searching.objective import plan
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
+from optitune.study.steps import compared_step, usual_steps
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.engine import Training

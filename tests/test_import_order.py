@@ -20,7 +20,6 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("comparing.run", "retraining.run"),
     ("retraining.run", "dashboard.result_notes"),
     ("searching.join", "dashboard.search_notes"),
-    ("searching.objective", "report.data"),
     ("searching.run", "dashboard.search_notes"),
     ("searching.supervisor", "dashboard.artifacts"),
     ("searching.worker", "dashboard.trial_notes"),

@@ -14,9 +14,10 @@ from torch.optim import lr_scheduler as torch_schedules
 from torch.optim.lr_scheduler import LRScheduler
 
 from optitune.sampling import forecast
-from optitune.searching.objective import changes_ahead, compared_step
+from optitune.searching.objective import changes_ahead
 from optitune.space.configuration import ScheduleSettings
 from optitune.space.schedules import ROWS, Schedule
+from optitune.study.steps import compared_step
 from optitune.training.build import lr_ahead
 
 EPOCHS, EVALUATIONS = 5, 4

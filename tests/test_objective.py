@@ -17,6 +17,7 @@ from optitune.searching.objective import GivenBack, Result, run_trial
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.storage.studies import versions
+from optitune.study import steps as study_steps
 from optitune.study.settings import StudySettings
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import Metric
@@ -32,7 +33,7 @@ SPACE = EVERYTHING.space()
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """On so few images an epoch would be evaluated once, at its end."""
-    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
+    monkeypatch.setattr(study_steps, "EVALUATION_SHARE", 10.0)
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_evaluations_take_little_of_the_time(
     train_examples: int, validation_examples: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    assert objective.evaluations_per_epoch(train_examples, validation_examples) == times
+    assert study_steps.evaluations_per_epoch(train_examples, validation_examples) == times
 
 
 def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: SearchData) -> None:
@@ -309,7 +310,7 @@ def test_trials_of_any_batch_size_report_at_the_same_steps(
         curves[size, count] = trial.study.trials[0].intermediate_values
         training = trial.user_attrs["configuration"]["training"]
         assert (training["batch_size"], training["accumulation"]) == (size, count)
-    usual = objective.usual_steps(settings, len(data.train))
+    usual = study_steps.usual_steps(settings, len(data.train))
     ends = [usual * epoch for epoch in (1, 2, 3, 4)]
     steps = set(curves[several[0], counts[0]])
     for curve in curves.values():
@@ -331,7 +332,7 @@ def test_trials_of_any_batch_size_report_at_the_same_steps(
     ids=str,
 )
 def test_the_steps_by_which_trials_are_compared_are_those_of_the_usual_batch(said: dict, steps: int) -> None:
-    assert objective.usual_steps(StudySettings.model_validate(said), 1000) == steps
+    assert study_steps.usual_steps(StudySettings.model_validate(said), 1000) == steps
 
 
 def squares(metric: Metric | str, white: float = 255.0) -> tuple[Task, SearchData]:

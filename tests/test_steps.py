@@ -13,11 +13,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples, Part, Streamed
 from optitune.tasks.models import Mlp
 from optitune.training.build import build_loss
-from optitune.training.engine import Diverged, Plan, Progress, Training, batches, steps_per_epoch
+from optitune.training.engine import Diverged, Plan, Progress, Training
 from optitune.training.evaluation import evaluate
 
 Configured = Callable[..., Configuration]

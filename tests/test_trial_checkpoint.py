@@ -10,10 +10,10 @@ import torch
 from optuna.trial import Trial
 
 from optitune.common.files import replacing, write_text
-from optitune.searching import objective
 from optitune.searching.objective import GivenBack, Result, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of, sweep
 from optitune.space.configuration import Configuration
+from optitune.study import steps
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
@@ -35,7 +35,7 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """On so few images an epoch would be evaluated once, at its end; and a checkpoint takes longer than that."""
-    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
+    monkeypatch.setattr(steps, "EVALUATION_SHARE", 10.0)
     monkeypatch.setattr("optitune.searching.trial_checkpoint.SHARE", 1e9)
 
 
@@ -129,7 +129,7 @@ def test_a_kill_between_checkpoint_and_report_loses_no_point(
     assert attempt(trial, data, tmp_path / "t.safetensors") == (None, 1)
     assert curve(trial) == {}
     monkeypatch.undo()
-    monkeypatch.setattr(objective, "EVALUATION_SHARE", 10.0)
+    monkeypatch.setattr(steps, "EVALUATION_SHARE", 10.0)
     trial, reported = again(trial)
     result, seen = attempt(trial, data, tmp_path / "t.safetensors", reported)
     assert result is not None

@@ -5,10 +5,10 @@ from typing import Any
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
-from optitune.searching.objective import evaluations_per_epoch
 from optitune.statistics.runs import ROUNDS, Finalist, Plan
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
+from optitune.study.steps import evaluations_per_epoch
 from optitune.tasks.metrics import Metric, correct, r2
 
 SEEDS_APART = 2_000_003

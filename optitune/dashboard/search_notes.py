@@ -17,13 +17,13 @@ from optitune.dashboard import plotly_figures
 from optitune.dashboard import trial_notes as trial_story
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
-from optitune.report.data import reported_epoch
-from optitune.searching import objective
 from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
+from optitune.study import steps
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
+from optitune.study.steps import reported_epoch
 from optitune.study.study_file import Budget
 from optitune.tasks.task import FROM_PYTHON
 from optitune.training import export_code as export
@@ -157,7 +157,7 @@ def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: i
     text = StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("trial", "optimizer", "step", "epoch", "value"))
-    times, an_epoch = objective.own_steps(records, examples), reported_epoch(records)
+    times, an_epoch = steps.own_steps(records, examples), reported_epoch(records)
     for record in records:
         own = times.get(record.number)
         rows.writerows(

@@ -23,12 +23,12 @@ from optitune.dashboard import search_notes as search_story
 from optitune.dashboard import trial_notes as trial_story
 from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
-from optitune.searching.objective import usual_steps
 from optitune.storage import databases
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
 from optitune.study.settings import StudySettings
+from optitune.study.steps import usual_steps
 
 HOST = "127.0.0.1"
 """optuna-dashboard has no login, so it is not shown to the network unless somebody asks for that."""

@@ -12,6 +12,7 @@ from optitune.space.configuration import JOINED, Configuration
 from optitune.statistics.runs import Plan, Run, finalists_runs
 from optitune.statistics.verdict import Place, Relation, Verdict
 from optitune.study.records import Outcome, TrialRecord, counts, standings
+from optitune.study.steps import reported_epoch
 
 ENOUGH = 10
 """Of how many finished trials of an optimizer the importance of its settings is told."""
@@ -136,16 +137,6 @@ class Curve:
     optimizer: str
     outcome: Outcome
     points: tuple[tuple[float, float], ...]
-
-
-def reported_epoch(trials: Iterable[TrialRecord]) -> float | None:
-    """How many of the steps that trials report an epoch has: the same for every batch size, so that one trial tells.
-
-    None where no trial does.
-    """
-    ended = [row for row in trials if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
-    ended.sort(key=lambda row: row.outcome != "complete")
-    return ended[0].curve[-1][0] / ended[0].epochs if ended else None
 
 
 def search_curves(trials: Sequence[TrialRecord]) -> list[Curve]:

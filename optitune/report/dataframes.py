@@ -7,13 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
-from optitune.report.data import reported_epoch
 from optitune.retraining.records import SeedResult
-from optitune.searching.objective import own_steps
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
 from optitune.statistics.runs import ITSELF, finalists_runs
 from optitune.study.records import TrialRecord
 from optitune.study.records import standings as standing_of
+from optitune.study.steps import own_steps, reported_epoch
 
 if TYPE_CHECKING:
     from pandas import DataFrame

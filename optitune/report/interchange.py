@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
 from optitune.report import dataframes as tables
-from optitune.searching.objective import own_steps
 from optitune.study.records import TrialRecord
+from optitune.study.steps import own_steps
 
 EXTRAS = {"parquet": "pyarrow", "tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
 """The package that each format needs beside ours; its extra is called as the format."""

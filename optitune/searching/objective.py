@@ -1,6 +1,6 @@
 """The only bridge between Optuna and the engine: a trial becomes settings, a training, reports, an outcome."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from math import isfinite
@@ -10,30 +10,21 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.report.data import reported_epoch
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, suggest
 from optitune.searching.trial_checkpoint import TrialCheckpoint
 from optitune.searching.trial_checkpoint import identity as checkpoint_identity
-from optitune.space import search_space
-from optitune.space.configuration import Configuration, ScheduleSettings, TrainingSettings
-from optitune.space.search_space import KNOBS
+from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.storage import studies as study
-from optitune.study.records import Outcome, TrialRecord
+from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
+from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task, build
 from optitune.training.build import build_loss, lr_ahead
-from optitune.training.engine import QUICK_EXAMPLES, Diverged, Plan, Progress, Training, steps_per_epoch
+from optitune.training.engine import Diverged, Plan, Progress, Training
 from optitune.training.evaluation import Evaluation
-
-EVALUATIONS_PER_EPOCH = 4
-"""How often an epoch is interrupted to evaluate, at most."""
-
-EVALUATION_SHARE = 0.05
-"""What share of the training's time evaluations within it may take, an example judged counting as a third of one
-trained on: it goes forward only."""
 
 FAIR_CHANCE_STEPS = 100
 """How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""
@@ -70,12 +61,6 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection
     return Result(study.outcome(before), final, reason, 0.0, 0.0)
 
 
-def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: int = QUICK_EXAMPLES) -> int:
-    """How often to evaluate in an epoch: less often on few examples, so that it takes little of the time."""
-    judged = min(quick, validation_examples)
-    return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
-
-
 def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None) -> str:
     """Why a network will learn nothing any more, in words; empty where it may, or that cannot be known.
 
@@ -98,50 +83,6 @@ def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
         all(name in first and first[name] == value for name, value in given.items())
         for first in first_parameters(settings)
     )
-
-
-def usual_steps(settings: StudySettings, examples: int) -> int:
-    """The optimizer steps of an epoch, by which trials are compared: of several batch sizes, those of the first."""
-    training = settings.space().training
-    first = {name: search_space.start(training[name], KNOBS[name].start) for name in ("batch_size", "accumulation")}
-    return steps_per_epoch(examples, TrainingSettings(**first))
-
-
-def own_steps(records: Iterable[TrialRecord], examples: int | None) -> dict[int, float]:
-    """By how much a reported step of a trial is to be multiplied to be a step of its optimizer, by the trial's number.
-
-    Args:
-        examples: that every trial trains on; None where that is not known. Trials of one batch size report their own.
-    """
-    rows = [row for row in records if row.configuration is not None]
-    training = {row.number: row.configuration.training for row in rows if row.configuration is not None}
-    if len({(each.batch_size, each.accumulation) for each in training.values()}) < 2:
-        return dict.fromkeys(training, 1.0)
-    usual = reported_epoch(rows)
-    if usual is None or examples is None:
-        return {}
-    return {number: steps_per_epoch(examples, each) / usual for number, each in training.items()}
-
-
-def compared_step(epoch: float, evaluations: int, usual: int) -> int | None:
-    """The step that a point of a training is reported at: the same for every batch size.
-
-    Args:
-        epoch: how far the training is.
-        evaluations: of an epoch.
-        usual: steps of an epoch, by which trials are compared.
-
-    Returns:
-        None where a later point has the same step, which only one can be reported at.
-    """
-
-    def step(point: int) -> int:
-        whole, within = divmod(point, evaluations)
-        return whole * usual + (max(1, round(usual * within / evaluations)) if within else 0)
-
-    point = round(epoch * evaluations)
-    later = step(point + 1) if point % evaluations else None
-    return None if step(point) == later else step(point)
 
 
 def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usual: int) -> dict[str, float]:

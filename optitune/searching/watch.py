@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.common.commands import line
 from optitune.common.schema import validated
 from optitune.searching import supervisor as crew
-from optitune.searching.objective import usual_steps
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
@@ -20,6 +19,7 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
+from optitune.study.steps import usual_steps
 from optitune.tasks.metrics import Metric
 from optitune.workers.pool import Event
 

@@ -18,7 +18,7 @@ from optitune.errors import OptituneError
 from optitune.sampling.parameters import first_parameters, spaces
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
-from optitune.searching.objective import GivenBack, run_trial, usual_steps
+from optitune.searching.objective import GivenBack, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.searching.trial_queue import Desk
 from optitune.space.configuration import Configuration
@@ -29,6 +29,7 @@ from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, op
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
+from optitune.study.steps import usual_steps
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric

@@ -14,7 +14,6 @@ from optitune.common.schema import inline
 from optitune.common.text import Unit
 from optitune.comparing.sentences import setting
 from optitune.errors import UsageError
-from optitune.report.data import reported_epoch
 from optitune.retraining.results import Tested
 from optitune.searching.watch import Result
 from optitune.space import schedules
@@ -22,6 +21,7 @@ from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
+from optitune.study.steps import reported_epoch
 from optitune.terminal.drawing import Column, Curve, Fitted, curves, duration
 from optitune.terminal.format import configuration_text, number_format, standings_table, tested_text, typed
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
-from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.space.configuration import Configuration
 from optitune.study.settings import Precision
+from optitune.study.steps import QUICK_EXAMPLES, batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
 from optitune.tasks.metrics import Metric, leaving_out
 from optitune.tasks.scaling import Scaling
@@ -35,9 +36,6 @@ from optitune.training.weights import kinds
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
 waiting for the device, so it is done at evaluations alone."""
-
-QUICK_EXAMPLES = 1_000
-"""How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
 
 TINY = 1e-30
 """What keeps a step whose batches have nothing that counts from dividing by zero."""
@@ -106,17 +104,6 @@ class Plan:
     judge: Loss | None = None
     quick: int = QUICK_EXAMPLES
     scale_targets: bool = False
-
-
-def batches(examples: int, batch_size: int) -> int:
-    """How many batches an epoch has. A last one of a single example is left out: batch norm cannot take it."""
-    whole, rest = divmod(examples, batch_size)
-    return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
-
-
-def steps_per_epoch(examples: int, training: TrainingSettings) -> int:
-    """How many optimizer steps an epoch has."""
-    return -(-batches(examples, training.batch_size) // training.accumulation)
 
 
 class Training:

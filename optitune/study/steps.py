@@ -1,0 +1,90 @@
+"""Steps of an epoch, evaluations of an epoch, and the step at which trials of several batch sizes are compared."""
+
+from collections.abc import Iterable
+
+from optitune.space import search_space
+from optitune.space.configuration import TrainingSettings
+from optitune.space.search_space import KNOBS
+from optitune.study.records import TrialRecord
+from optitune.study.settings import StudySettings
+
+EVALUATIONS_PER_EPOCH = 4
+"""How often an epoch is interrupted to evaluate, at most."""
+
+EVALUATION_SHARE = 0.05
+"""What share of the training's time evaluations within it may take, an example judged counting as a third of one
+trained on: it goes forward only."""
+
+QUICK_EXAMPLES = 1_000
+"""How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
+
+
+def batches(examples: int, batch_size: int) -> int:
+    """How many batches an epoch has. A last one of a single example is left out: batch norm cannot take it."""
+    whole, rest = divmod(examples, batch_size)
+    return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
+
+
+def steps_per_epoch(examples: int, training: TrainingSettings) -> int:
+    """How many optimizer steps an epoch has."""
+    return -(-batches(examples, training.batch_size) // training.accumulation)
+
+
+def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: int = QUICK_EXAMPLES) -> int:
+    """How often to evaluate in an epoch: less often on few examples, so that it takes little of the time."""
+    judged = min(quick, validation_examples)
+    return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
+
+
+def usual_steps(settings: StudySettings, examples: int) -> int:
+    """The optimizer steps of an epoch, by which trials are compared: of several batch sizes, those of the first."""
+    training = settings.space().training
+    first = {name: search_space.start(training[name], KNOBS[name].start) for name in ("batch_size", "accumulation")}
+    return steps_per_epoch(examples, TrainingSettings(**first))
+
+
+def own_steps(records: Iterable[TrialRecord], examples: int | None) -> dict[int, float]:
+    """By how much a reported step of a trial is to be multiplied to be a step of its optimizer, by the trial's number.
+
+    Args:
+        examples: that every trial trains on; None where that is not known. Trials of one batch size report their own.
+    """
+    rows = [row for row in records if row.configuration is not None]
+    training = {row.number: row.configuration.training for row in rows if row.configuration is not None}
+    if len({(each.batch_size, each.accumulation) for each in training.values()}) < 2:
+        return dict.fromkeys(training, 1.0)
+    usual = reported_epoch(rows)
+    if usual is None or examples is None:
+        return {}
+    return {number: steps_per_epoch(examples, each) / usual for number, each in training.items()}
+
+
+def compared_step(epoch: float, evaluations: int, usual: int) -> int | None:
+    """The step that a point of a training is reported at: the same for every batch size.
+
+    Args:
+        epoch: how far the training is.
+        evaluations: of an epoch.
+        usual: steps of an epoch, by which trials are compared.
+
+    Returns:
+        None where a later point has the same step, which only one can be reported at.
+    """
+
+    def step(point: int) -> int:
+        whole, within = divmod(point, evaluations)
+        return whole * usual + (max(1, round(usual * within / evaluations)) if within else 0)
+
+    point = round(epoch * evaluations)
+    later = step(point + 1) if point % evaluations else None
+    return None if step(point) == later else step(point)
+
+
+def reported_epoch(trials: Iterable[TrialRecord]) -> float | None:
+    """How many of the steps that trials report an epoch has: the same for every batch size, so that one trial tells.
+
+    None where no trial does.
+    """
+    ended = [row for row in trials if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
+    ended.sort(key=lambda row: row.outcome != "complete")
+    return ended[0].curve[-1][0] / ended[0].epochs if ended else None
