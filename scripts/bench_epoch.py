@@ -36,8 +36,9 @@ from optitune.tasks.datasets import load_train
 from optitune.tasks.splits import SearchData
 from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
+from optitune.training.plan import Plan
 from optitune.workers.pool import auto
 
 ADAM = {

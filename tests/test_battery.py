@@ -16,7 +16,8 @@ from optitune.space.schedules import SCHEDULES, Schedule
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
-from optitune.training.engine import Diverged, Plan, Progress, Training
+from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.plan import Plan
 
 Values = Mapping[str, Any]
 

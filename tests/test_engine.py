@@ -16,8 +16,9 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import engine, evaluation
 from optitune.training.build import build_optimizer, build_schedules
-from optitune.training.engine import Diverged, Plan, Progress, Training
+from optitune.training.engine import Diverged, Progress, Training
 from optitune.training.evaluation import evaluate
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

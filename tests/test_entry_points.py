@@ -18,8 +18,9 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.terminal.study import as_torch_takes_it
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import python
+from optitune.training.plan import Plan
 
 ROW = """
 from optitune.space.optimizers import Optimizer

@@ -20,8 +20,9 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples
 from optitune.tasks.models import Mlp
 from optitune.training.build import build_loss
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import FORMATS, export, python
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

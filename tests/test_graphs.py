@@ -14,7 +14,8 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import cuda_graphs as graphs
 from optitune.training.cuda_graphs import WARM_UP_STEPS, Given, Replayed, Step
-from optitune.training.engine import Plan, Progress, Training
+from optitune.training.engine import Progress, Training
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

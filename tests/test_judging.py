@@ -17,8 +17,9 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Mlp
 from optitune.training import device as machine
 from optitune.training import evaluation
-from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

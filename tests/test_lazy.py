@@ -19,8 +19,9 @@ from optitune.tasks.data import Examples
 from optitune.tasks.metrics import find
 from optitune.tasks.task import build
 from optitune.training.build import initialise, lazy
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import python
+from optitune.training.plan import Plan
 from optitune.training.preflight import check
 
 FILE = """

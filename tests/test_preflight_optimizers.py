@@ -15,7 +15,8 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.splits import search_data
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
+from optitune.training.plan import Plan
 from optitune.training.preflight import check
 
 

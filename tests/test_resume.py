@@ -22,7 +22,8 @@ from optitune.study.settings import Precision
 from optitune.tasks import data as data_module
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples, Part, Streamed
-from optitune.training.engine import Plan, Progress, Training
+from optitune.training.engine import Progress, Training
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

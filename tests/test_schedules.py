@@ -25,8 +25,9 @@ from optitune.tasks.models import Mlp
 from optitune.tasks.task import Task
 from optitune.training import preflight
 from optitune.training.build import at, build_schedules
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import python
+from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 

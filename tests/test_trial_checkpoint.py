@@ -20,7 +20,8 @@ from optitune.tasks.data import Examples
 from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
-from optitune.training.engine import Plan, Training
+from optitune.training.engine import Training
+from optitune.training.plan import Plan
 
 TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)
 PARAMS = {"optimizer": "sgd", "lr_factor": 1.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}

@@ -23,7 +23,7 @@ from optitune.training import task_code
 from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
-from optitune.training.engine import Plan as TrainingPlan
+from optitune.training.plan import Plan as TrainingPlan
 from optitune.workers.pool import Channel
 
 CHECKPOINT_S = 30

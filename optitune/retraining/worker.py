@@ -21,8 +21,9 @@ from optitune.tasks.user_code import keeping
 from optitune.training import task_code
 from optitune.training.build import build_loss
 from optitune.training.device import own_the_process
-from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
+from optitune.training.plan import Plan
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
 

@@ -23,8 +23,9 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task, build
 from optitune.training.build import build_loss, lr_ahead
-from optitune.training.engine import Diverged, Plan, Progress, Training
+from optitune.training.engine import Diverged, Progress, Training
 from optitune.training.evaluation import Evaluation
+from optitune.training.plan import Plan
 
 FAIR_CHANCE_STEPS = 100
 """How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""

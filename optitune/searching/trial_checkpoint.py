@@ -12,8 +12,9 @@ import torch
 from optitune.common import checkpoint, files
 from optitune.errors import OptituneError
 from optitune.tasks.splits import SearchData
-from optitune.training.engine import Plan, Progress, Training
+from optitune.training.engine import Progress, Training
 from optitune.training.evaluation import Evaluation
+from optitune.training.plan import Plan
 
 SHARE = 0.05
 """What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""

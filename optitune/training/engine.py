@@ -19,18 +19,16 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
-from optitune.space.configuration import Configuration
-from optitune.study.settings import Precision
-from optitune.study.steps import QUICK_EXAMPLES, batches, steps_per_epoch
+from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
-from optitune.tasks.metrics import Metric, leaving_out
+from optitune.tasks.metrics import leaving_out
 from optitune.tasks.scaling import Scaling
-from optitune.tasks.task import Loss
 from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, pulled_at
 from optitune.training.criterion import fresh, own, together
 from optitune.training.cuda_graphs import Replayed
 from optitune.training.device import dtype_of_sums
 from optitune.training.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
+from optitune.training.plan import Plan
 from optitune.training.weights import kinds
 
 GUARD_STEPS = {"cpu": 50}
@@ -79,31 +77,6 @@ class Within:
     steps: int = 0
     loss: float = 0.0
     examples: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how exactly to train.
-
-    Attributes:
-        loss: what is minimised.
-        judge: the loss that evaluations tell, where that is another one, such as without label smoothing.
-        metric: what evaluations tell beside the loss.
-        evaluations: how often an epoch is interrupted to evaluate, its end included.
-        quick: how many examples evaluations before the last one judge on.
-        scale_targets: train on targets of mean 0 and standard deviation 1; judge outputs in the targets' own unit.
-    """
-
-    configuration: Configuration
-    loss: Loss
-    metric: Metric
-    epochs: int
-    seed: int
-    precision: Precision
-    evaluations: int = 1
-    judge: Loss | None = None
-    quick: int = QUICK_EXAMPLES
-    scale_targets: bool = False
 
 
 class Training:

@@ -21,7 +21,8 @@ from optitune.tasks.data import Part
 from optitune.tasks.task import TASKS, Task, build
 from optitune.tasks.user_code import reason, script
 from optitune.training.build import at, build_loss, build_optimizer, factor, parameter_groups
-from optitune.training.engine import Diverged, Plan, Training
+from optitune.training.engine import Diverged, Training
+from optitune.training.plan import Plan
 from optitune.training.weights import bare, kinds
 
 LOOKED_AT = 8
