@@ -23,7 +23,6 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("searching.run", "dashboard.search_notes"),
     ("searching.supervisor", "dashboard.artifacts"),
     ("searching.worker", "dashboard.trial_notes"),
-    ("tasks.metrics", "training.device"),
 }
 """Imports against the line that are still to be cut: a hook or a result handed back takes the place of each."""
 

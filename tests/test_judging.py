@@ -15,7 +15,6 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Mlp
-from optitune.training import device as machine
 from optitune.training import evaluation
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
@@ -228,8 +227,8 @@ def test_only_sums_are_in_double_precision_and_nowhere_on_a_device_without_it(
         return [row.train_loss, row.train_value or 0.0, row.validation.loss, row.validation.value]
 
     usual = told()
-    assert machine.dtype_of_sums(torch.device("mps")) == torch.float32
-    assert machine.dtype_of_sums(torch.device("cpu")) == torch.float64
+    assert metrics.dtype_of_sums(torch.device("mps")) == torch.float32
+    assert metrics.dtype_of_sums(torch.device("cpu")) == torch.float64
     for module in ("training.engine", "training.evaluation", "tasks.metrics"):
         monkeypatch.setattr(f"optitune.{module}.dtype_of_sums", lambda device: torch.float32)
     made = []

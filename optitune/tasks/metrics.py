@@ -12,7 +12,6 @@ from torch import Tensor
 
 from optitune.common.text import Unit
 from optitune.errors import unknown
-from optitune.training.device import dtype_of_sums
 
 Direction = Literal["maximize", "minimize"]
 
@@ -205,3 +204,8 @@ def restored(document: Mapping[str, Any]) -> Metric:
         return row
     limits = {key: document[key] for key in ("lowest", "highest") if document.get(key) is not None}
     return Metric(name, direction or "maximize", None, **limits)
+
+
+def dtype_of_sums(device: torch.device) -> torch.dtype:
+    """What sums over many examples are kept in on a device: double precision, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -53,11 +53,6 @@ def devices(chosen: torch.device) -> list[torch.device]:
     return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
 
 
-def dtype_of_sums(device: torch.device) -> torch.dtype:
-    """What sums over many examples are kept in on a device: double precision, which Apple's GPUs do not have."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def resolve_precision(wanted: str, device: torch.device) -> Precision:
     """The precision to train in; `auto` takes bfloat16 where the hardware multiplies it faster than float32."""
     if wanted != "auto":

@@ -21,12 +21,11 @@ from torch.nn.utils import clip_grad_norm_
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
-from optitune.tasks.metrics import leaving_out
+from optitune.tasks.metrics import dtype_of_sums, leaving_out
 from optitune.tasks.scaling import Scaling
 from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, pulled_at
 from optitune.training.criterion import fresh, own, together
 from optitune.training.cuda_graphs import Replayed
-from optitune.training.device import dtype_of_sums
 from optitune.training.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
 from optitune.training.plan import Plan
 from optitune.training.weights import kinds

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from optitune.study.settings import Precision
 from optitune.tasks.data import Batch, Part
-from optitune.tasks.metrics import Metric, leaving_out
+from optitune.tasks.metrics import Metric, dtype_of_sums, leaving_out
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Loss
 from optitune.training.criterion import Criterion
-from optitune.training.device import dtype_of_sums
 
 EVALUATION_BATCH = {"cpu": 250, "cuda": 5_000}
 """Examples evaluated at once: what stays in a processor's cache, what keeps a GPU busy."""
