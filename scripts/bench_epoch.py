@@ -35,11 +35,11 @@ from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.tasks.splits import SearchData
 from optitune.training.build import build_loss
-from optitune.training.device import own_the_process
 from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
+from optitune.workers.process import own_the_process
 
 ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},

@@ -28,7 +28,7 @@ from optitune.storage import studies as study
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu
-from optitune.training.device import own_the_process
+from optitune.workers.process import own_the_process
 
 Calls = Mapping[str, Callable[[], Any]]
 WARM_UP = 10

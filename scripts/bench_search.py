@@ -40,11 +40,11 @@ from optitune.tasks import task as tasks
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.training.build import build_loss
-from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
+from optitune.workers.process import own_the_process
 
 ROW = tasks.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())

@@ -40,8 +40,8 @@ from optitune.study.settings import StudySettings
 from optitune.study.steps import QUICK_EXAMPLES
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
-from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
+from optitune.workers.process import own_the_process
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4

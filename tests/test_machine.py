@@ -74,7 +74,7 @@ def test_a_process_set_up_for_training_has_one_thread_and_keeps_freed_memory() -
     # faults are counted, not timed: a second pass over freed and reused memory meets hardly any
     code = """
 import resource, torch
-from optitune.training.device import own_the_process
+from optitune.workers.process import own_the_process
 own_the_process()
 assert torch.get_num_threads() == 1
 faults = []

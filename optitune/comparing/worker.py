@@ -21,10 +21,10 @@ from optitune.tasks.data import rotated
 from optitune.tasks.user_code import keeping
 from optitune.training import task_code
 from optitune.training.build import build_loss
-from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
 from optitune.training.plan import Plan as TrainingPlan
 from optitune.workers.pool import Channel
+from optitune.workers.process import own_the_process
 
 CHECKPOINT_S = 30
 """How much of a run may be lost."""

@@ -20,12 +20,12 @@ from optitune.tasks import task as tasks
 from optitune.tasks.user_code import keeping
 from optitune.training import task_code
 from optitune.training.build import build_loss
-from optitune.training.device import own_the_process
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
+from optitune.workers.process import own_the_process
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""

@@ -11,8 +11,8 @@ from optitune.tasks.data import CPU
 from optitune.tasks.given_data import is_function
 from optitune.tasks.splits import DIFFER, SearchData, search_data
 from optitune.tasks.task import TASKS, Source, Task
-from optitune.training.device import own_the_process
 from optitune.workers.pool import Channel, Event, Pool
+from optitune.workers.process import own_the_process
 
 
 def check(

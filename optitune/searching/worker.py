@@ -35,10 +35,10 @@ from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
-from optitune.training.device import own_the_process
 from optitune.training.engine import Progress
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
+from optitune.workers.process import own_the_process
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""

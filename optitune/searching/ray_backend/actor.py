@@ -26,10 +26,10 @@ from optitune.storage.urls import explained_storage, is_file, open_storage, show
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
-from optitune.training.device import own_the_process
 from optitune.training.preflight import check
 from optitune.workers.leases import Owner, machine, sweep
 from optitune.workers.pool import Channel, Event, told
+from optitune.workers.process import own_the_process
 
 POLL_S = 5.0
 """How long an actor keeps a question for events that it does not have."""
