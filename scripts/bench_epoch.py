@@ -28,12 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.tasks import metrics
+from optitune.tasks import builtin, metrics
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.tasks.splits import SearchData
+from optitune.training import build
 from optitune.training.build import build_loss
 from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
@@ -46,7 +46,7 @@ ADAM = {
     "schedule": {"name": "constant", "settings": {}},
     "training": {"batch_size": BATCH},
 }
-ROW = tasks.TASKS["mnist-cnn"]
+ROW = builtin.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())
 LOSS, ACCURACY = build_loss(TrainingSettings(), None), metrics.find("accuracy")
 EPOCHS = 3
@@ -56,7 +56,7 @@ IMAGES = 10_000
 def training(data: SearchData, precision: str, epochs: int, seed: int) -> Training:
     """Ours, on the same images."""
     plan = Plan(Configuration.model_validate(ADAM), LOSS, ACCURACY, epochs, seed, precision)  # type: ignore[arg-type]
-    return Training(tasks.build(TASK, seed, torch.device("cpu")), plan, data.train)
+    return Training(build.build(TASK, seed, torch.device("cpu")), plan, data.train)
 
 
 def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:

@@ -34,11 +34,11 @@ from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
-from optitune.tasks import metrics
+from optitune.tasks import builtin, metrics
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
+from optitune.training import build
 from optitune.training.build import build_loss
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
@@ -46,7 +46,7 @@ from optitune.training.plan import Plan
 from optitune.workers.pool import auto
 from optitune.workers.process import own_the_process
 
-ROW = tasks.TASKS["mnist-cnn"]
+ROW = builtin.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())
 LOSS, ACCURACY = build_loss(TrainingSettings(), None), metrics.find("accuracy")
 STUDY = "bench-search"
@@ -115,7 +115,7 @@ def train_and_judge(path: Path, epochs: int, configuration: Configuration, seed:
     """Train in full, in the plain search's own precision, and give the accuracy on all validation images."""
     data = task_data.load(path, TASK)
     plan = Plan(configuration, LOSS, ACCURACY, epochs, seed, "fp32")
-    training = Training(tasks.build(TASK, seed, CPU), plan, data.train)
+    training = Training(build.build(TASK, seed, CPU), plan, data.train)
     try:
         for _ in training.run():
             pass

@@ -38,8 +38,10 @@ from optitune.searching.run import completed
 from optitune.storage import studies as study
 from optitune.study.settings import StudySettings
 from optitune.study.steps import QUICK_EXAMPLES
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
+from optitune.training import build
 from optitune.training.engine import Diverged, Training
 from optitune.workers.process import own_the_process
 
@@ -128,7 +130,7 @@ def again(curves: Sequence[Curve]) -> list[Todo]:
 def set_up(task: str, data_dir: Path, file: Path) -> None:
     """Make a worker process ready to train."""
     own_the_process()
-    found = tasks.find(task, data_dir)
+    found = loading.find(task, data_dir)
     _worker.update(task=found, settings=settings_of(found), data=task_data.load(file, found))
 
 
@@ -141,7 +143,7 @@ def train(todo: Todo) -> Curve:
     settings, task, data = _worker["settings"], _worker["task"], _worker["data"]
     configuration = suggest(Given(parameters), settings, settings.space())  # type: ignore[arg-type]
     how = replace(plan(configuration, settings, task, data), evaluations=EVALUATIONS, seed=seed)
-    training = Training(tasks.build(task, seed, torch.device("cpu")), how, data.train, data.validation)
+    training = Training(build.build(task, seed, torch.device("cpu")), how, data.train, data.validation)
     seen: list[tuple[float, float, float]] = []
     diverged = None
     try:
@@ -210,7 +212,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build") / "curves")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    task = tasks.find(options.task, options.data_dir)
+    task = loading.find(options.task, options.data_dir)
     settings = settings_of(task)
     data = task_data.search_data(task, settings.train_examples)
     options.work.mkdir(parents=True, exist_ok=True)

@@ -32,8 +32,9 @@ from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, usual_steps
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.training import build
 from optitune.training.engine import Training
 
 TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"
@@ -141,7 +142,7 @@ def under_fire(soak: Soak, trials: int, kills: int) -> None:
 def differing(trials: list[FrozenTrial], settings: StudySettings) -> list[str]:
     """Trains every trial once more, unkilled; the points where that comes to other numbers."""
     torch.set_num_threads(1)
-    task = tasks.find(TASK, Path())
+    task = loading.find(TASK, Path())
     data = task_data.search_data(task, settings.train_examples)
     usual = usual_steps(settings, len(data.train))
     found = []
@@ -150,7 +151,7 @@ def differing(trials: list[FrozenTrial], settings: StudySettings) -> list[str]:
             continue
         configuration = Configuration.model_validate(trial.user_attrs[study.CONFIGURATION])
         how = plan(configuration, settings, task, data)
-        training = Training(tasks.build(task, settings.seed, torch.device("cpu")), how, data.train, data.validation)
+        training = Training(build.build(task, settings.seed, torch.device("cpu")), how, data.train, data.validation)
         curve = {}
         for progress in training.run():
             step = compared_step(progress.epoch, how.evaluations, usual)

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from optitune import Task
-from optitune.tasks.task import TASKS
+from optitune.tasks.builtin import TASKS
 
 LOG = "OPTITUNE_SOAK_LOG"
 """Where the file of lines is named."""

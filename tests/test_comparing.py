@@ -24,9 +24,8 @@ from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
-from optitune.tasks import datasets
+from optitune.tasks import datasets, loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
@@ -92,7 +91,7 @@ def test_a_round_trains_on_a_subset_where_the_search_did() -> None:
 
 
 def test_neither_validation_nor_test_examples_are_met(made: Path) -> None:
-    data = task_data.search_data(tasks.find("digits", Path()), None)
+    data = task_data.search_data(loading.find("digits", Path()), None)
     plan = plan_of(made)
     assert plan.train_examples + plan.held_out <= len(data.train)
     assert plan.rounds * plan.held_out <= len(data.train)
@@ -333,7 +332,7 @@ class Line:
 
 
 def worked(folder: Path, plan: Plan, keys: list[Key], line: Line) -> None:
-    data = task_data.search_data(tasks.find("digits", Path()), None)
+    data = task_data.search_data(loading.find("digits", Path()), None)
     share({"train": data.train}, folder / comparison_worker.DATA)
     comparison_worker.work(line, plan, keys, folder, "digits", Path(), "cpu", None)  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ from optitune.cli.main import COMMANDS, optitune
 from optitune.sampling.sampler import SAMPLERS
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.study.settings import Sampler
-from optitune.tasks.task import TASKS
+from optitune.tasks.builtin import TASKS
 
 Told = Callable[..., list[str]]
 

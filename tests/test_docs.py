@@ -18,7 +18,7 @@ from optitune.space.losses import LOSSES
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.study.study_file import from_file
-from optitune.tasks.task import TASKS
+from optitune.tasks.builtin import TASKS
 
 
 def text_of(page: str) -> str:

@@ -21,9 +21,8 @@ from optitune.sampling.allocation import FAILURES, able, competitors, turn
 from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
-from optitune.tasks.task import theirs
 from optitune.tasks.user_code import FAILURES as FOLDER
-from optitune.tasks.user_code import keeping, kept
+from optitune.tasks.user_code import keeping, kept, theirs
 from optitune.terminal.format import standings_table
 
 TASK = """

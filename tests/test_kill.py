@@ -34,7 +34,7 @@ from pathlib import Path
 
 from torch import nn
 
-from optitune.tasks.task import TASKS
+from optitune.tasks.builtin import TASKS
 
 DIGITS = TASKS["digits"].task(Path())
 

@@ -17,8 +17,7 @@ from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import find
-from optitune.tasks.task import build
-from optitune.training.build import initialise, lazy
+from optitune.training.build import build, initialise, lazy
 from optitune.training.engine import Training
 from optitune.training.export_code import python
 from optitune.training.plan import Plan

@@ -21,8 +21,8 @@ from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mist
 from optitune.storage import studies as study
 from optitune.study import best_config as best
 from optitune.tasks import datasets
+from optitune.tasks.builtin import TASKS
 from optitune.tasks.splits import full_data
-from optitune.tasks.task import TASKS
 from optitune.terminal.format import tested_text
 from optitune.workers.pool import Channel
 
@@ -203,8 +203,8 @@ def test_a_diverging_training_says_so_and_leaves_no_results(command: Any, folder
 def test_only_retrain_reads_the_test_set() -> None:
     package = Path(datasets.__file__).parent.parent
     readers = {path.name for path in package.rglob("*.py") if "load_test" in path.read_text()}
-    # datasets and splits define it, task names it for the built-in ones
-    assert readers == {"datasets.py", "task.py", "splits.py", "run.py"}
+    # datasets and splits define it, builtin names it
+    assert readers == {"datasets.py", "builtin.py", "splits.py", "run.py"}
 
 
 @pytest.mark.parametrize("seed", [0, retraining.SEEDS_APART, 2**31 - 1])

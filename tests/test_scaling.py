@@ -16,7 +16,7 @@ from optitune.study import best_config as best
 from optitune.tasks.data import Examples
 from optitune.tasks.scaling import Scaling, unscaled
 from optitune.tasks.splits import remarks, search_data
-from optitune.tasks.task import build
+from optitune.training.build import build
 from optitune.training.export_code import export
 
 GENERATOR = torch.Generator().manual_seed(0)

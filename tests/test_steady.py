@@ -14,8 +14,8 @@ import optitune
 from optitune import Task
 from optitune.errors import UsageError
 from optitune.searching import steady
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.workers.pool import warm_up
 
 HEAD = """
@@ -122,7 +122,7 @@ def make_task():
 
 def held(source: str, folder: Path) -> None:
     """Find a task, read its data, and hold them against another reading."""
-    found = tasks.find(source, folder)
+    found = loading.find(source, folder)
     steady.check(found, source, folder, task_data.search_data(found, None))
 
 

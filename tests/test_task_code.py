@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from optitune.errors import OptituneError
+from optitune.tasks.loading import find
 from optitune.tasks.metrics import Metric
-from optitune.tasks.task import Task, find
+from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.preflight import fresh_model
 from optitune.training.task_code import changes, check_unchanged, record
@@ -173,7 +174,7 @@ def test_a_record_is_the_same_in_another_process(tmp_path: Path) -> None:
     here = _record(tmp_path / "here")
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from optitune.tasks.task import find; from optitune.training.task_code import record;"
+        "from optitune.tasks.loading import find; from optitune.training.task_code import record;"
         "from optitune.training.preflight import fresh_model;"
         "task = find(sys.argv[1] + '/code_task.py:make_task', Path());"
         "print(record(task, fresh_model(task), 'x.py:y')['id'])"

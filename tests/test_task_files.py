@@ -13,8 +13,8 @@ from torch import nn
 from optitune import Task, search
 from optitune.cli.main import run
 from optitune.errors import UsageError
-from optitune.tasks import task as tasks
-from optitune.tasks.task import packed, study_of
+from optitune.tasks import loading
+from optitune.tasks.loading import packed, study_of
 
 SOUND = """
 import torch
@@ -198,51 +198,51 @@ def test_a_file_is_found_wherever_it_lies_and_may_import_what_lies_beside_it(her
     folder.mkdir()
     (folder / "beside.py").write_text("WIDTH = 7\n")
     (folder / "mine.py").write_text(SOUND + "\nimport beside\n\ndef wide():\n    return make_task()\n")
-    found = tasks.find("a folder/mine.py:wide", NOWHERE)
+    found = loading.find("a folder/mine.py:wide", NOWHERE)
     assert found.name == "a folder/mine.py:wide"
-    assert tasks.find(f"{folder}/mine.py:wide", NOWHERE).data[0].shape == (60, 4)  # type: ignore[index]
+    assert loading.find(f"{folder}/mine.py:wide", NOWHERE).data[0].shape == (60, 4)  # type: ignore[index]
 
 
 def test_the_same_file_is_run_once_and_another_of_its_name_is_another(here: Path) -> None:
     (here / "mine.py").write_text(SOUND + "\nprint('run')\n")
     (here / "other").mkdir()
     (here / "other" / "mine.py").write_text(SOUND.replace("60", "70"))
-    first = tasks.find("mine.py:make_task", NOWHERE)
-    assert tasks.find("mine.py:make_task", NOWHERE).model.__code__ is first.model.__code__  # type: ignore[attr-defined]
-    assert len(tasks.find("other/mine.py:make_task", NOWHERE).data[0]) == 70  # type: ignore[index, arg-type]
-    assert len(tasks.find("mine.py:make_task", NOWHERE).data[0]) == 60  # type: ignore[index, arg-type]
+    first = loading.find("mine.py:make_task", NOWHERE)
+    assert loading.find("mine.py:make_task", NOWHERE).model.__code__ is first.model.__code__  # type: ignore[attr-defined]
+    assert len(loading.find("other/mine.py:make_task", NOWHERE).data[0]) == 70  # type: ignore[index, arg-type]
+    assert len(loading.find("mine.py:make_task", NOWHERE).data[0]) == 60  # type: ignore[index, arg-type]
 
 
 def test_a_file_that_is_named_as_a_library_hides_it_from_nobody(here: Path) -> None:
     (here / "optuna.py").write_text(SOUND)
     before = sys.modules["optuna"]
-    assert tasks.find("optuna.py:make_task", NOWHERE).data
+    assert loading.find("optuna.py:make_task", NOWHERE).data
     assert sys.modules["optuna"] is before
 
 
 def test_a_file_whose_import_failed_is_read_again(here: Path) -> None:
     (here / "mine.py").write_text(SOUND + "\n1 / 0\n")
     with pytest.raises(UsageError, match="ZeroDivisionError"):
-        tasks.find("mine.py:make_task", NOWHERE)
+        loading.find("mine.py:make_task", NOWHERE)
     (here / "mine.py").write_text(SOUND)
-    assert tasks.find("mine.py:make_task", NOWHERE).data
+    assert loading.find("mine.py:make_task", NOWHERE).data
 
 
 def test_a_module_is_found_from_the_folder_that_one_is_in(here: Path) -> None:
     (here / "inner").mkdir()
     (here / "inner" / "__init__.py").touch()
     (here / "inner" / "mine.py").write_text(SOUND)
-    assert tasks.find("inner.mine:make_task", NOWHERE).name == "inner.mine:make_task"
+    assert loading.find("inner.mine:make_task", NOWHERE).name == "inner.mine:make_task"
 
 
 def test_a_task_may_stand_in_a_file_without_a_function(here: Path) -> None:
     (here / "mine.py").write_text(SOUND + "\nTASK = make_task()\n")
-    assert tasks.find("mine.py:TASK", NOWHERE).name == "mine.py:TASK"
+    assert loading.find("mine.py:TASK", NOWHERE).name == "mine.py:TASK"
 
 
 def test_a_name_of_its_own_goes_before_the_files(here: Path) -> None:
     (here / "mine.py").write_text(SOUND.replace("Task(", "Task(name='flowers', ", 1))
-    assert tasks.find("mine.py:make_task", NOWHERE).name == "flowers"
+    assert loading.find("mine.py:make_task", NOWHERE).name == "flowers"
 
 
 @pytest.mark.parametrize(

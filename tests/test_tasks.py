@@ -7,13 +7,12 @@ import torch
 
 from optitune.errors import UsageError
 from optitune.space.configuration import TrainingSettings
-from optitune.tasks import datasets
-from optitune.tasks import task as tasks
+from optitune.tasks import datasets, loading
+from optitune.tasks.builtin import ROWS, TASKS, BuiltIn
 from optitune.tasks.data import Examples
 from optitune.tasks.datasets import DATASETS, load_train
 from optitune.tasks.splits import SearchData, all_but_test, load_test, search_data
-from optitune.tasks.task import ROWS, TASKS, BuiltIn, build
-from optitune.training.build import build_loss
+from optitune.training.build import build, build_loss
 
 CPU = torch.device("cpu")
 NOWHERE = Path("no folder is needed")
@@ -97,7 +96,7 @@ def test_as_many_training_images_as_there_are_is_allowed_and_one_more_is_not() -
 
 def test_too_few_images_for_a_validation_set_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     few = Examples(torch.zeros(573, 1, 8, 8, dtype=torch.uint8), torch.arange(573) % 10, white=16.0)
-    monkeypatch.setattr(tasks, "load_train", lambda dataset, data_dir: few)
+    monkeypatch.setattr("optitune.tasks.builtin.load_train", lambda dataset, data_dir: few)
     with pytest.raises(UsageError, match=r"holds out 287 examples .* only 573.*: is the data set complete"):
         search_data(TASKS["digits"].task(Path("there")), None)
 
@@ -117,5 +116,5 @@ def test_a_search_never_opens_the_test_set(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_unknown_task_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"unknown task 'digit': did you mean 'digits'\? \(see 'optitune tasks'"):
-        tasks.find("digit", NOWHERE)
-    assert tasks.find("digits", NOWHERE).about == TASKS["digits"].described()
+        loading.find("digit", NOWHERE)
+    assert loading.find("digits", NOWHERE).about == TASKS["digits"].described()

@@ -13,8 +13,8 @@ from typing import NoReturn
 import pytest
 
 from optitune.errors import UsageError
+from optitune.tasks import loading, user_code
 from optitune.tasks import task as tasks
-from optitune.tasks import user_code
 from optitune.tasks.user_code import described, of_a_library, reason, script, theirs, whole
 
 SOUND = """
@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def found(text: str, source: str = "mine.py:make_task") -> tasks.Task:
     Path(source.partition(":")[0]).write_text(text + SOUND, encoding="utf-8")
-    return tasks.find(source, Path("no folder is needed"))
+    return loading.find(source, Path("no folder is needed"))
 
 
 PARSED = """
@@ -234,7 +234,7 @@ def test_the_task_itself_may_have_such_a_name(here: Path) -> None:
 def test_modules_by_name_are_found_in_the_present_folder_by_the_same_rule(here: Path) -> None:
     hides(here, "colorsys", "raise ImportError('mine')\n")
     Path("mine.py").write_text("import colorsys\n" + SOUND)
-    assert tasks.find("mine:make_task", Path("none")).name == "mine:make_task"
+    assert loading.find("mine:make_task", Path("none")).name == "mine:make_task"
 
 
 def test_options_are_refused_as_ever_outside() -> None:

@@ -39,6 +39,7 @@ from optitune.searching.worker import pruner_of, sampler_of
 from optitune.storage import studies
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings, checked_study_name
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
@@ -61,8 +62,8 @@ def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]
         )
     if isinstance(task, Task):
         name = task.name or study or "task"
-        return replace(task, name=name), tasks.FROM_PYTHON + name, checked_study_name(study or tasks.study_of(name))
-    return None, task, checked_study_name(study or tasks.study_of(task))
+        return replace(task, name=name), loading.FROM_PYTHON + name, checked_study_name(study or loading.study_of(name))
+    return None, task, checked_study_name(study or loading.study_of(task))
 
 
 def _begin(workers: int | None) -> None:
@@ -299,7 +300,7 @@ class Objective:
         self, task: Task | str, *, data_dir: str | Path | None = None, device: str = "auto", **settings: Any
     ) -> None:
         own, source, _ = _parted(task, None)
-        self.task = own or tasks.find(source, data_folder(None if data_dir is None else Path(data_dir)))
+        self.task = own or loading.find(source, data_folder(None if data_dir is None else Path(data_dir)))
         self._device: torch.device = resolve_device(device)
         said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
         self.settings = searching.completed(said, self.task, self._device, "Objective")

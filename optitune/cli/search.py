@@ -130,7 +130,7 @@ def search(
     from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
-    from optitune.tasks.task import study_of
+    from optitune.tasks.loading import study_of
     from optitune.terminal.format import print_result
     from optitune.terminal.search import search_view
 

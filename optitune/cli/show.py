@@ -152,7 +152,7 @@ def schedules(name: str | None, as_json: bool) -> None:
 @json_option
 def tasks(as_json: bool) -> None:
     """List the built-in tasks: data and network."""
-    from optitune.tasks.task import TASKS
+    from optitune.tasks.builtin import TASKS
     from optitune.terminal.registry import print_tasks
 
     rows = list(TASKS.values())

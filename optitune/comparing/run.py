@@ -42,6 +42,7 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import LIBRARYS_SCRATCH, share
@@ -173,7 +174,7 @@ def compare(request: Request, view: View) -> Result:
     if request.max_runs < len(who):
         raise UsageError(f"--max-runs {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
     device = resolve_device(request.device)
-    task = request.task or tasks.find(settings.task, request.data_dir)
+    task = request.task or loading.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[study.DATA]
     made_from.same_metric(opened, task.judge)
@@ -199,7 +200,9 @@ def compare(request: Request, view: View) -> Result:
         set_aside = _place(folder, plan)
         _tidy(folder)
         parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
-        source = settings.task if request.task is None else tasks.packed(task_data.without_data(task, *parts.values()))
+        source = (
+            settings.task if request.task is None else loading.packed(task_data.without_data(task, *parts.values()))
+        )
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 
@@ -292,7 +295,7 @@ class Rounds:
         plan: Plan,
         unit: Unit,
         folder: Path,
-        source: tasks.Source,
+        source: loading.Source,
         device: torch.device,
         view: View,
         deadline: float | None,

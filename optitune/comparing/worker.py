@@ -15,11 +15,12 @@ from optitune.comparing.results import run_path, save_run
 from optitune.statistics.runs import Key, Plan, Point, Run
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import rotated
 from optitune.tasks.user_code import keeping
-from optitune.training import task_code
+from optitune.training import build, task_code
 from optitune.training.build import build_loss
 from optitune.training.engine import Diverged, Training
 from optitune.training.plan import Plan as TrainingPlan
@@ -38,7 +39,7 @@ def work(
     plan: Plan,
     keys: Sequence[Key],
     folder: Path,
-    source: tasks.Source,
+    source: loading.Source,
     data_dir: Path,
     device_name: str,
     deadline: float | None,
@@ -50,7 +51,7 @@ def work(
     """
     own_the_process()
     device = torch.device(device_name)
-    task = tasks.find(source, data_dir)
+    task = loading.find(source, data_dir)
     paths = {each.optimizer: each.configuration.optimizer.path for each in plan.finalists}
     find_modules(paths, folder.parent.parent)
     parts, about = task_data.opened(folder / DATA, task)
@@ -67,7 +68,7 @@ def work(
         name = run_path(folder, key).stem
         with keeping(folder.parent, f"compare-{name}", f"run {name} of the comparison", trained):
             training = Training(
-                tasks.build(task, plan.seed + key.round, device),
+                build.build(task, plan.seed + key.round, device),
                 how,
                 data.take(places).to(device),
                 (validation or replace(data.take(held), transform=None)).to(device),

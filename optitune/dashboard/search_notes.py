@@ -25,7 +25,7 @@ from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
 from optitune.study.steps import reported_epoch
 from optitune.study.study_file import Budget
-from optitune.tasks.task import FROM_PYTHON
+from optitune.tasks.loading import FROM_PYTHON
 from optitune.training import export_code as export
 
 EVERY_S = 10.0

@@ -34,8 +34,8 @@ from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
+from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric
-from optitune.tasks.task import FROM_PYTHON
 
 FOLDER = "report"
 """Within the folder of a study."""

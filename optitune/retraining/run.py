@@ -26,6 +26,7 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import exists, open_storage
 from optitune.study import best_config as best
 from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import loading, user_code
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.data import Part, Streamed, share, shared
@@ -163,7 +164,7 @@ def retrain(request: Request, view: View) -> Result:
     """
     began = time.monotonic()
     device = resolve_device(request.device)
-    task = request.task or tasks.find(request.config.task, request.data_dir)
+    task = request.task or loading.find(request.config.task, request.data_dir)
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     data = task_data.full_data(task)
@@ -271,7 +272,7 @@ def _train_seeds(
         if isinstance(test, Streamed) and not same_again(test):
             remarks.append("the test set differs at every reading, so that augmented examples are tested on")
         share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
-        source = plan.task if request.task is None else tasks.packed(task_data.without_data(task, data.train, test))
+        source = plan.task if request.task is None else loading.packed(task_data.without_data(task, data.train, test))
         jobs = [
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
@@ -298,7 +299,7 @@ def _once(task: tasks.Task, data: task_data.FullData, path: Path) -> Part:
         UsageError: it is another one than that of the seeds tested before.
     """
     test = data.sealed if data.sealed is not None else task_data.load_test(task)
-    with tasks.theirs(task.name, "reading the test set"):
+    with user_code.theirs(task.name, "reading the test set"):
         checksum = test.checksum()
     if path.exists() and shared(path)[1].get("checksum") != checksum:
         raise UsageError(

@@ -15,10 +15,10 @@ from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
 from optitune.storage import studies as study
 from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import loading, user_code
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.tasks.user_code import keeping
-from optitune.training import task_code
+from optitune.training import build, task_code
 from optitune.training.build import build_loss
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
@@ -36,7 +36,7 @@ def work(
     plan: FullPlan,
     numbers: list[int],
     partial: Path,
-    source: tasks.Source,
+    source: loading.Source,
     data_dir: Path,
     device_name: str,
 ) -> None:
@@ -50,7 +50,7 @@ def work(
     with keeping(partial.parents[2], name, "the full training", about):
         own_the_process()
         device = torch.device(device_name)
-        task = tasks.find(source, data_dir)
+        task = loading.find(source, data_dir)
         optimizer = plan.configuration.optimizer
         find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
         parts, kept = task_data.opened(partial / TRAIN, task)
@@ -64,7 +64,7 @@ def work(
             if seed_result(partial, plan, number) is not None:
                 # tested once, by a worker that died after it
                 continue
-            model = tasks.build(task, plan.seeds[number], device)
+            model = build.build(task, plan.seeds[number], device)
             engine_plan = Plan(
                 plan.configuration,
                 loss,
@@ -81,7 +81,7 @@ def work(
             if epochs is None:
                 return
             test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
-            with tasks.theirs(task.name, "the network on the test set"):
+            with user_code.theirs(task.name, "the network on the test set"):
                 evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
             result = SeedResult(
                 seed=plan.seeds[number],

@@ -16,8 +16,8 @@ from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
 from optitune.study.settings import StudySettings
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.training import task_code
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check, fresh_model
@@ -76,7 +76,7 @@ def join(request: Request, view: crew.View) -> Result:
     settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
     target = study.target(opened)
     device = resolve_device(request.device)
-    task = tasks.find(settings.task, request.data_dir)
+    task = loading.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), home.folder.parent)
     data = task_data.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)

@@ -21,8 +21,8 @@ from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
-from optitune.tasks.task import Task, build
-from optitune.training.build import build_loss, lr_ahead
+from optitune.tasks.task import Task
+from optitune.training.build import build, build_loss, lr_ahead
 from optitune.training.engine import Diverged, Progress, Training
 from optitune.training.evaluation import Evaluation
 from optitune.training.plan import Plan

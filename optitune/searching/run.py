@@ -28,6 +28,7 @@ from optitune.study.records import Failing, TrialRecord, counts, failing, plain,
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import Budget, from_file, parted
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric
@@ -177,7 +178,7 @@ def settle(request: Request, device: torch.device) -> Settled:
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name)
-    task = request.task or tasks.find(settings.task, request.data_dir)
+    task = request.task or loading.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), request.studies_dir)
     return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
 
@@ -203,10 +204,10 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     settings, task, budget = settled.settings, settled.task, settled.budget
     data = task_data.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
-    source: tasks.Source = settings.task
+    source: loading.Source = settings.task
     if request.task is not None:
         # nobody's machine but this one has what was given as an object
-        source = tasks.packed(
+        source = loading.packed(
             replace(task, test=None) if cluster else task_data.without_data(task, data.train, data.validation)
         )
     remarks = tuple(task_data.remarks(task, data))

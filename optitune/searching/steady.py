@@ -6,11 +6,13 @@ from pathlib import Path
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.errors import UsageError
-from optitune.tasks import task as tasks
+from optitune.tasks import loading
+from optitune.tasks.builtin import TASKS
 from optitune.tasks.data import CPU
 from optitune.tasks.given_data import is_function
+from optitune.tasks.loading import Source
 from optitune.tasks.splits import DIFFER, SearchData, search_data
-from optitune.tasks.task import TASKS, Source, Task
+from optitune.tasks.task import Task
 from optitune.workers.pool import Channel, Event, Pool
 from optitune.workers.process import own_the_process
 
@@ -54,7 +56,7 @@ def read(channel: Channel, source: Source, data_dir: Path) -> None:
     """
     own_the_process()
     seed_everything(_other_seed())
-    channel.send("finished", **_read(tasks.find(source, data_dir)))
+    channel.send("finished", **_read(loading.find(source, data_dir)))
 
 
 def _read(task: Task) -> dict[str, str]:

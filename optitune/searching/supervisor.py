@@ -26,6 +26,7 @@ from optitune.storage.studies import Home
 from optitune.storage.urls import exists, explained_storage, shown
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.training.device import devices
@@ -88,7 +89,7 @@ class Order:
     home: Home
     settings: StudySettings
     task: tasks.Task
-    source: tasks.Source
+    source: loading.Source
     data: task_data.SearchData
     data_dir: Path
     device: torch.device

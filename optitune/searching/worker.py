@@ -30,8 +30,8 @@ from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
@@ -71,7 +71,7 @@ class Job:
 
     home: Home
     settings: StudySettings
-    task: tasks.Source
+    task: loading.Source
     data_dir: Path
     device: str
     data: Path
@@ -131,7 +131,7 @@ class Worker:
         self._channel = channel
         self._job = job
         self._device = torch.device(job.device)
-        self._task = tasks.find(job.task, job.data_dir)
+        self._task = loading.find(job.task, job.data_dir)
         find_modules(job.settings.own_paths(), job.home.folder.parent)
         task_code.check_unchanged(self._task, job.task, job.code)
         data = task_data.load(job.data, self._task)

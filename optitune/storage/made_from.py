@@ -28,10 +28,11 @@ from optitune.storage.studies import (
     versions,
 )
 from optitune.study.settings import StudySettings, differing, flat
+from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.splits import DIGESTS, SearchData, moved, unchanged
-from optitune.tasks.task import FROM_PYTHON, Task
+from optitune.tasks.task import Task
 from optitune.training.task_code import Record, changes, listed
 
 

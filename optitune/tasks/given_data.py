@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 from optitune.common.randomness import random_state, set_random_state
 from optitune.errors import UsageError
 from optitune.tasks.data import CPU, Examples, Part, Streamed, as_input, as_target
-from optitune.tasks.task import Task, kind, theirs
+from optitune.tasks.task import Task, kind
+from optitune.tasks.user_code import theirs
 
 IN_MEMORY = 2 * 2**30
 """Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""

@@ -18,7 +18,8 @@ from optitune.errors import UsageError
 from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.tasks.given_data import part_of, same_again, transform_fits
 from optitune.tasks.scaling import unscaled
-from optitune.tasks.task import Task, theirs
+from optitune.tasks.task import Task
+from optitune.tasks.user_code import theirs
 
 SEALED_SHARE = 0.2
 """What share of the data is sealed away as test set where a task brings none."""

@@ -9,7 +9,7 @@ from optitune.comparing.sentences import setting
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.space.ranges import Range
 from optitune.space.schedules import DEFAULT_SCHEDULES, Schedule
-from optitune.tasks.task import BuiltIn
+from optitune.tasks.builtin import BuiltIn
 
 EPOCHS = 10
 """The length of training for which schedules are shown."""

@@ -17,13 +17,14 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
 from optitune.common.moved import present
-from optitune.common.randomness import random_state, set_random_state
+from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.losses import LOSSES, OF_TASK
 from optitune.tasks.metrics import aligned
-from optitune.tasks.task import Loss
+from optitune.tasks.task import Loss, Task
+from optitune.tasks.task import kind as type_of
 from optitune.training.criterion import Criterion, Together
 from optitune.training.weights import bare, kinds
 from optitune.training.weights import hidden as hidden_matrices
@@ -263,3 +264,21 @@ def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.add_(parameter.detach().sgn(), alpha=l1)
+
+
+def build(task: Task, seed: int, device: torch.device) -> nn.Module:
+    """A fresh network whose initial weights follow from `seed` alone.
+
+    Raises:
+        UsageError: the task gives none.
+    """
+    seed_everything(seed)
+    model = task.model()
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"task '{task.name}': model() gives something {type_of(model)}, but must give a torch.nn.Module"
+        )
+    model = model.to(device)
+    if task.channels_last and not any(map(is_lazy, model.parameters())):
+        return model.to(memory_format=torch.channels_last)
+    return model

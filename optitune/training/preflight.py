@@ -11,9 +11,11 @@ from optitune.common.randomness import random_state, set_random_state
 from optitune.errors import UsageError
 from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
+from optitune.tasks.builtin import TASKS
 from optitune.tasks.data import Part
-from optitune.tasks.task import TASKS, Task, build
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import theirs
+from optitune.training.build import build
 from optitune.training.criterion import together
 from optitune.training.preflight_network import try_network
 from optitune.training.preflight_optimizers import Steps, check_groups, check_optimizers, try_optimizer

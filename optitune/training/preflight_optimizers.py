@@ -17,10 +17,11 @@ from optitune.space.configuration import Configuration, OptimizerSettings, Sched
 from optitune.space.ranges import Range
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
+from optitune.tasks.builtin import TASKS
 from optitune.tasks.data import Part
-from optitune.tasks.task import TASKS, Task, build
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import reason, script
-from optitune.training.build import at, build_loss, build_optimizer, factor, parameter_groups
+from optitune.training.build import at, build, build_loss, build_optimizer, factor, parameter_groups
 from optitune.training.engine import Diverged, Training
 from optitune.training.plan import Plan
 from optitune.training.weights import bare, kinds

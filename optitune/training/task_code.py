@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from optitune.common.moved import present
 from optitune.errors import OptituneError
+from optitune.tasks.builtin import TASKS
+from optitune.tasks.loading import Source
 from optitune.tasks.metrics import Metric
-from optitune.tasks.task import TASKS, Source, Task
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import of_a_library
 from optitune.training.preflight import fresh_model
 

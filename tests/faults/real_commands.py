@@ -30,7 +30,7 @@ from pathlib import Path
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from optitune.tasks.task import TASKS
+from optitune.tasks.builtin import TASKS
 
 DIGITS = TASKS["digits"].task(Path())
 

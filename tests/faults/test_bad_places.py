@@ -19,8 +19,8 @@ from optitune.storage import made_from
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
+from optitune.tasks.loading import study_of
 from optitune.tasks.metrics import METRICS
-from optitune.tasks.task import study_of
 
 NAMES = (
     *("..", "../up", "../../up", "a/../../up", "/up", "//up", "~/up", "a/b", "a\\b", "..\\up", "C:up", ".hidden"),

@@ -24,8 +24,8 @@ from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import explained_storage, is_file, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import loading
 from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
 from optitune.training.preflight import check
 from optitune.workers.leases import Owner, machine, sweep
 from optitune.workers.pool import Channel, Event, told
@@ -124,7 +124,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
     patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
     opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
-    task = tasks.find(job.task, data_dir)
+    task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = task_data.search_data(task, job.settings.train_examples)
     made_from.same_task(opened, task, data, check(task, data.train, job.settings))

@@ -1,0 +1,116 @@
+"""From what a user names to a task: a built-in one, a function in a file or module, or an object from Python."""
+
+import importlib.util
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import cloudpickle
+
+from optitune.common.beside import hiding, importable_with_note
+from optitune.errors import UsageError, unknown
+from optitune.tasks.builtin import TASKS
+from optitune.tasks.task import Task, kind
+from optitune.tasks.user_code import script, theirs
+
+Source = str | bytes
+"""Where a task comes from: the name of a built-in one, `module:function`, `file.py:function`, or what `packed` gave."""
+
+
+def study_of(source: str) -> str:
+    """The name of a study of this task, where it is given no other: the task's, or that of its file or module."""
+    place = source.rpartition(":")[0] or source
+    name = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2] if ":" in source else place
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._") or "study"
+
+
+FROM_PYTHON = "python:"
+"""What the name of a task begins with that was given as an object."""
+
+
+def packed(task: Task) -> bytes:
+    """A task for another process, its functions included.
+
+    Raises:
+        UsageError: it holds something that cannot go there.
+    """
+    try:
+        return bytes(cloudpickle.dumps(task))
+    except Exception as error:
+        raise UsageError(
+            f"task '{task.name}': cannot be handed to worker processes: {type(error).__name__}: {error}; "
+            "make what it holds within its functions"
+        ) from None
+
+
+def find(source: Source, data_dir: Path) -> Task:
+    """The task that `source` means.
+
+    Raises:
+        UsageError: there is none of that name, or the user's own cannot be imported or is no `Task`.
+    """
+    if isinstance(source, bytes):
+        task: Task = cloudpickle.loads(source)
+        return task
+    if source in TASKS:
+        return TASKS[source].task(data_dir)
+    if source.startswith(FROM_PYTHON):
+        raise UsageError(
+            f"task '{source}' was given as an object from Python: go on there, with optitune.search and "
+            "optitune.retrain, or put it into a file and name that as FILE.py:FUNCTION"
+        )
+    if source.endswith(".py"):
+        raise UsageError(f"task '{source}': name the function in it that gives the task: {source}:make_task")
+    if ":" not in source:
+        raise unknown("task", source, TASKS, "(see 'optitune tasks'; your own is FILE.py:FUNCTION)")
+    place, _, name = source.rpartition(":")
+    module = _imported(source, place)
+    made = getattr(module, name, None)
+    if made is None:
+        near = [key for key, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
+        raise unknown(f"function in {place}", name, near)
+    if not isinstance(made, Task):
+        if not callable(made):
+            raise UsageError(f"task '{source}': {name} is {kind(made)}, but must be a function that gives a Task")
+        with theirs(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
+            made = made()
+    if not isinstance(made, Task):
+        raise UsageError(f"task '{source}': {name}() gives something {kind(made)}, but must give an optitune.Task")
+    return replace(made, name=made.name or source)
+
+
+def _imported(source: str, place: str) -> ModuleType:
+    """The module at `place`, a file or a dotted name.
+
+    Raises:
+        UsageError: there is none, or its import fails.
+    """
+    if not place.endswith(".py"):
+        importable_with_note(Path.cwd())
+        with theirs(source, f"import {place}"), script(None):
+            return importlib.import_module(place)
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise UsageError(f"task '{source}': there is no file {path}; 'optitune task-template' writes one to begin with")
+    importable_with_note(path.parent)
+    known = sys.modules.get(path.stem)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    # others import what is called so
+    taken = known is not None or path.stem in hiding(path.parent)
+    name = f"optitune_task_{path.stem}" if taken else path.stem
+    if taken and getattr(sys.modules.get(name), "__file__", None) == str(path):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with theirs(source, f"import {place}"), script(path):
+            spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
