@@ -47,6 +47,7 @@ from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
 from optitune.storage import made_from
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import is_file, open_storage, sqlite_url
 from optitune.study import steps
 from optitune.study.settings import StudySettings
@@ -191,10 +192,10 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     trials = study.find(open_storage(sqlite_url(folder / task / "study.db"), create=False), task).trials
     spans = [
         Span(
-            trial.user_attrs[study.OWNER]["pid"],
+            trial.user_attrs[storage_trials.OWNER]["pid"],
             trial.datetime_start.timestamp(),
             trial.datetime_complete.timestamp(),
-            trial.user_attrs[study.SECONDS],
+            trial.user_attrs[storage_trials.SECONDS],
         )
         for trial in trials
         if trial.datetime_start and trial.datetime_complete
@@ -250,17 +251,17 @@ def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
             value = min(1.0, max(0.1, best - 0.2 / step + 0.005 * chance.random()))
             trial.report(value, step * EPOCH_STEPS // steps.EVALUATIONS_PER_EPOCH)
         attributes = {
-            study.OWNER: {"machine": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
-            study.DEVICE: "cpu",
+            storage_trials.OWNER: {"machine": "bench", "pid": 1, "lock": f"/tmp/{number:032x}.lock"},  # noqa: S108
+            storage_trials.DEVICE: "cpu",
             "lr": configuration.lr,
-            study.CONFIGURATION: configuration.model_dump(mode="json"),
-            study.OUTCOME: "pruned" if pruned else "complete",
-            study.SECONDS: 10.0,
-            study.EPOCHS: reports / steps.EVALUATIONS_PER_EPOCH,
+            storage_trials.CONFIGURATION: configuration.model_dump(mode="json"),
+            storage_trials.OUTCOME: "pruned" if pruned else "complete",
+            storage_trials.SECONDS: 10.0,
+            storage_trials.EPOCHS: reports / steps.EVALUATIONS_PER_EPOCH,
             LR_AHEAD: ahead(configuration, settings.epochs),
         }
         if pruned:
-            attributes[study.REASON] = "pruned at epoch 2.5: accuracy 0.9123 is behind what this pruner keeps"
+            attributes[storage_trials.REASON] = "pruned at epoch 2.5: accuracy 0.9123 is behind what this pruner keeps"
         for key, attribute in attributes.items():
             trial.set_user_attr(key, attribute)
         source.tell(trial, None if pruned else value, TrialState.PRUNED if pruned else TrialState.COMPLETE)
@@ -338,11 +339,11 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
 
     def suggest(trial: optuna.Trial) -> None:
         configuration = suggestion.suggest(trial, settings, settings.space())
-        trial.set_user_attr(study.DEVICE, "cpu")
+        trial.set_user_attr(storage_trials.DEVICE, "cpu")
         trial.set_user_attr("lr", configuration.lr)
-        trial.set_user_attr(study.CONFIGURATION, configuration.model_dump(mode="json"))
+        trial.set_user_attr(storage_trials.CONFIGURATION, configuration.model_dump(mode="json"))
         trial.set_user_attr(LR_AHEAD, ahead(configuration, settings.epochs))
-        study.trained_before(worker, configuration.model_dump(mode="json"), "cpu")
+        storage_trials.trained_before(worker, configuration.model_dump(mode="json"), "cpu")
 
     for _ in range(rounds + 1):
         began = time.perf_counter()

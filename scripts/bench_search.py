@@ -33,6 +33,7 @@ from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_
 
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.tasks import builtin, metrics
 from optitune.tasks import splits as task_data
@@ -95,7 +96,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
                 row.configuration,
                 row.curve[-1][0] / -(-options.train_examples // BATCH) if row.curve and row.same_as is None else 0.0,
             )
-            for row, trial in zip(study.records(opened), opened.get_trials(deepcopy=False), strict=True)
+            for row, trial in zip(storage_trials.records(opened), opened.get_trials(deepcopy=False), strict=True)
             if trial.datetime_complete is not None and row.configuration is not None
         ]
     return Search(seconds, trials)

@@ -29,7 +29,7 @@ from postgres_server import grpc_proxy, postgres_server
 from optitune.sampling import parameters as suggestion
 from optitune.searching.trial_queue import Desk
 from optitune.searching.worker import open_study
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import is_file, open_storage
@@ -81,7 +81,7 @@ def work(home: Home, settings: StudySettings, target: int, end: float, answers: 
 
     def described(trial: Any) -> None:
         configuration = suggestion.suggest(trial, settings, settings.space())
-        trial.set_user_attr(study.CONFIGURATION, configuration.model_dump(mode="json"))
+        trial.set_user_attr(trials.CONFIGURATION, configuration.model_dump(mode="json"))
 
     while time.time() < end and not desk.is_complete():
         parts.clear()

@@ -20,6 +20,7 @@ import optuna
 from optitune.common.schema import validated
 from optitune.errors import OptituneError
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import FINISHED, TrialRecord
 from optitune.study.settings import StudySettings
@@ -90,7 +91,7 @@ def studies(path: Path) -> list[tuple[str, list[TrialRecord], StudySettings]]:
     found = []
     for name in optuna.get_all_study_names(storage):
         opened = study.find(storage, name)
-        rows = [replace(row) for row in study.records(opened) if row.outcome in FINISHED and row.configuration]
+        rows = [replace(row) for row in trials.records(opened) if row.outcome in FINISHED and row.configuration]
         settings = validated(StudySettings, dict(study.stored_settings(opened)), f"study '{name}' as stored")
         found.append((name, rows, settings))
     return found

@@ -29,6 +29,7 @@ from optitune.errors import OptituneError
 from optitune.searching.objective import plan
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, usual_steps
@@ -147,9 +148,9 @@ def differing(trials: list[FrozenTrial], settings: StudySettings) -> list[str]:
     usual = usual_steps(settings, len(data.train))
     found = []
     for trial in trials:
-        if study.SAME_AS in trial.user_attrs:
+        if storage_trials.SAME_AS in trial.user_attrs:
             continue
-        configuration = Configuration.model_validate(trial.user_attrs[study.CONFIGURATION])
+        configuration = Configuration.model_validate(trial.user_attrs[storage_trials.CONFIGURATION])
         how = plan(configuration, settings, task, data)
         training = Training(build.build(task, settings.seed, torch.device("cpu")), how, data.train, data.validation)
         curve = {}
@@ -203,7 +204,9 @@ def main() -> None:
         )
         trials = soak.trials()
         ended = [trial for trial in trials if trial.state in ENDED]
-        needed = sum(len(trial.intermediate_values) for trial in trials if study.SAME_AS not in trial.user_attrs)
+        needed = sum(
+            len(trial.intermediate_values) for trial in trials if storage_trials.SAME_AS not in trial.user_attrs
+        )
         repeated = len(log.read_text().splitlines()) - needed
         kills = sum(soak.kills.values())
         other = differing(ended, settings)

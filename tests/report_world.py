@@ -18,6 +18,7 @@ from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
 from optitune.storage import made_from
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
 from optitune.study.records import Outcome, TrialRecord, best
@@ -230,10 +231,10 @@ def stored(home: Home, about: Subject) -> None:
                 value=row.value,
                 intermediate_values=dict(row.curve),
                 user_attrs={
-                    study.OUTCOME: row.outcome,
-                    study.CONFIGURATION: row.configuration.model_dump(mode="json"),
-                    study.SECONDS: row.seconds,
-                    study.EPOCHS: row.epochs,
+                    storage_trials.OUTCOME: row.outcome,
+                    storage_trials.CONFIGURATION: row.configuration.model_dump(mode="json"),
+                    storage_trials.SECONDS: row.seconds,
+                    storage_trials.EPOCHS: row.epochs,
                 },
             )
         )

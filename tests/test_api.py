@@ -18,7 +18,7 @@ from optitune import Metric, Task
 from optitune.cli.main import run
 from optitune.cli.options import WORKER_MODULES
 from optitune.errors import UsageError
-from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.workers.pool import warm_up
 
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -176,7 +176,7 @@ def test_a_study_is_refused_to_a_task_of_another_loss(made: str, tmp_path: Path)
 
 def study_rows(folder: Path, name: str = "mine") -> list[Any]:
     loaded = optuna.load_study(study_name=name, storage=f"sqlite:///{folder / name / 'study.db'}")
-    return study.records(loaded)
+    return trials.records(loaded)
 
 
 def test_a_full_training_takes_the_same_task(folder: Path) -> None:

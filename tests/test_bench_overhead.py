@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from optitune.storage import made_from
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.records import FINISHED
 from optitune.study.settings import StudySettings
@@ -39,7 +40,7 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
     storage = open_storage(home.url, create=True)
     fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     opened = study.find(open_storage(home.url, create=False), home.name)
-    assert {row.outcome for row in study.records(opened)} == {"complete", "pruned"} < set(FINISHED)
+    assert {row.outcome for row in storage_trials.records(opened)} == {"complete", "pruned"} < set(FINISHED)
     for read, written in zip(opened.trials, trials, strict=True):
         assert (read.number, read.state, read.params, read.value) == (
             written.number,

@@ -23,6 +23,7 @@ from optitune.comparing.results import load_plan, load_run, load_runs, load_verd
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.tasks import datasets, loading
 from optitune.tasks import splits as task_data
@@ -368,7 +369,7 @@ def test_a_run_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
 
 def test_finalists_are_the_best_of_each_and_their_known_good_settings(made: Path) -> None:
     opened = study.find(open_storage(sqlite_url(made / "digits" / "study.db"), create=False), "digits")
-    records = study.records(opened)
+    records = trials.records(opened)
     for each in plan_of(made).finalists:
         own = [row for row in records if row.optimizer == each.optimizer]
         assert each.value == max(row.value for row in own if row.value is not None)

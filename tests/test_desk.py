@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from optitune.searching import trial_queue as desks
 from optitune.searching.trial_queue import Desk, Taken
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
@@ -246,7 +246,7 @@ def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machin
         left = own.take()
         assert left is not None
         assert left[1].number == 0
-        own.study._storage.set_trial_user_attr(left[0]._trial_id, study.OWNER, None)
+        own.study._storage.set_trial_user_attr(left[0]._trial_id, trials.OWNER, None)
 
 
 def test_of_many_that_take_over_a_trial_one_has_it(
@@ -299,7 +299,7 @@ def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callab
     assert not own.is_ours(taken[0])
     assert not own.tell(taken[0], "complete", 0.5, "", 0.1)
     desks.fail(own.study, taken[1].number, "again")
-    (row,) = study.records(own.study)
+    (row,) = trials.records(own.study)
     assert (row.outcome, row.reason) == ("failed", "took too long")
     assert own.study.trials[0].state == TrialState.FAIL
 

@@ -18,6 +18,7 @@ from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
 from optitune.searching.run import Request, search
 from optitune.searching.worker import Job
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.terminal.search import Silent
@@ -195,7 +196,7 @@ def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, t
     line = Line(0)
     fulfil(line, errand(tmp_path, url))
     opened = study.find(open_storage(url, create=False), "digits")
-    assert study.finished(opened) == 2
+    assert storage_trials.finished(opened) == 2
     assert [event.kind for event in line.fetched(60)].count("finished") == 2
     (folder,) = (elsewhere / "clusters").glob("*/digits-*")
     assert not list((folder / "workers").iterdir()), "neither lock nor data are left"

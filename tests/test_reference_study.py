@@ -77,6 +77,7 @@ def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
 ) -> None:
     from optitune.space import ranges as space
     from optitune.storage import studies as study
+    from optitune.storage import trials
     from optitune.storage.urls import open_storage, sqlite_url
     from optitune.study.settings import StudySettings
     from optitune.tasks.metrics import METRICS
@@ -89,4 +90,4 @@ def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
     again = made_from.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
     assert again._study_id == opened._study_id
-    assert study.finished(again) == 50
+    assert trials.finished(again) == 50

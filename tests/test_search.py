@@ -13,6 +13,7 @@ import optitune
 from optitune.cli.main import run
 from optitune.searching import best_file as keeper
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import best_config as best
 from optitune.study.records import best as best_record
@@ -41,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(folder: Path, name: str = "digits") -> list[Any]:
-    return study.records(study.find(open_storage(sqlite_url(folder / name / "study.db"), create=False), name))
+    return trials.records(study.find(open_storage(sqlite_url(folder / name / "study.db"), create=False), name))
 
 
 def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from optitune.dashboard.server import Redrawn
 from optitune.errors import OptituneError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
-from optitune.storage.studies import find, records, stored_settings
+from optitune.storage import trials
+from optitune.storage.studies import find, stored_settings
+from optitune.storage.trials import records
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
@@ -144,7 +146,7 @@ def test_a_trial_that_was_taken_up_again_has_one_picture(
     told = made(tmp_path)
     told.set_user_attr(study.METRIC, kept(METRICS["accuracy"]))
     trial = told.ask()
-    trial.set_user_attr(study.CONFIGURATION, configured("sgd").model_dump(mode="json"))
+    trial.set_user_attr(trials.CONFIGURATION, configured("sgd").model_dump(mode="json"))
     trial.report(0.5, 10)
     for value in (0.5, 0.7):
         assert trial_story.attach(trial, "complete", value, "", 2, 10, tmp_path) == ""
@@ -179,7 +181,7 @@ def test_whatever_its_values_are_a_trial_has_its_note(
     told = made(tmp_path)
     told.set_user_attr(study.DATA, {"metric": "mse $x"})
     trial = told.ask()
-    trial.set_user_attr(study.CONFIGURATION, configured("sgd").model_dump(mode="json"))
+    trial.set_user_attr(trials.CONFIGURATION, configured("sgd").model_dump(mode="json"))
     for step in (10, 20):
         trial.report(value, step)
     untold = trial_story.attach(trial, "diverged", None, "diverged at step 20", 2, 10, tmp_path)

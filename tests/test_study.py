@@ -8,7 +8,7 @@ import pytest
 from optitune.errors import UsageError
 from optitune.searching.trial_queue import Desk, Taken
 from optitune.space import ranges as space
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import best
@@ -209,7 +209,7 @@ def test_where_less_is_better_the_least_is_the_best_and_scores_highest(
         taken = own.take()
         assert taken is not None
         own.tell(taken[0], outcome, value, "", 0.1)
-    rows = study.records(opened)
+    rows = trials.records(opened)
     assert [row.value for row in rows] == [0.5, 0.25, None, 0.75]
     assert [row.score for row in rows] == [-0.5, -0.25, None, -0.75]
     assert best(rows) is rows[1]
@@ -247,7 +247,7 @@ def test_records_tell_how_each_trial_ended(desk: Callable[..., Desk]) -> None:
         taken[0].report(0.4, 2)
         own.tell(taken[0], outcome, value, reason, 1.5)
     assert own.take() is not None
-    rows = study.records(own.study)
+    rows = trials.records(own.study)
     assert [row.outcome for row in rows] == ["complete", "pruned", "diverged", "failed", "running"]
     assert [row.value for row in rows] == [0.9, None, None, None, None]
     assert rows[2].reason == "diverged at step 3: loss inf"
@@ -262,7 +262,7 @@ def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[
         assert taken is not None
         own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 1.5, epochs)
     own.study.add_trial(optuna.trial.create_trial(value=0.5))  # of a study that did not write them down
-    rows = study.records(own.study)
+    rows = trials.records(own.study)
     assert [row.epochs for row in rows] == [2.0, 0.75, 0.05, 0.0]
     assert [row.seconds for row in rows] == [1.5, 1.5, 1.5, None]
 
@@ -270,18 +270,18 @@ def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[
 def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., Desk]) -> None:
     own = desk(1)
     with pytest.raises(UsageError, match="has no trial 0: it has no trials yet"):
-        study.record(own.study, 0)
+        trials.record(own.study, 0)
     own.take()
     with pytest.raises(UsageError, match="has no trial 7: it has trials 0 to 0"):
-        study.record(own.study, 7)
-    assert study.record(own.study, 0).outcome == "running"
+        trials.record(own.study, 7)
+    assert trials.record(own.study, 0).outcome == "running"
 
 
 def test_a_ledger_makes_a_row_of_an_ended_trial_once(
     desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = desk(3)
-    ledger = study.Ledger(own.study)
+    ledger = trials.Ledger(own.study)
     taken = own.take()
     assert taken is not None
     assert [row.outcome for row in ledger.read()] == ["running"]
@@ -292,7 +292,7 @@ def test_a_ledger_makes_a_row_of_an_ended_trial_once(
     again = ledger.read()
     assert again[0] is first[0]
     assert [row.outcome for row in again] == ["complete", "running"]
-    assert study.records(own.study) == again
+    assert trials.records(own.study) == again
 
 
 ONE, OTHER = {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "adam"}}
@@ -309,7 +309,7 @@ def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Calla
         own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 0.1)
 
     def found(configuration: dict[str, Any], device: str = "cpu") -> int | None:
-        trial = study.trained_before(own.study, configuration, device)
+        trial = trials.trained_before(own.study, configuration, device)
         return None if trial is None else trial.number
 
     end("failed", ONE)
@@ -338,9 +338,9 @@ def test_what_another_version_trained_is_trained_again(
     taken[0].set_user_attr("configuration", ONE)
     taken[0].set_user_attr("device", "cpu")
     finish(own, taken)
-    assert study.trained_before(own.study, ONE, "cpu") is not None
-    monkeypatch.setattr(study, "versions", lambda: {"torch": "another"})
-    assert study.trained_before(own.study, ONE, "cpu") is None
+    assert trials.trained_before(own.study, ONE, "cpu") is not None
+    monkeypatch.setattr("optitune.storage.trials.versions", lambda: {"torch": "another"})
+    assert trials.trained_before(own.study, ONE, "cpu") is None
 
 
 def test_a_network_that_is_refused_leaves_no_record_of_its_code(tmp_path: Path) -> None:

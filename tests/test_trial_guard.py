@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 
 from optitune.errors import OptituneError
 from optitune.searching.trial_guard import TrialGuard
-from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.workers.pool import Event
 
 
@@ -25,7 +25,7 @@ class Watched:
         self.guard.heed(Event(kind, worker, {"number": number, **more}))
 
     def states(self) -> dict[int, str]:
-        return {row.number: row.reason for row in study.records(self.study) if row.outcome == "failed"}
+        return {row.number: row.reason for row in trials.records(self.study) if row.outcome == "failed"}
 
 
 @pytest.fixture
@@ -132,16 +132,16 @@ def test_of_two_that_end_a_trial_at_the_same_moment_the_first_counts(
 
     def others_too(trial_id: int, state: TrialState, *values: object) -> bool:
         monkeypatch.undo()
-        for key, value in ((study.OUTCOME, "complete"), (study.REASON, "")):
+        for key, value in ((trials.OUTCOME, "complete"), (trials.REASON, "")):
             storage.set_trial_user_attr(trial_id, key, value)
         if first == "the worker":
-            storage.set_trial_user_attr(trial_id, study.OUTCOME, "failed")
+            storage.set_trial_user_attr(trial_id, trials.OUTCOME, "failed")
             original(trial_id, TrialState.COMPLETE, [0.5])
         return original(trial_id, state, *values)
 
     monkeypatch.setattr(storage, "set_trial_state_values", others_too)
     assert over.guard.late() == ([] if first == "the worker" else [(0, 2)])
-    row = study.record(over.study, 2)
+    row = trials.record(over.study, 2)
     assert (row.outcome, row.value) == (("complete", 0.5) if first == "the worker" else ("failed", None))
 
 

@@ -12,7 +12,7 @@ from report_world import facts, home
 
 from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
@@ -68,8 +68,8 @@ class World:
         trial = create_trial(
             state=TrialState.RUNNING,
             user_attrs={
-                study.CONFIGURATION: self._configured(optimizer).model_dump(mode="json"),
-                study.OWNER: {"lock": owner},
+                trials.CONFIGURATION: self._configured(optimizer).model_dump(mode="json"),
+                trials.OWNER: {"lock": owner},
             },
         )
         trial.datetime_start = datetime.now() - timedelta(minutes=5)
@@ -84,7 +84,7 @@ class World:
 
     def end(self, number: int, value: float | None) -> None:
         if value is None:
-            self.study._storage.set_trial_user_attr(self._id(number), study.REASON, "RuntimeError: no")
+            self.study._storage.set_trial_user_attr(self._id(number), trials.REASON, "RuntimeError: no")
         state = TrialState.COMPLETE if value is not None else TrialState.FAIL
         self.study._storage.set_trial_state_values(self._id(number), state, None if value is None else [value])
 

@@ -37,6 +37,7 @@ from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
 from optitune.searching.worker import pruner_of, sampler_of
 from optitune.storage import studies
+from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks import loading
@@ -338,7 +339,7 @@ class Objective:
         result: TrialResult = run_trial(
             trial, self.settings, self.task, self._data, self._device, (), lambda *_: None, lambda: False
         )
-        trial.set_user_attr(studies.OUTCOME, result.outcome)
+        trial.set_user_attr(storage_trials.OUTCOME, result.outcome)
         if result.value is None:
             raise optuna.TrialPruned(result.reason)
         return result.value

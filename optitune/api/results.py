@@ -28,10 +28,11 @@ from optitune.retraining import run as retraining
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
-from optitune.searching.best_file import best_config
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.studies import Home
+from optitune.storage.trials import best_config
 from optitune.storage.urls import open_storage
 from optitune.study.records import Failing, TrialRecord, failing
 from optitune.study.records import best as best_record
@@ -155,7 +156,7 @@ class SearchResult(Shown):
             OptituneError: it is not complete.
         """
         opened = study.find(open_storage(self._home.url, create=False), self.name)
-        best = self.best if trial is None else study.record(opened, trial)
+        best = self.best if trial is None else trials.record(opened, trial)
         if best is None:
             raise OptituneError(f"study '{self.name}' has no complete trial yet: search on")
         return python(best_config(opened, best))
@@ -360,7 +361,7 @@ def opened(home: Home) -> SearchResult:
     there: optuna.Study = study.find(open_storage(home.url, create=False), home.name)
     settings = validated(StudySettings, study.stored_settings(there), f"study '{home.name}' as stored")
     examples = there.user_attrs.get(study.DATA, {}).get("train_examples")
-    return SearchResult(home.name, settings, study.metric(there), study.records(there), None, home, examples)
+    return SearchResult(home.name, settings, study.metric(there), trials.records(there), None, home, examples)
 
 
 def compared(found: comparing.Result, there: optuna.Study) -> ComparisonResult:

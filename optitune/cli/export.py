@@ -73,7 +73,8 @@ def _write(
     from optitune.errors import OptituneError, UsageError
     from optitune.report import interchange
     from optitune.retraining.choose import choose_study
-    from optitune.storage.studies import DATA, find, records, stored_settings
+    from optitune.storage.studies import DATA, find, stored_settings
+    from optitune.storage.trials import records
     from optitune.storage.urls import open_storage
 
     if what is not None:

@@ -30,8 +30,9 @@ def show(
     from optitune.comparing.results import FOLDER, load_verdict
     from optitune.retraining.choose import choose_study
     from optitune.retraining.results import load
-    from optitune.storage.studies import TRIALS, find, metric, record, stored_settings
-    from optitune.storage.studies import records as read
+    from optitune.storage.studies import TRIALS, find, metric, stored_settings
+    from optitune.storage.trials import record
+    from optitune.storage.trials import records as read
     from optitune.storage.urls import open_storage
     from optitune.terminal import study as study_view
 

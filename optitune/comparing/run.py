@@ -36,7 +36,7 @@ from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.run import alone
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
@@ -168,7 +168,7 @@ def compare(request: Request, view: View) -> Result:
     deadline = None if request.timeout is None else time.monotonic() + request.timeout
     opened = study.find(open_storage(request.home.url, create=False), request.home.name)
     settings = validated(StudySettings, study.stored_settings(opened), f"study '{request.home.name}' as stored")
-    records = study.records(opened)
+    records = trials.records(opened)
     epochs = request.epochs or settings.epochs
     who, without = finalists(records, settings, request.optimizers, epochs)
     if request.max_runs < len(who):

@@ -16,6 +16,7 @@ from optitune.report import tables as report_tables
 from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
 
@@ -43,7 +44,7 @@ def tell_tested(home: Home, name: str) -> str:
         result = retrain_results.load(home.folder / "retrain" / name)
         if result is None:
             return None
-        trials = study.records(opened)
+        trials = storage_trials.records(opened)
         metric = study.metric(opened)
         found = comparison_results.load(home.folder / comparison_results.FOLDER, trials, metric)
         words = report_tables.tested(result, found, metric.unit, 1 if metric.direction == "maximize" else -1)
@@ -63,7 +64,7 @@ def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | No
             return ""
         untold = story.tell(opened, stage, written, home.folder)
         # which advises a comparison until there is one
-        searched = search_story.chapter(opened, study.records(opened))
+        searched = search_story.chapter(opened, storage_trials.records(opened))
         return untold or story.tell(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not tell of it: {' '.join(str(error).split())}"

@@ -17,8 +17,8 @@ from optitune.dashboard import plotly_figures
 from optitune.dashboard import trial_notes as trial_story
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
-from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
+from optitune.storage.trials import best_config
 from optitune.study import steps
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings

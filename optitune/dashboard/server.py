@@ -23,7 +23,7 @@ from optitune.dashboard import search_notes as search_story
 from optitune.dashboard import trial_notes as trial_story
 from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import databases
+from optitune.storage import databases, trials
 from optitune.storage import studies as study
 from optitune.storage.studies import Home
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
@@ -89,7 +89,7 @@ class Redrawn(Artifacts):
             return None
         of_study = {key: name for name, key in attached(system_attrs(opened)).items()}
         if artifact_id in of_study:
-            found = search_story.chapter(opened, study.records(opened)).files
+            found = search_story.chapter(opened, trials.records(opened)).files
             text = found.get(of_study[artifact_id])
             return None if text is None else text.encode()
         for frozen in opened.get_trials(deepcopy=False):
@@ -100,7 +100,7 @@ class Redrawn(Artifacts):
     def _picture(self, opened: optuna.Study, frozen: FrozenTrial) -> bytes:
         data = opened.user_attrs[study.DATA]
         settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
-        row = study.record(opened, frozen.number)
+        row = trials.record(opened, frozen.number)
         an_epoch = usual_steps(settings, data["train_examples"])
         return trial_story.picture(frozen, row.outcome, row.value, study.metric(opened).unit, an_epoch)
 

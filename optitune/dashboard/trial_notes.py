@@ -13,6 +13,7 @@ from optitune.dashboard import artifacts
 from optitune.dashboard import notes as story
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.study.records import Outcome
 from optitune.training.export_code import building
 
@@ -30,7 +31,7 @@ def attach(
         folder: of the study.
     """
     frozen = trial.storage.get_trial(trial._trial_id)
-    if study.CONFIGURATION not in frozen.user_attrs:
+    if trials.CONFIGURATION not in frozen.user_attrs:
         # it failed before one was drawn; its reason is among its attributes
         return ""
     unit, problem, image = study.metric(trial.study).unit, "", ""
@@ -61,7 +62,7 @@ def note(
     Args:
         image: address of its picture; empty for none.
     """
-    configuration = Configuration.model_validate(frozen.user_attrs[study.CONFIGURATION])
+    configuration = Configuration.model_validate(frozen.user_attrs[trials.CONFIGURATION])
     training = configuration.training.model_dump(exclude_defaults=True)
     groups = training.pop("groups", {})
     other = [f"{key} {setting(each)}" for key, each in training.items()]

@@ -31,6 +31,7 @@ from optitune.retraining import results as retrain_results
 from optitune.retraining.results import MISTAKES, Mistakes, Tested
 from optitune.statistics.runs import ITSELF
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
@@ -107,7 +108,11 @@ def gather(home: Home, opened: optuna.Study, options: Sequence[str] = ()) -> Sub
         UsageError: it was not made by optitune.
         OptituneError: a file of the comparison is damaged.
     """
-    settings, data, trials = study.stored_settings(opened), opened.user_attrs[study.DATA], study.records(opened)
+    settings, data, trials = (
+        study.stored_settings(opened),
+        opened.user_attrs[study.DATA],
+        storage_trials.records(opened),
+    )
     metric = study.metric(opened)
     folder, trained = home.folder / comparison_results.FOLDER, home.folder / "retrain" / "best"
     comparison = comparison_results.load(folder, trials, metric)

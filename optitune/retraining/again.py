@@ -14,11 +14,12 @@ from optitune.comparing.run import MOST_RUNS, SENSITIVITY
 from optitune.errors import OptituneError
 from optitune.retraining import run as retraining
 from optitune.retraining.results import Tested
-from optitune.searching.best_file import best_config
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.studies import Home
+from optitune.storage.trials import best_config
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, standings
@@ -134,7 +135,7 @@ def meant(home: Home, opened: optuna.Study) -> Meant:
         UsageError: its `best.toml` is not valid, or of another task.
         OptituneError: there is none.
     """
-    path, settings, records = home.folder / "best.toml", study.stored_settings(opened), study.records(opened)
+    path, settings, records = home.folder / "best.toml", study.stored_settings(opened), trials.records(opened)
     if path.exists():
         config = best.load(path, "")
     else:
@@ -150,7 +151,7 @@ def meant(home: Home, opened: optuna.Study) -> Meant:
     leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
     told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
     if told is not None and not edited:
-        return Meant(best_config(opened, study.record(opened, told)), compared=True)
+        return Meant(best_config(opened, trials.record(opened, told)), compared=True)
     return Meant(config, edited=edited)
 
 
@@ -161,7 +162,7 @@ def what_was_trained(home: Home, opened: optuna.Study, result: Tested) -> str | 
         config = meant(home, opened).config
         if config.configuration.stretched(epochs / config.epochs) == configuration:
             return "best"
-        found = best_config(opened, study.record(opened, -1 if result.trial is None else result.trial))
+        found = best_config(opened, trials.record(opened, -1 if result.trial is None else result.trial))
     except OptituneError:
         return None
     return str(found.trial) if found.configuration.stretched(epochs / found.epochs) == configuration else None

@@ -8,9 +8,10 @@ import optuna
 
 from optitune.errors import UsageError, unknown
 from optitune.retraining.again import meant
-from optitune.searching.best_file import best_config
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.studies import Home
+from optitune.storage.trials import best_config
 from optitune.storage.urls import open_storage, shown
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
@@ -112,7 +113,7 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
     if what == "best":
         found = meant(home, opened)
         return Chosen("best", found.config, home, edited=found.edited, compared=found.compared)
-    return Chosen(f"trial-{int(what)}", best_config(opened, study.record(opened, int(what))), home)
+    return Chosen(f"trial-{int(what)}", best_config(opened, trials.record(opened, int(what))), home)
 
 
 def _folder_name(file: Path) -> str:

@@ -5,47 +5,13 @@ from pathlib import Path
 import optuna
 
 from optitune.common.files import aside
-from optitune.common.schema import validated
 from optitune.errors import OptituneError
-from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.studies import Home
+from optitune.storage.trials import best_config
 from optitune.study import best_config as best
 from optitune.study.records import TrialRecord
 from optitune.study.records import best as best_record
-from optitune.study.settings import StudySettings
-from optitune.tasks.splits import DIGESTS
-
-
-def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
-    """A complete trial as a `best.toml`.
-
-    Raises:
-        OptituneError: the trial is not complete.
-    """
-    settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
-    if record.value is None or record.configuration is None or settings.precision == "auto":
-        raise OptituneError(
-            f"trial {record.number} of study '{opened.study_name}' is {record.outcome}, not complete: "
-            "choose a complete one ('optitune show')"
-        )
-    facts = opened.user_attrs[study.DATA]
-    return best.BestConfig(
-        study=opened.study_name,
-        task=settings.task,
-        trial=record.number,
-        metric=facts["metric"],
-        value=record.value,
-        epochs=settings.epochs,
-        train_examples=facts["train_examples"],
-        validation_examples=facts["validation_examples"],
-        precision=settings.precision,
-        seed=settings.seed,
-        data_checksum=facts["checksum"],
-        scaling=facts.get("scaling", {}),
-        data_digests={key: facts[key] for key in DIGESTS if key in facts},
-        configuration=record.configuration,
-        versions=opened.user_attrs[study.VERSIONS],
-    )
 
 
 class Keeper:
@@ -56,7 +22,7 @@ class Keeper:
 
     def __init__(self, opened: optuna.Study, home: Home) -> None:
         self._study = opened
-        self._ledger = study.Ledger(opened)
+        self._ledger = trials.Ledger(opened)
         self._home = home
         self._saved: int | None = None
         self.path = home.folder / "best.toml"
@@ -88,6 +54,6 @@ class Keeper:
         try:
             written = best.load(self.path, "")
             # read after the file: another search may have written it for a trial that ended just now
-            return written == best_config(self._study, study.record(self._study, written.trial))
+            return written == best_config(self._study, trials.record(self._study, written.trial))
         except OptituneError:
             return False

@@ -8,7 +8,7 @@ from typing import Any
 from optitune.common.schema import validated
 from optitune.dashboard.search_notes import SearchStory
 from optitune.searching import supervisor as crew
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
@@ -83,7 +83,7 @@ def join(request: Request, view: crew.View) -> Result:
     made_from.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
     made_from.same_task(opened, task, data, network)
     crew.tidy(home, opened)
-    ledger = study.Ledger(opened)
+    ledger = trials.Ledger(opened)
     teller = SearchStory(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
         order = crew.Order(

@@ -16,6 +16,7 @@ from optitune.searching.trial_checkpoint import TrialCheckpoint
 from optitune.searching.trial_checkpoint import identity as checkpoint_identity
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
@@ -52,14 +53,14 @@ class Result:
 
 def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection[int]) -> Result:
     """Give a trial the curve and the end of another one, whose training would be repeated to the last bit."""
-    trial.set_user_attr(study.SAME_AS, before.number)
+    trial.set_user_attr(trials.SAME_AS, before.number)
     for step, value in sorted(before.intermediate_values.items()):
         if step not in reported:
             trial.report(value, step)
-    own = before.user_attrs.get(study.REASON)
+    own = before.user_attrs.get(trials.REASON)
     reason = f"same configuration as trial {before.number}" + (f": {own}" if own else "")
     final = before.value if before.state == TrialState.COMPLETE else None
-    return Result(study.outcome(before), final, reason, 0.0, 0.0)
+    return Result(trials.outcome(before), final, reason, 0.0, 0.0)
 
 
 def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None) -> str:
@@ -139,11 +140,11 @@ def run_trial(
         GivenBack: `stopping` said so; another attempt goes on from the checkpoint.
     """
     configuration = suggest(trial, settings, settings.space())
-    trial.set_user_attr(study.DEVICE, str(device))
+    trial.set_user_attr(trials.DEVICE, str(device))
     trial.set_user_attr("lr", configuration.lr)
-    trial.set_user_attr(study.CONFIGURATION, configuration.model_dump(mode="json"))
+    trial.set_user_attr(trials.CONFIGURATION, configuration.model_dump(mode="json"))
     on_progress(configuration, None)
-    before = study.trained_before(trial.study, configuration.model_dump(mode="json"), str(device))
+    before = trials.trained_before(trial.study, configuration.model_dump(mode="json"), str(device))
     if before is not None:
         return _given_result(trial, before, reported)
     metric = task.judge

@@ -18,7 +18,7 @@ from optitune.searching import supervisor as crew
 from optitune.searching.best_file import Keeper
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.space.edges import Edge, edges
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
@@ -239,7 +239,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
     )
     crew.sized(opened, budget.trials)
     crew.tidy(request.home, opened)
-    before = study.finished(opened)
+    before = trials.finished(opened)
     keeper = Keeper(opened, request.home)
     teller = SearchStory(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:

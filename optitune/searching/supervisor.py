@@ -21,6 +21,7 @@ from optitune.searching.ray_backend.pool import RayPool
 from optitune.searching.trial_guard import TrialGuard
 from optitune.searching.worker import Job, work
 from optitune.storage import studies as study
+from optitune.storage import trials as storage_trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import exists, explained_storage, shown
@@ -194,7 +195,7 @@ def tidy(home: Home, opened: optuna.Study) -> None:
     """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
     sweep(home.folder / "workers")
     files.sweep(home.folder / artifacts.FOLDER, artifacts.ID.pattern, "")
-    trial_checkpoint.sweep(home.folder, lambda: study.unfinished(opened))
+    trial_checkpoint.sweep(home.folder, lambda: storage_trials.unfinished(opened))
 
 
 def sized(opened: optuna.Study, trials: int) -> None:

@@ -11,7 +11,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optitune.common.files import explained
-from optitune.storage.studies import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, TRIALS, VERSIONS, finished, versions
+from optitune.storage.studies import TRIALS, VERSIONS, versions
+from optitune.storage.trials import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, finished
 from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here
 
 SETTLE_S = 2.0

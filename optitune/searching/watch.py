@@ -14,6 +14,7 @@ from optitune.common.schema import validated
 from optitune.searching import supervisor as crew
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import explained_storage, open_storage, shown
@@ -86,7 +87,7 @@ class _Watcher:
         self._settings = settings
         self._view = view
         self._going_on = going_on
-        self._ledger = study.Ledger(opened)
+        self._ledger = trials.Ledger(opened)
         data = opened.user_attrs.get(study.DATA, {})
         self._steps = usual_steps(settings, data.get("train_examples", 1))
         self._ended: set[int] = set()
@@ -105,7 +106,7 @@ class _Watcher:
         running = [
             trial
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if study.CONFIGURATION in trial.user_attrs
+            if trials.CONFIGURATION in trial.user_attrs
         ]
         complete = counts(self.records)["finished"] >= self.target
         if not self._begun:
@@ -140,7 +141,7 @@ class _Watcher:
             self._tell("left", worker, number=number)
 
     def _tell_running(self, trial: FrozenTrial) -> None:
-        configuration = Configuration.model_validate(trial.user_attrs[study.CONFIGURATION])
+        configuration = Configuration.model_validate(trial.user_attrs[trials.CONFIGURATION])
         about = {"number": trial.number, "optimizer": configuration.optimizer.name, "lr": configuration.lr}
         worker, step = self._running.get(trial.number, (self._worker(trial), 0))
         new = trial.number not in self._running
@@ -157,7 +158,7 @@ class _Watcher:
 
     def _worker(self, trial: FrozenTrial) -> int:
         """A number for whoever trains a trial, the same for all its trials."""
-        owner = trial.user_attrs.get(study.OWNER) or {"trial": trial.number}
+        owner = trial.user_attrs.get(trials.OWNER) or {"trial": trial.number}
         return self._workers.setdefault(str(sorted(owner.items())), len(self._workers))
 
     def _notice(self, working: bool) -> None:

@@ -10,6 +10,7 @@ import optuna
 from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import records
 
@@ -87,7 +88,7 @@ def _row(opened: optuna.Study) -> StudyRow | None:
     settings = opened.user_attrs.get(study.SETTINGS)
     if not isinstance(settings, dict):  # another program's study
         return None
-    rows = study.records(opened)
+    rows = trials.records(opened)
     leader = records.best(rows)
     times = [time for row in rows for time in (row.began, row.ended) if time]
     return StudyRow(

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.dashboard.artifacts import FOLDER
 from optitune.storage import studies as study
+from optitune.storage import trials
 from optitune.storage.urls import open_storage, sqlite_url
 
 HANG_S = 300
@@ -146,7 +147,7 @@ class Held:
     @property
     def reasons(self) -> list[str]:
         """Of the trials that failed."""
-        return [trial.user_attrs[study.REASON] for trial in self.trials if trial.state == TrialState.FAIL]
+        return [trial.user_attrs[trials.REASON] for trial in self.trials if trial.state == TrialState.FAIL]
 
 
 def held(folder: Path, name: str) -> Held:

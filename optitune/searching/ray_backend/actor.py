@@ -18,7 +18,7 @@ from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.worker import Job, Worker, work
-from optitune.storage import made_from
+from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
@@ -159,5 +159,5 @@ def _owner(home: Home, opened: optuna.Study) -> Owner:
     with explained(turns), FileLock(turns):
         sweep(folder)
         if not list(folder.glob("*.lock")):
-            trial_checkpoint.sweep(home.folder, lambda: study.unfinished(opened))
+            trial_checkpoint.sweep(home.folder, lambda: trials.unfinished(opened))
         return Owner(folder)
