@@ -83,7 +83,7 @@ def compare(
 
     warm_up(*WORKER_MODULES)
     from optitune.comparing.run import Request
-    from optitune.retraining.choose import choose_study
+    from optitune.storage.listing import choose_study
 
     request = Request(
         home=choose_study(study, studies_dir, storage),

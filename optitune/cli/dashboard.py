@@ -32,7 +32,7 @@ def dashboard(
     Serves it at 127.0.0.1, or at --host, until Ctrl-C, also while a search runs.
     """
     from optitune.dashboard.server import plain_command, serve
-    from optitune.retraining.choose import choose_study
+    from optitune.storage.listing import choose_study
     from optitune.storage.studies import find
     from optitune.storage.urls import open_storage
 

@@ -72,7 +72,7 @@ def _write(
     """Write all trials, and name what was written."""
     from optitune.errors import OptituneError, UsageError
     from optitune.report import interchange
-    from optitune.retraining.choose import choose_study
+    from optitune.storage.listing import choose_study
     from optitune.storage.studies import DATA, find, stored_settings
     from optitune.storage.trials import records
     from optitune.storage.urls import open_storage

@@ -40,7 +40,7 @@ def report(
     """
     from optitune.common.commands import line, place
     from optitune.report import page as reports
-    from optitune.retraining.choose import choose_study
+    from optitune.storage.listing import choose_study
     from optitune.storage.studies import find
     from optitune.storage.urls import open_storage
 

@@ -28,8 +28,8 @@ def show(
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
     from optitune.comparing.results import FOLDER, load_verdict
-    from optitune.retraining.choose import choose_study
     from optitune.retraining.results import load
+    from optitune.storage.listing import choose_study
     from optitune.storage.studies import TRIALS, find, metric, stored_settings
     from optitune.storage.trials import record
     from optitune.storage.trials import records as read

@@ -20,8 +20,8 @@ def watch(study: str | None, studies_dir: Path, storage: str | None, as_json: bo
     the watching alone.
     """
     from optitune.common.commands import place
-    from optitune.retraining.choose import choose_study
     from optitune.searching.watch import watch as follow
+    from optitune.storage.listing import choose_study
     from optitune.terminal.search import search_view
     from optitune.terminal.study import print_watched
 

@@ -46,8 +46,8 @@ def worker(
     from optitune.workers.pool import warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.retraining.choose import choose_study
     from optitune.searching.join import Request, join
+    from optitune.storage.listing import choose_study
     from optitune.terminal.format import print_joined
     from optitune.terminal.search import search_view
 

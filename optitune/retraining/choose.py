@@ -4,18 +4,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna
-
-from optitune.errors import UsageError, unknown
+from optitune.errors import UsageError
 from optitune.retraining.again import meant
 from optitune.storage import studies as study
 from optitune.storage import trials
+from optitune.storage.listing import choose_study, study_names
 from optitune.storage.studies import Home
 from optitune.storage.trials import best_config
-from optitune.storage.urls import open_storage, shown
+from optitune.storage.urls import open_storage
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
-from optitune.study.settings import StudySettings, checked_study_name
+from optitune.study.settings import checked_study_name
 
 
 @dataclass(frozen=True)
@@ -43,46 +42,6 @@ class Chosen:
         if self.edited:
             return "best.toml was edited; the value it tells is that of its trial before"
         return ""
-
-
-def study_names(studies_dir: Path, storage: str | None) -> list[str]:
-    """The studies with an SQLite file of their own in `studies_dir`, or those in a database where a URL is given."""
-    if storage is not None:
-        return sorted(optuna.get_all_study_names(open_storage(storage, create=False)))
-    return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
-
-
-def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Home:
-    """The study called `name`; without a name the default task's, or the only one.
-
-    Raises:
-        UsageError: there is no such study.
-    """
-    there = study_names(studies_dir, storage)
-    place = str(studies_dir) if storage is None else shown(storage)
-    default = StudySettings().task
-    if name is None:
-        if default not in there and len(there) == 1:
-            name = there[0]
-        elif default not in there and there:
-            raise UsageError(f"there are several studies in {place}: name one with --study ({', '.join(there)})")
-        elif storage is None and not there:
-            raise UsageError(
-                f"there is no study yet in {place}: make one with 'optitune search --task digits', or name its place "
-                "with --studies-dir"
-            )
-        else:
-            name = default
-    # also one that was found: any program may have put it into the database, and it names a folder
-    checked_study_name(name)
-    if name not in there:
-        raise unknown(
-            "study",
-            name,
-            there,
-            f"(looked in {place}; make it with 'optitune search --study {name}', or name its place with --studies-dir)",
-        )
-    return study.home(studies_dir, name, storage)
 
 
 def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) -> Chosen:
