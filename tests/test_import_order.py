@@ -21,7 +21,6 @@ EXCEPTIONS: set[tuple[str, str]] = {
     ("retraining.run", "dashboard.result_notes"),
     ("searching.join", "dashboard.search_notes"),
     ("searching.run", "dashboard.search_notes"),
-    ("searching.supervisor", "dashboard.artifacts"),
     ("searching.worker", "dashboard.trial_notes"),
 }
 """Imports against the line that are still to be cut: a hook or a result handed back takes the place of each."""

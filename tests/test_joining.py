@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from optitune.dashboard.artifacts import FOLDER
 from optitune.storage import studies as study
+from optitune.storage.artifacts import FOLDER
 from optitune.storage.urls import open_storage, sqlite_url
 
 Run = Callable[..., tuple[int, str, str]]

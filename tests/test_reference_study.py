@@ -9,9 +9,10 @@ import pytest
 
 from optitune import load
 from optitune.cli.main import run
-from optitune.dashboard.artifacts import FOLDER, attached, system_attrs
+from optitune.dashboard.artifacts import attached, system_attrs
 from optitune.dashboard.trial_notes import PICTURE
 from optitune.storage import made_from
+from optitune.storage.artifacts import FOLDER
 
 ROOT = Path(__file__).parent.parent
 NAME = "mnist-cnn-reference"

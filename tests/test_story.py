@@ -18,13 +18,14 @@ from optitune.cli.main import run
 from optitune.dashboard import notes as story
 from optitune.dashboard import search_notes as search_story
 from optitune.dashboard import trial_notes as trial_story
-from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, put, system_attrs
+from optitune.dashboard.artifacts import Artifacts, attached, put, system_attrs
 from optitune.dashboard.notes import LINE, Chapter
 from optitune.dashboard.server import Redrawn
 from optitune.errors import OptituneError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage import trials
+from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import find, stored_settings
 from optitune.storage.trials import records
 from optitune.storage.urls import open_storage, sqlite_url

@@ -1,7 +1,6 @@
 """Files that optuna-dashboard shows beside a study or a trial: in the folder `artifacts` of the study."""
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,17 +14,13 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from optitune.common.files import replacing
 from optitune.errors import OptituneError
-
-FOLDER = "artifacts"
-"""Within the folder of a study."""
+from optitune.storage.artifacts import FOLDER, ID
 
 PREFIX = "artifacts:"
 """Of the system attributes by which Optuna knows artifacts."""
 
 SHOWN = (".png", ".csv")
 """What optuna-dashboard shows itself; a browser shows text."""
-
-ID = re.compile(r"[0-9a-fA-F-]{1,64}")
 
 
 class Artifacts:

@@ -21,10 +21,11 @@ from sqlalchemy.engine import URL
 from optitune.common.schema import validated
 from optitune.dashboard import search_notes as search_story
 from optitune.dashboard import trial_notes as trial_story
-from optitune.dashboard.artifacts import FOLDER, Artifacts, attached, system_attrs
+from optitune.dashboard.artifacts import Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import databases, trials
 from optitune.storage import studies as study
+from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import Home
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
 from optitune.study.settings import StudySettings

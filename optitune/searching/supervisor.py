@@ -12,7 +12,6 @@ import torch
 
 from optitune.common import files
 from optitune.common.text import Unit
-from optitune.dashboard import artifacts
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint
@@ -20,6 +19,7 @@ from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
 from optitune.searching.trial_guard import TrialGuard
 from optitune.searching.worker import Job, work
+from optitune.storage import artifacts as storage_artifacts
 from optitune.storage import studies as study
 from optitune.storage import trials as storage_trials
 from optitune.storage.retry import Patience
@@ -194,7 +194,7 @@ def train(
 def tidy(home: Home, opened: optuna.Study) -> None:
     """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
     sweep(home.folder / "workers")
-    files.sweep(home.folder / artifacts.FOLDER, artifacts.ID.pattern, "")
+    files.sweep(home.folder / storage_artifacts.FOLDER, storage_artifacts.ID.pattern, "")
     trial_checkpoint.sweep(home.folder, lambda: storage_trials.unfinished(opened))
 
 

@@ -16,6 +16,12 @@ from optitune.storage.journal import open_journal
 from optitune.storage.retry import Patience as Patience
 from optitune.storage.retry import PatientStorage, Waiting
 
+SHARED_STORAGE = (
+    "name a storage that all machines reach with --storage: postgresql://USER@HOST/DATABASE, "
+    "journal:////FOLDER/FILE on a shared disk, or grpc://HOST:PORT"
+)
+
+
 JOURNAL = "journal:"
 GRPC = "grpc:"
 GRPC_PORT = 13000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.dashboard.artifacts import FOLDER
 from optitune.storage import studies as study
 from optitune.storage import trials
+from optitune.storage.artifacts import FOLDER
 from optitune.storage.urls import open_storage, sqlite_url
 
 HANG_S = 300

@@ -22,7 +22,7 @@ from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
-from optitune.storage.urls import explained_storage, is_file, open_storage, shown
+from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading
 from optitune.tasks import splits as task_data
@@ -136,12 +136,6 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
             Worker(channel, replace(job, home=home, data_dir=data_dir, data=path), owner).run()
     finally:
         owner.release()
-
-
-SHARED_STORAGE = (
-    "name a storage that all machines reach with --storage: postgresql://USER@HOST/DATABASE, "
-    "journal:////FOLDER/FILE on a shared disk, or grpc://HOST:PORT"
-)
 
 
 def _folder(cache: Path, home: Home) -> Path:

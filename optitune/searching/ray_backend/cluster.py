@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 import torch
 
 from optitune.errors import OptituneError, UsageError
-from optitune.searching.ray_backend.actor import SHARED_STORAGE
-from optitune.storage.urls import is_file
+from optitune.storage.urls import SHARED_STORAGE, is_file
 from optitune.training.device import resolve_device
 from optitune.workers.pool import WORKERS_PER_GPU
 
