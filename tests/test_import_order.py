@@ -17,7 +17,6 @@ LINE = (
 EXCEPTIONS: set[tuple[str, str]] = {
     ("api.functions", "cli.options"),
     ("comparing.run", "dashboard.result_notes"),
-    ("comparing.run", "retraining.run"),
     ("retraining.run", "dashboard.result_notes"),
     ("searching.join", "dashboard.search_notes"),
     ("searching.run", "dashboard.search_notes"),

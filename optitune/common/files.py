@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from optitune.errors import OptituneError
 
 try:
@@ -184,3 +186,23 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, all of it or nothing."""
     with replacing(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time work on the results in `folder`.
+
+    Raises:
+        OptituneError: another one does.
+    """
+    path = make_folder(folder.parent / "partial") / f"{folder.name}.lock"
+    lock = FileLock(path)
+    with explained(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OptituneError(f"another process is at work on {folder}: wait for it, or stop it first") from None
+    try:
+        yield
+    finally:
+        lock.release()

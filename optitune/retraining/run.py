@@ -3,16 +3,14 @@
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from filelock import FileLock, Timeout
 
-from optitune.common.files import aside, explained, make_folder
+from optitune.common.files import alone, aside, make_folder
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.dashboard import result_notes as chapters
@@ -219,26 +217,6 @@ def _code(request: Request, task: tasks.Task, code: task_code.Record, network: s
         return str(code.get("id", ""))
     made_from.same_metric(opened, task.judge)
     return made_from.same_code(opened, request.config.task, code, network)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time work on the results in `folder`.
-
-    Raises:
-        OptituneError: another one does.
-    """
-    path = make_folder(folder.parent / "partial") / f"{folder.name}.lock"
-    lock = FileLock(path)
-    with explained(path):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise OptituneError(f"another process is at work on {folder}: wait for it, or stop it first") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _partial(folder: Path, plan: FullPlan) -> Path:
