@@ -32,10 +32,10 @@ from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose
+from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching import run as searching
 from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
-from optitune.searching.worker import pruner_of, sampler_of
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.listing import choose_study

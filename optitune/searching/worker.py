@@ -10,14 +10,10 @@ from typing import Any
 import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 
 from optitune.dashboard import trial_notes as trial_story
 from optitune.errors import OptituneError
-from optitune.sampling.parameters import first_parameters, spaces
-from optitune.sampling.pruner import build_pruner
-from optitune.sampling.sampler import SAMPLERS, FairSampler
+from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching.objective import GivenBack, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.searching.trial_queue import Desk
@@ -86,25 +82,6 @@ def open_study(home: Home, settings: StudySettings, metric: Metric, patience: Pa
     opened.sampler = sampler_of(settings, metric)
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[study.DATA]["train_examples"])
     return opened
-
-
-def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
-    """The sampler that these settings name; one of Optuna's is that and nothing else."""
-    if settings.sampler != "optitune":
-        return SAMPLERS[settings.sampler](settings.seed)
-    return FairSampler(
-        settings.seed,
-        settings.allocation,
-        metric.ideal,
-        known_good=first_parameters(settings),
-        spaces=spaces(settings),
-    )
-
-
-def pruner_of(settings: StudySettings, metric: Metric, examples: int) -> BasePruner:
-    """The pruner that these settings name, sized for trials that train on so many examples."""
-    epoch = usual_steps(settings, examples)
-    return build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)
 
 
 def work(channel: Channel, job: Job) -> None:

@@ -1,0 +1,30 @@
+"""The sampler and the pruner that a study's settings name."""
+
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from optitune.sampling.parameters import first_parameters, spaces
+from optitune.sampling.pruner import build_pruner
+from optitune.sampling.sampler import SAMPLERS, FairSampler
+from optitune.study.settings import StudySettings
+from optitune.study.steps import usual_steps
+from optitune.tasks.metrics import Metric
+
+
+def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
+    """The sampler that these settings name; one of Optuna's is that and nothing else."""
+    if settings.sampler != "optitune":
+        return SAMPLERS[settings.sampler](settings.seed)
+    return FairSampler(
+        settings.seed,
+        settings.allocation,
+        metric.ideal,
+        known_good=first_parameters(settings),
+        spaces=spaces(settings),
+    )
+
+
+def pruner_of(settings: StudySettings, metric: Metric, examples: int) -> BasePruner:
+    """The pruner that these settings name, sized for trials that train on so many examples."""
+    epoch = usual_steps(settings, examples)
+    return build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)
