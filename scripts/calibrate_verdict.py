@@ -42,8 +42,8 @@ from verdict_worlds import (
     outcome,
 )
 
+from optitune.comparing.plan import ROUNDS
 from optitune.statistics import verdict
-from optitune.statistics.runs import ROUNDS
 
 SOON = 12
 """Within how many rounds a difference of 0.2 pp should be told."""

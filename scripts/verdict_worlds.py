@@ -27,7 +27,8 @@ import numpy as np
 from curve_record import path, read
 from scipy import stats
 
-from optitune.statistics.runs import ROUNDS, Key, Run, opening, step
+from optitune.comparing.plan import ROUNDS, opening, step
+from optitune.statistics.runs import Key, Run
 from optitune.statistics.verdict import Difference, Verdict, judge
 
 EPSILON = 0.001

@@ -31,8 +31,8 @@ from verdict_worlds import (
     rounds_of,
 )
 
+from optitune.comparing.plan import FIRST, ROUNDS
 from optitune.statistics import verdict
-from optitune.statistics.runs import FIRST, ROUNDS
 
 # the worlds
 

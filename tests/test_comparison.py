@@ -7,9 +7,9 @@ import pytest
 from made_up_runs import DIVERGED, made_up, runs
 from pydantic import ValidationError
 
+from optitune.comparing.plan import FIRST, opening, step
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import (
-    FIRST,
     HALF,
     ITSELF,
     KNOWN_GOOD,
@@ -19,9 +19,7 @@ from optitune.statistics.runs import (
     Key,
     Plan,
     finalists_runs,
-    opening,
     paired,
-    step,
 )
 
 Configured = Callable[..., Configuration]

@@ -1,15 +1,21 @@
 """Who is compared, and how: from a study to the plan of its comparison."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
-from optitune.statistics.runs import ROUNDS, Finalist, Plan
+from optitune.statistics.runs import Finalist, Key, Plan
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
 from optitune.tasks.metrics import Metric, correct, r2
+
+ROUNDS = 20
+"""How many rounds a comparison has at most: so many parts of the data are each held out once."""
+
+FIRST = 4
+"""How many rounds all finalists are given before any can be out: no evidence of fewer is enough."""
 
 SEEDS_APART = 2_000_003
 """Comparisons use seeds far from the search's and from those of full trainings."""
@@ -108,3 +114,22 @@ def practical(metric: Metric, who: Iterable[Finalist]) -> float:
     values = [each.value for each in who]
     best = max(values) if metric.direction == "maximize" else min(values)
     return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))
+
+
+def step(wanted: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+    """The next runs: the next round of those wanted, or the next two where they are few, so that no worker waits.
+
+    Args:
+        wanted: of whom another round would decide something.
+        done: the runs there are.
+        rounds: how many there are at most.
+    """
+    lacking = [number for number in range(rounds) if any(Key(number, name) not in done for name in wanted)]
+    several = 1 if len(wanted) >= 4 else 2
+    return [Key(number, name) for number in lacking[:several] for name in wanted if Key(number, name) not in done]
+
+
+def opening(optimizers: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+    """The runs of the first rounds that are not there yet."""
+    first = [Key(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
+    return [key for key in first if key not in done]

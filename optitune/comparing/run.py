@@ -17,7 +17,7 @@ import torch
 from optitune.common.files import alone, aside, clear, make_folder, sweep
 from optitune.common.schema import validated
 from optitune.common.text import Unit
-from optitune.comparing.plan import finalists, make_plan, practical
+from optitune.comparing.plan import finalists, make_plan, opening, practical, step
 from optitune.comparing.results import (
     FOLDER,
     Asked,
@@ -34,7 +34,7 @@ from optitune.comparing.results import (
 from optitune.comparing.worker import DATA, work
 from optitune.dashboard import result_notes as chapters
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan, opening, step
+from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan
 from optitune.storage import made_from, trials
 from optitune.storage import studies as study
 from optitune.storage.studies import Home

@@ -1,6 +1,6 @@
 """Plain rows about a comparison: what was trained again on fresh seeds, and what came of it."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,12 +11,6 @@ from pydantic import Field, field_validator
 from optitune.common.schema import Strict
 from optitune.space.configuration import Configuration
 from optitune.study.settings import Precision
-
-ROUNDS = 20
-"""How many rounds a comparison has at most: so many parts of the data are each held out once."""
-
-FIRST = 4
-"""How many rounds all finalists are given before any can be out: no evidence of fewer is enough."""
 
 ITSELF = "itself"
 """The finalist as it is."""
@@ -168,22 +162,3 @@ def paired(runs: Sequence[Run], one: str, other: str) -> list[tuple[Run, Run]]:
     others = {run.key.round: run for run in finalists_runs(runs, other) if not run.diverged}
     own = [run for run in finalists_runs(runs, one) if not run.diverged]
     return [(run, others[run.key.round]) for run in own if run.key.round in others]
-
-
-def step(wanted: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
-    """The next runs: the next round of those wanted, or the next two where they are few, so that no worker waits.
-
-    Args:
-        wanted: of whom another round would decide something.
-        done: the runs there are.
-        rounds: how many there are at most.
-    """
-    lacking = [number for number in range(rounds) if any(Key(number, name) not in done for name in wanted)]
-    several = 1 if len(wanted) >= 4 else 2
-    return [Key(number, name) for number in lacking[:several] for name in wanted if Key(number, name) not in done]
-
-
-def opening(optimizers: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
-    """The runs of the first rounds that are not there yet."""
-    first = [Key(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
-    return [key for key in first if key not in done]
