@@ -16,10 +16,9 @@ from torch import Tensor, nn
 import optitune
 from optitune import Metric, Task
 from optitune.cli.main import run
-from optitune.cli.options import WORKER_MODULES
 from optitune.errors import UsageError
 from optitune.storage import trials
-from optitune.workers.pool import warm_up
+from optitune.workers.pool import WORKER_MODULES, warm_up
 
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
 QUICK: dict[str, Any] = {**QUIET, "epochs": 2, "optimizers": "sgd,adam", "batch_size": 16, "workers": 2}

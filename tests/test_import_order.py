@@ -15,7 +15,6 @@ LINE = (
 )
 
 EXCEPTIONS: set[tuple[str, str]] = {
-    ("api.functions", "cli.options"),
     ("comparing.run", "dashboard.result_notes"),
     ("retraining.run", "dashboard.result_notes"),
     ("searching.join", "dashboard.search_notes"),

@@ -26,7 +26,7 @@ from optuna.samplers import BaseSampler
 
 from optitune.api import results
 from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
-from optitune.cli.options import WORKER_MODULES, data_folder
+from optitune.common.files import data_folder
 from optitune.common.schema import validated
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
@@ -49,7 +49,7 @@ from optitune.terminal.compare import compare_view
 from optitune.terminal.search import retrain_view, search_view
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check
-from optitune.workers.pool import warm_up
+from optitune.workers.pool import WORKER_MODULES, warm_up
 
 
 def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:

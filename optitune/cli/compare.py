@@ -6,17 +6,8 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import (
-    WORKER_MODULES,
-    AtLeast,
-    Duration,
-    Names,
-    data_folder,
-    data_place,
-    machine,
-    output,
-    study_places,
-)
+from optitune.cli.options import AtLeast, Duration, Names, data_place, machine, output, study_places
+from optitune.common.files import data_folder
 
 
 @click.command()
@@ -79,7 +70,7 @@ def compare(
     left are equal for practical purposes, or when --max-runs or --timeout is spent. Stopped half-way, the same command
     goes on; with a higher --max-runs, a finished one does. Writes studies/STUDY/compare/.
     """
-    from optitune.workers.pool import warm_up
+    from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.comparing.run import Request

@@ -164,24 +164,3 @@ output = together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."),
     click.option("--quiet", "-q", is_flag=True, help="No progress, only the result."),
 )
-
-
-WORKER_MODULES = (
-    "optitune.searching.worker",
-    "optitune.retraining.worker",
-    "optitune.comparing.worker",
-    "optitune.tasks.pooling_kernels",
-    "torch._dynamo",
-    "matplotlib.backends.backend_agg",
-)
-"""What worker processes need; torch's optimizers import torch's compiler at their first step, and a trial's picture is
-drawn at its end."""
-
-
-def data_folder(given: Path | None) -> Path:
-    """The folder named by the user, or the one in their cache."""
-    if given is not None:
-        return given
-    from platformdirs import user_cache_path
-
-    return user_cache_path("optitune", appauthor=False) / "data"

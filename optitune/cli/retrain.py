@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import WORKER_MODULES, AtLeast, data_folder, data_place, machine, output, study_places
+from optitune.cli.options import AtLeast, data_place, machine, output, study_places
+from optitune.common.files import data_folder
 
 MOST_SEEDS = 1000
 
@@ -59,7 +60,7 @@ def retrain(
     seed's), metrics.json, curves.png, and of images the worst mistakes. Stopped half-way, the same command goes on
     from the last epoch.
     """
-    from optitune.workers.pool import warm_up
+    from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.retraining.choose import choose

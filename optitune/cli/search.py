@@ -7,11 +7,9 @@ import click
 
 from optitune.cli.main import print_json
 from optitune.cli.options import (
-    WORKER_MODULES,
     AtLeast,
     Duration,
     Names,
-    data_folder,
     data_place,
     device,
     output,
@@ -19,6 +17,7 @@ from optitune.cli.options import (
     trial_timeout,
     workers,
 )
+from optitune.common.files import data_folder
 from optitune.study.settings import StudySettings
 
 DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
@@ -122,7 +121,7 @@ def search(
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
     if cluster is None:
-        from optitune.workers.pool import warm_up
+        from optitune.workers.pool import WORKER_MODULES, warm_up
 
         warm_up(*WORKER_MODULES)
     from optitune.searching.run import Request

@@ -5,16 +5,8 @@ from pathlib import Path
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import (
-    WORKER_MODULES,
-    Duration,
-    data_folder,
-    data_place,
-    machine,
-    output,
-    study_places,
-    trial_timeout,
-)
+from optitune.cli.options import Duration, data_place, machine, output, study_places, trial_timeout
+from optitune.common.files import data_folder
 
 
 @click.command()
@@ -43,7 +35,7 @@ def worker(
     from there: task, settings, ranges, how many trials. Ends when the study has them all; may come and go. A machine
     that lacks the task's file, or has other data, is refused before it takes a trial.
     """
-    from optitune.workers.pool import warm_up
+    from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
     from optitune.searching.join import Request, join

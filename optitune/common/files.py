@@ -206,3 +206,12 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder named by the user, or the one in their cache."""
+    if given is not None:
+        return given
+    from platformdirs import user_cache_path
+
+    return user_cache_path("optitune", appauthor=False) / "data"

@@ -32,6 +32,18 @@ from optitune.workers.child_process import (
     signals,
 )
 
+WORKER_MODULES = (
+    "optitune.searching.worker",
+    "optitune.retraining.worker",
+    "optitune.comparing.worker",
+    "optitune.tasks.pooling_kernels",
+    "torch._dynamo",
+    "matplotlib.backends.backend_agg",
+)
+"""What worker processes need; torch's optimizers import torch's compiler at their first step, and a trial's picture is
+drawn at its end."""
+
+
 DEATHS_IN_A_ROW = 3
 """How often a worker, and those that took its place, may die without a sign of life in between."""
 
