@@ -22,7 +22,7 @@ from optitune.terminal.compare import (
     print_comparison,
     verdict_table,
 )
-from optitune.terminal.search import Silent
+from optitune.terminal.screen import Silent
 from optitune.workers.pool import Event
 
 

@@ -23,7 +23,7 @@ from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
 from optitune.tasks.user_code import FAILURES as FOLDER
 from optitune.tasks.user_code import keeping, kept, theirs
-from optitune.terminal.format import standings_table
+from optitune.terminal.search import standings_table
 
 TASK = """
 import torch

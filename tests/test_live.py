@@ -18,16 +18,9 @@ from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import Curve, curves
-from optitune.terminal.format import standings_table
-from optitune.terminal.search import (
-    LinesRetrain,
-    LinesSearch,
-    LiveRetrain,
-    LiveSearch,
-    Silent,
-    retrain_view,
-    search_view,
-)
+from optitune.terminal.retrain import LinesRetrain, LiveRetrain, retrain_view
+from optitune.terminal.screen import Silent
+from optitune.terminal.search import LinesSearch, LiveSearch, search_view, standings_table
 from optitune.workers.pool import Event
 
 ACCURACY = Unit("accuracy", percent=True)
@@ -296,7 +289,7 @@ def test_the_bar_of_a_training_taken_up_again_begins_where_it_was_and_ends_at_it
     plan: FullPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([0.0, 5.0, 60.0, 90.0])
-    monkeypatch.setattr("optitune.terminal.search.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("optitune.terminal.retrain.time", SimpleNamespace(monotonic=lambda: next(now)))
     console = terminal(120)
     further = full_training(console, LiveRetrain, plan)
     total = plan.epochs * len(plan.seeds)

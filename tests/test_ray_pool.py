@@ -21,7 +21,7 @@ from optitune.storage import studies as study
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
-from optitune.terminal.search import Silent
+from optitune.terminal.screen import Silent
 from optitune.workers.pool import Event
 
 

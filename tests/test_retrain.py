@@ -23,7 +23,7 @@ from optitune.study import best_config as best
 from optitune.tasks import datasets
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.splits import full_data
-from optitune.terminal.format import tested_text
+from optitune.terminal.retrain import tested_text
 from optitune.workers.pool import Channel
 
 

@@ -77,7 +77,7 @@ def test_json_tells_how_the_epochs_were_shared_out(command: Any, tmp_path: Path)
 
 
 def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from optitune.terminal.format import print_result
+    from optitune.terminal.search import print_result
 
     places = {"studies_dir": tmp_path, "progress": False}
     found = optitune.search("digits", trials=2, epochs=1, optimizers=["sgd", "adam"], **places).run  # type: ignore[arg-type]

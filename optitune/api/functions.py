@@ -46,7 +46,8 @@ from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
 from optitune.terminal.compare import compare_view
-from optitune.terminal.search import retrain_view, search_view
+from optitune.terminal.retrain import retrain_view
+from optitune.terminal.search import search_view
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check
 from optitune.workers.pool import WORKER_MODULES, warm_up

@@ -66,8 +66,7 @@ def retrain(
     from optitune.retraining.choose import choose
     from optitune.retraining.run import Request
     from optitune.retraining.run import retrain as run_retrain
-    from optitune.terminal.format import print_retrained
-    from optitune.terminal.search import retrain_view
+    from optitune.terminal.retrain import print_retrained, retrain_view
 
     chosen = choose(what, study, studies_dir, storage)
     request = Request(

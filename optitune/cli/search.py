@@ -130,8 +130,7 @@ def search(
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.loading import study_of
-    from optitune.terminal.format import print_result
-    from optitune.terminal.search import search_view
+    from optitune.terminal.search import print_result, search_view
 
     said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
     name = checked_study_name(study or study_of(str(said.get("task") or DEFAULTS["task"])))

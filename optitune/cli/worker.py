@@ -40,8 +40,7 @@ def worker(
     warm_up(*WORKER_MODULES)
     from optitune.searching.join import Request, join
     from optitune.storage.listing import choose_study
-    from optitune.terminal.format import print_joined
-    from optitune.terminal.search import search_view
+    from optitune.terminal.search import print_joined, search_view
 
     request = Request(
         home=choose_study(study, studies_dir, storage),

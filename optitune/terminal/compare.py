@@ -15,7 +15,7 @@ from optitune.statistics.runs import ITSELF, Key, Plan
 from optitune.statistics.verdict import Difference, Place
 from optitune.terminal.drawing import Bar, duration
 from optitune.terminal.format import typed
-from optitune.terminal.search import Screen, Silent, dim
+from optitune.terminal.screen import Screen, Silent, dim
 from optitune.workers.pool import Event
 
 

@@ -1,65 +1,141 @@
 """A running search or full training on the terminal; plain lines where there is none."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from optitune.common.text import Unit, many
-from optitune.retraining.results import FullPlan
-from optitune.study.records import TrialRecord, best, counts
+from optitune.comparing.sentences import setting
+from optitune.searching.join import Result as Joined
+from optitune.searching.run import Result
+from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
-from optitune.terminal.drawing import BAD, NOTE, QUIET, Bar, Column, Fitted, duration, one_above_other
-from optitune.terminal.format import number_format, standings_table
+from optitune.terminal.drawing import (
+    BAD,
+    GOOD,
+    NOTE,
+    QUIET,
+    Bar,
+    Cell,
+    Column,
+    Fitted,
+    curves,
+    duration,
+    one_above_other,
+)
+from optitune.terminal.format import configuration_text, number_format, typed
+from optitune.terminal.screen import Screen, Silent, dim
 from optitune.terminal.time_left import roughly, time_left
 from optitune.workers.pool import Event
+
+
+def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
+    """One row per optimizer, the best first, each with the learning curve of its best trial."""
+    rows = standings(records, optimizers)
+    leaders = [row.best for row in rows]
+    # a score is a value, or the value with its sign changed
+    scored = [row for row in leaders if row is not None and row.value]
+    sign = 1 if all(row.score == row.value for row in scored) else -1
+    tiny = curves([[value for _, value in leader.curve] if leader else [] for leader in leaders], less=sign < 0)
+    top = next((leader.score for leader in leaders if leader), None)
+
+    def told(text: Callable[[TrialRecord], str]) -> list[Cell]:
+        return [text(leader) if leader else "-" for leader in leaders]
+
+    values: list[Cell] = [
+        Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
+        for text, leader in zip(told(lambda row: unit.share(row.value or 0.0)), leaders, strict=True)
+    ]
+    failed = Column("failed", [Text(str(row.failed), BAD if row.failed else "") for row in rows], keep=2)
+    return Fitted(
+        [
+            Column("optimizer", [row.optimizer for row in rows], left=True),
+            Column("learning\ncurve", list(tiny), keep=6, left=True),
+            Column(f"best\n{unit.metric}", values),
+            Column("lr", told(lambda row: number_format(row.configuration.lr) if row.configuration else "-")),
+            Column("trial", told(lambda row: str(row.number)), keep=4),
+            Column("trials", [str(row.finished) for row in rows], keep=5),
+            Column("pruned", [str(row.pruned) for row in rows], keep=3),
+            Column("diverged", [Text(str(row.diverged), BAD if row.diverged else "") for row in rows], keep=2),
+            *([failed] if any(row.failed for row in rows) else []),
+            Column("epochs", [f"{row.epochs:.1f}" for row in rows], keep=1),
+        ],
+    )
+
+
+def print_result(
+    result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
+) -> None:
+    """The end of a search: standings, the best configuration, and the next commands."""
+    console = Console(highlight=False, soft_wrap=True)
+    number = counts(result.records)
+    if not result.begun:
+        console.print(f"study '{result.name}' is made; {result.trials} trials are to be trained. On every machine:")
+        console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
+        console.print("to look on:")
+        console.print("  " + typed(f"watch {result.name}", studies_dir, storage, None), markup=False)
+        return
+    if result.trained == 0:
+        console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
+    unit = result.metric.unit
+    console.print(standings_table(result.records, result.settings.optimizers, unit))
+    left = f", {number['failed']} failed" if number["failed"] else ""
+    console.print(
+        f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
+        f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
+    )
+    if result.dropped:
+        console.print(f"no longer in the race, which they would hardly win: {', '.join(result.dropped)}")
+    for failing in result.failing():
+        console.print(failing.sentence(), style=BAD, markup=False)
+    winner = result.best
+    if winner is None or winner.configuration is None or winner.value is None:
+        console.print(
+            "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
+        )
+        return
+    console.print(f"best: trial {winner.number}, validation {unit.metric} {unit.share(winner.value)} (one run)")
+    console.print(f"  {configuration_text(winner.configuration)}", markup=False)
+    for edge in result.edges():
+        console.print(
+            f"  {edge.key} {setting(edge.value)} lies at the edge of its range, {edge.value_range}. To look "
+            f"beyond, search as another study with:  --set '{edge.line}'",
+            markup=False,
+        )
+    console.print(f"  saved in {result.best_file}")
+    for remark in result.remarks:
+        console.print(f"  note: {remark}", markup=False)
+    if result.set_aside is not None:
+        console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
+    if not next_steps:
+        return
+    console.print("\nnext:")
+    console.print("  " + typed(f"compare {result.name}", studies_dir, storage, data_dir), markup=False)
+    console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
+    console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
+
+
+def print_joined(result: Joined) -> None:
+    """The end of a machine's help."""
+    console = Console(highlight=False, soft_wrap=True)
+    best = f", best {result.best:.4g}" if result.best is not None else ""
+    console.print(
+        f"study '{result.study}' has {result.trials['finished']} of {result.target} trials finished{best}; "
+        f"this machine helped for {duration(result.seconds)}",
+        markup=False,
+    )
+
 
 RECKON_S = 1.0
 """How often the time left is reckoned, at most."""
 
 LEAVING = ("finished", "failed", "left", "retired")
 """What a worker tells when its trial is no longer under way."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def begin(self, *args: Any) -> None: ...
-
-    def show(self, *args: Any) -> None: ...
-
-    def note(self, *args: Any) -> None: ...
-
-    def judged(self, *args: Any) -> None: ...
-
-    def others(self, *args: Any) -> None: ...
-
-    def tick(self) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class Screen:
-    """A block of the terminal that is drawn anew a few times a second."""
-
-    def __init__(self, console: Console, draw: Callable[[], RenderableType]) -> None:
-        self._console = console
-        self._draw = draw
-        self._live: Live | None = None
-
-    def begin(self) -> None:
-        # made here, since it draws at once
-        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True)
-        self._live.start()
-
-    def end(self) -> None:
-        if self._live is not None:
-            self._live.stop()
 
 
 @dataclass
@@ -219,115 +295,11 @@ class LinesSearch:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-class LiveRetrain:
-    """A bar of epochs over all seeds, and where each seed stands."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._screen = Screen(console, self._draw)
-        self._seeds: dict[int, str] = {}
-        self._done: dict[int, int] = {}
-
-    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        self._plan, self._unit = plan, unit
-        self._total = plan.epochs * len(plan.seeds)
-        self._done = dict.fromkeys(done, plan.epochs)
-        self._trained = 0
-        self._began = time.monotonic()
-        self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
-        self._bar = Bar("epochs", self._total, sum(self._done.values()))
-        self._screen.begin()
-
-    def show(self, event: Event) -> None:
-        body = event.body
-        if event.kind == "progress":
-            self._done[body["seed"]] = body["epoch"]
-            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._unit)
-            done = sum(self._done.values())
-            # the epochs of an earlier run took none of this one's time
-            self._trained += body.get("fresh", True)
-            seconds = time.monotonic() - self._began
-            left = seconds / self._trained * (self._total - done) if self._trained else None
-            self._bar.update(done, f"about {roughly(left)} left" if left else "")
-        elif event.kind == "finished":
-            self._seeds[body["seed"]] = _test_line(body, self._unit)
-
-    def tick(self) -> None:
-        """The screen draws itself."""
-
-    def end(self) -> None:
-        self._screen.end()
-
-    def _draw(self) -> RenderableType:
-        return Group(dim([text for _, text in sorted(self._seeds.items())]), self._bar)
-
-
-MOST_LINES = 20
-"""How many lines of a log one seed's training takes at most, its test aside."""
-
-
-class LinesRetrain:
-    """A line an epoch, or fewer in a long training, for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        self._plan, self._unit = plan, unit
-        self._line(_about_plan(plan, workers))
-        if done:
-            self._line(f"going on after {many(len(done), 'finished seed')}")
-
-    def show(self, event: Event) -> None:
-        if event.kind == "progress" and not event.body.get("fresh", True):
-            after = f"epoch {event.body['epoch']} of {self._plan.epochs}"
-            self._line(f"seed {event.body['seed'] + 1} goes on after {after}")
-        elif event.kind == "progress":
-            every = -(-self._plan.epochs // MOST_LINES)
-            if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
-                self._line(_epoch_line(event.body, self._plan.epochs, self._unit))
-        elif event.kind == "finished":
-            self._line(_test_line(event.body, self._unit))
-
-    def tick(self) -> None:
-        """Lines need no clock."""
-
-    def end(self) -> None:
-        """Lines stay as they are."""
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
 def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
     length = f"{many(target, 'trial')} of {many(settings.epochs, 'epoch')}"
     how = f"{settings.precision}, {many(workers, 'worker')}"
     return f"{length} on {settings.task}, {how}"
-
-
-def _about_plan(plan: FullPlan, workers: int) -> str:
-    """What a full training is about to do, in a line."""
-    what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
-    length = f"{many(len(plan.seeds), 'seed')} of {many(plan.epochs, 'epoch')}"
-    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {many(workers, 'worker')}"
-
-
-def dim(lines: str | list[str]) -> Text:
-    """What the workers do now, a line each."""
-    return Text("\n".join(lines or ["starting workers ..."]) if isinstance(lines, list) else lines, QUIET)
-
-
-def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
-    value = f", training {unit.metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
-    return (
-        f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
-        f"lr {number_format(body['lr'])}"
-    )
-
-
-def _test_line(body: dict[str, Any], unit: Unit) -> str:
-    return f"seed {body['seed'] + 1}: test {unit.metric} {unit.value(body['value'])}"
 
 
 def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:
@@ -336,11 +308,3 @@ def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:
     if quiet:
         return Silent()
     return LiveSearch(console) if console.is_interactive else LinesSearch(console)
-
-
-def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
-    """The view of a full training that fits where stderr goes."""
-    console = Console(stderr=True)
-    if quiet:
-        return Silent()
-    return LiveRetrain(console) if console.is_interactive else LinesRetrain(console)

@@ -23,7 +23,9 @@ from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
 from optitune.terminal.drawing import Column, Curve, Fitted, curves, duration
-from optitune.terminal.format import configuration_text, number_format, standings_table, tested_text, typed
+from optitune.terminal.format import configuration_text, number_format, typed
+from optitune.terminal.retrain import tested_text
+from optitune.terminal.search import standings_table
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""

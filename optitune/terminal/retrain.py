@@ -1,0 +1,151 @@
+"""A full training on the terminal: while it runs, and its result."""
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+
+from optitune.common.summary import Summary
+from optitune.common.text import Unit, many
+from optitune.comparing.sentences import no_interval
+from optitune.retraining.results import FullPlan
+from optitune.retraining.run import Result as Retrained
+from optitune.terminal.drawing import Bar
+from optitune.terminal.format import configuration_text, number_format
+from optitune.terminal.screen import Screen, Silent, dim
+from optitune.terminal.time_left import roughly
+from optitune.workers.pool import Event
+
+
+class LiveRetrain:
+    """A bar of epochs over all seeds, and where each seed stands."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._screen = Screen(console, self._draw)
+        self._seeds: dict[int, str] = {}
+        self._done: dict[int, int] = {}
+
+    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
+        self._plan, self._unit = plan, unit
+        self._total = plan.epochs * len(plan.seeds)
+        self._done = dict.fromkeys(done, plan.epochs)
+        self._trained = 0
+        self._began = time.monotonic()
+        self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
+        self._bar = Bar("epochs", self._total, sum(self._done.values()))
+        self._screen.begin()
+
+    def show(self, event: Event) -> None:
+        body = event.body
+        if event.kind == "progress":
+            self._done[body["seed"]] = body["epoch"]
+            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._unit)
+            done = sum(self._done.values())
+            # the epochs of an earlier run took none of this one's time
+            self._trained += body.get("fresh", True)
+            seconds = time.monotonic() - self._began
+            left = seconds / self._trained * (self._total - done) if self._trained else None
+            self._bar.update(done, f"about {roughly(left)} left" if left else "")
+        elif event.kind == "finished":
+            self._seeds[body["seed"]] = _test_line(body, self._unit)
+
+    def tick(self) -> None:
+        """The screen draws itself."""
+
+    def end(self) -> None:
+        self._screen.end()
+
+    def _draw(self) -> RenderableType:
+        return Group(dim([text for _, text in sorted(self._seeds.items())]), self._bar)
+
+
+MOST_LINES = 20
+"""How many lines of a log one seed's training takes at most, its test aside."""
+
+
+class LinesRetrain:
+    """A line an epoch, or fewer in a long training, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
+        self._plan, self._unit = plan, unit
+        self._line(_about_plan(plan, workers))
+        if done:
+            self._line(f"going on after {many(len(done), 'finished seed')}")
+
+    def show(self, event: Event) -> None:
+        if event.kind == "progress" and not event.body.get("fresh", True):
+            after = f"epoch {event.body['epoch']} of {self._plan.epochs}"
+            self._line(f"seed {event.body['seed'] + 1} goes on after {after}")
+        elif event.kind == "progress":
+            every = -(-self._plan.epochs // MOST_LINES)
+            if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
+                self._line(_epoch_line(event.body, self._plan.epochs, self._unit))
+        elif event.kind == "finished":
+            self._line(_test_line(event.body, self._unit))
+
+    def tick(self) -> None:
+        """Lines need no clock."""
+
+    def end(self) -> None:
+        """Lines stay as they are."""
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _about_plan(plan: FullPlan, workers: int) -> str:
+    """What a full training is about to do, in a line."""
+    what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
+    length = f"{many(len(plan.seeds), 'seed')} of {many(plan.epochs, 'epoch')}"
+    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {many(workers, 'worker')}"
+
+
+def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
+    value = f", training {unit.metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
+    return (
+        f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
+        f"lr {number_format(body['lr'])}"
+    )
+
+
+def _test_line(body: dict[str, Any], unit: Unit) -> str:
+    return f"seed {body['seed'] + 1}: test {unit.metric} {unit.value(body['value'])}"
+
+
+def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
+    """The view of a full training that fits where stderr goes."""
+    console = Console(stderr=True)
+    if quiet:
+        return Silent()
+    return LiveRetrain(console) if console.is_interactive else LinesRetrain(console)
+
+
+def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
+    """Test metric and loss with their spread."""
+    test = f"test {unit.metric} {unit.value(value.mean)}"
+    if value.low is None or value.high is None or not value.sd:
+        return f"{test} ({no_interval(value.each)}), loss {loss.mean:.4g}"
+    return (
+        f"{test}, 95 % interval {unit.span(value.low, value.high)} "
+        f"(Student's t, {len(value.each)} seeds, standard deviation {unit.bare(value.sd)}{' pp' * unit.percent}); "
+        f"loss {loss.mean:.4g}"
+    )
+
+
+def print_retrained(result: Retrained) -> None:
+    """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not result.trained:
+        console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
+    console.print(tested_text(result.unit, result.test_value, result.test_loss), markup=False)
+    length = many(result.plan.epochs, "epoch")
+    console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
+    of_loss = " and loss.safetensors" * (result.folder / "loss.safetensors").exists()
+    console.print(
+        f"  {result.folder}: model.safetensors{of_loss} (the first seed's), metrics.json, curves.png", markup=False
+    )
