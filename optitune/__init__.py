@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optitune.api.functions import Objective, compare, load, retrain, search
+    from optitune.api.functions import compare, load, retrain, search
+    from optitune.api.objective import Objective
     from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
     from optitune.errors import Interrupted, OptituneError, UsageError
     from optitune.sampling.pruner import ForecastPruner
@@ -48,7 +49,7 @@ _PLACES = {
     "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
     "Metric": "optitune.tasks.metrics",
-    "Objective": "optitune.api.functions",
+    "Objective": "optitune.api.objective",
     "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
     "RetrainResult": "optitune.api.results",

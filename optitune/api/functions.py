@@ -19,37 +19,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
-import torch
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-
 from optitune.api import results
 from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.common.files import data_folder
-from optitune.common.schema import validated
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose
-from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching import run as searching
-from optitune.searching.objective import Result as TrialResult
-from optitune.searching.objective import run_trial
 from optitune.storage import studies
-from optitune.storage import trials as storage_trials
 from optitune.storage.listing import choose_study
 from optitune.storage.urls import open_storage
-from optitune.study.settings import StudySettings, checked_study_name
+from optitune.study.settings import checked_study_name
 from optitune.tasks import loading
-from optitune.tasks import splits as task_data
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
 from optitune.terminal.compare import compare_view
 from optitune.terminal.retrain import retrain_view
 from optitune.terminal.search import search_view
-from optitune.training.device import resolve_device
-from optitune.training.preflight import check
 from optitune.workers.pool import WORKER_MODULES, warm_up
 
 
@@ -274,74 +261,3 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else _plain(value) if isinstance(value, Mapping) else value
         for key, value in settings.items()
     }
-
-
-class Objective:
-    """optitune's objective for an Optuna study of one's own.
-
-        objective = Objective(make_task(), optimizers=("sgd", "adam"), epochs=5)
-        study = optuna.create_study(
-            direction=objective.direction, sampler=objective.sampler, pruner=objective.pruner
-        )
-        study.optimize(objective, n_trials=20)
-
-    Samples optimizer, settings and schedule, trains in this process, reports at every evaluation, and prunes as
-    the study's own pruner says, be it ours or another. The whole configuration is in the trial's user attribute
-    `configuration`.
-
-    Args:
-        task: what to train.
-        data_dir: where torchvision's files lie.
-        device: `auto`, or as torch names it.
-        settings: anything that a study's file can say of the trials.
-
-    Raises:
-        UsageError: a setting is not allowed, or task, data and settings do not fit each other.
-    """
-
-    def __init__(
-        self, task: Task | str, *, data_dir: str | Path | None = None, device: str = "auto", **settings: Any
-    ) -> None:
-        own, source, _ = _parted(task, None)
-        self.task = own or loading.find(source, data_folder(None if data_dir is None else Path(data_dir)))
-        self._device: torch.device = resolve_device(device)
-        said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
-        self.settings = searching.completed(said, self.task, self._device, "Objective")
-        data = task_data.search_data(self.task, self.settings.train_examples)
-        check(self.task, data.train, self.settings)
-        self._data = task_data.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)
-
-    @property
-    def direction(self) -> str:
-        """`maximize` or `minimize`, for `optuna.create_study`."""
-        return self.task.judge.direction
-
-    @property
-    def sampler(self) -> BaseSampler:
-        """That of the settings, for `optuna.create_study`: known-good settings first, then fair to every optimizer."""
-        return sampler_of(self.settings, self.task.judge)
-
-    @property
-    def pruner(self) -> BasePruner:
-        """That of the settings, for `optuna.create_study`."""
-        return pruner_of(self.settings, self.task.judge, len(self._data.train))
-
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Train one trial; its metric on the validation examples.
-
-        Raises:
-            UsageError: the study goes the other way.
-            optuna.TrialPruned: it was pruned, made no progress, or diverged.
-        """
-        if trial.study.direction.name.lower() != self.direction:
-            raise UsageError(
-                f"the study is to {trial.study.direction.name.lower()}, but the metric '{self.task.judge.name}' to "
-                f"{self.direction}: create it with optuna.create_study(direction=objective.direction)"
-            )
-        result: TrialResult = run_trial(
-            trial, self.settings, self.task, self._data, self._device, (), lambda *_: None, lambda: False
-        )
-        trial.set_user_attr(storage_trials.OUTCOME, result.outcome)
-        if result.value is None:
-            raise optuna.TrialPruned(result.reason)
-        return result.value
