@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from optitune.space.configuration import Configuration
-from optitune.study.settings import Precision
+from optitune.space.configuration import Configuration, Precision
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import engine, evaluation

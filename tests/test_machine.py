@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from optitune.errors import UsageError
-from optitune.study.settings import Precision
+from optitune.space.configuration import Precision
 from optitune.training.device import devices, resolve_device, resolve_precision
 
 

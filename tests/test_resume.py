@@ -15,10 +15,9 @@ from torch.utils.data import Dataset
 
 from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
-from optitune.space.configuration import Configuration
+from optitune.space.configuration import Configuration, Precision
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
-from optitune.study.settings import Precision
 from optitune.tasks import data as data_module
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples, Part, Streamed

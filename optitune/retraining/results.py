@@ -19,9 +19,8 @@ from optitune.common.text import many
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
 from optitune.retraining.records import SeedResult
-from optitune.space.configuration import Configuration
+from optitune.space.configuration import Configuration, Precision
 from optitune.storage import studies as study
-from optitune.study.settings import Precision
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored
 from optitune.training.evaluation import fed, numbers_of

@@ -1,7 +1,7 @@
 """What one training is told: an optimizer, a schedule and how batches become steps, with all settings."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -16,6 +16,9 @@ from optitune.common.moved import present
 from optitune.common.schema import Strict
 from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
+
+Precision = Literal["fp32", "bf16"]
+
 
 Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
 

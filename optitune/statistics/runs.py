@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from optitune.common.schema import Strict
-from optitune.space.configuration import Configuration
-from optitune.study.settings import Precision
+from optitune.space.configuration import Configuration, Precision
 
 ITSELF = "itself"
 """The finalist as it is."""

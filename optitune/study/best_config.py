@@ -10,8 +10,8 @@ from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
 from optitune.errors import UsageError
 from optitune.space import schedules
-from optitune.space.configuration import Configuration
-from optitune.study.settings import Precision, study_name
+from optitune.space.configuration import Configuration, Precision
+from optitune.study.settings import study_name
 
 
 class BestConfig(Strict):

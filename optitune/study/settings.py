@@ -15,7 +15,6 @@ from optitune.space.ranges import Fixed
 from optitune.space.search_space import EVERY, KNOBS, SAID, SearchSpace, build
 from optitune.study.custom_optimizers import OwnOptimizer
 
-Precision = Literal["fp32", "bf16"]
 Sampler = Literal["optitune", "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"]
 Pruner = Literal["optitune", "none", "median", "percentile", "successive-halving", "hyperband"]
 

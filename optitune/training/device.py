@@ -3,7 +3,7 @@
 import torch
 
 from optitune.errors import UsageError
-from optitune.study.settings import Precision
+from optitune.space.configuration import Precision
 
 
 def resolve_device(wanted: str) -> torch.device:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optitune.study.settings import Precision
+from optitune.space.configuration import Precision
 from optitune.tasks.data import Batch, Part
 from optitune.tasks.metrics import Metric, dtype_of_sums, leaving_out
 from optitune.tasks.scaling import Scaling

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from optitune.space.configuration import Configuration
-from optitune.study.settings import Precision
+from optitune.space.configuration import Configuration, Precision
 from optitune.study.steps import QUICK_EXAMPLES
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import Loss
