@@ -28,8 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.tasks import builtin, metrics
-from optitune.tasks import splits as task_data
+from optitune.tasks import builtin, metrics, splits
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.tasks.splits import SearchData
@@ -62,7 +61,7 @@ def training(data: SearchData, precision: str, epochs: int, seed: int) -> Traini
 def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:
     """A worker: warm up, wait for the others, train, say how fast."""
     own_the_process()
-    data = task_data.load(path, TASK)
+    data = splits.load(path, TASK)
     warm = SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
     for _ in training(warm, precision, 1, 0).run():
         pass
@@ -164,7 +163,7 @@ def main() -> None:
     parser.add_argument("--accuracy-seeds", type=int, default=0)
     options = parser.parse_args()
 
-    data = task_data.search_data(ROW.task(options.data_dir), IMAGES)
+    data = splits.search_data(ROW.task(options.data_dir), IMAGES)
     labels = load_train(ROW.dataset, options.data_dir).targets
     train, held_out = split(labels, len(labels), ROW.validation)
     loader = tutorial_loader(options.data_dir, train[:IMAGES])
@@ -173,7 +172,7 @@ def main() -> None:
     path = Path("bench-epoch.safetensors")
     speeds: dict[str, list[float]] = {"tutorial": [], "fp32": [], "bf16": []}
     try:
-        task_data.save(data, path)
+        splits.save(data, path)
         for _ in range(options.rounds):
             speeds["tutorial"].append(tutorial(loader, options.steps)[1])
             for precision in ("fp32", "bf16"):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from yardstick import BATCH
 
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu
@@ -120,7 +120,7 @@ def main() -> None:
             torchs = f"{row['torch']:8.2f}" if "torch" in row else f"{'':8}"
             print(f"{name:24}{row['ours']:8.2f}{torchs}{row['ours'] / whole:8.0%}")
         found[precision] = rows
-    machine = {"cpu": torch.cpu.get_capabilities()["cpu_name"], "date": date.today().isoformat(), **study.versions()}
+    machine = {"cpu": torch.cpu.get_capabilities()["cpu_name"], "date": date.today().isoformat(), **studies.versions()}
     print(json.dumps({"ms": found, "rounds": options.rounds, **machine}))
 
 

@@ -45,8 +45,7 @@ from optitune.searching.trial_queue import Desk
 from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
-from optitune.storage import made_from
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import is_file, open_storage, sqlite_url
 from optitune.study import steps
@@ -69,7 +68,7 @@ def in_words() -> dict[str, Any]:
         processor = torch.cpu.get_capabilities()["cpu_name"]
     except (AttributeError, KeyError):
         processor = platform.processor()
-    return {"cpu": processor, "date": datetime.date.today().isoformat(), "versions": study.versions()}
+    return {"cpu": processor, "date": datetime.date.today().isoformat(), "versions": studies.versions()}
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> None:
@@ -189,7 +188,7 @@ def one_search(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         command += ["--train-examples", str(options.train_examples)]
     began, ended, peaks, together, parent, printed = watched(command)
     task = json.loads(printed)["task"]
-    trials = study.find(open_storage(sqlite_url(folder / task / "study.db"), create=False), task).trials
+    trials = studies.find(open_storage(sqlite_url(folder / task / "study.db"), create=False), task).trials
     spans = [
         Span(
             trial.user_attrs[storage_trials.OWNER]["pid"],
@@ -235,7 +234,7 @@ def ahead(configuration: Configuration, epochs: int) -> dict[str, float]:
 
 
 def made_up(settings: StudySettings, trials: int) -> list[FrozenTrial]:
-    """Finished trials, drawn at random as `suggestion.suggest` draws, with curves that depend a little on the draw."""
+    """Finished trials, drawn at random as `parameters.suggest` draws, with curves that depend a little on the draw."""
     chance = random.Random(0)  # noqa: S311
     space = settings.space()
     source = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
@@ -311,7 +310,7 @@ def fill(opened: optuna.Study, engine: sqlalchemy.Engine, trials: Sequence[Froze
             connection.execute(sqlalchemy.insert(model.__table__), content)
 
 
-def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial], rounds: int) -> dict[str, float]:
+def growth(settings: StudySettings, home: studies.Home, trials: list[FrozenTrial], rounds: int) -> dict[str, float]:
     """Seconds of each part of one more trial, medians, in a study that has these trials already."""
     storage = open_storage(home.url, create=True)
     fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
@@ -323,7 +322,7 @@ def growth(settings: StudySettings, home: study.Home, trials: list[FrozenTrial],
         took[name].append(time.perf_counter() - began)
         return result
 
-    parent = study.find(open_storage(home.url, create=False), home.name)
+    parent = studies.find(open_storage(home.url, create=False), home.name)
     keeper = timed("parent's first reading, once", lambda: Keeper(parent, home))
     worker = open_study(home, settings, ACCURACY)
     timed("worker's first reading, once", lambda: worker.get_trials(deepcopy=False))
@@ -367,7 +366,7 @@ def growths(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found = {}
     for size in sizes:
         name = f"of-{size}"
-        found[size] = growth(settings, study.home(folder, name, options.storage), trials[:size], options.rounds)
+        found[size] = growth(settings, studies.home(folder, name, options.storage), trials[:size], options.rounds)
         shutil.rmtree(folder / name)
     table([("trials in the study", *(f"{size:,}" for size in sizes))])
     table([(part, *(f"{1000 * found[size][part]:.1f} ms" for size in sizes)) for part in found[sizes[0]]])

@@ -32,11 +32,10 @@ import torch
 from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
 from optitune.space.configuration import Configuration, TrainingSettings
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
-from optitune.tasks import builtin, metrics
-from optitune.tasks import splits as task_data
+from optitune.tasks import builtin, metrics, splits
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.training import build
@@ -86,7 +85,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
         began, clock = datetime.now(), time.perf_counter()
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         seconds = time.perf_counter() - clock
-        opened = study.find(open_storage(study.home(Path(folder), STUDY, None).url, create=False), STUDY)
+        opened = studies.find(open_storage(studies.home(Path(folder), STUDY, None).url, create=False), STUDY)
         trials = [
             Ended(
                 row.number,
@@ -114,7 +113,7 @@ def ahead(scores: Scores, others: Scores) -> Scores:
 
 def train_and_judge(path: Path, epochs: int, configuration: Configuration, seed: int) -> float:
     """Train in full, in the plain search's own precision, and give the accuracy on all validation images."""
-    data = task_data.load(path, TASK)
+    data = splits.load(path, TASK)
     plan = Plan(configuration, LOSS, ACCURACY, epochs, seed, "fp32")
     training = Training(build.build(TASK, seed, CPU), plan, data.train)
     try:
@@ -208,7 +207,7 @@ def table(rounds: Sequence[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def one_round(options: argparse.Namespace, data: task_data.SearchData, seed: int) -> Round:
+def one_round(options: argparse.Namespace, data: splits.SearchData, seed: int) -> Round:
     """Both searches, then the judgement."""
     labels = load_train(ROW.dataset, options.data_dir).targets
     train, validation = split(labels, len(labels), ROW.validation)
@@ -227,7 +226,7 @@ def one_round(options: argparse.Namespace, data: task_data.SearchData, seed: int
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "data.safetensors"
-        task_data.save(data, path)
+        splits.save(data, path)
         with context.Pool(auto(None, 0, options.seeds), own_the_process) as pool:
 
             def score(configuration: Configuration) -> Scores:
@@ -246,7 +245,7 @@ def main() -> None:
     if options.seeds < 2:
         parser.error("--seeds must be at least 2: one training says nothing of its own spread")
 
-    data = task_data.search_data(ROW.task(options.data_dir), options.train_examples)
+    data = splits.search_data(ROW.task(options.data_dir), options.train_examples)
     rounds = [one_round(options, data, options.seed + number) for number in range(options.rounds)]
     numbers = [figures(result) for result in rounds]
     print(table(numbers))
@@ -256,7 +255,7 @@ def main() -> None:
         "figures": [{name: None if isinf(value) else value for name, value in row.items()} for row in numbers],
         "rounds": [asdict(result) for result in rounds],
     }
-    versions = {**study.versions(), "date": date.today().isoformat()}
+    versions = {**studies.versions(), "date": date.today().isoformat()}
     print(json.dumps({**document, **machine, **versions}, default=Configuration.model_dump))
 
 

@@ -29,8 +29,7 @@ from postgres_server import grpc_proxy, postgres_server
 from optitune.sampling import parameters as suggestion
 from optitune.searching.trial_queue import Desk
 from optitune.searching.worker import open_study
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import is_file, open_storage
 from optitune.study.settings import StudySettings
@@ -124,7 +123,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     context = get_context("forkserver")
     context.set_forkserver_preload(["optitune.searching.worker"])
     with storage_url(options.storage, folder) as url:
-        home = study.home(folder, "bench", url)
+        home = studies.home(folder, "bench", url)
         storage = open_storage(url, create=True)
         made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
         answers = context.Queue()

@@ -93,7 +93,7 @@ BRIEF: Row = {"DRAWS": 400, "SPREADS": 20, "_more_runs": lambda *_: 0}
 
 
 def naive(sd: float, n: int, alpha: float) -> float:
-    """In place of `anytime.half_width`: Student's t interval, as if one looked once."""
+    """In place of `sequential_test.half_width`: Student's t interval, as if one looked once."""
     return float(stats.t.isf(alpha / 2, n - 1)) * sd / sqrt(n) if n > 1 else inf
 
 

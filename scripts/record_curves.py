@@ -35,12 +35,11 @@ from optitune.sampling.forecast import OPTIMIZER
 from optitune.sampling.parameters import first_parameters, suggest
 from optitune.searching.objective import plan
 from optitune.searching.run import completed
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.study.settings import StudySettings
 from optitune.study.steps import QUICK_EXAMPLES
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits
+from optitune.tasks.task import Task
 from optitune.training import build
 from optitune.training.engine import Diverged, Training
 from optitune.workers.process import own_the_process
@@ -79,7 +78,7 @@ class Given:
         return int(self.params[name])
 
 
-def settings_of(task: tasks.Task) -> StudySettings:
+def settings_of(task: Task) -> StudySettings:
     """The study whose trials these are."""
     settings = StudySettings(
         task=task.name, optimizers=OPTIMIZERS, epochs=EPOCHS, train_examples=TRAIN_EXAMPLES, seed=SEED
@@ -131,7 +130,7 @@ def set_up(task: str, data_dir: Path, file: Path) -> None:
     """Make a worker process ready to train."""
     own_the_process()
     found = loading.find(task, data_dir)
-    _worker.update(task=found, settings=settings_of(found), data=task_data.load(file, found))
+    _worker.update(task=found, settings=settings_of(found), data=splits.load(file, found))
 
 
 _worker: dict[str, Any] = {}
@@ -214,10 +213,10 @@ def main() -> None:
     options = parser.parse_args()
     task = loading.find(options.task, options.data_dir)
     settings = settings_of(task)
-    data = task_data.search_data(task, settings.train_examples)
+    data = splits.search_data(task, settings.train_examples)
     options.work.mkdir(parents=True, exist_ok=True)
     file, log_file = options.work / f"{task.name}.safetensors", options.work / f"{task.name}.jsonl"
-    task_data.save(data, file)
+    splits.save(data, file)
     done = kept(log_file)
     first = sample(settings)
     with ProcessPoolExecutor(
@@ -240,7 +239,7 @@ def main() -> None:
         validation_examples=len(data.validation),
         quick_examples=QUICK_EXAMPLES,
         checksum=data.checksum,
-        versions=study.versions(),
+        versions=studies.versions(),
         machine=processor(),
         made=date.today().isoformat(),
     )

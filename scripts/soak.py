@@ -28,13 +28,12 @@ from soak_task import LOG
 from optitune.errors import OptituneError
 from optitune.searching.objective import plan
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, usual_steps
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.training import build
 from optitune.training.engine import Training
 
@@ -69,7 +68,7 @@ class Soak:
     def trials(self) -> list[FrozenTrial]:
         try:
             storage = open_storage(self.url, create=False)
-            return study.find(storage, NAME).get_trials(deepcopy=False)
+            return studies.find(storage, NAME).get_trials(deepcopy=False)
         except OptituneError:
             return []  # not made yet
 
@@ -144,7 +143,7 @@ def differing(trials: list[FrozenTrial], settings: StudySettings) -> list[str]:
     """Trains every trial once more, unkilled; the points where that comes to other numbers."""
     torch.set_num_threads(1)
     task = loading.find(TASK, Path())
-    data = task_data.search_data(task, settings.train_examples)
+    data = splits.search_data(task, settings.train_examples)
     usual = usual_steps(settings, len(data.train))
     found = []
     for trial in trials:
@@ -200,7 +199,7 @@ def main() -> None:
         under_fire(soak, arguments.trials, arguments.kills)
         seconds = time.monotonic() - began
         settings = StudySettings.model_validate(
-            study.stored_settings(study.find(open_storage(url, create=False), NAME))
+            studies.stored_settings(studies.find(open_storage(url, create=False), NAME))
         )
         trials = soak.trials()
         ended = [trial for trial in trials if trial.state in ENDED]

@@ -16,8 +16,7 @@ from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
-from optitune.storage import made_from
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
@@ -179,7 +178,7 @@ def full_training(found: Comparison | None, records: list[TrialRecord], metric: 
         value=summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest),
         loss=summarise([seed.test_loss for seed in seeds]),
         seeds=seeds,
-        versions=study.versions(),
+        versions=studies.versions(),
     )
 
 
@@ -201,7 +200,7 @@ def subject(
         name="digits",
         settings=StudySettings(task="digits", optimizers=optimizers, precision="fp32").document(),
         data=facts(metric),
-        versions={"search": study.versions()},
+        versions={"search": studies.versions()},
         metric=metric,
         trials=tuple(records),
         comparison=found,
@@ -254,4 +253,4 @@ def without_variants(about: Subject) -> Subject:
 
 
 def home(folder: Path) -> Home:
-    return study.home(folder / "studies", "digits", None)
+    return studies.home(folder / "studies", "digits", None)

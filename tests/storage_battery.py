@@ -14,9 +14,9 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optitune.searching.trial_queue import Desk
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.urls import Patience, is_file, open_storage
-from optitune.workers import leases as ownership
+from optitune.workers import leases
 from optitune.workers.leases import Owner
 
 NAME = "Größe 🌱"
@@ -56,11 +56,11 @@ def _context() -> Any:
 
 def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: Any) -> None:
     """Take trials and tell them at once, until there are enough."""
-    ownership.STALE_S = ORPHAN_S  # type: ignore[assignment]
+    leases.STALE_S = ORPHAN_S  # type: ignore[assignment]
     result = Work()
     try:
         storage = open_storage(url, create=False, patience=Patience(result.lines.append, wait_s=TIMEOUT_S))
-        opened = study.find(storage, NAME)
+        opened = studies.find(storage, NAME)
         opened.sampler = optuna.samplers.RandomSampler()
         owner = Owner(folder / "workers")
         desk = Desk(opened, target, owner, folder, is_file(url))
@@ -153,7 +153,7 @@ def assert_nothing_lost(url: str, results: list[Work], target: int) -> None:
     told = [number for result in results for number in result.told]
     assert sorted(told) == list(range(target))
     with using(url) as storage:
-        found = study.find(storage, NAME)
+        found = studies.find(storage, NAME)
         assert found.user_attrs == ATTRIBUTES
         assert found.direction == StudyDirection.MAXIMIZE
         trials = found.get_trials(deepcopy=False)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from optitune.storage import made_from
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.records import FINISHED
@@ -36,10 +35,10 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
 
     settings = StudySettings(precision="fp32")
     trials = made_up(settings, 30)
-    home = study.home(tmp_path, "thirty", None)
+    home = studies.home(tmp_path, "thirty", None)
     storage = open_storage(home.url, create=True)
     fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
-    opened = study.find(open_storage(home.url, create=False), home.name)
+    opened = studies.find(open_storage(home.url, create=False), home.name)
     assert {row.outcome for row in storage_trials.records(opened)} == {"complete", "pruned"} < set(FINISHED)
     for read, written in zip(opened.trials, trials, strict=True):
         assert (read.number, read.state, read.params, read.value) == (
@@ -49,9 +48,9 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
             written.value,
         )
         assert (read.user_attrs, read.intermediate_values) == (written.user_attrs, written.intermediate_values)
-    took = growth(settings, study.home(tmp_path, "more", None), trials, rounds=1)
+    took = growth(settings, studies.home(tmp_path, "more", None), trials, rounds=1)
     assert {"take", "suggest", "tell", "a trial, all of these"} < set(took)
-    more = study.find(open_storage(study.home(tmp_path, "more", None).url, create=False), "more")
+    more = studies.find(open_storage(studies.home(tmp_path, "more", None).url, create=False), "more")
     assert [trial.state for trial in more.trials[30:]] == [TrialState.COMPLETE] * 2
 
 

@@ -22,11 +22,9 @@ from optitune.comparing.plan import practical
 from optitune.comparing.results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
-from optitune.tasks import datasets, loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import datasets, loading, splits
 from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
@@ -92,7 +90,7 @@ def test_a_round_trains_on_a_subset_where_the_search_did() -> None:
 
 
 def test_neither_validation_nor_test_examples_are_met(made: Path) -> None:
-    data = task_data.search_data(loading.find("digits", Path()), None)
+    data = splits.search_data(loading.find("digits", Path()), None)
     plan = plan_of(made)
     assert plan.train_examples + plan.held_out <= len(data.train)
     assert plan.rounds * plan.held_out <= len(data.train)
@@ -333,7 +331,7 @@ class Line:
 
 
 def worked(folder: Path, plan: Plan, keys: list[Key], line: Line) -> None:
-    data = task_data.search_data(loading.find("digits", Path()), None)
+    data = splits.search_data(loading.find("digits", Path()), None)
     share({"train": data.train}, folder / comparison_worker.DATA)
     comparison_worker.work(line, plan, keys, folder, "digits", Path(), "cpu", None)  # type: ignore[arg-type]
 
@@ -368,7 +366,7 @@ def test_a_run_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
 
 
 def test_finalists_are_the_best_of_each_and_their_known_good_settings(made: Path) -> None:
-    opened = study.find(open_storage(sqlite_url(made / "digits" / "study.db"), create=False), "digits")
+    opened = studies.find(open_storage(sqlite_url(made / "digits" / "study.db"), create=False), "digits")
     records = trials.records(opened)
     for each in plan_of(made).finalists:
         own = [row for row in records if row.optimizer == each.optimizer]

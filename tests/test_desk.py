@@ -9,14 +9,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optitune.searching import trial_queue as desks
+from optitune.searching import trial_queue
 from optitune.searching.trial_queue import Desk, Taken
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
-from optitune.workers import leases as ownership
+from optitune.workers import leases
 from optitune.workers.leases import Owner, Watch
 
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), epochs=2, precision="fp32")
@@ -73,8 +72,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What desks made from now on tell the time by; nobody waits for others to settle."""
     made = Clock()
-    monkeypatch.setattr(desks, "Watch", lambda: Watch(made))
-    monkeypatch.setattr(desks, "SETTLE_S", 0.0)
+    monkeypatch.setattr(trial_queue, "Watch", lambda: Watch(made))
+    monkeypatch.setattr(trial_queue, "SETTLE_S", 0.0)
     return made
 
 
@@ -199,8 +198,8 @@ def test_another_machines_trial_is_left_alone_while_it_shows_signs_of_life(
     assert taken is not None
     for beat in range(20):
         assert near.take() is None
-        near.study._storage.set_trial_system_attr(taken[0]._trial_id, ownership.BEAT, beat)
-        clock.now += ownership.STALE_S * 0.9
+        near.study._storage.set_trial_system_attr(taken[0]._trial_id, leases.BEAT, beat)
+        clock.now += leases.STALE_S * 0.9
 
 
 def test_another_machines_trial_is_taken_once_it_shows_none_for_long(
@@ -210,7 +209,7 @@ def test_another_machines_trial_is_taken_once_it_shows_none_for_long(
     taken = far.take()
     assert taken is not None
     assert near.take() is None
-    clock.now += ownership.STALE_S
+    clock.now += leases.STALE_S
     again = near.take()
     assert again is not None
     assert again[1].number == taken[1].number
@@ -241,7 +240,7 @@ def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machin
     made().ask()
     far = desk(1, local=False)
     assert far.take() is None  # its owner may be about to sign
-    clock.now += ownership.STALE_S
+    clock.now += leases.STALE_S
     for own in (far, desk(1)):
         left = own.take()
         assert left is not None
@@ -253,12 +252,12 @@ def test_of_many_that_take_over_a_trial_one_has_it(
     desk: Callable[..., Desk], elsewhere: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(desks, "Watch", lambda: Watch(clock))
-    monkeypatch.setattr(desks, "SETTLE_S", 1.0)
+    monkeypatch.setattr(trial_queue, "Watch", lambda: Watch(clock))
+    monkeypatch.setattr(trial_queue, "SETTLE_S", 1.0)
     assert elsewhere(1).take() is not None
     others = [desk(1, local=False, folder=f"machine-{number}") for number in range(4)]
     assert [own.take() for own in others] == [None] * 4
-    clock.now += ownership.STALE_S
+    clock.now += leases.STALE_S
     together = threading.Barrier(4)
 
     def take(own: Desk) -> bool:
@@ -281,12 +280,12 @@ def test_a_trial_of_a_worker_killed_on_this_machine_is_taken_at_once_from_any_st
 
 def test_the_number_of_trials_may_be_the_studys_own_and_grow(desk: Callable[..., Desk]) -> None:
     own = desk(None)
-    own.study.set_user_attr(study.TRIALS, 1)
+    own.study.set_user_attr(studies.TRIALS, 1)
     taken = own.take()
     assert taken is not None
     finish(own, taken)
     assert own.is_complete()
-    own.study.set_user_attr(study.TRIALS, 2)
+    own.study.set_user_attr(studies.TRIALS, 2)
     assert not own.is_complete()
     assert own.take() is not None
 
@@ -295,10 +294,10 @@ def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callab
     own = desk(1, local=False)
     taken = own.take()
     assert taken is not None
-    desks.fail(own.study, taken[1].number, "took too long")
+    trial_queue.fail(own.study, taken[1].number, "took too long")
     assert not own.is_ours(taken[0])
     assert not own.tell(taken[0], "complete", 0.5, "", 0.1)
-    desks.fail(own.study, taken[1].number, "again")
+    trial_queue.fail(own.study, taken[1].number, "again")
     (row,) = trials.records(own.study)
     assert (row.outcome, row.reason) == ("failed", "took too long")
     assert own.study.trials[0].state == TrialState.FAIL

@@ -31,7 +31,7 @@ from doc_pages import (
 )
 
 from optitune.cli.main import run
-from optitune.study import best_config as best
+from optitune.study import best_config
 from optitune.study.study_file import from_file
 
 LESS = {
@@ -111,7 +111,7 @@ def test_a_toml_block_is_a_valid_study_or_configuration(block: Block, tmp_path: 
     path = tmp_path / "file.toml"
     path.write_text(block.text, encoding="utf-8")
     if "configuration" in tomllib.loads(block.text):
-        best.load(path, "")
+        best_config.load(path, "")
     else:
         settings, budget = from_file(path)
         assert {**settings, **budget} == tomllib.loads(block.text)

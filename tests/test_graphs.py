@@ -12,7 +12,7 @@ from torch.nn import functional
 from optitune.space.configuration import Configuration
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
-from optitune.training import cuda_graphs as graphs
+from optitune.training import cuda_graphs
 from optitune.training.cuda_graphs import WARM_UP_STEPS, Given, Replayed, Step
 from optitune.training.engine import Progress, Training
 from optitune.training.plan import Plan
@@ -68,7 +68,7 @@ def planned(configuration: Configuration, epochs: int, precision: Any = "fp32", 
 def ended(
     monkeypatch: pytest.MonkeyPatch, recorder: Any, model: nn.Module, plan: Plan, images: Examples
 ) -> tuple[list[Progress], Tensor]:
-    monkeypatch.setattr(graphs, "RECORDERS", MappingProxyType({"cpu": recorder} if recorder else {}))
+    monkeypatch.setattr(cuda_graphs, "RECORDERS", MappingProxyType({"cpu": recorder} if recorder else {}))
     progress = list(Training(model, plan, images, images).run())
     return progress, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.urls import open_storage, sqlite_url
 
@@ -77,7 +77,7 @@ def test_other_data_or_another_network_are_refused_before_a_trial_is_taken(
         code, _, err = run_command("worker", "--storage", url, "--studies-dir", "second")
         assert code == ended
         assert differs in err
-    assert study.find(open_storage(url, create=False), "s").get_trials() == []
+    assert studies.find(open_storage(url, create=False), "s").get_trials() == []
 
 
 def test_a_machine_without_the_tasks_file_is_refused(
@@ -90,7 +90,7 @@ def test_a_machine_without_the_tasks_file_is_refused(
     code, _, err = run_command("worker", "--storage", url, "--studies-dir", "second")
     assert code == 2
     assert "there is no file" in err
-    assert study.find(open_storage(url, create=False), "s").get_trials() == []
+    assert studies.find(open_storage(url, create=False), "s").get_trials() == []
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(begun: Callable[..., str], run_command: Run) -> None:
@@ -104,8 +104,8 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are(begun: Callable[
 def test_a_study_that_does_not_say_its_number_of_trials_is_refused(run_command: Run, tmp_path: Path) -> None:
     words = ["--task", "digits", "--trials", "1", "--workers", "0", "--studies-dir", str(tmp_path)]
     assert run_command("search", *words)[0] == 0
-    opened = study.find(open_storage(sqlite_url(tmp_path / "digits" / "study.db"), create=False), "digits")
-    opened.set_user_attr(study.TRIALS, None)
+    opened = studies.find(open_storage(sqlite_url(tmp_path / "digits" / "study.db"), create=False), "digits")
+    opened.set_user_attr(studies.TRIALS, None)
     code, _, err = run_command("worker", "--studies-dir", str(tmp_path))
     assert code == 1
     assert "does not say how many trials it is to have: say it with 'optitune search --study digits --trials N'" in err

@@ -16,7 +16,7 @@ from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparing.results import load_runs, run_paths
 from optitune.searching.trial_checkpoint import path_of
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url
 
 TRIALS = 8
@@ -87,7 +87,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
 def trials(folder: Path) -> list:
     try:
         storage = open_storage(sqlite_url(folder / "digits" / "study.db"), create=False)
-        return study.find(storage, "digits").get_trials(deepcopy=False)
+        return studies.find(storage, "digits").get_trials(deepcopy=False)
     except Exception:
         return []  # not made yet
 

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from filelock import FileLock, Timeout
 
-from optitune.workers import leases as ownership
+from optitune.workers import leases
 from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
 
 
@@ -71,14 +71,14 @@ def test_an_owner_whose_lock_file_is_swept_before_it_is_locked_makes_another(
 def test_a_lock_file_is_removed_only_by_who_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = Owner(tmp_path)
     dead._lock.release()
-    remove = ownership._remove
+    remove = leases._remove
 
     def as_another_comes(path: Path) -> None:
         with pytest.raises(Timeout):
             FileLock(path).acquire(timeout=0)
         remove(path)
 
-    monkeypatch.setattr(ownership, "_remove", as_another_comes)
+    monkeypatch.setattr(leases, "_remove", as_another_comes)
     sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -97,12 +97,12 @@ def test_a_sign_that_changes_starts_the_wait_anew() -> None:
     now = 0.0
     watch = Watch(lambda: now)
     assert not watch.is_stale(1, "a")
-    now = ownership.STALE_S - 1
+    now = leases.STALE_S - 1
     assert not watch.is_stale(1, "b")
-    now = ownership.STALE_S + 1
+    now = leases.STALE_S + 1
     assert not watch.is_stale(1, "b")
     assert not watch.is_stale(2, None)
-    now = 2 * ownership.STALE_S
+    now = 2 * leases.STALE_S
     assert watch.is_stale(1, "b")
     assert not watch.is_stale(2, None)
 

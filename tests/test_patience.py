@@ -16,9 +16,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from optitune.errors import OptituneError
-from optitune.storage import databases
-from optitune.storage import grpc_proxy as proxy
-from optitune.storage import retry as patience
+from optitune.storage import databases, grpc_proxy, retry
 from optitune.storage.retry import Patience, PatientStorage, Waiting, lasting
 from optitune.storage.urls import open_storage, sqlite_url
 
@@ -27,7 +25,7 @@ GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe con
 
 @pytest.fixture(autouse=True)
 def shorter_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
 
 
 class Away(Exception):
@@ -293,7 +291,7 @@ def test_a_file_is_never_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["postgresql://me:secret@127.0.0.1:9/x", "grpc://127.0.0.1:9"])
 def test_opening_waits_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "READY_S", 0.2)
+    monkeypatch.setattr(grpc_proxy, "READY_S", 0.2)
     told: list[str] = []
     with pytest.raises(OptituneError, match="did not answer for 1 s") as error:
         open_storage(url, create=True, patience=Patience(told.append, wait_s=1))
@@ -322,8 +320,8 @@ def asked(code: grpc.StatusCode, details: str | None) -> Exception:
             assert 0 < timeout < 600
             raise Answer(code, details)
 
-    with pytest.raises((proxy.ProxyError, grpc.RpcError)) as error:
-        proxy._Calls(Stub()).GetTrial(None)
+    with pytest.raises((grpc_proxy.ProxyError, grpc.RpcError)) as error:
+        grpc_proxy._Calls(Stub()).GetTrial(None)
     return error.value
 
 
@@ -342,7 +340,7 @@ def asked(code: grpc.StatusCode, details: str | None) -> Exception:
 def test_what_a_proxy_answers_when_it_is_away(code: str, details: str | None, away: bool) -> None:
     error = asked(grpc.StatusCode[code], details)
     assert isinstance(error, StorageInternalError)
-    assert (proxy.away(error) is not None) == away
+    assert (grpc_proxy.away(error) is not None) == away
     assert str(error).startswith(code.lower().replace("_", " ") + ": ")
     assert "\n" not in str(error)
 

@@ -17,7 +17,7 @@ from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_ad
 from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
 from optitune.searching.run import Request, search
 from optitune.searching.worker import Job
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
@@ -27,7 +27,7 @@ from optitune.workers.pool import Event
 
 def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:
     return Request(
-        home=study.home(folder, "digits", url),
+        home=studies.home(folder, "digits", url),
         studies_dir=folder,
         said={"task": "digits", "epochs": 1},
         trials=trials,
@@ -184,9 +184,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def errand(folder: Path, url: str) -> Errand:
-    opened = study.find(open_storage(url, create=False), "digits")
-    settings = StudySettings.model_validate(study.stored_settings(opened))
-    job = Job(study.home(Path("/nowhere"), "digits", url), settings, "digits", folder, "cpu", Path("/no/data"), 2, None)
+    opened = studies.find(open_storage(url, create=False), "digits")
+    settings = StudySettings.model_validate(studies.stored_settings(opened))
+    job = Job(
+        studies.home(Path("/nowhere"), "digits", url), settings, "digits", folder, "cpu", Path("/no/data"), 2, None
+    )
     return Errand(job, "another machine", Path("/nowhere"), None)
 
 
@@ -195,7 +197,7 @@ def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, t
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     line = Line(0)
     fulfil(line, errand(tmp_path, url))
-    opened = study.find(open_storage(url, create=False), "digits")
+    opened = studies.find(open_storage(url, create=False), "digits")
     assert storage_trials.finished(opened) == 2
     assert [event.kind for event in line.fetched(60)].count("finished") == 2
     (folder,) = (elsewhere / "clusters").glob("*/digits-*")
@@ -207,8 +209,8 @@ def test_a_node_with_other_data_says_which_node_it_is(
 ) -> None:
     url = f"journal:///{tmp_path}/study.log"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
-    made = study.find(open_storage(url, create=False), "digits")
-    made.set_user_attr(study.DATA, {**made.user_attrs[study.DATA], "checksum": "another"})
+    made = studies.find(open_storage(url, create=False), "digits")
+    made.set_user_attr(studies.DATA, {**made.user_attrs[studies.DATA], "checksum": "another"})
     monkeypatch.setattr(ray_worker.socket, "gethostname", lambda: "node7")
     with pytest.raises(OptituneError, match="on node7: task 'digits' is another one"):
         fulfil(Line(0), errand(tmp_path, url))

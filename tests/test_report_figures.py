@@ -17,7 +17,7 @@ from optitune.common.text import Unit
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
-from optitune.report import retrain_figures as report_tested
+from optitune.report import retrain_figures
 from optitune.report.data import Gap, Interval
 from optitune.report.page import sections
 from optitune.report.style import DARK, STYLE, Palette, Panel, Picture, darkened, save_png, svg
@@ -169,7 +169,7 @@ def test_the_heat_map_has_a_cell_for_each_setting_that_is_told() -> None:
 def test_confusion_counts_all_seeds_and_is_left_out_where_it_could_not_be_read() -> None:
     told = subject().tested
     assert told is not None
-    picture = report_tested.confusion(told.seeds)
+    picture = retrain_figures.confusion(told.seeds)
     assert picture is not None
     assert picture.panels[0].alt == "8 taken for 1 6 times; 9 taken for 3 3 times"
     (axes,) = axes_of(picture.panels[0])
@@ -177,11 +177,11 @@ def test_confusion_counts_all_seeds_and_is_left_out_where_it_could_not_be_read()
     wide = tuple((0,) * 31 for _ in range(31))
     for matrix in ((), ((3,),), wide):
         seeds = [replace(seed, confusion_matrix=matrix) for seed in told.seeds]
-        assert report_tested.confusion(seeds) is None
+        assert retrain_figures.confusion(seeds) is None
 
 
 def test_mistakes_show_what_they_are_and_are_not() -> None:
-    picture = report_tested.mistakes(mistakes(5))
+    picture = retrain_figures.mistakes(mistakes(5))
     axes = axes_of(picture.panels[0])
     assert [panel.get_title(loc="center") for panel in axes[:5]] == [f"{k}, not {k + 1}" for k in range(5)]
     assert len([panel for panel in axes if panel.images]) == 5

@@ -20,9 +20,9 @@ from optitune.api.results import ComparisonResult, RetrainResult, SearchResult, 
 from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results
-from optitune.retraining import run as retraining
 from optitune.retraining.records import EpochRecord
-from optitune.storage import studies as study
+from optitune.retraining.run import Result
+from optitune.storage import studies
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
 
@@ -73,7 +73,7 @@ def searched(**other: Any) -> SearchResult:
         "metric": METRICS["accuracy"],
         "records": trials(NAMES),
         "run": None,
-        "_home": study.home(Path("nowhere"), "digits", None),
+        "_home": studies.home(Path("nowhere"), "digits", None),
     }
     return SearchResult(**{**fields, **other})
 
@@ -115,7 +115,7 @@ def test_a_comparison_made_later_is_seen(tmp_path: Path) -> None:
     stored(home(tmp_path), replace(about, comparison=None))
     found = optitune.load("digits", studies_dir=tmp_path / "studies")
     assert found.comparison is None
-    stored(study.home(tmp_path / "other", "digits", None), about)
+    stored(studies.home(tmp_path / "other", "digits", None), about)
     (tmp_path / "other" / "digits" / "compare").rename(found.folder / "compare")
     assert found.comparison is not None
 
@@ -180,7 +180,7 @@ def test_full_trainings_have_their_tests_curves_and_confusion() -> None:
 def test_what_cannot_be_read_back_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     told = trained().tested
     result = (told.plan, METRICS["accuracy"].unit, told.value, told.loss, tmp_path / "gone", 1.0, True, False)
-    run = retraining.Result("best", *result)
+    run = Result("best", *result)
     with pytest.raises(OptituneError, match="gone holds no results any more: run the same again"):
         retrained(run)
 

@@ -18,8 +18,8 @@ from optitune.common.text import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
 from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mistakes
-from optitune.storage import studies as study
-from optitune.study import best_config as best
+from optitune.storage import studies
+from optitune.study import best_config
 from optitune.tasks import datasets
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.splits import full_data
@@ -209,8 +209,10 @@ def test_only_retrain_reads_the_test_set() -> None:
 
 @pytest.mark.parametrize("seed", [0, retraining.SEEDS_APART, 2**31 - 1])
 def test_full_trainings_never_have_the_seed_of_their_search(folder: Path, seed: int) -> None:
-    config = best.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
-    request = retraining.Request("best", config, study.home(folder, "digits", None), 1, 3, 0, Path(), 1, "cpu", "auto")
+    config = best_config.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
+    request = retraining.Request(
+        "best", config, studies.home(folder, "digits", None), 1, 3, 0, Path(), 1, "cpu", "auto"
+    )
     data = full_data(TASKS["digits"].task(Path()))
     assert seed not in retraining.make_plan(request, torch.device("cpu"), data, "", "").seeds
 
@@ -287,8 +289,8 @@ def test_one_that_dies_three_times_at_the_same_place_is_given_up_and_goes_on_whe
 
 
 def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path) -> None:
-    config = best.load(folder / "digits" / "best.toml", "")
-    home = study.home(folder, "digits", None)
+    config = best_config.load(folder / "digits" / "best.toml", "")
+    home = studies.home(folder, "digits", None)
     request = retraining.Request("best", config, home, 4, 2, 0, Path(), 1, "cpu", "auto")
     requests = [replace(request, epochs=epochs) for epochs in (4, 5)]
     data = full_data(TASKS["digits"].task(Path()))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import optitune
 from optitune import Task
 from optitune.errors import UsageError
-from optitune.study import best_config as best
+from optitune.study import best_config
 from optitune.tasks.data import Examples
 from optitune.tasks.scaling import Scaling, unscaled
 from optitune.tasks.splits import remarks, search_data
@@ -102,7 +102,7 @@ def test_search_comparison_full_training_and_exported_code_are_in_the_targets_ow
     error = mean_absolute(model, scaling, INPUTS[:50], PRICES[:50])
     assert error == pytest.approx(full.test_value.mean, rel=1e-3)
     assert error < 200
-    config = best.load(tmp_path / "prices" / "best.toml", "")
+    config = best_config.load(tmp_path / "prices" / "best.toml", "")
     made: dict[str, Any] = {}
     exec(export(config, "python"), made)  # noqa: S102
     loader = torch.utils.data.DataLoader(

@@ -11,11 +11,10 @@ import pytest
 
 import optitune
 from optitune.cli.main import run
-from optitune.searching import best_file as keeper
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.searching import best_file
+from optitune.storage import studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
-from optitune.study import best_config as best
+from optitune.study import best_config
 from optitune.study.records import best as best_record
 
 QUICK = ("--task", "digits", "--epochs", "1", "--optimizers", "sgd,adam")
@@ -42,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(folder: Path, name: str = "digits") -> list[Any]:
-    return trials.records(study.find(open_storage(sqlite_url(folder / name / "study.db"), create=False), name))
+    return trials.records(studies.find(open_storage(sqlite_url(folder / name / "study.db"), create=False), name))
 
 
 def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     assert document["trials"]["finished"] == 3 == sum(document["trials"][k] for k in ("complete", "pruned", "diverged"))
     assert set(document["best"]) == {"number", "value", "optimizer", "settings", "schedule", "training"}
     assert document["storage"] == f"sqlite:///{tmp_path}/studies/digits/study.db"
-    config = best.load(Path(document["best_file"]), "")
+    config = best_config.load(Path(document["best_file"]), "")
     assert (config.trial, config.value) == (document["best"]["number"], document["best"]["value"])
     assert dict(config.configuration.optimizer.settings) == document["best"]["settings"]
     assert config.data_checksum.startswith("sha256:")
@@ -147,13 +146,13 @@ def test_two_searches_that_find_an_edited_best_at_once_both_go_on(
     path = tmp_path / "studies" / "digits" / "best.toml"
     own = path.read_text()
     path.write_text("edited")
-    set_aside = keeper.aside
+    set_aside = best_file.aside
 
     def another_was_quicker(given: Path) -> Path:
         set_aside(given)
         return set_aside(given)
 
-    monkeypatch.setattr(keeper, "aside", another_was_quicker)
+    monkeypatch.setattr(best_file, "aside", another_was_quicker)
     assert command("search", *QUICK, "--trials", "1")[0] == 0
     assert path.read_text() == own
     assert path.with_name("best-before-1.toml").read_text() == "edited"
@@ -208,7 +207,7 @@ def test_a_configuration_that_is_drawn_again_counts_and_is_shown_but_is_not_trai
     before = rows(folder)
     winner = best_record(before)
     assert winner is not None
-    opened = study.find(open_storage(sqlite_url(folder / "digits" / "study.db"), create=False), "digits")
+    opened = studies.find(open_storage(sqlite_url(folder / "digits" / "study.db"), create=False), "digits")
     opened.enqueue_trial(opened.trials[winner.number].params)
     code, out, err = command(*base, "--trials", "3")
     assert code == 0
@@ -218,7 +217,7 @@ def test_a_configuration_that_is_drawn_again_counts_and_is_shown_but_is_not_trai
     assert f"[3/3] trial 2: {winner.optimizer}" in err
     assert f"same configuration as trial {winner.number}" in err
     assert f"best: trial {winner.number}, " in out
-    assert best.load(folder / "digits" / "best.toml", "").trial == winner.number
+    assert best_config.load(folder / "digits" / "best.toml", "").trial == winner.number
     shown = command("show", "digits")[1]
     assert "not trained again:\n  trial 2, " in shown
     assert "ended early" not in shown
@@ -320,7 +319,7 @@ def test_export_prints_toml_and_json_of_any_complete_trial(
     )
     path = tmp_path / "mine.toml"
     path.write_text(capsys.readouterr().out)
-    assert best.load(path, "").trial == complete.number
+    assert best_config.load(path, "").trial == complete.number
     assert run(["export", str(path), "--format", "json", "--studies-dir", str(made)]) == 0
     assert json.loads(capsys.readouterr().out)["trial"] == complete.number
 

@@ -14,8 +14,7 @@ import optitune
 from optitune import Task
 from optitune.errors import UsageError
 from optitune.searching import steady
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.workers.pool import warm_up
 
 HEAD = """
@@ -123,7 +122,7 @@ def make_task():
 def held(source: str, folder: Path) -> None:
     """Find a task, read its data, and hold them against another reading."""
     found = loading.find(source, folder)
-    steady.check(found, source, folder, task_data.search_data(found, None))
+    steady.check(found, source, folder, splits.search_data(found, None))
 
 
 @pytest.fixture
@@ -163,7 +162,7 @@ def test_a_function_of_an_object_is_called_again_and_the_users_draws_go_on(tmp_p
         optitune.search(mine, study="mine", studies_dir=tmp_path, trials=1, epochs=1, progress=False)
     assert not (tmp_path / "mine").exists()
     fixed = Task(model=lambda: nn.Linear(3, 2), data=lambda: (inputs, targets), name="mine")
-    data = task_data.search_data(fixed, None)
+    data = splits.search_data(fixed, None)
     torch.manual_seed(3)
     steady.check(fixed, b"", tmp_path, data)
     drawn = torch.rand(1)
@@ -179,10 +178,10 @@ def test_a_worker_that_reads_another_data_set_refuses_it(tmp_path: Path) -> None
         pairs = [given[place] for place in range(60)]
         return Task(model=lambda: nn.Linear(3, 2), data=pairs, in_memory=False, name="mine")
 
-    task_data.save(task_data.search_data(mine(torch.arange(60)), None), tmp_path / "shared")
-    task_data.load(tmp_path / "shared", mine(torch.arange(60)))
+    splits.save(splits.search_data(mine(torch.arange(60)), None), tmp_path / "shared")
+    splits.load(tmp_path / "shared", mine(torch.arange(60)))
     with pytest.raises(UsageError, match="differ from reading to reading"):
-        task_data.load(tmp_path / "shared", mine(torch.arange(60).flip(0)))
+        splits.load(tmp_path / "shared", mine(torch.arange(60).flip(0)))
 
 
 def test_a_splitter_of_another_version_cannot_move_what_is_sealed_away(
@@ -196,8 +195,8 @@ def test_a_splitter_of_another_version_cannot_move_what_is_sealed_away(
         kept, away = split(*given, **fields)
         return kept.flip(0), away.flip(0)
 
-    split = task_data.split
-    monkeypatch.setattr(task_data, "split", otherwise)
+    split = splits.split
+    monkeypatch.setattr(splits, "split", otherwise)
     calls = {
         "search": lambda: optitune.search(mine, trials=2, epochs=1, optimizers="sgd,adam", pruner="none", **words),
         "compare": lambda: optitune.compare(mine, **words),
@@ -210,10 +209,10 @@ def test_a_splitter_of_another_version_cannot_move_what_is_sealed_away(
 
 def test_a_study_without_digests_goes_on(tmp_path: Path) -> None:
     mine = Task(model=lambda: nn.Linear(3, 2), data=(torch.rand(60, 3), torch.arange(60) % 2), name="mine")
-    found = task_data.search_data(mine, None)
+    found = splits.search_data(mine, None)
     assert set(found.digests) == {"sealed", "held_out"}
-    assert not task_data.differs({"checksum": found.checksum}, found)
-    assert task_data.moved({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
+    assert not splits.differs({"checksum": found.checksum}, found)
+    assert splits.moved({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
 
 
 def test_a_full_training_reads_its_data_and_its_test_set_once(tmp_path: Path) -> None:

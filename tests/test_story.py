@@ -16,15 +16,13 @@ from plotly import graph_objects
 
 from optitune.cli.main import run
 from optitune.dashboard import notes as story
-from optitune.dashboard import search_notes as search_story
-from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard import search_notes, trial_notes
 from optitune.dashboard.artifacts import Artifacts, attached, put, system_attrs
 from optitune.dashboard.notes import LINE, Chapter
 from optitune.dashboard.server import Redrawn
 from optitune.errors import OptituneError
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import find, stored_settings
 from optitune.storage.trials import records
@@ -64,7 +62,7 @@ def test_every_trial_has_a_note_with_its_settings_its_end_and_its_picture(folder
         assert row.reason in text
         assert "torch.optim.lr_scheduler.StepLR(optimizer, step_size=" in text
         if row.curve:
-            artifact = attached(frozen.system_attrs)[trial_story.PICTURE]
+            artifact = attached(frozen.system_attrs)[trial_notes.PICTURE]
             assert f"(/artifacts/{told._study_id}/{frozen._trial_id}/{artifact})" in text
             assert imread(BytesIO((folder / "digits" / FOLDER / artifact).read_bytes()), format="png").shape[1] == 640
     assert {"complete", "diverged"} <= outcomes
@@ -91,7 +89,7 @@ def test_the_command_makes_the_same_study(folder: Path, tmp_path: Path) -> None:
 
 def test_a_study_of_an_object_in_python_has_no_command() -> None:
     settings = StudySettings(task="python:wine").document()
-    assert search_story.command("wine", settings, 5) == ""
+    assert search_notes.command("wine", settings, 5) == ""
 
 
 def test_figures_are_such_as_plotly_takes(folder: Path) -> None:
@@ -118,7 +116,7 @@ def test_files_can_be_taken_away(folder: Path) -> None:
 def test_what_a_person_wrote_stays_and_what_is_unchanged_is_not_written_again(folder: Path) -> None:
     told = opened(folder)
     save_note(told, get_note(told) + "\n\nMind the *lr* of adam.")
-    teller = search_story.SearchStory(told, folder / "digits", lambda: records(told))
+    teller = search_notes.SearchStory(told, folder / "digits", lambda: records(told))
     assert teller.end() == ""
     assert get_note(told).endswith(f"{LINE}\n\nMind the *lr* of adam.")
     before = system_attrs(told)
@@ -145,12 +143,12 @@ def test_a_trial_that_was_taken_up_again_has_one_picture(
     tmp_path: Path, configured: Callable[..., Configuration]
 ) -> None:
     told = made(tmp_path)
-    told.set_user_attr(study.METRIC, kept(METRICS["accuracy"]))
+    told.set_user_attr(studies.METRIC, kept(METRICS["accuracy"]))
     trial = told.ask()
     trial.set_user_attr(trials.CONFIGURATION, configured("sgd").model_dump(mode="json"))
     trial.report(0.5, 10)
     for value in (0.5, 0.7):
-        assert trial_story.attach(trial, "complete", value, "", 2, 10, tmp_path) == ""
+        assert trial_notes.attach(trial, "complete", value, "", 2, 10, tmp_path) == ""
     (frozen,) = told.get_trials()
     assert len(attached(frozen.system_attrs)) == len(list((tmp_path / FOLDER).iterdir())) == 1
     assert "70.00 %" in note_of(told, 0)
@@ -158,7 +156,7 @@ def test_a_trial_that_was_taken_up_again_has_one_picture(
 
 def test_a_trial_that_failed_before_it_drew_anything_has_no_note(tmp_path: Path) -> None:
     told = made(tmp_path)
-    assert trial_story.attach(told.ask(), "failed", None, "RuntimeError", 2, 10, tmp_path) == ""
+    assert trial_notes.attach(told.ask(), "failed", None, "RuntimeError", 2, 10, tmp_path) == ""
     assert note_of(told, 0) == ""
 
 
@@ -180,12 +178,12 @@ def test_whatever_its_values_are_a_trial_has_its_note(
     tmp_path: Path, configured: Callable[..., Configuration], value: float, problem: str
 ) -> None:
     told = made(tmp_path)
-    told.set_user_attr(study.DATA, {"metric": "mse $x"})
+    told.set_user_attr(studies.DATA, {"metric": "mse $x"})
     trial = told.ask()
     trial.set_user_attr(trials.CONFIGURATION, configured("sgd").model_dump(mode="json"))
     for step in (10, 20):
         trial.report(value, step)
-    untold = trial_story.attach(trial, "diverged", None, "diverged at step 20", 2, 10, tmp_path)
+    untold = trial_notes.attach(trial, "diverged", None, "diverged at step 20", 2, 10, tmp_path)
     assert untold.startswith(problem)
     assert bool(untold) == bool(problem)
     assert "Why it ended early: diverged at step 20" in note_of(told, 0)
@@ -215,7 +213,7 @@ def test_what_was_removed_in_the_dashboard_is_put_there_again(tmp_path: Path) ->
 def test_what_lies_on_another_machine_is_drawn_anew(folder: Path, tmp_path: Path) -> None:
     told = opened(folder)
     store = Redrawn(told._storage, tmp_path, ())
-    artifact = attached(told.get_trials()[0].system_attrs)[trial_story.PICTURE]
+    artifact = attached(told.get_trials()[0].system_attrs)[trial_notes.PICTURE]
     drawn = store.open_reader(artifact).read()
     assert drawn == (folder / "digits" / FOLDER / artifact).read_bytes()
     for key in attached(system_attrs(told)).values():

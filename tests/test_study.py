@@ -7,9 +7,8 @@ import pytest
 
 from optitune.errors import UsageError
 from optitune.searching.trial_queue import Desk, Taken
-from optitune.space import ranges as space
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.space import ranges
+from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import best
 from optitune.study.settings import StudySettings
@@ -101,20 +100,20 @@ def test_another_metric_of_the_same_name_is_refused(
 
 
 def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Callable[..., optuna.Study]) -> None:
-    found = study.metric(made(metric=OWN))
+    found = studies.metric(made(metric=OWN))
     assert (found.name, found.direction, found.lowest, found.highest) == ("accuracy", "maximize", 0.0, 100.0)
     assert found.unit.value(95.0) == "95"
-    assert study.metric(made(metric=OWN)) == found
+    assert studies.metric(made(metric=OWN)) == found
 
 
 def test_a_study_of_an_older_version_goes_on_and_keeps_its_metric_from_then_on(tmp_path: Path) -> None:
     storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
     opened = made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
-    forget(opened, study.METRIC)
-    assert study.metric(opened).built_in
+    forget(opened, studies.METRIC)
+    assert studies.metric(opened).built_in
     made_from.same_metric(opened, OWN)
     made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
-    assert not study.metric(study.find(storage, "s")).built_in
+    assert not studies.metric(studies.find(storage, "s")).built_in
 
 
 def forget(opened: optuna.Study, attribute: str) -> None:
@@ -164,7 +163,7 @@ def test_a_study_goes_on_though_ranges_are_worded_anew(
     made: Callable[..., optuna.Study], settings: StudySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = made(settings)
-    for kind in (space.Float, space.Int, space.Choice, space.Fixed):
+    for kind in (ranges.Float, ranges.Int, ranges.Choice, ranges.Fixed):
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
     assert made(settings)._study_id == opened._study_id
 
@@ -186,14 +185,14 @@ def test_a_study_whose_ranges_are_sentences_goes_on_and_notices_others(
     made: Callable[..., optuna.Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = made(WIDE)
-    sentences = WIDE.space().kept(space.as_told_before)
+    sentences = WIDE.space().kept(ranges.as_told_before)
     assert {owner: {name: sentences[owner][name] for name in OLD[owner]} for owner in OLD} == OLD
-    opened.set_user_attr(study.RANGES, sentences)
-    for kind in (space.Float, space.Int, space.Choice, space.Fixed):
+    opened.set_user_attr(studies.RANGES, sentences)
+    for kind in (ranges.Float, ranges.Int, ranges.Choice, ranges.Fixed):
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
     assert made(WIDE)._study_id == opened._study_id
     sentences["sgd"]["lr"] = "0.0001 to 0.1, log scale"
-    opened.set_user_attr(study.RANGES, sentences)
+    opened.set_user_attr(studies.RANGES, sentences)
     with pytest.raises(UsageError, match=r"other ranges: sgd.lr 0.0001 to 0.1, log scale \(now 0.0001 to 0.25"):
         made(WIDE)
 
@@ -224,14 +223,14 @@ def test_a_study_whose_making_was_interrupted_is_completed(made: Callable[..., o
 
 def test_another_programs_study_is_refused() -> None:
     with pytest.raises(UsageError, match="was not made by optitune"):
-        study.stored_settings(optuna.create_study(study_name="theirs"))
+        studies.stored_settings(optuna.create_study(study_name="theirs"))
 
 
 def test_an_unknown_study_gets_the_nearest_names(made: Callable[..., optuna.Study]) -> None:
     made()
     storage = open_storage(made()._storage._backend.url, create=False)  # type: ignore[attr-defined]
     with pytest.raises(UsageError, match="unknown study 'ss': did you mean 's'"):
-        study.find(storage, "ss")
+        studies.find(storage, "ss")
 
 
 def test_records_tell_how_each_trial_ended(desk: Callable[..., Desk]) -> None:
@@ -355,4 +354,4 @@ def test_a_network_that_is_refused_leaves_no_record_of_its_code(tmp_path: Path) 
     opened("sha256:1", "")
     with pytest.raises(UsageError, match=r"network sha256:1 \(now sha256:2\)"):
         opened("sha256:2", "sha256:other")
-    assert opened("sha256:1", "sha256:own").user_attrs[study.CODE]["id"] == "sha256:own"
+    assert opened("sha256:1", "sha256:own").user_attrs[studies.CODE]["id"] == "sha256:own"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optitune.cli.main import run
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import run as searching
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.study.settings import StudySettings
 from optitune.study.study_file import Budget, from_file, from_text, parted, seconds, template
 
@@ -339,7 +339,7 @@ def test_the_budget_is_told_from_the_settings() -> None:
 def settled(path: Path, said: dict[str, Any], trials: int | None = None, timeout: float | None = None) -> Any:
     """What a search with this file beside it comes to."""
     request = searching.Request(
-        home=study.home(path.parent, path.stem, None),
+        home=studies.home(path.parent, path.stem, None),
         studies_dir=path.parent,
         said=said,
         trials=trials,

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from report_world import comparison, full_training, subject, trials
 
-from optitune.report import dataframes as tables
+from optitune.report import dataframes
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
@@ -27,7 +27,7 @@ def record(configuration: Configuration | None, number: int = 0, outcome: Outcom
 
 def test_a_row_per_trial_with_its_end_and_its_settings() -> None:
     records = trials(NAMES)
-    table = tables.trials(records)
+    table = dataframes.trials(records)
     assert list(table["trial"]) == [row.number for row in records]
     assert list(table["outcome"]) == [row.outcome for row in records]
     for row, told in zip(records, table.to_dict("records"), strict=True):
@@ -44,14 +44,14 @@ def test_every_setting_of_every_optimizer_and_schedule_is_a_column(configured: C
         for schedule in SCHEDULES:
             configuration = configured(optimizer, schedule, training={"groups": {"fc*": 2.0, "*": 0.5}})
             records.append(record(configuration, len(records)))
-    table = tables.trials(records)
+    table = dataframes.trials(records)
     for row, told in zip(records, table.to_dict("records"), strict=True):
         assert row.configuration is not None
         given = row.configuration
         flat: list[Any] = []
         for value in (*given.optimizer.settings.values(), *given.schedule.settings.values()):
             flat += value if isinstance(value, list) else [value]
-        own = [told[name] for name in tables.settings(given)]
+        own = [told[name] for name in dataframes.settings(given)]
         for value in flat:
             assert value in own, (given.optimizer.name, given.schedule.name, value)
         assert (told["groups.fc*"], told["groups.*"], told["batch_size"]) == (2.0, 0.5, 16)
@@ -62,7 +62,7 @@ def test_every_setting_of_every_optimizer_and_schedule_is_a_column(configured: C
 
 
 def test_tuples_are_spelled_out(configured: Callable[..., Configuration]) -> None:
-    told = tables.settings(configured("adam"))
+    told = dataframes.settings(configured("adam"))
     assert (told["beta1"], told["beta2"]) == (0.9, 0.999)
     assert "betas" not in told
 
@@ -79,32 +79,32 @@ def own(**settings: Any) -> Configuration:
 
 
 def test_a_users_own_optimizer_may_call_its_settings_as_it_likes() -> None:
-    told = tables.settings(own(value=3.0, schedule="fast", betas=[0.1, 0.2, 0.3], widths=[1, 2], momentum=0.5))
+    told = dataframes.settings(own(value=3.0, schedule="fast", betas=[0.1, 0.2, 0.3], widths=[1, 2], momentum=0.5))
     assert (told["mine.value"], told["mine.schedule"], told["schedule"]) == (3.0, "fast", "constant")
     assert [told[f"betas{place}"] for place in (1, 2, 3)] == [0.1, 0.2, 0.3]
     assert (told["widths1"], told["widths2"], told["momentum"], told["lr"]) == (1, 2, 0.5, 0.1)
 
 
 def test_what_two_optimizers_call_alike_and_mean_otherwise_is_told_in_words() -> None:
-    table = tables.trials([record(own(mode=True)), record(own(mode="fast"), 1), record(own(), 2)])
+    table = dataframes.trials([record(own(mode=True)), record(own(mode="fast"), 1), record(own(), 2)])
     assert list(table["mode"])[:2] == ["True", "fast"]
     assert pandas.isna(table["mode"][2])
 
 
 def test_a_trial_that_has_only_begun_has_a_row() -> None:
     running = TrialRecord(1, "running", None, None, "", (), None)
-    table = tables.trials([replace(record(own()), began=datetime(2026, 1, 2), same_as=0), running])
+    table = dataframes.trials([replace(record(own()), began=datetime(2026, 1, 2), same_as=0), running])
     assert list(table["outcome"]) == ["complete", "running"]
     assert table.loc[1, ["optimizer", "value", "seconds", "began", "same_as", "lr"]].isna().all()
     assert (table["same_as"].dtype, table["began"][0]) == ("Int64", pandas.Timestamp(2026, 1, 2))
 
 
 def test_a_study_without_trials_has_its_columns_and_their_kinds() -> None:
-    for table in (tables.trials([]), tables.trials([record(own())])):
-        assert list(table)[: len(tables.TRIAL)] == list(tables.TRIAL)
+    for table in (dataframes.trials([]), dataframes.trials([record(own())])):
+        assert list(table)[: len(dataframes.TRIAL)] == list(dataframes.TRIAL)
         assert [str(table[name].dtype) for name in ("value", "lr", "seconds")] == ["float64"] * 3
-    assert list(tables.curves([])) == ["trial", "optimizer", "step", "epoch", "value"]
-    standings = tables.standings([], NAMES)
+    assert list(dataframes.curves([])) == ["trial", "optimizer", "step", "epoch", "value"]
+    standings = dataframes.standings([], NAMES)
     assert list(standings["optimizer"]) == list(NAMES)
     assert standings["value"].isna().all()
 
@@ -112,23 +112,23 @@ def test_a_study_without_trials_has_its_columns_and_their_kinds() -> None:
 def test_a_row_per_evaluation_with_epochs_told_by_a_complete_trial() -> None:
     pruned = replace(record(own(), 0, "pruned"), curve=((10, 0.3),), epochs=0.9)
     lost = replace(record(own(), 2, "diverged"), curve=((7, 0.0),), epochs=0.7)
-    table = tables.curves([pruned, record(own(), 1), lost])
+    table = dataframes.curves([pruned, record(own(), 1), lost])
     assert list(table["trial"]) == [0, 1, 1, 2]
     assert list(table["step"]) == [10, 10, 20, 7]
     # the complete one has 10 steps an epoch
     assert list(table["epoch"]) == [1.0, 1.0, 2.0, 0.7]
     assert list(table["value"]) == [0.3, 0.4, 0.5, 0.0]
-    assert tables.curves([lost])["epoch"].isna().all()
+    assert dataframes.curves([lost])["epoch"].isna().all()
 
 
 def test_a_repeated_trial_does_not_tell_how_long_an_epoch_is() -> None:
     again = replace(record(own(), 1), same_as=0, epochs=0.0)
-    assert list(tables.curves([again, record(own())])["epoch"]) == [1.0, 2.0, 1.0, 2.0]
+    assert list(dataframes.curves([again, record(own())])["epoch"]) == [1.0, 2.0, 1.0, 2.0]
 
 
 def test_standings_have_the_best_first_and_who_has_none_last() -> None:
     records = [row for row in trials(NAMES) if row.optimizer != "sgd" or row.outcome != "complete"]
-    table = tables.standings(records, NAMES)
+    table = dataframes.standings(records, NAMES)
     assert list(table["optimizer"])[-1] == "sgd"
     assert list(table["value"].dropna()) == sorted(table["value"].dropna(), reverse=True)
     assert table["trial"].dtype == "Int64"
@@ -139,7 +139,7 @@ def test_standings_have_the_best_first_and_who_has_none_last() -> None:
 
 def test_a_comparison_has_intervals_differences_and_costs() -> None:
     found = comparison(trials(NAMES), NAMES, diverging="adagrad")
-    table = tables.compared(found).set_index("optimizer")
+    table = dataframes.compared(found).set_index("optimizer")
     leader = found.verdict.leader
     assert list(table.index) == [place.optimizer for place in found.verdict.places]
     assert (table["low"] <= table["value"]).sum() == (table["value"] <= table["high"]).sum() == 4
@@ -156,7 +156,7 @@ def test_a_comparison_has_intervals_differences_and_costs() -> None:
 
 
 def test_what_is_not_known_of_a_comparison_yet_is_missing_and_not_infinite() -> None:
-    table = tables.compared(comparison(trials(NAMES), NAMES, rounds=1))
+    table = dataframes.compared(comparison(trials(NAMES), NAMES, rounds=1))
     assert table["low"].isna().all()
     assert table["difference_low"].isna().all()
     assert table["difference"].notna().sum() == 3
@@ -164,12 +164,12 @@ def test_what_is_not_known_of_a_comparison_yet_is_missing_and_not_infinite() -> 
 
 def test_runs_and_their_curves() -> None:
     found = comparison(trials(NAMES), NAMES, diverging="adagrad")
-    runs = tables.runs(found)
+    runs = dataframes.runs(found)
     assert len(runs) == len(found.runs)
     lost = runs[runs["reason"] != ""]
     assert list(lost["optimizer"]) == ["adagrad"]
     assert lost["value"].isna().all()
-    curves = tables.run_curves(found)
+    curves = dataframes.run_curves(found)
     assert len(curves) == sum(len(run.curve) for run in found.runs if run.key.variant == ITSELF)
     assert list(curves) == ["optimizer", "round", "epoch", "seconds", "value", "loss"]
 
@@ -177,23 +177,23 @@ def test_runs_and_their_curves() -> None:
 def test_full_trainings_have_a_row_per_test_and_per_epoch() -> None:
     records = trials(NAMES)
     told = full_training(None, records, METRICS["accuracy"])
-    assert list(tables.tests(told.seeds)["test_value"]) == [seed.test_value for seed in told.seeds]
-    assert list(tables.epochs(told.seeds)["seed"]) == list(told.plan.seeds)
+    assert list(dataframes.tests(told.seeds)["test_value"]) == [seed.test_value for seed in told.seeds]
+    assert list(dataframes.epochs(told.seeds)["seed"]) == list(told.plan.seeds)
     untold = replace(told.seeds[0], epochs=(replace(told.seeds[0].epochs[0], train_value=None),))
-    assert tables.epochs([untold])["train_value"].dtype == "float64"
+    assert dataframes.epochs([untold])["train_value"].dtype == "float64"
 
 
 def test_confusion_counts_all_seeds_and_is_none_without_classes() -> None:
     told = subject().tested
     assert told is not None
-    table = tables.confusion(told.seeds)
+    table = dataframes.confusion(told.seeds)
     assert table is not None
     assert (table.loc[8, 1], table.loc[1, 8], table.loc[0, 0]) == (6, 0, 105)
     assert (table.index.name, table.columns.name) == ("true class", "answered")
     # one seed's network never answered the last class
     small = replace(told.seeds[0], confusion_matrix=((3, 1), (0, 4)))
-    assert tables.confusion([small, *told.seeds[1:]]).loc[0, 1] == 1
-    assert tables.confusion([replace(told.seeds[0], confusion_matrix=())]) is None
+    assert dataframes.confusion([small, *told.seeds[1:]]).loc[0, 1] == 1
+    assert dataframes.confusion([replace(told.seeds[0], confusion_matrix=())]) is None
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_confusion_counts_all_seeds_and_is_none_without_classes() -> None:
     ],
 )
 def test_a_column_has_the_kind_of_its_values(values: list[Any], dtype: str) -> None:
-    assert tables.frame([{"x": value} for value in values])["x"].dtype == dtype
+    assert dataframes.frame([{"x": value} for value in values])["x"].dtype == dtype
 
 
 def test_steps_are_those_of_each_trials_own_optimizer_where_batch_sizes_compete() -> None:
@@ -222,7 +222,7 @@ def test_steps_are_those_of_each_trials_own_optimizer_where_batch_sizes_compete(
         object.__setattr__(row, "configuration", row.configuration.model_copy(update={"training": training}))
         # both report at the steps of batches of 16: 40 an epoch of 640 examples
         object.__setattr__(row, "curve", ((40, 0.4), (80, 0.5)))
-    table = tables.curves([small, large], 640)
+    table = dataframes.curves([small, large], 640)
     assert list(table["step"]) == [40, 80, 10, 20]
     assert list(table["epoch"]) == [1.0, 2.0, 1.0, 2.0]
-    assert tables.curves([small, large])["step"].isna().all()
+    assert dataframes.curves([small, large])["step"].isna().all()

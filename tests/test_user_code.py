@@ -14,7 +14,7 @@ import pytest
 
 from optitune.errors import UsageError
 from optitune.tasks import loading, user_code
-from optitune.tasks import task as tasks
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import described, of_a_library, reason, script, theirs, whole
 
 SOUND = """
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def found(text: str, source: str = "mine.py:make_task") -> tasks.Task:
+def found(text: str, source: str = "mine.py:make_task") -> Task:
     Path(source.partition(":")[0]).write_text(text + SOUND, encoding="utf-8")
     return loading.find(source, Path("no folder is needed"))
 

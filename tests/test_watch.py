@@ -12,8 +12,7 @@ from report_world import facts, home
 
 from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
@@ -62,7 +61,7 @@ class World:
         self.study = made_from.create_or_resume(
             open_storage(place.url, create=True), place.name, SETTINGS, facts(METRICS["accuracy"]), METRICS["accuracy"]
         )
-        self.study.set_user_attr(study.TRIALS, target)
+        self.study.set_user_attr(studies.TRIALS, target)
 
     def begin(self, optimizer: str = "sgd", owner: str = "a") -> int:
         trial = create_trial(
@@ -163,7 +162,7 @@ def test_a_study_may_grow_while_it_is_followed(place: Home, world: World) -> Non
     world.end(world.begin(), 0.9)
 
     def grow() -> None:
-        world.study.set_user_attr(study.TRIALS, 3)
+        world.study.set_user_attr(studies.TRIALS, 3)
         world.end(world.begin(), 0.8)
 
     result = watch(place, told, script(grow, lambda: world.end(world.begin(), 0.7)))
@@ -237,7 +236,7 @@ def test_what_is_no_study_of_ours_is_refused_in_a_line(
 
 
 def test_a_study_without_a_number_of_trials_is_refused(place: Home, world: World, run_command: Run) -> None:
-    world.study.set_user_attr(study.TRIALS, None)
+    world.study.set_user_attr(studies.TRIALS, None)
     code, _, err = run_command("watch", "digits", "--studies-dir", str(place.folder.parent))
     assert code == 1
     assert "optitune search --study digits --trials N" in err

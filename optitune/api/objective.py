@@ -18,8 +18,7 @@ from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
 from optitune.storage import trials as storage_trials
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.tasks.task import Task
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check
@@ -56,9 +55,9 @@ class Objective:
         self._device: torch.device = resolve_device(device)
         said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
         self.settings = searching.completed(said, self.task, self._device, "Objective")
-        data = task_data.search_data(self.task, self.settings.train_examples)
+        data = splits.search_data(self.task, self.settings.train_examples)
         check(self.task, data.train, self.settings)
-        self._data = task_data.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)
+        self._data = splits.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)
 
     @property
     def direction(self) -> str:

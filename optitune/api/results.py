@@ -13,12 +13,11 @@ from optitune.common.schema import validated
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.comparing import results as comparison_results
-from optitune.comparing import run as comparing
 from optitune.comparing.results import Comparison
+from optitune.comparing.run import Result
 from optitune.errors import OptituneError
-from optitune.report import dataframes as tables
+from optitune.report import dataframes, retrain_figures
 from optitune.report import page as report
-from optitune.report import retrain_figures as report_tested
 from optitune.report import tables as report_tables
 from optitune.report.page import Subject
 from optitune.report.style import Picture
@@ -29,8 +28,7 @@ from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
 from optitune.space.edges import Edge, edges
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.trials import best_config
 from optitune.storage.urls import open_storage
@@ -104,17 +102,17 @@ class SearchResult(Shown):
     @cached_property
     def standings(self) -> "DataFrame":
         """A row per optimizer, the best first."""
-        return tables.standings(self.records, self.settings.optimizers)
+        return dataframes.standings(self.records, self.settings.optimizers)
 
     @cached_property
     def trials(self) -> "DataFrame":
         """A row per trial, with every setting."""
-        return tables.trials(self.records)
+        return dataframes.trials(self.records)
 
     @cached_property
     def curves(self) -> "DataFrame":
         """A row per evaluation of every trial."""
-        return tables.curves(self.records, self.examples)
+        return dataframes.curves(self.records, self.examples)
 
     @property
     def failing(self) -> list[Failing]:
@@ -155,7 +153,7 @@ class SearchResult(Shown):
             UsageError: there is no such trial.
             OptituneError: it is not complete.
         """
-        opened = study.find(open_storage(self._home.url, create=False), self.name)
+        opened = studies.find(open_storage(self._home.url, create=False), self.name)
         best = self.best if trial is None else trials.record(opened, trial)
         if best is None:
             raise OptituneError(f"study '{self.name}' has no complete trial yet: search on")
@@ -201,7 +199,7 @@ class ComparisonResult(Shown):
     metric: Metric
     optimizers: Sequence[str]
     folder: Path
-    run: comparing.Result | None
+    run: Result | None
 
     @property
     def sentence(self) -> str:
@@ -226,17 +224,17 @@ class ComparisonResult(Shown):
     @cached_property
     def standings(self) -> "DataFrame":
         """A row per optimizer, the leader first, with intervals and costs."""
-        return tables.compared(self.comparison)
+        return dataframes.compared(self.comparison)
 
     @cached_property
     def runs(self) -> "DataFrame":
         """A row per run, those with other settings included."""
-        return tables.runs(self.comparison)
+        return dataframes.runs(self.comparison)
 
     @cached_property
     def curves(self) -> "DataFrame":
         """A row per evaluation of every optimizer's runs."""
-        return tables.run_curves(self.comparison)
+        return dataframes.run_curves(self.comparison)
 
     @property
     def headline(self) -> str:
@@ -299,17 +297,17 @@ class RetrainResult(Shown):
     @cached_property
     def seeds(self) -> "DataFrame":
         """A row per training: its one test."""
-        return tables.tests(self.tested.seeds)
+        return dataframes.tests(self.tested.seeds)
 
     @cached_property
     def curves(self) -> "DataFrame":
         """A row per epoch of every training."""
-        return tables.epochs(self.tested.seeds)
+        return dataframes.epochs(self.tested.seeds)
 
     @cached_property
     def confusion(self) -> "DataFrame | None":
         """Counts over all seeds: a row per true class, a column per answer; None where there are no classes."""
-        return tables.confusion(self.tested.seeds)
+        return dataframes.confusion(self.tested.seeds)
 
     @property
     def _unit(self) -> Unit:
@@ -339,7 +337,7 @@ class RetrainResult(Shown):
 
     def _pictures(self) -> list[Picture]:
         configuration = self.plan.configuration
-        training = report_tested.training(self.tested)
+        training = retrain_figures.training(self.tested)
         mistakes = retrain_results.load_mistakes(self.folder / retrain_results.MISTAKES)
         about = _subject(
             self.name, self.tested.judge, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes
@@ -358,20 +356,20 @@ def opened(home: Home) -> SearchResult:
     Raises:
         UsageError: there is none, or it was not made by optitune.
     """
-    there: optuna.Study = study.find(open_storage(home.url, create=False), home.name)
-    settings = validated(StudySettings, study.stored_settings(there), f"study '{home.name}' as stored")
-    examples = there.user_attrs.get(study.DATA, {}).get("train_examples")
-    return SearchResult(home.name, settings, study.metric(there), trials.records(there), None, home, examples)
+    there: optuna.Study = studies.find(open_storage(home.url, create=False), home.name)
+    settings = validated(StudySettings, studies.stored_settings(there), f"study '{home.name}' as stored")
+    examples = there.user_attrs.get(studies.DATA, {}).get("train_examples")
+    return SearchResult(home.name, settings, studies.metric(there), trials.records(there), None, home, examples)
 
 
-def compared(found: comparing.Result, there: optuna.Study) -> ComparisonResult:
+def compared(found: Result, there: optuna.Study) -> ComparisonResult:
     """What a comparison left.
 
     Args:
         there: the study.
     """
-    optimizers = tuple(study.stored_settings(there)["optimizers"])
-    return ComparisonResult(found.study, found.comparison, study.metric(there), optimizers, found.folder, found)
+    optimizers = tuple(studies.stored_settings(there)["optimizers"])
+    return ComparisonResult(found.study, found.comparison, studies.metric(there), optimizers, found.folder, found)
 
 
 def retrained(found: retraining.Result) -> RetrainResult:

@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.argv = sys.argv[:1]
     heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
     for number in heeded:
-        # while workers train, `workers.Pool` decides what these mean; what nohup ignores stays ignored
+        # while workers train, `pool.Pool` decides what these mean; what nohup ignores stays ignored
         signal.signal(number, signal.default_int_handler)
     if hasattr(os, "register_at_fork"):
         # processes that a task makes end when it says so, without a word

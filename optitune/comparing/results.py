@@ -19,7 +19,7 @@ from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import Metric
 
@@ -254,7 +254,7 @@ def load_plan(folder: Path) -> Plan | None:
 
 def save_verdict(folder: Path, found: Comparison) -> None:
     """Write what the runs say."""
-    document = {**found.document(), "versions": study.versions()}
+    document = {**found.document(), "versions": studies.versions()}
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 

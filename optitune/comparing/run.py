@@ -1,6 +1,6 @@
 """`optitune compare`: each optimizer's best configuration again, on fresh seeds and examples, until it is clear.
 
-Runs are in `comparison_worker`, what they say in `verdict`; here is which runs there are to be.
+Runs are in `worker`, what they say in `verdict`; here is which runs there are to be.
 """
 
 import json
@@ -32,19 +32,17 @@ from optitune.comparing.results import (
     save_verdict,
 )
 from optitune.comparing.worker import DATA, work
-from optitune.dashboard import result_notes as chapters
+from optitune.dashboard import result_notes
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits
 from optitune.tasks.data import LIBRARYS_SCRATCH, share
+from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
@@ -92,7 +90,7 @@ class Request:
     target: float | None = None
     sensitivity: int = SENSITIVITY
     seed: int = 0
-    task: tasks.Task | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,8 @@ def compare(request: Request, view: View) -> Result:
     began = time.monotonic()
     _check(request)
     deadline = None if request.timeout is None else time.monotonic() + request.timeout
-    opened = study.find(open_storage(request.home.url, create=False), request.home.name)
-    settings = validated(StudySettings, study.stored_settings(opened), f"study '{request.home.name}' as stored")
+    opened = studies.find(open_storage(request.home.url, create=False), request.home.name)
+    settings = validated(StudySettings, studies.stored_settings(opened), f"study '{request.home.name}' as stored")
     records = trials.records(opened)
     epochs = request.epochs or settings.epochs
     who, without = finalists(records, settings, request.optimizers, epochs)
@@ -175,12 +173,12 @@ def compare(request: Request, view: View) -> Result:
     device = resolve_device(request.device)
     task = request.task or loading.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), request.home.folder.parent)
-    known = opened.user_attrs[study.DATA]
+    known = opened.user_attrs[studies.DATA]
     made_from.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by
-    data = task_data.search_data(task, None)
-    other_data = task_data.differs(known, data)
-    if why := task_data.moved(known, {**data.digests, "validation_examples": len(data.validation)}):
+    data = splits.search_data(task, None)
+    other_data = splits.differs(known, data)
+    if why := splits.moved(known, {**data.digests, "validation_examples": len(data.validation)}):
         raise UsageError(f"study '{request.home.name}': {why}")
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
@@ -199,9 +197,7 @@ def compare(request: Request, view: View) -> Result:
         set_aside = _place(folder, plan)
         _tidy(folder)
         parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
-        source = (
-            settings.task if request.task is None else loading.packed(task_data.without_data(task, *parts.values()))
-        )
+        source = settings.task if request.task is None else loading.packed(splits.without_data(task, *parts.values()))
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 
@@ -231,7 +227,7 @@ def compare(request: Request, view: View) -> Result:
         seconds=round(time.monotonic() - began, 3),
         set_aside=set_aside,
         other_data=other_data,
-        untold=chapters.tell_comparison(request.home, found),
+        untold=result_notes.tell_comparison(request.home, found),
     )
 
 

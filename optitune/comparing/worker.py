@@ -15,10 +15,9 @@ from optitune.comparing.results import run_path, save_run
 from optitune.statistics.runs import Key, Plan, Point, Run
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits
 from optitune.tasks.data import rotated
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import keeping
 from optitune.training import build, task_code
 from optitune.training.build import build_loss
@@ -54,7 +53,7 @@ def work(
     task = loading.find(source, data_dir)
     paths = {each.optimizer: each.configuration.optimizer.path for each in plan.finalists}
     find_modules(paths, folder.parent.parent)
-    parts, about = task_data.opened(folder / DATA, task)
+    parts, about = splits.opened(folder / DATA, task)
     task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
     data, validation = parts["train"], parts.get("validation")
     for key in keys:
@@ -80,7 +79,7 @@ def work(
         channel.send("finished", key=key, value=run.value, diverged=run.diverged)
 
 
-def training_plan(plan: Plan, key: Key, task: tasks.Task) -> TrainingPlan:
+def training_plan(plan: Plan, key: Key, task: Task) -> TrainingPlan:
     """How a run is trained."""
     configuration = plan.finalist(key.optimizer).variant(key.variant)
     fed = configuration.training

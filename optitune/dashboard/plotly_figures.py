@@ -1,4 +1,4 @@
-"""The report's main figures as optuna-dashboard draws them: rows of `report_data` in plotly's JSON schema.
+"""The report's main figures as optuna-dashboard draws them: rows of `report.data` in plotly's JSON schema.
 
 Plotly itself is in the page of the dashboard; nothing here needs it.
 """

@@ -7,15 +7,14 @@ import optuna
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.dashboard import notes as story
-from optitune.dashboard import plotly_figures
-from optitune.dashboard import search_notes as search_story
+from optitune.dashboard import plotly_figures, search_notes
 from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import tables as report_tables
 from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
@@ -26,7 +25,7 @@ def tell_comparison(home: Home, found: Comparison) -> str:
 
     def chapter(opened: optuna.Study) -> Chapter:
         verdict, unit = found.verdict, found.unit
-        names = study.stored_settings(opened)["optimizers"]
+        names = studies.stored_settings(opened)["optimizers"]
         table = report_tables.compared(found, unit)
         values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
         return Chapter(
@@ -45,7 +44,7 @@ def tell_tested(home: Home, name: str) -> str:
         if result is None:
             return None
         trials = storage_trials.records(opened)
-        metric = study.metric(opened)
+        metric = studies.metric(opened)
         found = comparison_results.load(home.folder / comparison_results.FOLDER, trials, metric)
         words = report_tables.tested(result, found, metric.unit, 1 if metric.direction == "maximize" else -1)
         return Chapter(f"## On the test set\n\n{' '.join(words)}")
@@ -56,7 +55,7 @@ def tell_tested(home: Home, name: str) -> str:
 def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
     """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
     try:
-        if not exists(home.url) or (opened := study.load(open_storage(home.url, create=False), home.name)) is None:
+        if not exists(home.url) or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:
             # the configuration came as a file
             return ""
         written = chapter(opened)
@@ -64,7 +63,7 @@ def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | No
             return ""
         untold = story.tell(opened, stage, written, home.folder)
         # which advises a comparison until there is one
-        searched = search_story.chapter(opened, storage_trials.records(opened))
+        searched = search_notes.chapter(opened, storage_trials.records(opened))
         return untold or story.tell(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not tell of it: {' '.join(str(error).split())}"

@@ -13,11 +13,10 @@ import optuna
 from optitune.common.schema import inline
 from optitune.common.text import Unit, many
 from optitune.dashboard import notes as story
-from optitune.dashboard import plotly_figures
-from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard import plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.trials import best_config
 from optitune.study import steps
 from optitune.study.best_config import BestConfig
@@ -26,7 +25,7 @@ from optitune.study.settings import StudySettings, flat
 from optitune.study.steps import reported_epoch
 from optitune.study.study_file import Budget
 from optitune.tasks.loading import FROM_PYTHON
-from optitune.training import export_code as export
+from optitune.training import export_code
 
 EVERY_S = 10.0
 """How often a search that goes on is told of, at most."""
@@ -65,8 +64,8 @@ class SearchStory:
 
 def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
     """What there is to tell of a search."""
-    settings, data = study.stored_settings(opened), opened.user_attrs[study.DATA]
-    metric = study.metric(opened)
+    settings, data = studies.stored_settings(opened), opened.user_attrs[studies.DATA]
+    metric = studies.metric(opened)
     unit, sign = metric.unit, 1 if metric.direction == "maximize" else -1
     optimizers = settings["optimizers"]
     winner = best(records)
@@ -86,7 +85,7 @@ def _parts(
     config: BestConfig | None,
     unit: Unit,
 ) -> list[str]:
-    number, target = counts(records), opened.user_attrs.get(study.TRIALS)
+    number, target = counts(records), opened.user_attrs.get(studies.TRIALS)
     of = f" of {target}" if target else ""
     parts = [
         "## Which optimizer, with which settings, and how sure?",
@@ -107,7 +106,7 @@ def _parts(
         parts += [
             f"The best is trial {config.trial}: one run, the luckiest of {number['complete']}, and so no estimate. "
             f"{next_step}",
-            trial_story.code(config.configuration, config.epochs),
+            trial_notes.code(config.configuration, config.epochs),
         ]
     own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}
     made_by = command(opened.study_name, own, target)
@@ -172,5 +171,8 @@ def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: i
         )
     found = {"curves.csv": text.getvalue()}
     if config is not None:
-        found |= {"best.toml": export.export(config, "toml") + "\n", "train.py": export.export(config, "python") + "\n"}
+        found |= {
+            "best.toml": export_code.export(config, "toml") + "\n",
+            "train.py": export_code.export(config, "python") + "\n",
+        }
     return found

@@ -19,12 +19,10 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
 from optitune.common.schema import validated
-from optitune.dashboard import search_notes as search_story
-from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard import search_notes, trial_notes
 from optitune.dashboard.artifacts import Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
-from optitune.storage import databases, trials
-from optitune.storage import studies as study
+from optitune.storage import databases, studies, trials
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import Home
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
@@ -81,29 +79,29 @@ class Redrawn(Artifacts):
             return super().open_reader(artifact_id)
         except ArtifactNotFound:
             for name in optuna.get_all_study_names(self._storage):
-                if (data := self._made_anew(study.find(self._storage, name), artifact_id)) is not None:
+                if (data := self._made_anew(studies.find(self._storage, name), artifact_id)) is not None:
                     return BytesIO(data)
             raise
 
     def _made_anew(self, opened: optuna.Study, artifact_id: str) -> bytes | None:
-        if study.SETTINGS not in opened.user_attrs:
+        if studies.SETTINGS not in opened.user_attrs:
             return None
         of_study = {key: name for name, key in attached(system_attrs(opened)).items()}
         if artifact_id in of_study:
-            found = search_story.chapter(opened, trials.records(opened)).files
+            found = search_notes.chapter(opened, trials.records(opened)).files
             text = found.get(of_study[artifact_id])
             return None if text is None else text.encode()
         for frozen in opened.get_trials(deepcopy=False):
-            if attached(frozen.system_attrs).get(trial_story.PICTURE) == artifact_id:
+            if attached(frozen.system_attrs).get(trial_notes.PICTURE) == artifact_id:
                 return self._picture(opened, frozen)
         return None
 
     def _picture(self, opened: optuna.Study, frozen: FrozenTrial) -> bytes:
-        data = opened.user_attrs[study.DATA]
-        settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
+        data = opened.user_attrs[studies.DATA]
+        settings = validated(StudySettings, studies.stored_settings(opened), f"study '{opened.study_name}' as stored")
         row = trials.record(opened, frozen.number)
         an_epoch = usual_steps(settings, data["train_examples"])
-        return trial_story.picture(frozen, row.outcome, row.value, study.metric(opened).unit, an_epoch)
+        return trial_notes.picture(frozen, row.outcome, row.value, studies.metric(opened).unit, an_epoch)
 
 
 def serve(home: Home, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:

@@ -12,8 +12,7 @@ from optitune.comparing.sentences import setting
 from optitune.dashboard import artifacts
 from optitune.dashboard import notes as story
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.study.records import Outcome
 from optitune.training.export_code import building
 
@@ -34,7 +33,7 @@ def attach(
     if trials.CONFIGURATION not in frozen.user_attrs:
         # it failed before one was drawn; its reason is among its attributes
         return ""
-    unit, problem, image = study.metric(trial.study).unit, "", ""
+    unit, problem, image = studies.metric(trial.study).unit, "", ""
     if frozen.intermediate_values:
         try:
             drawn = picture(frozen, outcome, value, unit, an_epoch)

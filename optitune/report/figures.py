@@ -1,4 +1,4 @@
-"""The figures of a report: rows of `report_data`, drawn."""
+"""The figures of a report: rows of `data`, drawn."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError, UsageError
-from optitune.report import dataframes as tables
+from optitune.report import dataframes
 from optitune.study.records import TrialRecord
 from optitune.study.steps import own_steps
 
@@ -38,8 +38,8 @@ def write_tables(records: Sequence[TrialRecord], folder: Path, form: str, exampl
         except ImportError:
             raise _missing(form) from None
     written = {
-        folder / f"trials.{form}": tables.trials(records),
-        folder / f"curves.{form}": tables.curves(records, examples),
+        folder / f"trials.{form}": dataframes.trials(records),
+        folder / f"curves.{form}": dataframes.curves(records, examples),
     }
     with ExitStack() as stack:
         scratches = [stack.enter_context(replacing(path)) for path in written]
@@ -153,7 +153,7 @@ def _name(row: TrialRecord) -> str:
 
 def _told(row: TrialRecord) -> dict[str, bool | int | float | str]:
     """Settings and end of a trial, what is empty left out."""
-    settings = tables.settings(row.configuration) if row.configuration else {}
+    settings = dataframes.settings(row.configuration) if row.configuration else {}
     told = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
     return {key: value for key, value in told.items() if value is not None and value != ""}
 

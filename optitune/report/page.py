@@ -22,7 +22,7 @@ from optitune.comparing.run import MOST_RUNS
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
-from optitune.report import retrain_figures as report_tested
+from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
 from optitune.report.style import DARK, Palette, Panel, Picture, darkened, save_png, svg
 from optitune.report.tables import Table
@@ -30,7 +30,7 @@ from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.results import MISTAKES, Mistakes, Tested
 from optitune.statistics.runs import ITSELF
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import Home
 from optitune.study.records import TrialRecord, standings
@@ -109,15 +109,15 @@ def gather(home: Home, opened: optuna.Study, options: Sequence[str] = ()) -> Sub
         OptituneError: a file of the comparison is damaged.
     """
     settings, data, trials = (
-        study.stored_settings(opened),
-        opened.user_attrs[study.DATA],
+        studies.stored_settings(opened),
+        opened.user_attrs[studies.DATA],
         storage_trials.records(opened),
     )
-    metric = study.metric(opened)
+    metric = studies.metric(opened)
     folder, trained = home.folder / comparison_results.FOLDER, home.folder / "retrain" / "best"
     comparison = comparison_results.load(folder, trials, metric)
     tested = retrain_results.load(trained)
-    versions = {"search": opened.user_attrs[study.VERSIONS]}
+    versions = {"search": opened.user_attrs[studies.VERSIONS]}
     if comparison is not None:
         versions["compare"] = (comparison_results.load_verdict(folder) or {}).get("versions", {})
     if tested is not None:
@@ -226,11 +226,11 @@ def _tested(subject: Subject) -> Section | None:
     place = report_tables.compared_as(result, found) if found is not None else None
     if found is not None and place is not None and place.value is not None:
         rows.insert(0, (f"comparison, {found.plan.epochs} epochs", place.value))
-    pictures = [report_tested.tested(rows, result.plan.configuration.optimizer.name, subject.palette)]
-    if (matrix := report_tested.confusion(result.seeds)) is not None:
+    pictures = [retrain_figures.tested(rows, result.plan.configuration.optimizer.name, subject.palette)]
+    if (matrix := retrain_figures.confusion(result.seeds)) is not None:
         pictures.append(matrix)
     if subject.mistakes is not None:
-        pictures.append(report_tested.mistakes(subject.mistakes))
+        pictures.append(retrain_figures.mistakes(subject.mistakes))
     return Section("test", "On the test set", tuple(words), pictures=tuple(pictures))
 
 
@@ -326,7 +326,7 @@ def write_page(subject: Subject, folder: Path) -> Path:
         sections=sections(subject),
         drawn=drawn,
         colours=colours(subject),
-        writer=study.versions()["optitune"],
+        writer=studies.versions()["optitune"],
         written=datetime.now().astimezone(),
     )
     path = folder / "report.html"

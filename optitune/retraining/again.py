@@ -16,8 +16,7 @@ from optitune.retraining import run as retraining
 from optitune.retraining.results import Tested
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.trials import best_config
 from optitune.study import best_config as best
@@ -135,7 +134,7 @@ def meant(home: Home, opened: optuna.Study) -> Meant:
         UsageError: its `best.toml` is not valid, or of another task.
         OptituneError: there is none.
     """
-    path, settings, records = home.folder / "best.toml", study.stored_settings(opened), trials.records(opened)
+    path, settings, records = home.folder / "best.toml", studies.stored_settings(opened), trials.records(opened)
     if path.exists():
         config = best.load(path, "")
     else:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from optitune.errors import UsageError
 from optitune.retraining.again import meant
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.listing import choose_study, study_names
 from optitune.storage.studies import Home
 from optitune.storage.trials import best_config
@@ -60,15 +59,15 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
                 f"'{what}' is neither best, nor a trial's number, nor a file: see the trials with 'optitune show'"
             )
         config = best.load(file, "name a best.toml, best, or a trial's number")
-        home = study.home(studies_dir, checked_study_name(name or config.study), storage)
+        home = studies.home(studies_dir, checked_study_name(name or config.study), storage)
         if name is not None and (home.folder / "study.db").exists():
-            settings = study.stored_settings(study.find(open_storage(home.url, create=False), home.name))
+            settings = studies.stored_settings(studies.find(open_storage(home.url, create=False), home.name))
             best.check_task(config, name, settings["task"], file)
         own = file.resolve() == (home.folder / "best.toml").resolve()
         return Chosen("best" if own else _folder_name(file), config, home)
     home = choose_study(name, studies_dir, storage)
-    opened = study.find(open_storage(home.url, create=False), home.name)
-    study.stored_settings(opened)
+    opened = studies.find(open_storage(home.url, create=False), home.name)
+    studies.stored_settings(opened)
     if what == "best":
         found = meant(home, opened)
         return Chosen("best", found.config, home, edited=found.edited, compared=found.compared)

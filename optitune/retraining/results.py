@@ -20,7 +20,7 @@ from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, Precision
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored
 from optitune.training.evaluation import fed, numbers_of
@@ -276,7 +276,7 @@ def write(
         "test_loss": asdict(loss),
         "interval": "95 %, Student's t over the runs; none for a single run",
         "runs": [asdict(seed) for seed in seeds],
-        "versions": study.versions(),
+        "versions": studies.versions(),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
     clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", LIBRARYS_SCRATCH)

@@ -13,23 +13,21 @@ import torch
 from optitune.common.files import alone, aside, make_folder
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
-from optitune.dashboard import result_notes as chapters
+from optitune.dashboard import result_notes
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
 from optitune.retraining.worker import TEST, TRAIN, work
-from optitune.storage import made_from
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies
 from optitune.storage.studies import Home
 from optitune.storage.urls import exists, open_storage
-from optitune.study import best_config as best
+from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading, user_code
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits, user_code
 from optitune.tasks.data import Part, Streamed, share, shared
 from optitune.tasks.given_data import same_again
 from optitune.tasks.scaling import Scaling
+from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
@@ -60,7 +58,7 @@ class Request:
     """
 
     name: str
-    config: best.BestConfig
+    config: BestConfig
     home: Home
     epochs: int | None
     seeds: int
@@ -69,7 +67,7 @@ class Request:
     workers: int | None
     device: str
     precision: str
-    task: tasks.Task | None = None
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class View(Protocol):
 
 
 def make_plan(
-    request: Request, device: torch.device, data: task_data.FullData, network: str, code: str, scaled: bool = False
+    request: Request, device: torch.device, data: splits.FullData, network: str, code: str, scaled: bool = False
 ) -> FullPlan:
     """The plan that a request comes to.
 
@@ -165,14 +163,14 @@ def retrain(request: Request, view: View) -> Result:
     task = request.task or loading.find(request.config.task, request.data_dir)
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
-    data = task_data.full_data(task)
+    data = splits.full_data(task)
     if request.config.metric != task.judge.name:
         raise UsageError(
             f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
             f"'{request.config.metric}': search again, or judge by that"
         )
     config = request.config
-    other_data = task_data.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
+    other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
     made_from.same_scaling(task, config.scaling)
     code = task_code.record(task, fresh_model(task), config.task)
@@ -184,7 +182,7 @@ def retrain(request: Request, view: View) -> Result:
     def result(seeds: list[SeedResult], trained: bool) -> Result:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
-        untold = chapters.tell_tested(request.home, request.name)
+        untold = result_notes.tell_tested(request.home, request.name)
         told = (other_data, untold, tuple(remarks))
         return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *told)
 
@@ -200,19 +198,19 @@ def retrain(request: Request, view: View) -> Result:
     return result(seeds, trained=True)
 
 
-def _scaling(task: tasks.Task, data: task_data.FullData) -> dict[str, Any]:
+def _scaling(task: Task, data: splits.FullData) -> dict[str, Any]:
     """Mean and deviation that bring the saved network's outputs back into the targets' unit, where there are any."""
     return {"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}
 
 
-def _code(request: Request, task: tasks.Task, code: task_code.Record, network: str) -> str:
+def _code(request: Request, task: Task, code: task_code.Record, network: str) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
         UsageError: it has changed, or the metric has.
     """
     home = request.home
-    opened = study.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
+    opened = studies.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
     if opened is None:
         return str(code.get("id", ""))
     made_from.same_metric(opened, task.judge)
@@ -228,8 +226,8 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
 def _train_seeds(
     request: Request,
     plan: FullPlan,
-    task: tasks.Task,
-    data: task_data.FullData,
+    task: Task,
+    data: splits.FullData,
     code: task_code.Record,
     device: torch.device,
     view: View,
@@ -250,7 +248,7 @@ def _train_seeds(
         if isinstance(test, Streamed) and not same_again(test):
             remarks.append("the test set differs at every reading, so that augmented examples are tested on")
         share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
-        source = plan.task if request.task is None else loading.packed(task_data.without_data(task, data.train, test))
+        source = plan.task if request.task is None else loading.packed(splits.without_data(task, data.train, test))
         jobs = [
             (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
             for worker in range(workers)
@@ -270,19 +268,19 @@ def _train_seeds(
     return complete
 
 
-def _once(task: tasks.Task, data: task_data.FullData, path: Path) -> Part:
+def _once(task: Task, data: splits.FullData, path: Path) -> Part:
     """The test set, read once and written to `path` for all workers, who open it after their training.
 
     Raises:
         UsageError: it is another one than that of the seeds tested before.
     """
-    test = data.sealed if data.sealed is not None else task_data.load_test(task)
+    test = data.sealed if data.sealed is not None else splits.load_test(task)
     with user_code.theirs(task.name, "reading the test set"):
         checksum = test.checksum()
     if path.exists() and shared(path)[1].get("checksum") != checksum:
         raise UsageError(
             f"task '{task.name}': the test set is another one than that of the seeds tested before: "
-            f"if it was changed, remove {path.parent} to train anew; if not, {task_data.DIFFER}"
+            f"if it was changed, remove {path.parent} to train anew; if not, {splits.DIFFER}"
         )
     share({"test": test}, path, {"checksum": checksum})
     return test

@@ -13,10 +13,9 @@ from optitune.common.files import write_text
 from optitune.errors import OptituneError
 from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading, user_code
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits, user_code
 from optitune.tasks.user_code import keeping
 from optitune.training import build, task_code
 from optitune.training.build import build_loss
@@ -45,7 +44,7 @@ def work(
     Raises:
         OptituneError: the data cannot be had, or a training diverges.
     """
-    about = {"versions": study.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
+    about = {"versions": studies.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
     name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
     with keeping(partial.parents[2], name, "the full training", about):
         own_the_process()
@@ -53,7 +52,7 @@ def work(
         task = loading.find(source, data_dir)
         optimizer = plan.configuration.optimizer
         find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
-        parts, kept = task_data.opened(partial / TRAIN, task)
+        parts, kept = splits.opened(partial / TRAIN, task)
         task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
         train = parts["train"].to(device)
         loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
@@ -80,7 +79,7 @@ def work(
             epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
             if epochs is None:
                 return
-            test = task_data.opened(partial / TEST, task)[0]["test"].to(device)
+            test = splits.opened(partial / TEST, task)[0]["test"].to(device)
             with user_code.theirs(task.name, "the network on the test set"):
                 evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
             result = SeedResult(

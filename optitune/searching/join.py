@@ -7,17 +7,15 @@ from typing import Any
 
 from optitune.common.schema import validated
 from optitune.dashboard.search_notes import SearchStory
-from optitune.searching import supervisor as crew
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.searching import supervisor
+from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.training import task_code
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check, fresh_model
@@ -60,7 +58,7 @@ class Result:
         return dict(vars(self))
 
 
-def join(request: Request, view: crew.View) -> Result:
+def join(request: Request, view: supervisor.View) -> Result:
     """Train until the study has all its trials.
 
     Raises:
@@ -71,22 +69,22 @@ def join(request: Request, view: crew.View) -> Result:
     began = time.monotonic()
     home = request.home
     patience = Patience(view.note)
-    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
-    stored = study.stored_settings(opened)
+    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
+    stored = studies.stored_settings(opened)
     settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
-    target = study.target(opened)
+    target = studies.target(opened)
     device = resolve_device(request.device)
     task = loading.find(settings.task, request.data_dir)
     find_modules(settings.own_paths(), home.folder.parent)
-    data = task_data.search_data(task, settings.train_examples)
+    data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     made_from.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
     made_from.same_task(opened, task, data, network)
-    crew.tidy(home, opened)
+    supervisor.tidy(home, opened)
     ledger = trials.Ledger(opened)
     teller = SearchStory(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
-        order = crew.Order(
+        order = supervisor.Order(
             home=home,
             settings=settings,
             task=task,
@@ -100,7 +98,7 @@ def join(request: Request, view: crew.View) -> Result:
             timeout=request.timeout,
             trial_timeout=request.trial_timeout,
         )
-        crew.train(order, opened, patience, teller.refreshed, view)
+        supervisor.train(order, opened, patience, teller.refreshed, view)
     with explained_storage(home.url):
         untold, records = teller.end(), ledger.read()
     if untold:
@@ -110,7 +108,7 @@ def join(request: Request, view: crew.View) -> Result:
         study=home.name,
         storage=shown(home.url),
         trials=counts(records),
-        target=study.target(opened),
+        target=studies.target(opened),
         best=leader.value if leader else None,
         seconds=round(time.monotonic() - began, 3),
     )

@@ -15,8 +15,7 @@ from optitune.sampling.parameters import first_parameters, suggest
 from optitune.searching.trial_checkpoint import TrialCheckpoint
 from optitune.searching.trial_checkpoint import identity as checkpoint_identity
 from optitune.space.configuration import Configuration, ScheduleSettings
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
@@ -159,7 +158,7 @@ def run_trial(
     may_be_stuck = settings.pruner == "optitune" and not is_known_good(trial, settings)
     kept = last = None
     if checkpoint is not None:
-        kept = TrialCheckpoint(checkpoint, checkpoint_identity(how, data, device, study.versions()))
+        kept = TrialCheckpoint(checkpoint, checkpoint_identity(how, data, device, studies.versions()))
         last = kept.load(training)
     latest = max(reported, default=0)
     seconds = value = 0.0

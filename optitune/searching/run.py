@@ -13,13 +13,11 @@ from optitune.common.schema import validated
 from optitune.dashboard.search_notes import SearchStory
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
-from optitune.searching import steady
-from optitune.searching import supervisor as crew
+from optitune.searching import steady, supervisor
 from optitune.searching.best_file import Keeper
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.space.edges import Edge, edges
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import exists, explained_storage, open_storage, shown
@@ -28,11 +26,10 @@ from optitune.study.records import Failing, TrialRecord, counts, failing, plain,
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import Budget, from_file, parted
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits
 from optitune.tasks.metrics import Metric
 from optitune.tasks.scaling import Scaling
+from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
 from optitune.training.preflight import check, fresh_model
@@ -65,7 +62,7 @@ class Request:
     data_dir: Path
     workers: int | None
     device: str
-    task: tasks.Task | None = None
+    task: Task | None = None
     trial_timeout: float | None = None
     cluster: str | None = None
     accept_changes: bool = False
@@ -147,11 +144,11 @@ class Settled:
 
     settings: StudySettings
     budget: Budget
-    task: tasks.Task
+    task: Task
     new: bool
 
 
-def completed(settings: StudySettings, task: tasks.Task, device: torch.device, where: str) -> StudySettings:
+def completed(settings: StudySettings, task: Task, device: torch.device, where: str) -> StudySettings:
     """The settings with every `auto` and the loss decided by the task and the device.
 
     Raises:
@@ -170,8 +167,8 @@ def settle(request: Request, device: torch.device) -> Settled:
     """
     url, name = request.home.url, request.home.name
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
-    existing = study.load(open_storage(url, create=True), name) if exists(url) else None
-    stored = None if existing is None or study.is_blank(existing) else study.stored_settings(existing)
+    existing = studies.load(open_storage(url, create=True), name) if exists(url) else None
+    stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
     file, filed = from_file(request.studies_dir / f"{name}.toml")
     typed, set_ = parted(request.said, "the command line")
     given = {"trials": request.trials, "timeout": request.timeout}
@@ -183,7 +180,7 @@ def settle(request: Request, device: torch.device) -> Settled:
     return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
 
 
-def search(request: Request, view: crew.View) -> Result:
+def search(request: Request, view: supervisor.View) -> Result:
     """Train until the study has as many finished trials as were asked for.
 
     Raises:
@@ -197,20 +194,20 @@ def search(request: Request, view: crew.View) -> Result:
         return _search(request, view, cluster)
 
 
-def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Result:
+def _search(request: Request, view: supervisor.View, cluster: Cluster | None) -> Result:
     began = time.monotonic()
     device = cluster.device(request.device) if cluster else resolve_device(request.device)
     settled = settle(request, device)
     settings, task, budget = settled.settings, settled.task, settled.budget
-    data = task_data.search_data(task, settings.train_examples)
+    data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     source: loading.Source = settings.task
     if request.task is not None:
         # nobody's machine but this one has what was given as an object
         source = loading.packed(
-            replace(task, test=None) if cluster else task_data.without_data(task, data.train, data.validation)
+            replace(task, test=None) if cluster else splits.without_data(task, data.train, data.validation)
         )
-    remarks = tuple(task_data.remarks(task, data))
+    remarks = tuple(splits.remarks(task, data))
     for line in remarks:
         view.note(line)
     if settled.new:
@@ -237,13 +234,13 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
         code,
         request.accept_changes,
     )
-    crew.sized(opened, budget.trials)
-    crew.tidy(request.home, opened)
+    supervisor.sized(opened, budget.trials)
+    supervisor.tidy(request.home, opened)
     before = trials.finished(opened)
     keeper = Keeper(opened, request.home)
     teller = SearchStory(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
-        order = crew.Order(
+        order = supervisor.Order(
             home=request.home,
             settings=settings,
             task=task,
@@ -258,7 +255,7 @@ def _search(request: Request, view: crew.View, cluster: Cluster | None) -> Resul
             trial_timeout=request.trial_timeout,
             cluster=cluster,
         )
-        crew.train(order, opened, patience, teller.refreshed, view)
+        supervisor.train(order, opened, patience, teller.refreshed, view)
     with explained_storage(request.home.url):
         untold = teller.end()
     if untold:

@@ -20,16 +20,15 @@ from optitune.searching.ray_backend.pool import RayPool
 from optitune.searching.trial_guard import TrialGuard
 from optitune.searching.worker import Job, work
 from optitune.storage import artifacts as storage_artifacts
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import exists, explained_storage, shown
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
-from optitune.tasks import task as tasks
+from optitune.tasks import loading, splits
+from optitune.tasks.task import Task
 from optitune.training.device import devices
 from optitune.workers.leases import Owner, sweep
 from optitune.workers.pool import Event, Pool, Staff, auto
@@ -89,9 +88,9 @@ class Order:
 
     home: Home
     settings: StudySettings
-    task: tasks.Task
+    task: Task
     source: loading.Source
-    data: task_data.SearchData
+    data: splits.SearchData
     data_dir: Path
     device: torch.device
     workers: int | None
@@ -133,9 +132,9 @@ def train(
     owner = Owner(folder)
     try:
         shared = owner.belongings / "data.safetensors"
-        task_data.save(order.data, shared)
+        splits.save(order.data, shared)
         target = None if order.follow else order.target
-        code = opened.user_attrs.get(study.CODE) or {}
+        code = opened.user_attrs.get(studies.CODE) or {}
         job = Job(
             order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline, code
         )
@@ -200,5 +199,5 @@ def tidy(home: Home, opened: optuna.Study) -> None:
 
 def sized(opened: optuna.Study, trials: int) -> None:
     """Write into the study how many trials it is to have, for workers that join it from elsewhere."""
-    if opened.user_attrs.get(study.TRIALS) != trials:
-        opened.set_user_attr(study.TRIALS, trials)
+    if opened.user_attrs.get(studies.TRIALS) != trials:
+        opened.set_user_attr(studies.TRIALS, trials)

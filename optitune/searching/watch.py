@@ -11,10 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.common.commands import line
 from optitune.common.schema import validated
-from optitune.searching import supervisor as crew
+from optitune.searching.supervisor import View
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import explained_storage, open_storage, shown
@@ -55,7 +54,7 @@ class Result:
         }
 
 
-def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()) -> Result:
+def watch(home: Home, view: View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()) -> Result:
     """Show a study until it has all its trials; nothing is written to it.
 
     Args:
@@ -67,8 +66,8 @@ def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.slee
         OptituneError: the storage fails, or the study does not say how many trials it is to have.
     """
     with explained_storage(home.url):
-        opened = study.find(open_storage(home.url, create=False, patience=Patience(view.note)), home.name)
-        stored = study.stored_settings(opened)
+        opened = studies.find(open_storage(home.url, create=False, patience=Patience(view.note)), home.name)
+        stored = studies.stored_settings(opened)
         settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
         watcher = _Watcher(opened, settings, view, line(["search", "--study", home.name, *where]))
         try:
@@ -82,26 +81,26 @@ def watch(home: Home, view: crew.View, wait: Callable[[float], None] = time.slee
 class _Watcher:
     """What was seen of a study so far; tells a view what has changed, as workers of its own would."""
 
-    def __init__(self, opened: optuna.Study, settings: StudySettings, view: crew.View, going_on: str) -> None:
+    def __init__(self, opened: optuna.Study, settings: StudySettings, view: View, going_on: str) -> None:
         self._study = opened
         self._settings = settings
         self._view = view
         self._going_on = going_on
         self._ledger = trials.Ledger(opened)
-        data = opened.user_attrs.get(study.DATA, {})
+        data = opened.user_attrs.get(studies.DATA, {})
         self._steps = usual_steps(settings, data.get("train_examples", 1))
         self._ended: set[int] = set()
         self._running: dict[int, tuple[int, int]] = {}
         self._workers: dict[str, int] = {}
         self._begun = False
         self._idle = 0
-        self.metric = study.metric(opened)
+        self.metric = studies.metric(opened)
         self.records: list[TrialRecord] = []
         self.target = 0
 
     def look(self) -> bool:
         """Read the study and show what is new; whether it has all its trials."""
-        self.target = study.target(self._study)
+        self.target = studies.target(self._study)
         self.records = self._ledger.read()
         running = [
             trial

@@ -11,14 +11,14 @@ import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 
-from optitune.dashboard import trial_notes as trial_story
+from optitune.dashboard import trial_notes
 from optitune.errors import OptituneError
 from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching.objective import GivenBack, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.searching.trial_queue import Desk
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, open_storage
@@ -26,8 +26,7 @@ from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
@@ -59,7 +58,7 @@ class Job:
         task: where the task comes from.
         data_dir: where torchvision's files lie.
         device: as torch names it.
-        data: the file that `task_data.save` wrote.
+        data: the file that `splits.save` wrote.
         target: how many finished trials the study is to have; None for as many as the study itself says.
         deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
         code: of the task, as the study keeps it; empty for a built-in task.
@@ -78,9 +77,9 @@ class Job:
 
 def open_study(home: Home, settings: StudySettings, metric: Metric, patience: Patience | None = None) -> optuna.Study:
     """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
-    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
+    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
     opened.sampler = sampler_of(settings, metric)
-    opened.pruner = pruner_of(settings, metric, opened.user_attrs[study.DATA]["train_examples"])
+    opened.pruner = pruner_of(settings, metric, opened.user_attrs[studies.DATA]["train_examples"])
     return opened
 
 
@@ -111,7 +110,7 @@ class Worker:
         self._task = loading.find(job.task, job.data_dir)
         find_modules(job.settings.own_paths(), job.home.folder.parent)
         task_code.check_unchanged(self._task, job.task, job.code)
-        data = task_data.load(job.data, self._task)
+        data = splits.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
         opened = open_study(job.home, job.settings, self._task.judge, patience)
@@ -157,7 +156,7 @@ class Worker:
         job, number = self._job, frozen.number
         checkpoint = path_of(job.home.folder, number)
 
-        about: dict[str, object] = {"versions": study.versions(), "device": job.device}
+        about: dict[str, object] = {"versions": studies.versions(), "device": job.device}
         self._optimizer = ""
 
         def on_progress(configuration: Configuration, progress: Progress | None) -> None:
@@ -224,7 +223,7 @@ class Worker:
         an_epoch = usual_steps(settings, len(self._data.train))
         # ended meanwhile, for taking too long, or by another machine that tells its story
         with suppress(UpdateFinishedTrialError):
-            problem = trial_story.attach(
+            problem = trial_notes.attach(
                 trial, outcome, value, reason, settings.epochs, an_epoch, self._job.home.folder
             )
             if problem:

@@ -9,8 +9,7 @@ import optuna
 
 from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError, UsageError, unknown
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.studies import Home
 from optitune.storage.urls import open_storage, shown, sqlite_url
 from optitune.study import records
@@ -75,7 +74,7 @@ def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], li
             rows += [
                 row
                 for name in optuna.get_all_study_names(opened)
-                if (row := _row(study.find(opened, name))) is not None
+                if (row := _row(studies.find(opened, name))) is not None
             ]
         except NoStudies:
             continue
@@ -87,7 +86,7 @@ def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], li
 
 
 def _row(opened: optuna.Study) -> StudyRow | None:
-    settings = opened.user_attrs.get(study.SETTINGS)
+    settings = opened.user_attrs.get(studies.SETTINGS)
     if not isinstance(settings, dict):  # another program's study
         return None
     rows = trials.records(opened)
@@ -98,12 +97,12 @@ def _row(opened: optuna.Study) -> StudyRow | None:
         settings["task"],
         records.counts(rows),
         leader.value if leader else None,
-        study.metric(opened).unit,
+        studies.metric(opened).unit,
         max(times, default=None),
-        target=opened.user_attrs.get(study.TRIALS),
+        target=opened.user_attrs.get(studies.TRIALS),
         optimizer=leader.optimizer if leader else None,
         curve=tuple(value for _, value in leader.curve) if leader else (),
-        less=study.metric(opened).direction == "minimize",
+        less=studies.metric(opened).direction == "minimize",
     )
 
 
@@ -144,4 +143,4 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Ho
             there,
             f"(looked in {place}; make it with 'optitune search --study {name}', or name its place with --studies-dir)",
         )
-    return study.home(studies_dir, name, storage)
+    return studies.home(studies_dir, name, storage)

@@ -10,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.studies import VERSIONS, versions
-from optitune.study import best_config as best
+from optitune.study.best_config import BestConfig
 from optitune.study.records import Outcome, TrialRecord
 from optitune.study.settings import StudySettings
 from optitune.tasks.splits import DIGESTS
@@ -133,20 +133,20 @@ def record(study: optuna.Study, number: int) -> TrialRecord:
     raise UsageError(f"study '{study.study_name}' has no trial {number}: {held}")
 
 
-def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
+def best_config(opened: optuna.Study, record: TrialRecord) -> BestConfig:
     """A complete trial as a `best.toml`.
 
     Raises:
         OptituneError: the trial is not complete.
     """
-    settings = validated(StudySettings, study.stored_settings(opened), f"study '{opened.study_name}' as stored")
+    settings = validated(StudySettings, studies.stored_settings(opened), f"study '{opened.study_name}' as stored")
     if record.value is None or record.configuration is None or settings.precision == "auto":
         raise OptituneError(
             f"trial {record.number} of study '{opened.study_name}' is {record.outcome}, not complete: "
             "choose a complete one ('optitune show')"
         )
-    facts = opened.user_attrs[study.DATA]
-    return best.BestConfig(
+    facts = opened.user_attrs[studies.DATA]
+    return BestConfig(
         study=opened.study_name,
         task=settings.task,
         trial=record.number,
@@ -161,5 +161,5 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> best.BestConfig:
         scaling=facts.get("scaling", {}),
         data_digests={key: facts[key] for key in DIGESTS if key in facts},
         configuration=record.configuration,
-        versions=opened.user_attrs[study.VERSIONS],
+        versions=opened.user_attrs[studies.VERSIONS],
     )

@@ -128,7 +128,7 @@ def folder_kept_out() -> Iterator[None]:
 def main_kept_out() -> Iterator[None]:
     """Keep a new process from importing the user's script: a search called there would begin again in every worker.
 
-    Workers need nothing of it: a task that was defined there comes with its functions (`tasks.packed`).
+    Workers need nothing of it: a task that was defined there comes with its functions (`loading.packed`).
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")

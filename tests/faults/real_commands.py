@@ -10,8 +10,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.storage import studies as study
-from optitune.storage import trials
+from optitune.storage import studies, trials
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.urls import open_storage, sqlite_url
 
@@ -153,7 +152,7 @@ class Held:
 def held(folder: Path, name: str) -> Held:
     """What the study of that name holds."""
     storage = open_storage(sqlite_url(folder / name / "study.db"), create=False)
-    return Held(study.find(storage, name).get_trials(deepcopy=False))
+    return Held(studies.find(storage, name).get_trials(deepcopy=False))
 
 
 def only_error(ended: subprocess.CompletedProcess[str]) -> str:

@@ -29,7 +29,7 @@ from test_data import idx, random_images
 from optitune.common import checkpoint
 from optitune.errors import OptituneError
 from optitune.searching import run as searching
-from optitune.study import best_config as best
+from optitune.study import best_config
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import dumps, from_file
 from optitune.tasks.datasets import IDX_FILES, load_test, load_train
@@ -92,11 +92,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_best(path: Path) -> None:
     try:
-        found = best.load(path, "make one")
+        found = best_config.load(path, "make one")
     except OptituneError as error:
         refusal(error, path)
         return
-    assert best.BestConfig.model_validate(found.model_dump()) == found
+    assert best_config.BestConfig.model_validate(found.model_dump()) == found
     compile(export(found, "python"), "exported", "exec")
     assert json.loads(export(found, "json"), parse_constant=pytest.fail)
 

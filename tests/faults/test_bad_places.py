@@ -15,8 +15,7 @@ from test_best import DOCUMENT
 from optitune.common import files as common_files
 from optitune.errors import OptituneError, UsageError
 from optitune.retraining.choose import choose
-from optitune.storage import made_from
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.loading import study_of
@@ -114,7 +113,7 @@ def test_a_task_is_looked_for_and_never_made(folder: Path) -> None:
 
 
 def test_results_have_a_folder_of_their_own_beside_what_is_unfinished(tmp_path: Path) -> None:
-    with common_files.alone(study.home(tmp_path, "mine", None).folder / "retrain" / "partial-file"):
+    with common_files.alone(studies.home(tmp_path, "mine", None).folder / "retrain" / "partial-file"):
         assert (tmp_path / "mine" / "retrain" / "partial" / "partial-file.lock").exists()
     with pytest.raises(OptituneError, match="neither best"):
         choose("partial", None, tmp_path, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.urls import open_storage
 from optitune.workers.leases import machine
 
@@ -42,7 +42,7 @@ def search(epochs: int, *words: object) -> list[object]:
 def trials(url: str) -> list[Any]:
     storage: Any = open_storage(url, create=False)
     try:
-        return study.find(storage, "s").get_trials(deepcopy=False)
+        return studies.find(storage, "s").get_trials(deepcopy=False)
     finally:
         storage.remove_session()
         storage.engine.dispose()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def trials(folder: Path) -> list[Any]:
     path = folder / "mnist-cnn" / "study.db"
     if not path.exists():
         return []
-    found = study.load(open_storage(sqlite_url(path), create=False), "mnist-cnn")
+    found = studies.load(open_storage(sqlite_url(path), create=False), "mnist-cnn")
     return found.get_trials(deepcopy=False) if found else []
 
 

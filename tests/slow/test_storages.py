@@ -11,7 +11,7 @@ import pytest
 import storage_battery as battery
 from postgres_server import Proxy, grpc_proxy
 
-from optitune.storage import studies as study
+from optitune.storage import studies
 from optitune.storage.urls import Patience, open_storage
 
 pytestmark = pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_trial_goes_on_behind_a_proxy_that_was_started_anew(postgresql: Any) -
     battery.new_study(database)
     with grpc_proxy(database) as proxy:
         storage: Any = open_storage(proxy.url, create=False, patience=Patience(lambda line: None))
-        opened = study.find(storage, battery.NAME)
+        opened = studies.find(storage, battery.NAME)
         opened.sampler = optuna.samplers.RandomSampler()
         trial = opened.ask()
         proxy.kill()

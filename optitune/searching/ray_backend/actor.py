@@ -18,14 +18,12 @@ from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.worker import Job, Worker, work
-from optitune.storage import made_from, trials
-from optitune.storage import studies as study
+from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
 from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading
-from optitune.tasks import splits as task_data
+from optitune.tasks import loading, splits
 from optitune.training.preflight import check
 from optitune.workers.leases import Owner, machine, sweep
 from optitune.workers.pool import Channel, Event, told
@@ -123,15 +121,15 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     home = replace(job.home, folder=_folder(cache, job.home))
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
     patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
-    opened = study.find(open_storage(home.url, create=False, patience=patience), home.name)
+    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
     task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
-    data = task_data.search_data(task, job.settings.train_examples)
+    data = splits.search_data(task, job.settings.train_examples)
     made_from.same_task(opened, task, data, check(task, data.train, job.settings))
     owner = _owner(home, opened)
     try:
         path = owner.belongings / "data.safetensors"
-        task_data.save(data, path)
+        splits.save(data, path)
         with explained_storage(home.url):
             Worker(channel, replace(job, home=home, data_dir=data_dir, data=path), owner).run()
     finally:

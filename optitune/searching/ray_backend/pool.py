@@ -1,4 +1,4 @@
-"""Workers of a search as actors of a Ray cluster; `ray_worker` is what they do there.
+"""Workers of a search as actors of a Ray cluster; `actor` is what they do there.
 
 Ray brings them to machines with a free core, or a free share of a GPU, and tells when one has died. Everything
 else goes through the study's storage, as among the workers of one machine.
