@@ -23,7 +23,7 @@ from optitune.study import best_config
 from optitune.tasks import datasets
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.splits import full_data
-from optitune.terminal.retrain import tested_text
+from optitune.terminal import retrain as retrain_view
 from optitune.workers.pool import Channel
 
 
@@ -129,10 +129,10 @@ def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> 
 
 def test_seeds_that_agree_give_no_interval() -> None:
     unit, loss = Unit("accuracy", percent=True), summarise([0.5, 0.6, 0.7])
-    assert tested_text(unit, summarise([0.4875] * 3), loss) == (
+    assert retrain_view.tested_text(unit, summarise([0.4875] * 3), loss) == (
         "test accuracy 48.75 % (the same with all 3 seeds: no interval), loss 0.6"
     )
-    assert "95 % interval" in tested_text(unit, summarise([0.4875, 0.4875, 0.5]), loss)
+    assert "95 % interval" in retrain_view.tested_text(unit, summarise([0.4875, 0.4875, 0.5]), loss)
 
 
 def test_a_loss_with_weights_of_its_own_is_named_where_it_is(command: Any, folder: Path) -> None:
