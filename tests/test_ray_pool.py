@@ -9,13 +9,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from optitune.api.stages import search
 from optitune.cli.search import search as command
+from optitune.dashboard import trial_notes
 from optitune.errors import OptituneError, UsageError
 from optitune.searching.ray_backend import actor as ray_worker
 from optitune.searching.ray_backend.actor import Errand, Line, fulfil
 from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_address, connected
 from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
-from optitune.searching.run import Request, search
+from optitune.searching.run import Request
 from optitune.searching.worker import Job
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -186,9 +188,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def errand(folder: Path, url: str) -> Errand:
     opened = studies.find(open_storage(url, create=False), "digits")
     settings = StudySettings.model_validate(studies.stored_settings(opened))
-    job = Job(
-        studies.home(Path("/nowhere"), "digits", url), settings, "digits", folder, "cpu", Path("/no/data"), 2, None
-    )
+    home = studies.home(Path("/nowhere"), "digits", url)
+    job = Job(home, settings, "digits", folder, "cpu", Path("/no/data"), 2, None, trial_notes.attach)
     return Errand(job, "another machine", Path("/nowhere"), None)
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optitune.api import results
+from optitune.api import results, stages
 from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
 from optitune.common.files import data_folder
 from optitune.comparing import run as comparing
@@ -119,7 +119,7 @@ def search(
         trial_timeout=trial_timeout,
         accept_changes=accept_changes,
     )
-    return results.searched(home, searching.search(request, search_view(quiet=not progress)))
+    return results.searched(home, stages.search(request, search_view(quiet=not progress)))
 
 
 def load(study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None) -> SearchResult:
@@ -181,7 +181,7 @@ def retrain(
         precision=precision,
         task=own,
     )
-    return results.retrained(retraining.retrain(request, retrain_view(quiet=not progress)))
+    return results.retrained(stages.retrain(request, retrain_view(quiet=not progress)))
 
 
 def compare(
@@ -240,7 +240,7 @@ def compare(
         seed=seed,
         task=own,
     )
-    return results.compared(comparing.compare(request, compare_view(quiet=not progress)), opened)
+    return results.compared(stages.compare(request, compare_view(quiet=not progress)), opened)
 
 
 def _fits(study: str, trained: str, source: str) -> None:

@@ -99,10 +99,10 @@ def compared(
     request: Any, studies_dir: Path, storage: str | None, data_dir: Path | None, as_json: bool, quiet: bool
 ) -> dict[str, Any]:
     """Compare, print what came of it unless it is to be JSON, and give that JSON."""
-    from optitune.comparing.run import compare as run_compare
+    from optitune.api import stages
     from optitune.terminal.compare import compare_view, print_comparison
 
-    result = run_compare(request, compare_view(quiet=quiet or as_json))
+    result = stages.compare(request, compare_view(quiet=quiet or as_json))
     if result.untold:
         click.echo(f"note: {result.untold}", err=True)
     if result.other_data:

@@ -63,9 +63,9 @@ def retrain(
     from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
+    from optitune.api import stages
     from optitune.retraining.choose import choose
     from optitune.retraining.run import Request
-    from optitune.retraining.run import retrain as run_retrain
     from optitune.terminal.retrain import print_retrained, retrain_view
 
     chosen = choose(what, study, studies_dir, storage)
@@ -83,7 +83,7 @@ def retrain(
     )
     if chosen.note and not (quiet or as_json):
         click.echo(f"note: {chosen.note}", err=True)
-    result = run_retrain(request, retrain_view(quiet=quiet or as_json))
+    result = stages.retrain(request, retrain_view(quiet=quiet or as_json))
     if result.untold:
         click.echo(f"note: {result.untold}", err=True)
     for line in result.remarks:

@@ -124,8 +124,8 @@ def search(
         from optitune.workers.pool import WORKER_MODULES, warm_up
 
         warm_up(*WORKER_MODULES)
+    from optitune.api import stages
     from optitune.searching.run import Request
-    from optitune.searching.run import search as run_search
     from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
@@ -147,7 +147,7 @@ def search(
         cluster=cluster,
         accept_changes=accept_changes,
     )
-    result = run_search(request, search_view(quiet=quiet or as_json))
+    result = stages.search(request, search_view(quiet=quiet or as_json))
     if not as_json:
         print_result(result, studies_dir, storage, data_dir, next_steps=not then_compare)
     document = result.document()

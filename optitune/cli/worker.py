@@ -38,7 +38,8 @@ def worker(
     from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.searching.join import Request, join
+    from optitune.api.stages import join
+    from optitune.searching.join import Request
     from optitune.storage.listing import choose_study
     from optitune.terminal.search import print_joined, search_view
 

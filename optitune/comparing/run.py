@@ -32,7 +32,6 @@ from optitune.comparing.results import (
     save_verdict,
 )
 from optitune.comparing.worker import DATA, work
-from optitune.dashboard import result_notes
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan
 from optitune.storage import made_from, studies, trials
@@ -227,7 +226,6 @@ def compare(request: Request, view: View) -> Result:
         seconds=round(time.monotonic() - began, 3),
         set_aside=set_aside,
         other_data=other_data,
-        untold=result_notes.tell_comparison(request.home, found),
     )
 
 

@@ -13,7 +13,6 @@ import torch
 from optitune.common.files import alone, aside, make_folder
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
-from optitune.dashboard import result_notes
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
@@ -74,8 +73,8 @@ class Request:
 class Result:
     """What a full training left; `trained` is False where all of it was there already.
 
-    `other_data` says that the data differ from those the configuration was found on, `untold` what optuna-dashboard
-    could not be told, and why, `remarks` what a user should know of the data.
+    `other_data` says that the data differ from those the configuration was found on, `remarks` what a user should know
+    of the data, `untold` what optuna-dashboard could not be told, and why.
     """
 
     name: str
@@ -87,8 +86,8 @@ class Result:
     seconds: float
     trained: bool
     other_data: bool
-    untold: str = ""
     remarks: tuple[str, ...] = ()
+    untold: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -182,9 +181,8 @@ def retrain(request: Request, view: View) -> Result:
     def result(seeds: list[SeedResult], trained: bool) -> Result:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
-        untold = result_notes.tell_tested(request.home, request.name)
-        told = (other_data, untold, tuple(remarks))
-        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *told)
+        known = (other_data, tuple(remarks))
+        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *known)
 
     with alone(folder):
         done = finished_seeds(folder / "metrics.json", plan)

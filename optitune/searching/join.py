@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from optitune.common.schema import validated
-from optitune.dashboard.search_notes import SearchStory
 from optitune.searching import supervisor
+from optitune.searching.notes import Notes
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import Patience
 from optitune.storage.studies import Home
@@ -58,8 +58,11 @@ class Result:
         return dict(vars(self))
 
 
-def join(request: Request, view: supervisor.View) -> Result:
+def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     """Train until the study has all its trials.
+
+    Args:
+        notes: describe the search as it goes on.
 
     Raises:
         UsageError: there is no such study, or its task cannot be found here.
@@ -82,7 +85,7 @@ def join(request: Request, view: supervisor.View) -> Result:
     made_from.same_task(opened, task, data, network)
     supervisor.tidy(home, opened)
     ledger = trials.Ledger(opened)
-    teller = SearchStory(opened, home.folder, ledger.read)
+    described = notes.of_study(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
         order = supervisor.Order(
             home=home,
@@ -96,13 +99,14 @@ def join(request: Request, view: supervisor.View) -> Result:
             target=target,
             follow=True,
             timeout=request.timeout,
+            trial_ends=notes.trial_ends,
             trial_timeout=request.trial_timeout,
         )
-        supervisor.train(order, opened, patience, teller.refreshed, view)
+        supervisor.train(order, opened, patience, described.refreshed, view)
     with explained_storage(home.url):
-        untold, records = teller.end(), ledger.read()
-    if untold:
-        view.note(untold)
+        unwritten, records = described.end(), ledger.read()
+    if unwritten:
+        view.note(unwritten)
     leader = best(records)
     return Result(
         study=home.name,

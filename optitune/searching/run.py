@@ -10,11 +10,11 @@ import optuna
 import torch
 
 from optitune.common.schema import validated
-from optitune.dashboard.search_notes import SearchStory
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
 from optitune.searching import steady, supervisor
 from optitune.searching.best_file import Keeper
+from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from, studies, trials
@@ -180,8 +180,11 @@ def settle(request: Request, device: torch.device) -> Settled:
     return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
 
 
-def search(request: Request, view: supervisor.View) -> Result:
+def search(request: Request, view: supervisor.View, notes: Notes) -> Result:
     """Train until the study has as many finished trials as were asked for.
+
+    Args:
+        notes: describe the search as it goes on.
 
     Raises:
         UsageError: a setting is not allowed or differs from what the study was made with, or task, data and
@@ -191,10 +194,10 @@ def search(request: Request, view: supervisor.View) -> Result:
     """
     url = request.home.url
     with connected(request.cluster, url, request.workers) as cluster, explained_storage(url):
-        return _search(request, view, cluster)
+        return _search(request, view, notes, cluster)
 
 
-def _search(request: Request, view: supervisor.View, cluster: Cluster | None) -> Result:
+def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Cluster | None) -> Result:
     began = time.monotonic()
     device = cluster.device(request.device) if cluster else resolve_device(request.device)
     settled = settle(request, device)
@@ -238,7 +241,7 @@ def _search(request: Request, view: supervisor.View, cluster: Cluster | None) ->
     supervisor.tidy(request.home, opened)
     before = trials.finished(opened)
     keeper = Keeper(opened, request.home)
-    teller = SearchStory(opened, request.home.folder, keeper.refresh)
+    described = notes.of_study(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
         order = supervisor.Order(
             home=request.home,
@@ -252,14 +255,15 @@ def _search(request: Request, view: supervisor.View, cluster: Cluster | None) ->
             target=budget.trials,
             follow=False,
             timeout=budget.timeout,
+            trial_ends=notes.trial_ends,
             trial_timeout=request.trial_timeout,
             cluster=cluster,
         )
-        supervisor.train(order, opened, patience, teller.refreshed, view)
+        supervisor.train(order, opened, patience, described.refreshed, view)
     with explained_storage(request.home.url):
-        untold = teller.end()
-    if untold:
-        view.note(untold)
+        unwritten = described.end()
+    if unwritten:
+        view.note(unwritten)
     winner = best_record(keeper.records)
     competing, dropped = _competing(opened, settings, task.judge)
     return Result(

@@ -15,6 +15,7 @@ from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint
+from optitune.searching.notes import TrialEnds
 from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
 from optitune.searching.trial_guard import TrialGuard
@@ -82,6 +83,7 @@ class Order:
         target: how many finished trials the study is to have.
         follow: whether to go by the study's own number of trials, which may grow meanwhile.
         timeout: seconds after which no further trial is begun; None for never.
+        trial_ends: describes a trial that is about to end.
         trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
         cluster: where the workers are to run; None for this machine.
     """
@@ -97,6 +99,7 @@ class Order:
     target: int
     follow: bool
     timeout: float | None
+    trial_ends: TrialEnds
     trial_timeout: float | None
     cluster: Cluster | None = None
 
@@ -136,7 +139,16 @@ def train(
         target = None if order.follow else order.target
         code = opened.user_attrs.get(studies.CODE) or {}
         job = Job(
-            order.home, order.settings, order.source, order.data_dir, str(order.device), shared, target, deadline, code
+            home=order.home,
+            settings=order.settings,
+            task=order.source,
+            data_dir=order.data_dir,
+            device=str(order.device),
+            data=shared,
+            target=target,
+            deadline=deadline,
+            trial_ends=order.trial_ends,
+            code=code,
         )
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
         view.begin(order.home.name, order.settings, order.task.judge.unit, order.target, records, workers)

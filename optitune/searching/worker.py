@@ -11,9 +11,9 @@ import optuna
 import torch
 from optuna.exceptions import UpdateFinishedTrialError
 
-from optitune.dashboard import trial_notes
 from optitune.errors import OptituneError
 from optitune.sampling.factory import pruner_of, sampler_of
+from optitune.searching.notes import TrialEnds
 from optitune.searching.objective import GivenBack, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
 from optitune.searching.trial_queue import Desk
@@ -61,6 +61,7 @@ class Job:
         data: the file that `splits.save` wrote.
         target: how many finished trials the study is to have; None for as many as the study itself says.
         deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
+        trial_ends: describes a trial that is about to end.
         code: of the task, as the study keeps it; empty for a built-in task.
     """
 
@@ -72,6 +73,7 @@ class Job:
     data: Path
     target: int | None
     deadline: float | None
+    trial_ends: TrialEnds
     code: task_code.Record = field(default_factory=dict)
 
 
@@ -223,7 +225,7 @@ class Worker:
         an_epoch = usual_steps(settings, len(self._data.train))
         # ended meanwhile, for taking too long, or by another machine that tells its story
         with suppress(UpdateFinishedTrialError):
-            problem = trial_notes.attach(
+            problem = self._job.trial_ends(
                 trial, outcome, value, reason, settings.epochs, an_epoch, self._job.home.folder
             )
             if problem:

@@ -36,6 +36,7 @@ WORKER_MODULES = (
     "optitune.searching.worker",
     "optitune.retraining.worker",
     "optitune.comparing.worker",
+    "optitune.dashboard.trial_notes",
     "optitune.tasks.pooling_kernels",
     "torch._dynamo",
     "matplotlib.backends.backend_agg",

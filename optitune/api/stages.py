@@ -1,0 +1,36 @@
+"""The stages, and what optuna-dashboard shows of each: the command line and the functions for Python call these."""
+
+from dataclasses import replace
+
+from optitune.comparing import run as comparing
+from optitune.dashboard import result_notes, trial_notes
+from optitune.dashboard.search_notes import SearchStory
+from optitune.retraining import run as retraining
+from optitune.searching import join as joining
+from optitune.searching import run as searching
+from optitune.searching import supervisor
+from optitune.searching.notes import Notes
+
+NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchStory)
+
+
+def search(request: searching.Request, view: supervisor.View) -> searching.Result:
+    """Train until the study has as many finished trials as were asked for; see `searching.run.search`."""
+    return searching.search(request, view, NOTES)
+
+
+def join(request: joining.Request, view: supervisor.View) -> joining.Result:
+    """Help with a search that was begun elsewhere; see `searching.join.join`."""
+    return joining.join(request, view, NOTES)
+
+
+def compare(request: comparing.Request, view: comparing.View) -> comparing.Result:
+    """Train each optimizer's best configuration again; see `comparing.run.compare`."""
+    result = comparing.compare(request, view)
+    return replace(result, untold=result_notes.tell_comparison(request.home, result.comparison))
+
+
+def retrain(request: retraining.Request, view: retraining.View) -> retraining.Result:
+    """Train in full and test once; see `retraining.run.retrain`."""
+    result = retraining.retrain(request, view)
+    return replace(result, untold=result_notes.tell_tested(request.home, request.name))
