@@ -209,7 +209,7 @@ def test_ctrl_c_ends_the_view_and_exits_130(
     with pytest.raises(KeyboardInterrupt):
         watch(place, told, interrupt)
     assert told.ended == 1
-    monkeypatch.setattr("optitune.searching.watch.watch", lambda *_: interrupt(0))
+    monkeypatch.setattr("optitune.searching.watch.watch", lambda *_, **__: interrupt(0))
     assert run_command("watch", "digits", "--studies-dir", str(place.folder.parent))[0] == 130
 
 
