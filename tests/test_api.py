@@ -20,6 +20,8 @@ from optitune.errors import UsageError
 from optitune.storage import trials
 from optitune.workers.pool import WORKER_MODULES, warm_up
 
+pytestmark = pytest.mark.wide
+
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
 QUICK: dict[str, Any] = {**QUIET, "epochs": 2, "optimizers": "sgd,adam", "batch_size": 16, "workers": 2}
 

@@ -19,6 +19,8 @@ from optitune.tasks.models import Mlp
 from optitune.training.engine import Diverged, Progress, Training
 from optitune.training.plan import Plan
 
+pytestmark = pytest.mark.wide
+
 Values = Mapping[str, Any]
 
 EPOCHS = 2

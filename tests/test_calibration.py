@@ -34,6 +34,8 @@ from verdict_worlds import (
 from optitune.comparing.plan import FIRST, ROUNDS
 from optitune.statistics import verdict
 
+pytestmark = pytest.mark.wide
+
 # the worlds
 
 

@@ -34,6 +34,8 @@ from optitune.cli.main import run
 from optitune.study import best_config
 from optitune.study.study_file import from_file
 
+pytestmark = pytest.mark.wide
+
 LESS = {
     "search": ["--trials", "3", "--epochs", "1"],
     "compare": ["--max-runs", "4", "--sensitivity", "0"],

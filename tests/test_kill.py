@@ -19,6 +19,8 @@ from optitune.searching.trial_checkpoint import path_of
 from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url
 
+pytestmark = pytest.mark.wide
+
 TRIALS = 8
 SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
 

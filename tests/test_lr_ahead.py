@@ -20,6 +20,8 @@ from optitune.space.schedules import ROWS, Schedule
 from optitune.study.steps import compared_step
 from optitune.training.build import lr_ahead
 
+pytestmark = pytest.mark.wide
+
 EPOCHS, EVALUATIONS = 5, 4
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

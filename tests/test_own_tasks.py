@@ -19,6 +19,8 @@ from optitune.cli.main import run
 from optitune.tasks.data import Examples
 from optitune.tasks.splits import all_but_test
 
+pytestmark = pytest.mark.wide
+
 FILE = Path(__file__).with_name("own_tasks.py")
 
 SEARCHED: dict[str, list[str]] = {

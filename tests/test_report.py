@@ -19,6 +19,8 @@ from optitune.retraining.results import load_mistakes, save_mistakes, worst_mist
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import METRICS, Metric
 
+pytestmark = pytest.mark.wide
+
 VOID = {"meta", "img", "source", "br"}
 
 

@@ -24,6 +24,8 @@ from optitune.tasks.data import Examples, Part, Streamed
 from optitune.training.engine import Progress, Training
 from optitune.training.plan import Plan
 
+pytestmark = pytest.mark.wide
+
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 

@@ -26,6 +26,8 @@ from optitune.tasks.splits import full_data
 from optitune.terminal import retrain as retrain_view
 from optitune.workers.pool import Channel
 
+pytestmark = pytest.mark.wide
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
 
+pytestmark = pytest.mark.wide
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 BUDGET = 75.0

@@ -17,6 +17,8 @@ from optitune.searching import steady
 from optitune.tasks import loading, splits
 from optitune.workers.pool import warm_up
 
+pytestmark = pytest.mark.wide
+
 HEAD = """
 import os, random, time
 import numpy as np, torch

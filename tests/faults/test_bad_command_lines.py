@@ -22,6 +22,8 @@ from optitune.errors import OptituneError
 from optitune.searching import run as searching
 from optitune.training.device import resolve_device
 
+pytestmark = pytest.mark.wide
+
 
 def options_of(name: str) -> list[click.Parameter]:
     module, _ = COMMANDS[name]

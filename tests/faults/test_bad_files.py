@@ -36,6 +36,8 @@ from optitune.tasks.datasets import IDX_FILES, load_test, load_train
 from optitune.training.device import resolve_device
 from optitune.training.export_code import export
 
+pytestmark = pytest.mark.wide
+
 STUDY: dict[str, Any] = {
     "task": "digits",
     "trials": 20,

@@ -21,6 +21,8 @@ from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.loading import study_of
 from optitune.tasks.metrics import METRICS
 
+pytestmark = pytest.mark.wide
+
 NAMES = (
     *("..", "../up", "../../up", "a/../../up", "/up", "//up", "~/up", "a/b", "a\\b", "..\\up", "C:up", ".hidden"),
     *("best", "partial", "trial-1", "-x", "x-", "x.", "..x", "x\n", "x\x00", "\u2024\u2024/up", "%2e%2e%2fup"),

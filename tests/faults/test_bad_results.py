@@ -33,6 +33,8 @@ from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, save_mistakes
 from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run
 
+pytestmark = pytest.mark.wide
+
 COMPARED, TRAINED = "studies/digits/compare", "studies/digits/retrain/best"
 
 

@@ -32,6 +32,8 @@ from optitune.cli.main import run
 from optitune.searching.trial_checkpoint import path_of
 from optitune.tasks.datasets import IDX_FILES
 
+pytestmark = pytest.mark.wide
+
 Command = Callable[..., tuple[int, str, str]]
 
 WORDS = [

@@ -3,7 +3,10 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 from real_commands import ADAM, command, faulty_task, held, only_error, trainings_begun
+
+pytestmark = pytest.mark.wide
 
 FEW = [
     "--epochs",

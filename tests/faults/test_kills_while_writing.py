@@ -16,6 +16,8 @@ from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.study.best_config import load as load_best
 
+pytestmark = pytest.mark.wide
+
 ORDERS = "OPTITUNE_TEST_ORDERS"
 
 KILLER = f"""
