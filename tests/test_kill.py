@@ -25,7 +25,8 @@ TRIALS = 8
 SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
 
 
-EPOCHS = 30
+# enough for a signal to reach it in the midst, on a busy machine, too
+EPOCHS = 90
 ONE = f"search --task digits --epochs {EPOCHS} --optimizers sgd --trials 1 --pruner none --workers 1".split()
 
 WAITING_TASK = """
