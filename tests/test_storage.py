@@ -11,7 +11,7 @@ import sqlalchemy
 import storage_battery as battery
 
 from optitune.errors import OptituneError, UsageError
-from optitune.storage.databases import parsed
+from optitune.storage.databases import _write_ahead, parsed
 from optitune.storage.urls import exists, is_file, open_storage, shown, sqlite_url
 
 
@@ -20,6 +20,30 @@ def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
     open_storage(sqlite_url(path), create=True).create_new_study([optuna.study.StudyDirection.MAXIMIZE], "a")
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+class Contended:
+    """A connection to a file that another process is changing to a write-ahead log: refused twice, then taken."""
+
+    def __init__(self, code: int) -> None:
+        self.code, self.asked = code, 0
+
+    def execute(self, statement: str) -> None:
+        assert statement == "PRAGMA journal_mode=WAL"
+        self.asked += 1
+        if self.asked <= 2:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode = self.code
+            raise error
+
+
+def test_a_file_that_another_process_is_just_making_is_waited_for() -> None:
+    busy, damaged = Contended(sqlite3.SQLITE_BUSY), Contended(sqlite3.SQLITE_CORRUPT)
+    _write_ahead(busy)
+    assert busy.asked == 3
+    with pytest.raises(sqlite3.OperationalError):
+        _write_ahead(damaged)
+    assert damaged.asked == 1
 
 
 def test_a_missing_file_is_refused_and_not_made_unless_asked_for(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.workers.child_process import Printed
+from optitune.workers.child_process import Printed, start
 from optitune.workers.furthest import Furthest
 from optitune.workers.pool import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
 
@@ -463,6 +463,23 @@ def test_a_fork_server_that_was_killed_is_started_anew(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         pool.run()
     assert (tmp_path / "left-0").exists()
+
+
+class Starting:
+    """A process that begins at the third try, as where a fork server that was killed has not ended yet."""
+
+    tries = 0
+
+    def start(self) -> None:
+        self.tries += 1
+        if self.tries < 3:
+            raise ConnectionRefusedError
+
+
+def test_a_fork_server_that_is_ending_is_waited_for() -> None:
+    process = Starting()
+    start(process)
+    assert process.tries == 3
 
 
 def test_a_worker_whose_task_leaves_a_thread_behind_ends_all_the_same() -> None:

@@ -231,6 +231,22 @@ def _check_sqlite(path: Path, create: bool) -> None:
         )
 
 
+def _write_ahead(connection: Any) -> None:
+    """Let readers and a writer work side by side; SQLite refuses at once where another process does the same just then.
+
+    Elsewhere it waits for as long as the connection says.
+    """
+    until = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 def _queue_writers(storage: RDBStorage) -> None:
     """Let processes write one after the other, so that none of them reads what another is about to change.
 
@@ -241,7 +257,7 @@ def _queue_writers(storage: RDBStorage) -> None:
 
     def connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
 
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN" if _only_reading.get() else "BEGIN IMMEDIATE")

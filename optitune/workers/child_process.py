@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,9 @@ MOST_OF_A_LINE = 10_000
 
 SAFE_PATH, OURS = "PYTHONSAFEPATH", "optitune"
 """What keeps Python from looking into the present folder when it begins, and the value that says who has set it."""
+
+SERVER_TRIES, SERVER_ENDS_S = 50, 0.1
+"""How often a process is started at most, and how long a fork server that was killed may take between two tries."""
 
 signals = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """What asks a process for its end."""
@@ -106,6 +111,25 @@ def printing_to(send: Callable[[str], None]) -> Printed:
     stream = io.TextIOWrapper(io.BufferedWriter(printed), encoding="utf-8", errors="replace", line_buffering=True)
     sys.stdout = sys.stderr = stream
     return printed
+
+
+def start(process: BaseProcess) -> None:
+    """Start a worker's process, by another fork server where the present one has just been killed.
+
+    Python looks whether its fork server has ended and then connects; one that is ending refuses.
+
+    Raises:
+        ConnectionError, EOFError: none can be had.
+    """
+    with ctrl_c_ignored(), main_kept_out(), folder_kept_out():
+        for left in reversed(range(SERVER_TRIES)):
+            try:
+                process.start()
+                return
+            except (ConnectionError, EOFError):
+                if not left:
+                    raise
+                time.sleep(SERVER_ENDS_S)
 
 
 @contextmanager

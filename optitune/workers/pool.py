@@ -30,6 +30,7 @@ from optitune.workers.child_process import (
     main_kept_out,
     printing_to,
     signals,
+    start,
 )
 
 WORKER_MODULES = (
@@ -381,8 +382,7 @@ class Pool(Staff):
             name=f"optitune-worker-{worker}",
             daemon=True,
         )
-        with ctrl_c_ignored(), main_kept_out(), folder_kept_out():
-            process.start()
+        start(process)
         theirs.close()
         self._processes[worker], self._connections[worker] = process, ours
         if self._asked:
