@@ -23,6 +23,8 @@ from optitune.training.export_code import python
 from optitune.training.plan import Plan
 from optitune.training.preflight import check
 
+pytestmark = pytest.mark.wide
+
 FILE = """
 import torch
 from torch import nn

@@ -30,6 +30,8 @@ from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
 
+pytestmark = pytest.mark.wide
+
 SEARCH = ["search", "--task", "digits", "--epochs", "2", "--optimizers", "sgd,adam,adamw", "--workers", "1", "--quiet"]
 
 

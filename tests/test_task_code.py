@@ -19,6 +19,8 @@ from optitune.training import task_code
 from optitune.training.preflight import fresh_model
 from optitune.training.task_code import changes, check_unchanged, record
 
+pytestmark = pytest.mark.wide
+
 Command = Callable[..., tuple[int, str, str]]
 
 FILE = '''

@@ -17,6 +17,8 @@ from optitune.tasks import loading, user_code
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import described, of_a_library, reason, script, theirs, whole
 
+pytestmark = pytest.mark.wide
+
 SOUND = """
 import torch
 from torch import nn
