@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from optitune.common import files
-from optitune.common.files import REMEDIES, aside, clear, explained, make_folder, replacing, sweep, write_text
+from optitune.common.files import REMEDIES, clear, explained, make_folder, move_aside, replacing, sweep, write_text
 from optitune.errors import OptituneError
 from optitune.tasks.data import LIBRARYS_SCRATCH
 
@@ -137,7 +137,7 @@ def test_two_that_set_files_aside_at_once_overwrite_neither(tmp_path: Path, monk
         link(*given)
 
     monkeypatch.setattr(os, "link", another_was_quicker)
-    assert aside(path) == tmp_path / "best-before-2.toml"
+    assert move_aside(path) == tmp_path / "best-before-2.toml"
     assert other.read_text() == "another's"
     assert (tmp_path / "best-before-2.toml").read_text() == "edited"
     assert not path.exists()
@@ -157,12 +157,12 @@ def test_files_and_folders_are_set_aside_under_the_first_free_name(
     (tmp_path / "compare").mkdir()
     (tmp_path / "compare" / "plan.json").touch()
     (tmp_path / "compare-before-1").mkdir()
-    assert aside(tmp_path / "best.toml").name == "best-before-2.toml"
+    assert move_aside(tmp_path / "best.toml").name == "best-before-2.toml"
     assert (tmp_path / "best-before-2.toml").read_text() == "edited"
-    assert aside(tmp_path / "compare").name == "compare-before-2"
+    assert move_aside(tmp_path / "compare").name == "compare-before-2"
     assert (tmp_path / "compare-before-2" / "plan.json").exists()
     with pytest.raises(OptituneError, match="cannot rename"):
-        aside(tmp_path / "best.toml")
+        move_aside(tmp_path / "best.toml")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt()])

@@ -27,10 +27,10 @@ def join(request: joining.Request, view: supervisor.View) -> joining.Result:
 def compare(request: comparing.Request, view: comparing.View) -> comparing.Result:
     """Train each optimizer's best configuration again; see `comparing.run.compare`."""
     result = comparing.compare(request, view)
-    return replace(result, untold=result_notes.tell_comparison(request.home, result.comparison))
+    return replace(result, unwritten=result_notes.tell_comparison(request.home, result.comparison))
 
 
 def retrain(request: retraining.Request, view: retraining.View) -> retraining.Result:
     """Train in full and test once; see `retraining.run.retrain`."""
     result = retraining.retrain(request, view)
-    return replace(result, untold=result_notes.tell_tested(request.home, request.name))
+    return replace(result, unwritten=result_notes.tell_tested(request.home, request.name))

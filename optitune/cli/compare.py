@@ -103,8 +103,8 @@ def compared(
     from optitune.terminal.compare import compare_view, print_comparison
 
     result = stages.compare(request, compare_view(quiet=quiet or as_json))
-    if result.untold:
-        click.echo(f"note: {result.untold}", err=True)
+    if result.unwritten:
+        click.echo(f"note: {result.unwritten}", err=True)
     if result.other_data:
         click.echo(
             "note: the data are not those that the configurations were found on (their checksums differ)", err=True

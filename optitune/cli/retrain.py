@@ -84,8 +84,8 @@ def retrain(
     if chosen.note and not (quiet or as_json):
         click.echo(f"note: {chosen.note}", err=True)
     result = stages.retrain(request, retrain_view(quiet=quiet or as_json))
-    if result.untold:
-        click.echo(f"note: {result.untold}", err=True)
+    if result.unwritten:
+        click.echo(f"note: {result.unwritten}", err=True)
     for line in result.remarks:
         click.echo(f"note: {line}", err=True)
     if result.other_data:

@@ -51,7 +51,7 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def aside(path: Path) -> Path:
+def move_aside(path: Path) -> Path:
     """Rename a file or folder to the first name of the form `STEM-before-N` that is free; the new path.
 
     Raises:
@@ -189,7 +189,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time work on the results in `folder`.
 
     Raises:

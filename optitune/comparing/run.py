@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune.common.files import alone, aside, clear, make_folder, sweep
+from optitune.common.files import clear, exclusive_lock, make_folder, move_aside, sweep
 from optitune.common.schema import validated
 from optitune.common.text import Unit
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
@@ -102,7 +102,7 @@ class Result:
         trained: how many runs this call trained.
         set_aside: where a comparison of other configurations that lay here is kept now.
         other_data: whether the data differ from those that the configurations were found on.
-        untold: what optuna-dashboard could not be told, and why.
+        unwritten: what optuna-dashboard could not be told, and why.
     """
 
     study: str
@@ -114,7 +114,7 @@ class Result:
     seconds: float
     set_aside: Path | None
     other_data: bool
-    untold: str = ""
+    unwritten: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -192,7 +192,7 @@ def compare(request: Request, view: View) -> Result:
     plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own)
     epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
     folder = request.home.folder / FOLDER
-    with alone(folder):
+    with exclusive_lock(folder):
         set_aside = _place(folder, plan)
         _tidy(folder)
         parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
@@ -266,7 +266,7 @@ def _place(folder: Path, plan: Plan) -> Path | None:
     there = load_plan(folder)
     if there == plan:
         return None
-    old = aside(folder) if there is not None or (folder / "runs").exists() else None
+    old = move_aside(folder) if there is not None or (folder / "runs").exists() else None
     if old is not None and there is not None:
         changed = {"finalists": plan.finalists}
         if there.model_copy(update=changed) == plan:

@@ -61,10 +61,10 @@ def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | No
         written = chapter(opened)
         if written is None:
             return ""
-        untold = story.tell(opened, stage, written, home.folder)
+        unwritten = story.tell(opened, stage, written, home.folder)
         # which advises a comparison until there is one
         searched = search_notes.chapter(opened, storage_trials.records(opened))
-        return untold or story.tell(opened, "search", searched, home.folder)
+        return unwritten or story.tell(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not tell of it: {' '.join(str(error).split())}"
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from optitune.common.files import alone, aside, make_folder
+from optitune.common.files import exclusive_lock, make_folder, move_aside
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError, UsageError
@@ -74,7 +74,7 @@ class Result:
     """What a full training left; `trained` is False where all of it was there already.
 
     `other_data` says that the data differ from those the configuration was found on, `remarks` what a user should know
-    of the data, `untold` what optuna-dashboard could not be told, and why.
+    of the data, `unwritten` what optuna-dashboard could not be told, and why.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Result:
     trained: bool
     other_data: bool
     remarks: tuple[str, ...] = ()
-    untold: str = ""
+    unwritten: str = ""
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -184,13 +184,13 @@ def retrain(request: Request, view: View) -> Result:
         known = (other_data, tuple(remarks))
         return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *known)
 
-    with alone(folder):
+    with exclusive_lock(folder):
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
             return result(done, trained=False)
         seeds = _train_seeds(request, plan, task, data, code, device, view, remarks)
         if (folder / "metrics.json").exists():
-            aside(folder)
+            move_aside(folder)
         about = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
         write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
     return result(seeds, trained=True)

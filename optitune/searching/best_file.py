@@ -4,7 +4,7 @@ from pathlib import Path
 
 import optuna
 
-from optitune.common.files import aside
+from optitune.common.files import move_aside
 from optitune.errors import OptituneError
 from optitune.storage import trials
 from optitune.storage.studies import Home
@@ -43,7 +43,7 @@ class Keeper:
 
     def _set_aside(self) -> None:
         try:
-            self.set_aside = aside(self.path)
+            self.set_aside = move_aside(self.path)
         except OptituneError:
             # another search of this study may have done so just now
             if self.path.exists():
