@@ -146,13 +146,13 @@ def test_two_searches_that_find_an_edited_best_at_once_both_go_on(
     path = tmp_path / "studies" / "digits" / "best.toml"
     own = path.read_text()
     path.write_text("edited")
-    set_aside = best_file.aside
+    move_aside = best_file.move_aside
 
     def another_was_quicker(given: Path) -> Path:
-        set_aside(given)
-        return set_aside(given)
+        move_aside(given)
+        return move_aside(given)
 
-    monkeypatch.setattr(best_file, "aside", another_was_quicker)
+    monkeypatch.setattr(best_file, "move_aside", another_was_quicker)
     assert command("search", *QUICK, "--trials", "1")[0] == 0
     assert path.read_text() == own
     assert path.with_name("best-before-1.toml").read_text() == "edited"
