@@ -38,7 +38,7 @@ from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},
@@ -60,7 +60,7 @@ def training(data: SearchData, precision: str, epochs: int, seed: int) -> Traini
 
 def one_of_ours(path: Path, precision: str, steps: int, barrier: Any, results: Any) -> None:
     """A worker: warm up, wait for the others, train, say how fast."""
-    own_the_process()
+    configure_worker_process()
     data = splits.load(path, TASK)
     warm = SearchData(data.train.take(slice(0, 10 * BATCH)), data.validation, "")
     for _ in training(warm, precision, 1, 0).run():
@@ -98,7 +98,7 @@ def rate(work: float, once: Any) -> float:
 
 def arithmetic(precision: str, barrier: Any, results: Any) -> None:
     """A worker: the highest FLOP/s of a large matrix product and of the network's largest convolution."""
-    own_the_process()
+    configure_worker_process()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     square = torch.randn(1024, 1024).to(dtype)
     images = torch.randn(BATCH, 32, 14, 14).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -112,7 +112,7 @@ def arithmetic(precision: str, barrier: Any, results: Any) -> None:
 
 def copying(barrier: Any, results: Any) -> None:
     """A worker: the highest bytes/s of reading and writing memory beyond the caches."""
-    own_the_process()
+    configure_worker_process()
     source, target = torch.zeros(2**26), torch.zeros(2**26)
     barrier.wait()
     results.put(rate(2 * 4 * 2**26, lambda: target.copy_(source)))

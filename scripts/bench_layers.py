@@ -28,7 +28,7 @@ from optitune.storage import studies
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 Calls = Mapping[str, Callable[[], Any]]
 WARM_UP = 10
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
-    own_the_process()
+    configure_worker_process()
     found: dict[str, dict[str, dict[str, float]]] = {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rows: dict[str, dict[str, float]] = {}

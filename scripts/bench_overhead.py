@@ -40,8 +40,8 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.sampling import parameters as suggestion
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.searching import objective
-from optitune.searching.best_file import Keeper
-from optitune.searching.trial_queue import Desk
+from optitune.searching.best_file import BestFile
+from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
@@ -310,7 +310,9 @@ def fill(opened: optuna.Study, engine: sqlalchemy.Engine, trials: Sequence[Froze
             connection.execute(sqlalchemy.insert(model.__table__), content)
 
 
-def growth(settings: StudySettings, home: studies.Home, trials: list[FrozenTrial], rounds: int) -> dict[str, float]:
+def growth(
+    settings: StudySettings, home: studies.StudyLocation, trials: list[FrozenTrial], rounds: int
+) -> dict[str, float]:
     """Seconds of each part of one more trial, medians, in a study that has these trials already."""
     storage = open_storage(home.url, create=True)
     fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
@@ -323,13 +325,13 @@ def growth(settings: StudySettings, home: studies.Home, trials: list[FrozenTrial
         return result
 
     parent = studies.find(open_storage(home.url, create=False), home.name)
-    keeper = timed("parent's first reading, once", lambda: Keeper(parent, home))
+    keeper = timed("parent's first reading, once", lambda: BestFile(parent, home))
     worker = open_study(home, settings, ACCURACY)
     timed("worker's first reading, once", lambda: worker.get_trials(deepcopy=False))
     sampler, drawn = worker.sampler, worker.sampler.infer_relative_search_space
     sampler.infer_relative_search_space = lambda *given: timed("of which the sampler", lambda: drawn(*given))  # type: ignore[method-assign]
     owner = Owner(home.folder / "workers")
-    desk = Desk(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
+    desk = TrialQueue(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
 
     def judge(trial: optuna.Trial) -> None:
         for step in range(1, steps.EVALUATIONS_PER_EPOCH * settings.epochs + 1):

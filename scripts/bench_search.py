@@ -44,7 +44,7 @@ from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 ROW = builtin.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())
@@ -227,7 +227,7 @@ def one_round(options: argparse.Namespace, data: splits.SearchData, seed: int) -
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "data.safetensors"
         splits.save(data, path)
-        with context.Pool(auto(None, 0, options.seeds), own_the_process) as pool:
+        with context.Pool(auto(None, 0, options.seeds), configure_worker_process) as pool:
 
             def score(configuration: Configuration) -> Scores:
                 jobs = [(path, options.epochs, configuration, seed) for seed in seeds]

@@ -4,9 +4,9 @@
         [--sampler optitune]
 
 Starts a server of its own on 127.0.0.1 where it takes one (PostgreSQL with fsync off, and Optuna's gRPC proxy before
-it). Every trial is asked for (`Desk.take`), drawn, described and told (`Desk.tell`) as a search does it, without a
-training. Prints trials a second, the latencies of asking and telling, and what asking consists of, of all trials and
-of the last tenth, when the study is longest; then one line of JSON.
+it). Every trial is claimed (`TrialQueue.take`), drawn, described and reported (`TrialQueue.tell`) as a search does it,
+without a training. Prints trials a second, the latencies of asking and telling, and what asking consists of, of all
+trials and of the last tenth, when the study is longest; then one line of JSON.
 
 With nothing to train, all workers stand at the desk all the time: where trainings last seconds, they meet there rarely.
 """
@@ -27,10 +27,10 @@ from bench_overhead import ACCURACY, FACTS, in_words, table
 from postgres_server import grpc_proxy, postgres_server
 
 from optitune.sampling import parameters as suggestion
-from optitune.searching.trial_queue import Desk
+from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
 from optitune.storage import made_from, studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import is_file, open_storage
 from optitune.study.settings import StudySettings
 from optitune.workers.leases import Owner
@@ -42,11 +42,11 @@ Row = tuple[float, dict[str, float]]
 """When a trial was told, and the seconds of its parts."""
 
 
-def work(home: Home, settings: StudySettings, target: int, end: float, answers: Any) -> None:
+def work(home: StudyLocation, settings: StudySettings, target: int, end: float, answers: Any) -> None:
     """Take, draw and tell trials until there are enough, or it is late."""
     opened = open_study(home, settings, ACCURACY)
     owner = Owner(home.folder / "workers")
-    desk = Desk(opened, target, owner, home.folder, is_file(home.url))
+    desk = TrialQueue(opened, target, owner, home.folder, is_file(home.url))
     parts: dict[str, float] = defaultdict(float)
     rows: list[Row] = []
 

@@ -165,14 +165,14 @@ def different(count: int, seed: int) -> tuple[list[Row], list[Row]]:
     """How often and how soon the best is told, and how often the intervals of these comparisons hold."""
     rows, coverage, sd = [], [], round_sd(seed)
     for k, by in ((2, 0.2 * PP), (2, MEASURED), (8, 0.2 * PP)):
-        world, many = MadeUp(one_better(k, by)), count if k == 2 else max(1, count * 3 // 10)
-        found = outcomes(world, many, seed)
+        world, plural = MadeUp(one_better(k, by)), count if k == 2 else max(1, count * 3 // 10)
+        found = outcomes(world, plural, seed)
         told = [each.told for each in found if each.told]
         rows.append(
             {
                 "optimizers": k,
                 "best by, pp": round(by / PP, 3),
-                "comparisons": many,
+                "comparisons": plural,
                 **with_error(f"told by round {SOON}, %", (bool(x.told and x.told[0] <= SOON) for x in found)),
                 f"by round {ROUNDS}, %": share(each.told is not None for each in found),
                 f"by {MOST_RUNS} runs, %": share(bool(x.told and x.told[1] <= MOST_RUNS) for x in found),

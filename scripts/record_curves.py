@@ -42,7 +42,7 @@ from optitune.tasks import loading, splits
 from optitune.tasks.task import Task
 from optitune.training import build
 from optitune.training.engine import Diverged, Training
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4
@@ -128,7 +128,7 @@ def again(curves: Sequence[Curve]) -> list[Todo]:
 
 def set_up(task: str, data_dir: Path, file: Path) -> None:
     """Make a worker process ready to train."""
-    own_the_process()
+    configure_worker_process()
     found = loading.find(task, data_dir)
     _worker.update(task=found, settings=settings_of(found), data=splits.load(file, found))
 

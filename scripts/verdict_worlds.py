@@ -28,7 +28,7 @@ from curve_record import path, read
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS, opening, step
-from optitune.statistics.runs import Key, Run
+from optitune.statistics.runs import Run, RunId
 from optitune.statistics.verdict import Difference, Verdict, judge
 
 EPSILON = 0.001
@@ -58,7 +58,7 @@ class World(Protocol):
 
 
 def run(number: int, name: str, value: float, each: Any = None) -> Run:
-    return Run(Key(number, name), "", value, 0.0, 1.0, 0, 1, (), each)
+    return Run(RunId(number, name), "", value, 0.0, 1.0, 0, 1, (), each)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class Recorded:
 def compared(world: World, generator: np.random.Generator, epsilon: float = EPSILON) -> Iterator[Verdict]:
     """One comparison: the verdict after its first rounds, and after every further step until it ends."""
     names = tuple(world.truths)
-    rounds: dict[int, dict[Key, Run]] = {}
-    runs: dict[Key, Run] = {}
+    rounds: dict[int, dict[RunId, Run]] = {}
+    runs: dict[RunId, Run] = {}
     keys = opening(names, runs, ROUNDS)
     while keys:
         for key in keys:

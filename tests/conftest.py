@@ -36,7 +36,7 @@ def one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def signals_heeded() -> None:
+def signals_handled() -> None:
     """A shell that runs the tests in the background, or nohup, lets them ignore signals, and so what they start."""
     for name in ("SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -91,7 +91,7 @@ def images() -> Examples:
     labels = torch.arange(90) % 3
     pixels = torch.randint(0, 100, (90, 1, 4, 4), generator=noise, dtype=torch.uint8)
     pixels[torch.arange(90), 0, labels] += 150
-    return Examples(pixels, labels, white=255.0)
+    return Examples(pixels, labels, max_pixel=255.0)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from optitune.statistics.runs import ITSELF, Key, Point, Run
+from optitune.statistics.runs import TUNED, Point, Run, RunId
 
 DIVERGED = "loss nan"
 
 
-def made_up(number: int, name: str, value: float | str, variant: str = ITSELF, **fields: Any) -> Run:
+def made_up(number: int, name: str, value: float | str, variant: str = TUNED, **fields: Any) -> Run:
     """A run with this value, or with this reason for having none."""
     known: dict[str, Any] = {
         "diverged": value if isinstance(value, str) else "",
@@ -21,7 +21,7 @@ def made_up(number: int, name: str, value: float | str, variant: str = ITSELF, *
         "weight_bytes": 100,
         "curve": (),
     }
-    return Run(Key(number, name, variant), **{**known, **fields})
+    return Run(RunId(number, name, variant), **{**known, **fields})
 
 
 def runs(values: Mapping[str, Sequence[float | str | None]]) -> list[Run]:

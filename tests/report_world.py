@@ -15,10 +15,10 @@ from optitune.report.page import Subject
 from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.space.configuration import Configuration
-from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Finalist, Key, Plan, Point, Run
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Finalist, Plan, Point, Run, RunId
 from optitune.storage import made_from, studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.records import Outcome, TrialRecord, best
 from optitune.study.settings import StudySettings
@@ -88,15 +88,15 @@ def runs(plan: Plan, rounds: int, sign: int = 1, diverging: str = "") -> list[Ru
     for number in range(rounds):
         easy = chance.normal(0, 0.002)
         for each in plan.finalists:
-            for variant in (ITSELF, HALF, TWICE, KNOWN_GOOD)[: 4 if number < 2 else 1]:
-                score = LEVEL.get(each.optimizer, 0.98) + easy + chance.normal(0, 0.0008) - 0.004 * (variant != ITSELF)
+            for variant in (TUNED, HALF, TWICE, KNOWN_GOOD)[: 4 if number < 2 else 1]:
+                score = LEVEL.get(each.optimizer, 0.98) + easy + chance.normal(0, 0.0008) - 0.004 * (variant != TUNED)
                 end = score if sign > 0 else 1 - score
                 evaluations = range(1, 2 * plan.epochs + 1)
                 curve = tuple(Point(k / 2, 1.3 * k, end - sign * 0.3 * 0.4**k, 0.1 + 0.5**k) for k in evaluations)
                 lost = each.optimizer == diverging and number == rounds - 1
                 found.append(
                     Run(
-                        Key(number, each.optimizer, variant),
+                        RunId(number, each.optimizer, variant),
                         "diverged at step 7: loss nan" if lost else "",
                         curve[-1].value,
                         0.1,
@@ -214,7 +214,7 @@ def facts(metric: Metric) -> dict[str, Any]:
     return {**about, "metric": metric.name, "direction": metric.direction}
 
 
-def stored(home: Home, about: Subject) -> None:
+def stored(home: StudyLocation, about: Subject) -> None:
     """Write a study as a search leaves it, and its comparison if it has one."""
     home.folder.mkdir(parents=True)
     settings = StudySettings(task="digits", optimizers=about.optimizers, precision="fp32")
@@ -248,9 +248,9 @@ def stored(home: Home, about: Subject) -> None:
 def without_variants(about: Subject) -> Subject:
     """The same, its comparison without the runs of other settings."""
     assert about.comparison is not None
-    own = tuple(run for run in about.comparison.runs if run.key.variant == ITSELF)
+    own = tuple(run for run in about.comparison.runs if run.key.variant == TUNED)
     return replace(about, comparison=replace(about.comparison, runs=own))
 
 
-def home(folder: Path) -> Home:
+def home(folder: Path) -> StudyLocation:
     return studies.home(folder / "studies", "digits", None)

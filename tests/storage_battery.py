@@ -13,9 +13,9 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optitune.searching.trial_queue import Desk
+from optitune.searching.trial_queue import TrialQueue
 from optitune.storage import studies
-from optitune.storage.urls import Patience, is_file, open_storage
+from optitune.storage.urls import RetryPolicy, is_file, open_storage
 from optitune.workers import leases
 from optitune.workers.leases import Owner
 
@@ -59,11 +59,11 @@ def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: 
     leases.STALE_S = ORPHAN_S  # type: ignore[assignment]
     result = Work()
     try:
-        storage = open_storage(url, create=False, patience=Patience(result.lines.append, wait_s=TIMEOUT_S))
+        storage = open_storage(url, create=False, patience=RetryPolicy(result.lines.append, wait_s=TIMEOUT_S))
         opened = studies.find(storage, NAME)
         opened.sampler = optuna.samplers.RandomSampler()
         owner = Owner(folder / "workers")
-        desk = Desk(opened, target, owner, folder, is_file(url))
+        desk = TrialQueue(opened, target, owner, folder, is_file(url))
         while not desk.is_complete():
             taken = desk.take()
             if taken is None:

@@ -18,7 +18,7 @@ from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparing.results import Asked
 from optitune.retraining import again
-from optitune.statistics.runs import ITSELF
+from optitune.statistics.runs import TUNED
 from optitune.tasks.metrics import METRICS, Metric
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
@@ -104,7 +104,7 @@ def test_a_comparison_of_an_older_version_is_repeated_by_what_came_of_it(seed: i
     found = replace(found, plan=found.plan.model_copy(update={"seed": 7 + 2_000_003 + 1000 * seed}))
     told = asked(again.compared("s", found, {**SETTINGS, "seed": 7}, records, metric), compare)
     assert (told["study"], told["seed"], told["epochs"], told["optimizers"]) == ("s", seed, None, None)
-    assert told["max_runs"] == len([run for run in found.runs if run.key.variant == ITSELF])
+    assert told["max_runs"] == len([run for run in found.runs if run.key.variant == TUNED])
     assert told["sensitivity"] == 2
 
 
@@ -120,7 +120,7 @@ def test_what_was_asked_of_a_comparison_is_asked_again() -> None:
     more = asked(again.compared("s", found, SETTINGS, records, ACCURACY, 60), compare)
     assert more == {**told, "max_runs": 60}
     # one that was stopped by time before any other settings were trained
-    early = replace(found, runs=tuple(run for run in found.runs if run.key.variant == ITSELF))
+    early = replace(found, runs=tuple(run for run in found.runs if run.key.variant == TUNED))
     assert asked(again.compared("s", early, SETTINGS, records, ACCURACY), compare)["sensitivity"] == 0
     assert asked(again.compared("s", early, SETTINGS, records, ACCURACY, 60), compare)["sensitivity"] == 1
 

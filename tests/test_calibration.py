@@ -148,10 +148,10 @@ def test_a_probability_of_being_best_is_as_often_so() -> None:
 
 
 def test_fresh_images_see_what_the_same_ones_cannot() -> None:
-    few, many = calibrate.folds(200, 0)
+    few, plural = calibrate.folds(200, 0)
     same, fresh = (next(key for key in few if key.startswith(f"seen on {word}")) for word in ("the same", "fresh"))
-    assert many[fresh] > 95 > many[same] + 5
-    assert many[fresh] - few[fresh] > many[same] - few[same]
+    assert plural[fresh] > 95 > plural[same] + 5
+    assert plural[fresh] - few[fresh] > plural[same] - few[same]
 
 
 # the script

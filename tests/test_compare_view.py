@@ -12,7 +12,7 @@ from rich.console import Console
 from optitune.comparing.results import Comparison, conclude
 from optitune.comparing.run import Result
 from optitune.space.configuration import Configuration
-from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Key, Plan
+from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Plan, RunId
 from optitune.tasks.metrics import METRICS
 from optitune.terminal.compare import (
     LinesCompare,
@@ -76,14 +76,14 @@ def plain(renderable: Any, width: int) -> list[str]:
 def drive(view: Any, plan: Plan, found: Comparison) -> None:
     view.begin("digits", plan, METRICS["accuracy"].unit, 2, 100)
     view.judged(None, 0)
-    view.show(Event("progress", 0, {"key": Key(0, "adam"), "epoch": 0.5, "value": 0.9}))
-    view.show(Event("finished", 0, {"key": Key(0, "adam"), "value": 0.95, "diverged": ""}))
-    view.show(Event("finished", 1, {"key": Key(0, "muon"), "value": 0.0, "diverged": DIVERGED}))
-    view.show(Event("finished", 1, {"key": Key(0, "adam", HALF), "value": 0.9, "diverged": ""}))
+    view.show(Event("progress", 0, {"key": RunId(0, "adam"), "epoch": 0.5, "value": 0.9}))
+    view.show(Event("finished", 0, {"key": RunId(0, "adam"), "value": 0.95, "diverged": ""}))
+    view.show(Event("finished", 1, {"key": RunId(0, "muon"), "value": 0.0, "diverged": DIVERGED}))
+    view.show(Event("finished", 1, {"key": RunId(0, "adam", HALF), "value": 0.9, "diverged": ""}))
     view.judged(found, 14)
     view.others(6)
-    view.show(Event("finished", 0, {"key": Key(1, "adam", HALF), "value": 0.95, "diverged": ""}))
-    view.show(Event("progress", 1, {"key": Key(1, "sgd"), "epoch": 0.5, "value": 0.9}))
+    view.show(Event("finished", 0, {"key": RunId(1, "adam", HALF), "value": 0.95, "diverged": ""}))
+    view.show(Event("progress", 1, {"key": RunId(1, "sgd"), "epoch": 0.5, "value": 0.9}))
     view.tick()
     view.end()
 

@@ -21,7 +21,7 @@ from optitune.comparing import worker as comparison_worker
 from optitune.comparing.plan import practical
 from optitune.comparing.results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
 from optitune.errors import OptituneError, UsageError
-from optitune.statistics.runs import HALF, ITSELF, KNOWN_GOOD, TWICE, Key, Plan, Run
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Plan, Run, RunId
 from optitune.storage import studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.tasks import datasets, loading, splits
@@ -100,8 +100,8 @@ def test_neither_validation_nor_test_examples_are_met(made: Path) -> None:
 
 def test_runs_are_kept_with_what_each_example_came_to(made: Path) -> None:
     runs, plan = load_runs(compared(made)), plan_of(made)
-    itself = [run.key for run in runs if run.key.variant == ITSELF]
-    assert itself == [Key(number, name) for number in range(5) for name in ("adam", "sgd")]
+    itself = [run.key for run in runs if run.key.variant == TUNED]
+    assert itself == [RunId(number, name) for number in range(5) for name in ("adam", "sgd")]
     for each in runs:
         assert each.each is not None
         assert each.each.shape == (plan.held_out,)
@@ -117,9 +117,9 @@ def test_runs_are_kept_with_what_each_example_came_to(made: Path) -> None:
 
 def test_other_settings_are_trained_in_the_same_rounds(made: Path) -> None:
     runs, plan = load_runs(compared(made)), plan_of(made)
-    others = {run.key for run in runs if run.key.variant != ITSELF}
+    others = {run.key for run in runs if run.key.variant != TUNED}
     expected = {
-        Key(0, each.optimizer, variant)
+        RunId(0, each.optimizer, variant)
         for each in plan.finalists
         for variant in (HALF, TWICE, KNOWN_GOOD)
         if variant != KNOWN_GOOD or each.configuration != each.known_good
@@ -150,7 +150,7 @@ def test_a_comparison_that_is_done_trains_nothing_and_more_runs_go_on(command: A
 
 def test_runs_that_a_kill_left_out_are_made_up_for(command: Any, folder: Path) -> None:
     before = told(load_runs(compared(folder)))
-    run_path(compared(folder), Key(2, "sgd")).unlink()
+    run_path(compared(folder), RunId(2, "sgd")).unlink()
     (compared(folder) / "verdict.json").unlink()
     assert command("compare", *SHORT, "--quiet")[0] == 0
     assert told(load_runs(compared(folder))) == before
@@ -330,7 +330,7 @@ class Line:
         return len(self.told) >= self._stop_after
 
 
-def worked(folder: Path, plan: Plan, keys: list[Key], line: Line) -> None:
+def worked(folder: Path, plan: Plan, keys: list[RunId], line: Line) -> None:
     data = splits.search_data(loading.find("digits", Path()), None)
     share({"train": data.train}, folder / comparison_worker.DATA)
     comparison_worker.work(line, plan, keys, folder, "digits", Path(), "cpu", None)  # type: ignore[arg-type]
@@ -339,7 +339,7 @@ def worked(folder: Path, plan: Plan, keys: list[Key], line: Line) -> None:
 def test_a_run_that_was_stopped_goes_on_to_the_last_bit(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, key = plan_of(made), Key(1, "adam")
+    plan, key = plan_of(made), RunId(1, "adam")
     monkeypatch.setattr(comparison_worker, "CHECKPOINT_S", 0)
     worked(tmp_path, plan, [key], Line(stop_after=plan.evaluations))
     assert not run_path(tmp_path, key).exists()
@@ -358,7 +358,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(
 def test_a_run_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
     plan = plan_of(made)
     wild = [each.model_copy(update={"configuration": each.configuration.with_lr(1e30)}) for each in plan.finalists]
-    key = Key(0, "sgd")
+    key = RunId(0, "sgd")
     worked(tmp_path, plan.model_copy(update={"finalists": tuple(wild)}), [key], Line())
     found = load_run(run_path(tmp_path, key))
     assert "diverged at step" in found.diverged
@@ -400,7 +400,7 @@ def test_what_does_not_matter_of_a_metric_that_bears_a_built_in_name_is_a_share_
 
 
 def test_a_damaged_run_is_named(command: Any, folder: Path) -> None:
-    path = run_path(compared(folder), Key(0, "adam"))
+    path = run_path(compared(folder), RunId(0, "adam"))
     path.write_bytes(path.read_bytes()[:100])
     code, _, err = command("compare", *SHORT)
     assert code == 1

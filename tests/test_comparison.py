@@ -11,13 +11,13 @@ from optitune.comparing.plan import FIRST, opening, step
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import (
     HALF,
-    ITSELF,
     KNOWN_GOOD,
+    TUNED,
     TWICE,
     VARIANTS,
     Finalist,
-    Key,
     Plan,
+    RunId,
     finalists_runs,
     paired,
 )
@@ -50,7 +50,7 @@ def plan(finalist: Callable[..., Finalist]) -> Plan:
     )
 
 
-@pytest.mark.parametrize(("variant", "lr"), [(ITSELF, 0.004), (HALF, 0.002), (TWICE, 0.008)])
+@pytest.mark.parametrize(("variant", "lr"), [(TUNED, 0.004), (HALF, 0.002), (TWICE, 0.008)])
 def test_a_variant_has_another_learning_rate_and_nothing_else(
     variant: str, lr: float, finalist: Callable[..., Finalist], configured: Configured
 ) -> None:
@@ -62,7 +62,7 @@ def test_known_good_settings_are_a_variant(finalist: Callable[..., Finalist], co
 
 
 def test_a_variant_of_another_name_is_refused(finalist: Callable[..., Finalist]) -> None:
-    assert ITSELF not in VARIANTS
+    assert TUNED not in VARIANTS
     with pytest.raises(KeyError):
         finalist().variant("a third of the lr")
 
@@ -96,7 +96,7 @@ def test_pairs_are_of_rounds_that_both_finished() -> None:
 
 def test_all_finalists_have_the_first_rounds_and_what_is_there_is_not_done_again() -> None:
     keys = opening(("a", "b"), set(), 20)
-    assert keys == [Key(number, name) for number in range(FIRST) for name in ("a", "b")]
+    assert keys == [RunId(number, name) for number in range(FIRST) for name in ("a", "b")]
     assert opening(("a", "b"), set(keys[:3]), 20) == keys[3:]
     assert opening(("a", "b"), set(keys), 20) == []
     assert {key.round for key in opening(("a", "b"), set(), 2)} == {0, 1}
@@ -104,15 +104,15 @@ def test_all_finalists_have_the_first_rounds_and_what_is_there_is_not_done_again
 
 @pytest.mark.parametrize(("wanted", "rounds"), [("ab", {4, 5}), ("abc", {4, 5}), ("abcd", {4}), ("abcdefgh", {4})])
 def test_few_have_two_rounds_at_once_and_many_one(wanted: str, rounds: set[int]) -> None:
-    done = {Key(number, name) for number in range(4) for name in wanted}
+    done = {RunId(number, name) for number in range(4) for name in wanted}
     found = step(tuple(wanted), done, 20)
     assert {key.round for key in found} == rounds
     assert len(found) == len(set(found)) == len(wanted) * len(rounds)
 
 
 def test_a_step_fills_what_one_of_them_lacks_and_ends_with_the_last_round() -> None:
-    done = {Key(number, "a") for number in range(6)} | {Key(number, "b") for number in range(4)}
-    assert step(("a", "b"), done, 20) == [Key(4, "b"), Key(5, "b")]
-    assert step(("a", "b"), done, 5) == [Key(4, "b")]
+    done = {RunId(number, "a") for number in range(6)} | {RunId(number, "b") for number in range(4)}
+    assert step(("a", "b"), done, 20) == [RunId(4, "b"), RunId(5, "b")]
+    assert step(("a", "b"), done, 5) == [RunId(4, "b")]
     assert step(("a", "b"), done, 4) == []
     assert step((), done, 20) == []

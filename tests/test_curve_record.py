@@ -106,10 +106,10 @@ def test_outer_learning_rates_are_outside_the_ranges(sampled: list[Todo]) -> Non
 
 
 def test_the_best_of_all_and_of_each_optimizer_are_trained_again() -> None:
-    many = [curve("adam", number, 0.9 + number / 1_000) for number in range(30)]
+    plural = [curve("adam", number, 0.9 + number / 1_000) for number in range(30)]
     few = [curve("sgd", number, 0.6 + number / 1_000) for number in range(10)]
     luck = [curve("sgd", 0, 0.99, seed=1, origin="again")]
-    todo = again(few + many + luck)
+    todo = again(few + plural + luck)
     assert {(name, number) for name, number, *_ in todo if name == "adam"} == {("adam", each) for each in range(10, 30)}
     assert {number for name, number, *_ in todo if name == "sgd"} == set(range(10 - BEST_OF_EACH, 10))
     assert len(todo) == (20 + BEST_OF_EACH) * FRESH_SEEDS

@@ -92,13 +92,13 @@ def test_digits_are_images_of_one_channel_with_white_sixteen(digits: tuple[Examp
     train, _ = digits
     assert train.inputs.shape == (1437, 1, 8, 8)
     assert (train.inputs.dtype, train.targets.dtype) == (torch.uint8, torch.int64)
-    assert (int(train.inputs.min()), int(train.inputs.max()), train.white) == (0, 16, 16.0)
+    assert (int(train.inputs.min()), int(train.inputs.max()), train.max_pixel) == (0, 16, 16.0)
     assert train.targets.unique().tolist() == list(range(10))
 
 
 def test_a_batch_runs_from_minus_one_to_one() -> None:
     pixels = torch.tensor([0, 64, 128, 255], dtype=torch.uint8).reshape(4, 1, 1, 1)
-    batch, labels = Examples(pixels, torch.arange(4), white=255.0).batch(torch.tensor([3, 0, 2]))
+    batch, labels = Examples(pixels, torch.arange(4), max_pixel=255.0).batch(torch.tensor([3, 0, 2]))
     assert batch.dtype == torch.float32
     assert batch.flatten().tolist() == pytest.approx([1.0, -1.0, 2 * 128 / 255 - 1])
     assert labels.tolist() == [3, 0, 2]
@@ -117,9 +117,9 @@ def test_making_a_batch_leaves_the_images_as_they_were(images: Examples) -> None
 
 
 def test_take_keeps_order_and_white() -> None:
-    few = Examples(torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1), torch.arange(5), white=16.0)
+    few = Examples(torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1), torch.arange(5), max_pixel=16.0)
     taken = few.take(torch.tensor([4, 1]))
-    assert (taken.targets.tolist(), taken.inputs.flatten().tolist(), taken.white) == ([4, 1], [4, 1], 16.0)
+    assert (taken.targets.tolist(), taken.inputs.flatten().tolist(), taken.max_pixel) == ([4, 1], [4, 1], 16.0)
     assert len(few.take(slice(0, 3))) == 3
 
 
@@ -173,7 +173,7 @@ def test_mnist_files_are_read_as_they_stand(folder: Path) -> None:
     assert torch.equal(train.inputs, random_images(30).unsqueeze(1))
     assert torch.equal(test.inputs, random_images(20).unsqueeze(1))
     assert train.targets.tolist() == [number % 10 for number in range(30)]
-    assert (train.targets.dtype, train.white, len(test)) == (torch.int64, 255.0, 20)
+    assert (train.targets.dtype, train.max_pixel, len(test)) == (torch.int64, 255.0, 20)
 
 
 @pytest.mark.parametrize(("dataset", "name"), [("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")])

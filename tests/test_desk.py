@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune.searching import trial_queue
-from optitune.searching.trial_queue import Desk, Taken
+from optitune.searching.trial_queue import Taken, TrialQueue
 from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
@@ -32,12 +32,12 @@ def made(tmp_path: Path) -> Callable[[], optuna.Study]:
 
 
 @pytest.fixture
-def desk(made: Callable[[], optuna.Study], tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+def desk(made: Callable[[], optuna.Study], tmp_path: Path) -> Iterator[Callable[..., TrialQueue]]:
     """A worker's desk; with `local=False` as if the storage were one that other machines reach, too."""
-    opened: list[Desk] = []
+    opened: list[TrialQueue] = []
 
-    def sit(target: int | None, local: bool = True, folder: str = "s") -> Desk:
-        opened.append(Desk(made(), target, Owner(tmp_path / folder / "workers"), tmp_path / folder, local))
+    def sit(target: int | None, local: bool = True, folder: str = "s") -> TrialQueue:
+        opened.append(TrialQueue(made(), target, Owner(tmp_path / folder / "workers"), tmp_path / folder, local))
         return opened[-1]
 
     yield sit
@@ -46,10 +46,10 @@ def desk(made: Callable[[], optuna.Study], tmp_path: Path) -> Iterator[Callable[
 
 
 @pytest.fixture
-def elsewhere(desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Desk]:
+def elsewhere(desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrialQueue]:
     """A desk of a worker on another machine."""
 
-    def sit(target: int) -> Desk:
+    def sit(target: int) -> TrialQueue:
         far = desk(target, local=False, folder="far")
         here = far.owner.name()
         monkeypatch.setattr(far.owner, "name", lambda: here | {"machine": "elsewhere"})
@@ -77,13 +77,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def finish(own: Desk, taken: Taken) -> bool:
+def finish(own: TrialQueue, taken: Taken) -> bool:
     trial, _ = taken
     trial.report(0.5, 1)
     return own.tell(trial, "complete", 0.5, "", 0.1)
 
 
-def test_trials_are_handed_out_up_to_the_target(desk: Callable[..., Desk]) -> None:
+def test_trials_are_handed_out_up_to_the_target(desk: Callable[..., TrialQueue]) -> None:
     own = desk(3)
     for _ in range(3):
         taken = own.take()
@@ -94,7 +94,7 @@ def test_trials_are_handed_out_up_to_the_target(desk: Callable[..., Desk]) -> No
 
 
 def test_a_trial_that_its_worker_ended_just_now_is_not_taken_again(
-    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, other = desk(1), desk(1)
     taken = other.take()
@@ -106,7 +106,7 @@ def test_a_trial_that_its_worker_ended_just_now_is_not_taken_again(
     assert own.take() is None
 
 
-def test_running_trials_of_living_workers_count_and_are_left_alone(desk: Callable[..., Desk]) -> None:
+def test_running_trials_of_living_workers_count_and_are_left_alone(desk: Callable[..., TrialQueue]) -> None:
     one, other = desk(2), desk(2)
     first, second = one.take(), other.take()
     assert first is not None
@@ -116,7 +116,7 @@ def test_running_trials_of_living_workers_count_and_are_left_alone(desk: Callabl
     assert other.take() is None
 
 
-def test_failed_trials_do_not_count(desk: Callable[..., Desk]) -> None:
+def test_failed_trials_do_not_count(desk: Callable[..., TrialQueue]) -> None:
     own = desk(1)
     taken = own.take()
     assert taken is not None
@@ -127,7 +127,7 @@ def test_failed_trials_do_not_count(desk: Callable[..., Desk]) -> None:
     assert again[1].number == 1
 
 
-def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk: Callable[..., Desk]) -> None:
+def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk: Callable[..., TrialQueue]) -> None:
     dead, own = desk(1), desk(1)
     taken = dead.take()
     assert taken is not None
@@ -146,7 +146,7 @@ def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk
     assert own.is_complete()
 
 
-def test_a_trial_given_back_is_the_next_to_be_taken(desk: Callable[..., Desk]) -> None:
+def test_a_trial_given_back_is_the_next_to_be_taken(desk: Callable[..., TrialQueue]) -> None:
     one, other = desk(5), desk(5)
     taken = one.take()
     assert taken is not None
@@ -156,8 +156,8 @@ def test_a_trial_given_back_is_the_next_to_be_taken(desk: Callable[..., Desk]) -
     assert again[1].number == taken[1].number
 
 
-def test_many_at_once_finish_exactly_the_target(desk: Callable[..., Desk]) -> None:
-    def work(own: Desk) -> list[int]:
+def test_many_at_once_finish_exactly_the_target(desk: Callable[..., TrialQueue]) -> None:
+    def work(own: TrialQueue) -> list[int]:
         numbers = []
         while not own.is_complete():
             taken = own.take()
@@ -174,7 +174,7 @@ def test_many_at_once_finish_exactly_the_target(desk: Callable[..., Desk]) -> No
 
 
 def test_trials_asked_for_by_several_machines_at_once_are_given_back_beyond_the_target(
-    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, seen = desk(1), []
 
@@ -191,7 +191,7 @@ def test_trials_asked_for_by_several_machines_at_once_are_given_back_beyond_the_
 
 
 def test_another_machines_trial_is_left_alone_while_it_shows_signs_of_life(
-    desk: Callable[..., Desk], elsewhere: Callable[..., Desk], clock: Clock
+    desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
     taken = far.take()
@@ -203,7 +203,7 @@ def test_another_machines_trial_is_left_alone_while_it_shows_signs_of_life(
 
 
 def test_another_machines_trial_is_taken_once_it_shows_none_for_long(
-    desk: Callable[..., Desk], elsewhere: Callable[..., Desk], clock: Clock
+    desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
     taken = far.take()
@@ -224,7 +224,7 @@ def test_another_machines_trial_is_taken_once_it_shows_none_for_long(
 
 
 def test_a_clock_that_jumps_makes_no_trial_left_behind(
-    desk: Callable[..., Desk], elsewhere: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
     assert far.take() is not None
@@ -235,7 +235,7 @@ def test_a_clock_that_jumps_makes_no_trial_left_behind(
 
 
 def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machine(
-    made: Callable[[], optuna.Study], desk: Callable[..., Desk], clock: Clock
+    made: Callable[[], optuna.Study], desk: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     made().ask()
     far = desk(1, local=False)
@@ -249,7 +249,7 @@ def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machin
 
 
 def test_of_many_that_take_over_a_trial_one_has_it(
-    desk: Callable[..., Desk], elsewhere: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(trial_queue, "Watch", lambda: Watch(clock))
@@ -260,7 +260,7 @@ def test_of_many_that_take_over_a_trial_one_has_it(
     clock.now += leases.STALE_S
     together = threading.Barrier(4)
 
-    def take(own: Desk) -> bool:
+    def take(own: TrialQueue) -> bool:
         together.wait()
         return own.take() is not None
 
@@ -269,7 +269,7 @@ def test_of_many_that_take_over_a_trial_one_has_it(
 
 
 def test_a_trial_of_a_worker_killed_on_this_machine_is_taken_at_once_from_any_storage(
-    desk: Callable[..., Desk], clock: Clock
+    desk: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     dead, own = desk(1, local=False, folder="one"), desk(1, local=False, folder="other")
     assert dead.take() is not None
@@ -278,7 +278,7 @@ def test_a_trial_of_a_worker_killed_on_this_machine_is_taken_at_once_from_any_st
     assert own.take() is not None
 
 
-def test_the_number_of_trials_may_be_the_studys_own_and_grow(desk: Callable[..., Desk]) -> None:
+def test_the_number_of_trials_may_be_the_studys_own_and_grow(desk: Callable[..., TrialQueue]) -> None:
     own = desk(None)
     own.study.set_user_attr(studies.TRIALS, 1)
     taken = own.take()
@@ -290,7 +290,7 @@ def test_the_number_of_trials_may_be_the_studys_own_and_grow(desk: Callable[...,
     assert own.take() is not None
 
 
-def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callable[..., Desk]) -> None:
+def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callable[..., TrialQueue]) -> None:
     own = desk(1, local=False)
     taken = own.take()
     assert taken is not None
@@ -304,7 +304,7 @@ def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callab
 
 
 @pytest.mark.parametrize("local", [True, False])
-def test_what_ended_for_a_worker_is_not_ended_again_by_it(desk: Callable[..., Desk], local: bool) -> None:
+def test_what_ended_for_a_worker_is_not_ended_again_by_it(desk: Callable[..., TrialQueue], local: bool) -> None:
     own = desk(1, local=local)
     taken = own.take()
     assert taken is not None

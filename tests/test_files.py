@@ -14,7 +14,7 @@ import pytest
 from optitune.common import files
 from optitune.common.files import REMEDIES, clear, explained, make_folder, move_aside, replacing, sweep, write_text
 from optitune.errors import OptituneError
-from optitune.tasks.data import LIBRARYS_SCRATCH
+from optitune.tasks.data import SAFETENSORS_SCRATCH
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_folder_is_cleared_of_ones_own_and_removed_if_nothing_is_left(tmp_path
     folder = make_folder(tmp_path / "partial")
     for name in ("seed-1.json", ".seed-1-abcdefgh.json", ".tmpAb3dEf"):
         (folder / name).touch()
-    clear(folder, r"seed-\d+", r"\.json", LIBRARYS_SCRATCH)
+    clear(folder, r"seed-\d+", r"\.json", SAFETENSORS_SCRATCH)
     assert not folder.exists()
     clear(folder, r"seed-\d+", r"\.json")
 

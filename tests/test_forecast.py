@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optitune.sampling.forecast import Expected, Forecast, Heights, lr_ahead
+from optitune.sampling.forecast import Expected, Forecast, Score, lr_ahead
 
 COMPLETE, PRUNED, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING
 CHOICE = CategoricalDistribution(("sgd", "adam", "rmsprop"))
@@ -45,7 +45,7 @@ def test_a_better_value_is_never_less_high(
     maximize: bool, with_ideal: bool, finals: list[float], values: list[float]
 ) -> None:
     ideal = (100.0 if maximize else -100.0) if with_ideal else None
-    height = Heights(finals, maximize, ideal)
+    height = Score(finals, maximize, ideal)
     ranked = [height(value) for value in sorted(values, reverse=not maximize)]
     assert all(isfinite(each) for each in ranked)
     assert all(one <= other for one, other in pairwise(ranked))
@@ -57,27 +57,27 @@ def test_a_better_value_is_never_less_high(
 def test_what_is_no_number_is_lower_than_all_that_was_reached(
     maximize: bool, with_ideal: bool, finals: list[float]
 ) -> None:
-    height = Heights([*finals, inf, nan], maximize, (100.0 if maximize else -100.0) if with_ideal else None)
+    height = Score([*finals, inf, nan], maximize, (100.0 if maximize else -100.0) if with_ideal else None)
     assert all(height(value) < min(map(height, finals)) for value in (nan, inf, -inf))
 
 
 def test_heights_with_an_ideal_are_powers_of_ten_of_what_is_missing() -> None:
-    accuracy, loss = Heights([0.9, 0.999], True, 1.0), Heights([0.1, 0.0001], False, 0.0)
+    accuracy, loss = Score([0.9, 0.999], True, 1.0), Score([0.1, 0.0001], False, 0.0)
     assert [accuracy(value) for value in (0.0, 0.9, 0.99)] == pytest.approx([0, 1, 2])
     assert [loss(value) for value in (1.0, 0.1, 0.001)] == pytest.approx([0, 1, 3])
 
 
 def test_a_reached_ideal_counts_as_half_as_far_as_the_nearest() -> None:
-    assert Heights([0.9, 0.98, 1.0], True, 1.0)(1.0) == pytest.approx(-log10(0.01))
-    assert isfinite(Heights([1.0, 1.0], True, 1.0)(1.0))
-    assert isfinite(Heights([], False, 0.0)(0.0))
+    assert Score([0.9, 0.98, 1.0], True, 1.0)(1.0) == pytest.approx(-log10(0.01))
+    assert isfinite(Score([1.0, 1.0], True, 1.0)(1.0))
+    assert isfinite(Score([], False, 0.0)(0.0))
 
 
 @pytest.mark.parametrize("maximize", [True, False])
 @pytest.mark.parametrize("scale", [0.001, 1.0, 1000.0])
 def test_heights_without_an_ideal_do_not_depend_on_the_unit(maximize: bool, scale: float) -> None:
     values = [0.3, 0.5, 0.6, 0.8]
-    plain, scaled = Heights(values, maximize, None), Heights([scale * value for value in values], maximize, None)
+    plain, scaled = Score(values, maximize, None), Score([scale * value for value in values], maximize, None)
     assert [scaled(scale * value) for value in values] == pytest.approx([plain(value) for value in values])
     assert (plain(0.8) > plain(0.3)) == maximize
 
@@ -85,7 +85,7 @@ def test_heights_without_an_ideal_do_not_depend_on_the_unit(maximize: bool, scal
 @pytest.mark.parametrize("value", [0.5, 0.1, 0.7, 123.456])
 @pytest.mark.parametrize("number", [1, 3, 6, 7])
 def test_heights_of_equal_values_are_on_the_scale_of_the_values(value: float, number: int) -> None:
-    height = Heights([value] * number, True, None)
+    height = Score([value] * number, True, None)
     assert height(value + 0.01) - height(value) == pytest.approx(0.01)
 
 

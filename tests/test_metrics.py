@@ -134,12 +134,12 @@ def test_guessing_is_the_commonest_share_and_one_standard_error() -> None:
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=30))
 def test_one_answer_for_all_is_no_better_than_stuck(numbers: list[float]) -> None:
-    """Whatever that answer is: the best of them, the mean or the median, is what `stuck` tells."""
+    """Whatever that answer is: the best of them, the mean or the median, is what `chance_level` tells."""
     targets = torch.tensor(numbers)
     for name, best in (("mse", targets.mean()), ("mae", targets.median())):
         row = METRICS[name]
-        assert row.stuck is not None
-        least = row.stuck(targets, len(targets))
+        assert row.chance_level is not None
+        least = row.chance_level(targets, len(targets))
         assert value(row, best.expand(len(targets)), targets) == pytest.approx(least, rel=1e-3, abs=1e-3)
         for other in (best + 1, targets[0], torch.tensor(0.0)):
             assert value(row, other.expand(len(targets)), targets) >= least - 1e-3 * (1 + least)
@@ -147,13 +147,13 @@ def test_one_answer_for_all_is_no_better_than_stuck(numbers: list[float]) -> Non
 
 def test_one_answer_for_all_explains_no_variance() -> None:
     targets = drawn(30)
-    assert METRICS["r2"].stuck is not None
-    assert METRICS["r2"].stuck(targets, 30) == 0
+    assert METRICS["r2"].chance_level is not None
+    assert METRICS["r2"].chance_level(targets, 30) == 0
     assert value(METRICS["r2"], targets.mean().expand(30), targets) == pytest.approx(0, abs=1e-6)
 
 
 def test_what_the_loss_of_a_stuck_network_is_nobody_knows() -> None:
-    assert METRICS["loss"].stuck is None
+    assert METRICS["loss"].chance_level is None
     assert METRICS["loss"].function is None
 
 

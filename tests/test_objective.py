@@ -13,7 +13,7 @@ from optitune.sampling.parameters import first_parameters, spaces, suggest
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.searching import objective
-from optitune.searching.objective import GivenBack, Result, run_trial
+from optitune.searching.objective import Result, ReturnedToQueue, run_trial
 from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.storage.studies import versions
@@ -133,7 +133,7 @@ def test_evaluations_take_little_of_the_time(
 
 
 def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: SearchData) -> None:
-    images = Examples(data.train.inputs, data.train.targets, white=1e-30)
+    images = Examples(data.train.inputs, data.train.targets, max_pixel=1e-30)
     result, trial = trained(SearchData(images, data.validation, data.checksum), SHORT, SGD | STEP)
     assert result.outcome == "diverged"
     step = re.fullmatch(r"diverged at step ([1-3]): loss (nan|inf)", result.reason)
@@ -189,7 +189,7 @@ def test_a_hopeless_trial_is_pruned_with_its_reason(data: SearchData) -> None:
 
 def test_a_stopped_trial_is_given_back_untold(data: SearchData) -> None:
     study = optuna.create_study(direction="maximize")
-    with pytest.raises(GivenBack):
+    with pytest.raises(ReturnedToQueue):
         trained(data, SHORT, SGD | STEP, study, stopping=lambda: True)
     assert study.trials[0].state == TrialState.RUNNING
 
@@ -253,7 +253,9 @@ def test_an_equal_configuration_is_given_the_result_and_not_trained(data: Search
 
 
 def test_a_diverged_or_pruned_configuration_ends_as_it_did(data: SearchData, once: Once) -> None:
-    broken = SearchData(Examples(data.train.inputs, data.train.targets, white=1e-30), data.validation, data.checksum)
+    broken = SearchData(
+        Examples(data.train.inputs, data.train.targets, max_pixel=1e-30), data.validation, data.checksum
+    )
     diverged, first = once(broken)
     pruned, second = once(data, pruner=Always())
     for study, before, outcome in ((diverged, first, "diverged"), (pruned, second, "pruned")):
@@ -335,11 +337,11 @@ def test_the_steps_by_which_trials_are_compared_are_those_of_the_usual_batch(sai
     assert study_steps.usual_steps(StudySettings.model_validate(said), 1000) == steps
 
 
-def squares(metric: Metric | str, white: float = 255.0) -> tuple[Task, SearchData]:
+def squares(metric: Metric | str, max_pixel: float = 255.0) -> tuple[Task, SearchData]:
     """A task of guessing each image's brightness, and its data."""
     noise = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (90, 1, 4, 4), generator=noise, dtype=torch.uint8)
-    whole = Examples(pixels, pixels.double().mean((1, 2, 3)).float() / 255, white=white)
+    whole = Examples(pixels, pixels.double().mean((1, 2, 3)).float() / 255, max_pixel=max_pixel)
     data = SearchData(whole.take(slice(0, 60)), whole.take(slice(60, 90)), "sha256:" + "0" * 64)
     model = lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 1))  # noqa: E731
     return Task(name="squares", model=model, data=None, loss="mse", metric=metric), data
@@ -367,9 +369,9 @@ def test_a_trial_is_judged_by_the_metric_of_its_task(metric: str, direction: str
 def test_a_diverged_trial_reports_the_worst_there_is_and_nothing_where_there_is_none(
     metric: str, worst: float | None, data: SearchData
 ) -> None:
-    task, numbers = squares(metric, white=1e-30)
+    task, numbers = squares(metric, max_pixel=1e-30)
     if metric == "accuracy":
-        task, numbers = TASK, replace(data, train=replace(data.train, white=1e-30))
+        task, numbers = TASK, replace(data, train=replace(data.train, max_pixel=1e-30))
     study = optuna.create_study(direction=task.judge.direction)
     result, trial = trained(numbers, MSE if task is not TASK else SHORT, SGD | STEP, study, task=task)
     assert (result.outcome, result.value) == ("diverged", None)
@@ -381,7 +383,7 @@ def test_a_diverged_trial_reports_the_worst_there_is_and_nothing_where_there_is_
 
 
 def test_a_diverged_trial_of_small_batches_is_not_taken_to_have_come_further(data: SearchData) -> None:
-    broken = replace(data, train=replace(data.train, white=1e-30))
+    broken = replace(data, train=replace(data.train, max_pixel=1e-30))
     settings = StudySettings.model_validate({**SHORT.document(), "batch_size": [60, 1]})
     _, trial = trained(broken, settings, SGD | STEP | {"batch_size": 1})
     # an epoch has one step of the usual batch

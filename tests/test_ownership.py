@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from optitune.workers import leases
-from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here, machine, sweep
+from optitune.workers.leases import BEAT, Heartbeat, Owner, Watch, is_alive, is_here, machine, sweep
 
 
 def test_a_released_owner_leaves_no_file(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_sign_that_changes_starts_the_wait_anew() -> None:
 def test_a_heart_beats_for_a_trial_and_survives_its_end() -> None:
     study = optuna.create_study()
     first, second = study.ask(), study.ask()
-    heart = Heart(study._storage, every=0.01)
+    heart = Heartbeat(study._storage, every=0.01)
 
     def beats(trial: optuna.Trial) -> int:
         return study._storage.get_trial(trial._trial_id).system_attrs.get(BEAT, 0)
@@ -139,7 +139,7 @@ def test_a_heart_survives_whatever_a_storage_raises_and_stops_at_once() -> None:
             tried.release()
             raise RuntimeError("no words of Optuna's")
 
-    heart = Heart(Fails(), every=0.001)  # type: ignore[arg-type]
+    heart = Heartbeat(Fails(), every=0.001)  # type: ignore[arg-type]
     heart.beat_for(1)
     for _ in range(3):
         assert tried.acquire(timeout=60)

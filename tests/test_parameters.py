@@ -12,7 +12,7 @@ from optitune.space.edges import edges
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.ranges import Fixed
 from optitune.space.schedules import SCHEDULES
-from optitune.space.search_space import EVERY, LR_FACTOR, SearchSpace, build, known_good
+from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, SearchSpace, build, known_good
 from optitune.study.settings import StudySettings
 from optitune.study.study_file import from_text
 
@@ -132,8 +132,8 @@ def test_what_differs_in_kind_has_a_name_of_its_own() -> None:
 
 def test_training_settings_and_groups_are_called_as_they_are() -> None:
     names = space(training={"batch_size": [16, 32], "l1": [1e-6, 1e-3]}, groups={"fc*": [0.1, 10]}).parameters
-    assert {name for owner, name in names if owner == EVERY} == {"batch_size", "l1", "lr of fc*"}
-    assert [names[EVERY, name] for name in ("batch_size", "l1", "lr of fc*")] == ["batch_size", "l1", "lr of fc*"]
+    assert {name for owner, name in names if owner == ALL_OWNERS} == {"batch_size", "l1", "lr of fc*"}
+    assert [names[ALL_OWNERS, name] for name in ("batch_size", "l1", "lr of fc*")] == ["batch_size", "l1", "lr of fc*"]
 
 
 def test_the_words_leave_out_what_is_as_usual() -> None:
@@ -189,9 +189,9 @@ def test_what_is_known_to_be_good_is_moved_into_narrowed_ranges() -> None:
         ({"said": {"step": {"gamma": [0.4, 0.6]}}}, ("step", "gamma"), 0.4, "step.gamma = [0.2, 0.6]"),
         ({"said": {"step": {"step_size": [2, 3]}}}, ("step", "step_size"), 3, "step.step_size = [2, 4]"),
         ({"said": {"step": {"step_size": [2, 3]}}}, ("step", "step_size"), 2, "step.step_size = [1, 3]"),
-        ({"training": {"l1": [1e-4, 1e-3]}}, (EVERY, "l1"), 1e-3, "l1 = [0.0001, 0.01]"),
-        ({"training": {"warmup": [0.0, 0.2]}}, (EVERY, "warmup"), 0.2, "warmup = [0, 0.4]"),
-        ({"groups": {"fc*": [0.1, 10]}}, (EVERY, "lr of fc*"), 10.0, 'groups."fc*" = [0.1, 100]'),
+        ({"training": {"l1": [1e-4, 1e-3]}}, (ALL_OWNERS, "l1"), 1e-3, "l1 = [0.0001, 0.01]"),
+        ({"training": {"warmup": [0.0, 0.2]}}, (ALL_OWNERS, "warmup"), 0.2, "warmup = [0, 0.4]"),
+        ({"groups": {"fc*": [0.1, 10]}}, (ALL_OWNERS, "lr of fc*"), 10.0, 'groups."fc*" = [0.1, 100]'),
     ],
 )
 def test_a_value_at_an_end_is_told_with_the_line_that_widens_its_range(
@@ -219,9 +219,9 @@ def test_a_value_at_an_end_is_told_with_the_line_that_widens_its_range(
         ({"said": {"step": {"gamma": [0.4, 1.0]}}}, ("step", "gamma"), 1.0),
         ({"said": {"step": {"step_size": [1, 3]}}}, ("step", "step_size"), 1),
         ({"said": {"adam": {"lr": 0.01}}}, ("adam", "lr"), 0.01),
-        ({"training": {"warmup": [0.0, 0.2]}}, (EVERY, "warmup"), 0.0),
-        ({"training": {"label_smoothing": [0.0, 0.2]}}, (EVERY, "label_smoothing"), 0.0),
-        ({"training": {"batch_size": [16, 32]}}, (EVERY, "batch_size"), 32),
+        ({"training": {"warmup": [0.0, 0.2]}}, (ALL_OWNERS, "warmup"), 0.0),
+        ({"training": {"label_smoothing": [0.0, 0.2]}}, (ALL_OWNERS, "label_smoothing"), 0.0),
+        ({"training": {"batch_size": [16, 32]}}, (ALL_OWNERS, "batch_size"), 32),
         ({}, ("sgd", "momentum"), 0.0),
         ({}, ("adam", "no such"), 0.0),
     ],
@@ -233,7 +233,7 @@ def test_a_value_inside_or_at_a_natural_limit_is_not_told(
 
 
 def test_the_ends_of_the_other_competitors_are_not_told() -> None:
-    found = space(("sgd", "adam"), ("step", "exponential"), {EVERY: {"gamma": [0.4, 0.6]}})
+    found = space(("sgd", "adam"), ("step", "exponential"), {ALL_OWNERS: {"gamma": [0.4, 0.6]}})
     values = {("sgd", "lr"): 0.5, ("adam", "lr"): 0.01, ("exponential", "gamma"): 0.4, ("step", "gamma"): 0.4}
     assert [edge.key for edge in edges(found, "adam", "step", values)] == ["adam.lr", "step.gamma"]
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 
 from optitune.errors import OptituneError
 from optitune.storage import databases, grpc_proxy, retry
-from optitune.storage.retry import Patience, PatientStorage, Waiting, lasting
+from optitune.storage.retry import RetryingStorage, RetryPolicy, Waiting, lasting
 from optitune.storage.urls import open_storage, sqlite_url
 
 GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe connection"))
@@ -36,7 +36,7 @@ def waiting(told: list[str], stopping: Callable[[], bool] = lambda: False, wait_
     def away(error: BaseException) -> str | None:
         return "nobody there" if isinstance(error, Away) else None
 
-    return Waiting(Patience(told.append, stopping, wait_s), "db://me:***@host", away)
+    return Waiting(RetryPolicy(told.append, stopping, wait_s), "db://me:***@host", away)
 
 
 def failing(times: int, error: Exception | None = None) -> Callable[[], str]:
@@ -138,7 +138,7 @@ def test_spans_in_words() -> None:
 
 def test_every_call_of_a_storage_is_patient() -> None:
     public = {name for name in dir(BaseStorage) if not name.startswith("_")}
-    assert public == {name for name in vars(PatientStorage) if not name.startswith("_")}
+    assert public == {name for name in vars(RetryingStorage) if not name.startswith("_")}
 
 
 class Lossy:
@@ -171,7 +171,7 @@ def lossy(tmp_path: Path, kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
 def test_calls_whose_answers_were_lost_are_made_again_and_harm_nothing(kind: str, tmp_path: Path) -> None:
-    storage = PatientStorage(lossy(tmp_path, kind), waiting([]))
+    storage = RetryingStorage(lossy(tmp_path, kind), waiting([]))
     with pytest.raises(DuplicatedStudyError):
         storage.create_new_study([StudyDirection.MAXIMIZE], "a")
     study = optuna.load_study(study_name="a", storage=storage, sampler=optuna.samplers.RandomSampler())
@@ -209,7 +209,7 @@ def test_a_trial_that_ended_otherwise_meanwhile_is_not_taken_for_ours(tmp_path: 
                 raise Away
             return inner.set_trial_state_values(*args)
 
-    storage = PatientStorage(Raced(), waiting([]))  # type: ignore[arg-type]
+    storage = RetryingStorage(Raced(), waiting([]))  # type: ignore[arg-type]
     with pytest.raises(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial, TrialState.COMPLETE, [0.75])
     assert inner.get_trial(trial).value == 0.25
@@ -263,7 +263,9 @@ def flaky(tmp_path: Path) -> Any:
 def test_a_session_that_lost_its_connection_is_not_used_again(flaky: Any) -> None:
     backend, lost = flaky
     told: list[str] = []
-    storage = PatientStorage(get_storage(backend), Waiting(Patience(told.append), "db", databases.away, backend.forget))
+    storage = RetryingStorage(
+        get_storage(backend), Waiting(RetryPolicy(told.append), "db", databases.away, backend.forget)
+    )
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "a")
     trial = storage.create_new_trial(study_id)
     calls: list[Callable[[], Any]] = [
@@ -286,7 +288,7 @@ def test_a_session_that_lost_its_connection_is_not_used_again(flaky: Any) -> Non
 
 def test_a_file_is_never_away(tmp_path: Path) -> None:
     for url in (sqlite_url(tmp_path / "study.db"), f"journal:///{tmp_path / 'study.log'}"):
-        assert not isinstance(open_storage(url, create=True, patience=Patience(print)), PatientStorage)
+        assert not isinstance(open_storage(url, create=True, patience=RetryPolicy(print)), RetryingStorage)
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:secret@127.0.0.1:9/x", "grpc://127.0.0.1:9"])
@@ -294,7 +296,7 @@ def test_opening_waits_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(grpc_proxy, "READY_S", 0.2)
     told: list[str] = []
     with pytest.raises(OptituneError, match="did not answer for 1 s") as error:
-        open_storage(url, create=True, patience=Patience(told.append, wait_s=1))
+        open_storage(url, create=True, patience=RetryPolicy(told.append, wait_s=1))
     assert len(told) == 1
     assert "secret" not in str(error.value) + told[0]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optitune.sampling.forecast import Heights
+from optitune.sampling.forecast import Score
 from optitune.sampling.pruner import PRUNERS, ForecastPruner, build_pruner
 
 CHOICE = {"optimizer": CategoricalDistribution(("sgd", "adam"))}
@@ -69,7 +69,7 @@ def test_it_says_what_the_forecast_was(sign: int, ideal: float | None) -> None:
 
 @given(st.floats(-300, 300), st.sampled_from([(True, 1.0), (False, 0.0), (True, None), (False, None)]))
 def test_heights_are_values_again(height: float, how: tuple[bool, float | None]) -> None:
-    heights = Heights([0.2, 0.5, 0.9], *how)
+    heights = Score([0.2, 0.5, 0.9], *how)
     value = heights.value(height)
     assert isfinite(value)
     if abs(height) < 10:

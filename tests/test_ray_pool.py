@@ -14,7 +14,7 @@ from optitune.cli.search import search as command
 from optitune.dashboard import trial_notes
 from optitune.errors import OptituneError, UsageError
 from optitune.searching.ray_backend import actor as ray_worker
-from optitune.searching.ray_backend.actor import Errand, Line, fulfil
+from optitune.searching.ray_backend.actor import ActorJob, Line, run_job
 from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_address, connected
 from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
 from optitune.searching.run import Request
@@ -185,19 +185,19 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def errand(folder: Path, url: str) -> Errand:
+def errand(folder: Path, url: str) -> ActorJob:
     opened = studies.find(open_storage(url, create=False), "digits")
     settings = StudySettings.model_validate(studies.stored_settings(opened))
     home = studies.home(Path("/nowhere"), "digits", url)
     job = Job(home, settings, "digits", folder, "cpu", Path("/no/data"), 2, None, trial_notes.attach)
-    return Errand(job, "another machine", Path("/nowhere"), None)
+    return ActorJob(job, "another machine", Path("/nowhere"), None)
 
 
 def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, tmp_path: Path) -> None:
     url = f"journal:///{tmp_path}/study.log"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     line = Line(0)
-    fulfil(line, errand(tmp_path, url))
+    run_job(line, errand(tmp_path, url))
     opened = studies.find(open_storage(url, create=False), "digits")
     assert storage_trials.finished(opened) == 2
     assert [event.kind for event in line.fetched(60)].count("finished") == 2
@@ -214,14 +214,14 @@ def test_a_node_with_other_data_says_which_node_it_is(
     made.set_user_attr(studies.DATA, {**made.user_attrs[studies.DATA], "checksum": "another"})
     monkeypatch.setattr(ray_worker.socket, "gethostname", lambda: "node7")
     with pytest.raises(OptituneError, match="on node7: task 'digits' is another one"):
-        fulfil(Line(0), errand(tmp_path, url))
+        run_job(Line(0), errand(tmp_path, url))
 
 
 def test_a_node_cannot_use_a_file_of_another_machine(elsewhere: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     with pytest.raises(UsageError, match="is a file of another machine: name a storage"):
-        fulfil(Line(0), errand(tmp_path, url))
+        run_job(Line(0), errand(tmp_path, url))
 
 
 class QuickRay:
@@ -257,10 +257,10 @@ def test_an_actor_is_killed_for_a_trial_only_if_it_is_still_at_it(monkeypatch: p
     ray, actor, at = QuickRay(), QuickActor(), [1]
     monkeypatch.setattr("optitune.searching.ray_backend.pool.quiet_ray", lambda: ray)
 
-    def heed(event: Event) -> None:
+    def handle(event: Event) -> None:
         at.append(event.body["number"])
 
-    pool = RayPool(Cluster("ray", 1, 0, elsewhere=True), [], heed, lambda: None, lambda *_: True, lambda _: True)
+    pool = RayPool(Cluster("ray", 1, 0, elsewhere=True), [], handle, lambda: None, lambda *_: True, lambda _: True)
     pool._actors[0] = actor
     pool._ask(0)
     if moves:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from report_world import configuration, home, mistakes, stored, subject
 
+from optitune.common import checkpoint
 from optitune.report import page as report
 from optitune.report.page import Subject, write_page
 from optitune.retraining import results as retrain_results
@@ -288,7 +289,7 @@ class Fixed(torch.nn.Module):
 def test_the_worst_mistakes_come_first() -> None:
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     images[:, 0, 0, 0] = torch.arange(4)
-    test = Examples(images, torch.tensor([0, 1, 1, 0]), white=255.0)
+    test = Examples(images, torch.tensor([0, 1, 1, 0]), max_pixel=255.0)
     outputs = torch.tensor([[0.0, 1.0], [0.0, 1.0], [5.0, 1.0], [0.0, 9.0]])
     found = worst_mistakes(Fixed(outputs), test, outputs.argmax(1), "fp32")
     assert found is not None
@@ -299,9 +300,9 @@ def test_the_worst_mistakes_come_first() -> None:
 def test_no_mistakes_are_kept_of_what_is_no_image_or_all_right() -> None:
     images, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0])
     model = Fixed(torch.tensor([[1.0, 0.0]]))
-    assert worst_mistakes(model, Examples(images, labels, white=255.0), labels, "fp32") is None
+    assert worst_mistakes(model, Examples(images, labels, max_pixel=255.0), labels, "fp32") is None
     assert worst_mistakes(model, Examples(torch.zeros(2, 3), labels), 1 - labels, "fp32") is None
-    assert worst_mistakes(model, Examples(images, labels, white=255.0), None, "fp32") is None
+    assert worst_mistakes(model, Examples(images, labels, max_pixel=255.0), None, "fp32") is None
 
 
 def test_mistakes_are_read_back_or_left_out(tmp_path: Path) -> None:
@@ -311,7 +312,13 @@ def test_mistakes_are_read_back_or_left_out(tmp_path: Path) -> None:
     found = load_mistakes(path)
     assert found is not None
     assert torch.equal(found.images, kept.images)
-    assert (found.white, found.truths, found.answers) == (kept.white, kept.truths, kept.answers)
+    assert (found.max_pixel, found.truths, found.answers) == (kept.max_pixel, kept.truths, kept.answers)
+    before = vars(kept) | {"white": kept.max_pixel}
+    del before["max_pixel"]
+    checkpoint.save(before, path)
+    older = load_mistakes(path)
+    assert older is not None
+    assert older.max_pixel == kept.max_pixel
     path.write_bytes(b"damaged")
     assert load_mistakes(path) is None
 

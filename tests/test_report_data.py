@@ -24,7 +24,7 @@ from optitune.report.data import (
     shares,
     window,
 )
-from optitune.statistics.runs import ITSELF, Key, Point, Run
+from optitune.statistics.runs import TUNED, Point, Run, RunId
 from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import METRICS
 
@@ -41,7 +41,7 @@ def row(
 
 def run(number: int, optimizer: str, heights: list[float], diverged: str = "") -> Run:
     curve = tuple(Point(float(epoch + 1), 1.0, height, 0.0) for epoch, height in enumerate(heights))
-    return Run(Key(number, optimizer), diverged, heights[-1], 0.0, 1.0, 0, 1, curve)
+    return Run(RunId(number, optimizer), diverged, heights[-1], 0.0, 1.0, 0, 1, curve)
 
 
 def test_intervals_and_gaps_are_those_of_the_verdict() -> None:
@@ -93,7 +93,7 @@ def test_a_band_is_the_middle_half_of_the_runs_that_did_not_diverge() -> None:
 
 def test_a_band_has_no_runs_of_other_settings() -> None:
     found = comparison(trials(NAMES), NAMES, rounds=3)
-    assert len([each for each in found.runs if each.key.variant != ITSELF]) == 2 * 2 * 3
+    assert len([each for each in found.runs if each.key.variant != TUNED]) == 2 * 2 * 3
     assert [band.runs for band in bands(found.runs, NAMES)] == [3, 3]
 
 

@@ -137,9 +137,9 @@ def test_so_does_one_whose_file_lies_askew_in_memory(
 
 @pytest.mark.parametrize("white", [None, 255.0])
 def test_mapped_examples_are_computed_with_where_torch_would_put_them(
-    white: float | None, images: Examples, tmp_path: Path, askew: None
+    max_pixel: float | None, images: Examples, tmp_path: Path, askew: None
 ) -> None:
-    kept = Examples(images.inputs if white else images.inputs.float(), images.targets.float(), white)
+    kept = Examples(images.inputs if max_pixel else images.inputs.float(), images.targets.float(), max_pixel)
     data_module.share({"all": kept}, tmp_path / "data.safetensors")
     mapped = data_module.shared(tmp_path / "data.safetensors")[0]["all"]
     assert isinstance(mapped, Examples)

@@ -89,9 +89,9 @@ def test_every_corner_of_the_ranges_falls_and_stays_above_zero(row: Schedule, ep
 @every_row
 def test_a_row_means_the_same_for_every_batch_size(row: Schedule) -> None:
     for settings in corners(row, 4):
-        few, many = (curve(row.name, settings, 4, steps=steps) for steps in (40, 400))
+        few, plural = (curve(row.name, settings, 4, steps=steps) for steps in (40, 400))
         # a step of the one is ten of the other; of an epoch's start both have the same, but for the step's own length
-        assert few[::40] == pytest.approx(many[::400], abs=0.05)
+        assert few[::40] == pytest.approx(plural[::400], abs=0.05)
 
 
 @every_length

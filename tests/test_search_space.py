@@ -12,7 +12,7 @@ from optitune.space import optimizers
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.ranges import Choice, Fixed, Float, Int, Range
 from optitune.space.schedules import SCHEDULES
-from optitune.space.search_space import EVERY, KNOBS, SAID, SearchSpace, build, narrowed, start
+from optitune.space.search_space import ALL_OWNERS, BY_THE_STUDY, TRAINING_SETTINGS, SearchSpace, build, narrowed, start
 
 EPOCHS = 6
 
@@ -31,7 +31,7 @@ def test_a_study_that_says_nothing_looks_where_the_registry_says() -> None:
     found = space(tuple(OPTIMIZERS), tuple(SCHEDULES))
     assert found.optimizers == {name: row.ranges for name, row in OPTIMIZERS.items()}
     assert found.schedules == {name: row.ranges(EPOCHS) for name, row in SCHEDULES.items()}
-    assert found.training == {name: Fixed(knob.usual, SAID) for name, knob in KNOBS.items()}
+    assert found.training == {name: Fixed(knob.usual, BY_THE_STUDY) for name, knob in TRAINING_SETTINGS.items()}
     assert found.groups == {}
     assert found.rows == OPTIMIZERS
 
@@ -39,18 +39,18 @@ def test_a_study_that_says_nothing_looks_where_the_registry_says() -> None:
 @pytest.mark.parametrize(
     ("said", "name", "meant"),
     [
-        ({"adam": {"lr": 0.01}}, "lr", Fixed(0.01, SAID)),
-        ({"adam": {"lr": 1}}, "lr", Fixed(1.0, SAID)),
-        ({"adam": {"lr": [0.001, 1]}}, "lr", Float(0.001, 1.0, "log", SAID)),
-        ({"adam": {"beta2": [0.5, 0.9]}}, "beta2", Float(0.5, 0.9, "complement", SAID)),
-        ({"adam": {"beta2": (0.5, 0.9)}}, "beta2", Float(0.5, 0.9, "complement", SAID)),
-        ({"adam": {"beta1": 0}}, "beta1", Fixed(0.0, SAID)),
-        ({EVERY: {"beta1": 0.8}}, "beta1", Fixed(0.8, SAID)),
-        ({"adam": {"weight_decay": 0.1}}, "weight_decay", Fixed(0.1, SAID)),
-        ({"adam": {"amsgrad": True}}, "amsgrad", Fixed(True, SAID)),
-        ({"adam": {"amsgrad": [False, True]}}, "amsgrad", Choice((False, True), SAID)),
-        ({"adam": {"amsgrad": [True]}}, "amsgrad", Fixed(True, SAID)),
-        ({EVERY: {"amsgrad": True}}, "amsgrad", Fixed(True, SAID)),
+        ({"adam": {"lr": 0.01}}, "lr", Fixed(0.01, BY_THE_STUDY)),
+        ({"adam": {"lr": 1}}, "lr", Fixed(1.0, BY_THE_STUDY)),
+        ({"adam": {"lr": [0.001, 1]}}, "lr", Float(0.001, 1.0, "log", BY_THE_STUDY)),
+        ({"adam": {"beta2": [0.5, 0.9]}}, "beta2", Float(0.5, 0.9, "complement", BY_THE_STUDY)),
+        ({"adam": {"beta2": (0.5, 0.9)}}, "beta2", Float(0.5, 0.9, "complement", BY_THE_STUDY)),
+        ({"adam": {"beta1": 0}}, "beta1", Fixed(0.0, BY_THE_STUDY)),
+        ({ALL_OWNERS: {"beta1": 0.8}}, "beta1", Fixed(0.8, BY_THE_STUDY)),
+        ({"adam": {"weight_decay": 0.1}}, "weight_decay", Fixed(0.1, BY_THE_STUDY)),
+        ({"adam": {"amsgrad": True}}, "amsgrad", Fixed(True, BY_THE_STUDY)),
+        ({"adam": {"amsgrad": [False, True]}}, "amsgrad", Choice((False, True), BY_THE_STUDY)),
+        ({"adam": {"amsgrad": [True]}}, "amsgrad", Fixed(True, BY_THE_STUDY)),
+        ({ALL_OWNERS: {"amsgrad": True}}, "amsgrad", Fixed(True, BY_THE_STUDY)),
     ],
 )
 def test_what_is_said_of_an_optimizer_is_one_value_or_a_range_of_its_kind(
@@ -65,9 +65,9 @@ def test_what_is_said_of_an_optimizer_is_one_value_or_a_range_of_its_kind(
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ({"sgd": {"nesterov": True}}, Fixed(True, SAID)),
-        ({"sgd": {"nesterov": [True]}}, Fixed(True, SAID)),
-        ({"sgd": {"nesterov": [True, False]}}, Choice((True, False), SAID)),
+        ({"sgd": {"nesterov": True}}, Fixed(True, BY_THE_STUDY)),
+        ({"sgd": {"nesterov": [True]}}, Fixed(True, BY_THE_STUDY)),
+        ({"sgd": {"nesterov": [True, False]}}, Choice((True, False), BY_THE_STUDY)),
     ],
 )
 def test_a_choice_is_fixed_or_narrowed_by_its_options(said: Mapping[str, Mapping[str, Any]], meant: Range) -> None:
@@ -77,11 +77,11 @@ def test_a_choice_is_fixed_or_narrowed_by_its_options(said: Mapping[str, Mapping
 @pytest.mark.parametrize(
     ("said", "name", "meant"),
     [
-        ({"step": {"gamma": 0.5}}, "gamma", Fixed(0.5, SAID)),
-        ({"step": {"gamma": [0.3, 1]}}, "gamma", Float(0.3, 1.0, "linear", SAID)),
-        ({"step": {"step_size": 2}}, "step_size", Fixed(2, SAID)),
-        ({"step": {"step_size": [1, 3]}}, "step_size", Int(1, 3, SAID)),
-        ({EVERY: {"step_size": [2, 4]}}, "step_size", Int(2, 4, SAID)),
+        ({"step": {"gamma": 0.5}}, "gamma", Fixed(0.5, BY_THE_STUDY)),
+        ({"step": {"gamma": [0.3, 1]}}, "gamma", Float(0.3, 1.0, "linear", BY_THE_STUDY)),
+        ({"step": {"step_size": 2}}, "step_size", Fixed(2, BY_THE_STUDY)),
+        ({"step": {"step_size": [1, 3]}}, "step_size", Int(1, 3, BY_THE_STUDY)),
+        ({ALL_OWNERS: {"step_size": [2, 4]}}, "step_size", Int(2, 4, BY_THE_STUDY)),
     ],
 )
 def test_what_is_said_of_a_schedule_is_one_value_or_a_range_of_its_kind(
@@ -93,16 +93,16 @@ def test_what_is_said_of_a_schedule_is_one_value_or_a_range_of_its_kind(
 @pytest.mark.parametrize(
     ("name", "said", "meant"),
     [
-        ("batch_size", 32, Fixed(32, SAID)),
-        ("batch_size", [32], Fixed(32, SAID)),
-        ("batch_size", [128, 32, 64], Choice((128, 32, 64), SAID)),
-        ("accumulation", [1, 4], Choice((1, 4), SAID)),
-        ("clip_norm", 0, Fixed(0.0, SAID)),
-        ("clip_norm", [0.1, 10], Float(0.1, 10.0, "log", SAID)),
-        ("l1", [1e-6, 1e-3], Float(1e-6, 1e-3, "log", SAID)),
-        ("label_smoothing", [0.0, 0.2], Float(0.0, 0.2, "linear", SAID)),
-        ("warmup", [0, 0.2], Float(0.0, 0.2, "linear", SAID)),
-        ("warmup", 0.1, Fixed(0.1, SAID)),
+        ("batch_size", 32, Fixed(32, BY_THE_STUDY)),
+        ("batch_size", [32], Fixed(32, BY_THE_STUDY)),
+        ("batch_size", [128, 32, 64], Choice((128, 32, 64), BY_THE_STUDY)),
+        ("accumulation", [1, 4], Choice((1, 4), BY_THE_STUDY)),
+        ("clip_norm", 0, Fixed(0.0, BY_THE_STUDY)),
+        ("clip_norm", [0.1, 10], Float(0.1, 10.0, "log", BY_THE_STUDY)),
+        ("l1", [1e-6, 1e-3], Float(1e-6, 1e-3, "log", BY_THE_STUDY)),
+        ("label_smoothing", [0.0, 0.2], Float(0.0, 0.2, "linear", BY_THE_STUDY)),
+        ("warmup", [0, 0.2], Float(0.0, 0.2, "linear", BY_THE_STUDY)),
+        ("warmup", 0.1, Fixed(0.1, BY_THE_STUDY)),
     ],
 )
 def test_training_settings_are_fixed_ranges_or_options(name: str, said: Any, meant: Range) -> None:
@@ -113,7 +113,7 @@ def test_training_settings_are_fixed_ranges_or_options(name: str, said: Any, mea
 
 def test_a_group_is_a_factor_or_a_range_of_factors() -> None:
     found = space(groups={"fc*": 10, "conv*": [0.1, 10]})
-    assert found.groups == {"fc*": Fixed(10.0, SAID), "conv*": Float(0.1, 10.0, "log", SAID)}
+    assert found.groups == {"fc*": Fixed(10.0, BY_THE_STUDY), "conv*": Float(0.1, 10.0, "log", BY_THE_STUDY)}
 
 
 NUMBER = "must be a number, or a list of them"
@@ -136,7 +136,7 @@ REFUSED: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"said": {"adam": {"lr": nan}}}, "adam.lr = nan: must be finite, and at most 1e30 in size"),
     ({"said": {"adam": {"lr": 1e31}}}, "adam.lr = 1e+31: must be finite, and at most 1e30 in size"),
     ({"said": {"adam": {"lr": 10**400}}}, "0: must be finite, and at most 1e30 in size"),
-    ({"said": {EVERY: {"lr": "fast"}}}, f"lr = 'fast': {NUMBER}"),
+    ({"said": {ALL_OWNERS: {"lr": "fast"}}}, f"lr = 'fast': {NUMBER}"),
     ({"said": {"adam": {"beta2": 1.0}}}, "adam.beta2 = 1.0: must be at least 0 and below 1"),
     ({"said": {"adam": {"eps": [0.0, 1e-4]}}}, "adam.eps = [0.0, 0.0001]: low 0.0 must be above 0 on a log scale"),
     ({"said": {"adam": {"weight_decay": -1.0}}}, "adam.weight_decay = -1.0: must be at least 0"),
@@ -157,8 +157,8 @@ REFUSED: Sequence[tuple[Mapping[str, Any], str]] = [
     ),
     ({"said": {"adam": {"momentum": 0.9}}}, "adam.momentum = 0.9: unknown setting of adam 'momentum'"),
     ({"said": {"adam": {"beta3": 0.9}}}, "adam.beta3 = 0.9: unknown setting of adam 'beta3': did you mean 'beta"),
-    ({"said": {EVERY: {"betta1": 0.9}}}, "betta1 = 0.9: unknown setting of any competitor 'betta1': did you mean"),
-    ({"said": {EVERY: {"alpha": 0.9}}}, "alpha = 0.9: unknown setting of any competitor 'alpha'"),
+    ({"said": {ALL_OWNERS: {"betta1": 0.9}}}, "betta1 = 0.9: unknown setting of any competitor 'betta1': did you mean"),
+    ({"said": {ALL_OWNERS: {"alpha": 0.9}}}, "alpha = 0.9: unknown setting of any competitor 'alpha'"),
     ({"said": {"rmsprop": {"lr": 0.9}}}, "rmsprop: is not among the optimizers and schedules that compete; add it"),
     ({"said": {"cosine": {"T_max": 3}}}, "cosine: is not among the optimizers and schedules that compete; add it"),
     ({"training": {"batch_size": 0}}, "batch_size = 0: must be a whole number from 1 to 65536"),
@@ -187,26 +187,26 @@ def test_what_makes_no_sense_is_refused_by_its_key(said: Mapping[str, Any], mess
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_value_of_its_own_goes_before_one_that_is_said_of_all(order: int) -> None:
-    said = dict([(EVERY, {"lr": 0.1, "eps": [1e-9, 1e-3]}), ("adam", {"lr": [0.01, 0.2]})][::order])
+    said = dict([(ALL_OWNERS, {"lr": 0.1, "eps": [1e-9, 1e-3]}), ("adam", {"lr": [0.01, 0.2]})][::order])
     found = space(said=said).optimizers
-    assert found["adam"]["lr"] == Float(0.01, 0.2, "log", SAID)
-    assert found["adamw"]["lr"] == found["sgd"]["lr"] == Fixed(0.1, SAID)
-    assert found["adam"]["eps"] == found["adamw"]["eps"] == Float(1e-9, 1e-3, "log", SAID)
+    assert found["adam"]["lr"] == Float(0.01, 0.2, "log", BY_THE_STUDY)
+    assert found["adamw"]["lr"] == found["sgd"]["lr"] == Fixed(0.1, BY_THE_STUDY)
+    assert found["adam"]["eps"] == found["adamw"]["eps"] == Float(1e-9, 1e-3, "log", BY_THE_STUDY)
 
 
 def test_what_is_said_of_all_reaches_whoever_has_it() -> None:
     names = ("sgd", "adam", "lbfgs")
-    found = space(names, ("step", "exponential", "cosine"), {EVERY: {"weight_decay": 0.1, "gamma": 0.7}})
-    assert found.optimizers["sgd"]["weight_decay"] == Fixed(0.1, SAID)
-    assert found.optimizers["adam"]["weight_decay"] == Fixed(0.1, SAID)
+    found = space(names, ("step", "exponential", "cosine"), {ALL_OWNERS: {"weight_decay": 0.1, "gamma": 0.7}})
+    assert found.optimizers["sgd"]["weight_decay"] == Fixed(0.1, BY_THE_STUDY)
+    assert found.optimizers["adam"]["weight_decay"] == Fixed(0.1, BY_THE_STUDY)
     assert "weight_decay" not in found.optimizers["lbfgs"]
-    assert found.schedules["step"]["gamma"] == found.schedules["exponential"]["gamma"] == Fixed(0.7, SAID)
+    assert found.schedules["step"]["gamma"] == found.schedules["exponential"]["gamma"] == Fixed(0.7, BY_THE_STUDY)
     assert found.schedules["cosine"] == SCHEDULES["cosine"].ranges(EPOCHS)
 
 
 def test_the_registry_stays_as_it_was() -> None:
     before = {name: dict(row.ranges) for name, row in OPTIMIZERS.items()}
-    space(said={EVERY: {"lr": 0.1}, "adam": {"weight_decay": 0.1}})
+    space(said={ALL_OWNERS: {"lr": 0.1}, "adam": {"weight_decay": 0.1}})
     assert {name: row.ranges for name, row in OPTIMIZERS.items()} == before
 
 

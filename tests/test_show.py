@@ -16,7 +16,7 @@ from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
 from optitune.study.records import TrialRecord
-from optitune.terminal.study import FEW, Shown, as_torch_takes_it, print_study, print_trial
+from optitune.terminal.study import FEW, StudyView, as_torch_takes_it, print_study, print_trial
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -27,8 +27,8 @@ def about() -> Subject:
 
 
 @pytest.fixture(scope="module")
-def shown(about: Subject) -> Shown:
-    return Shown(
+def shown(about: Subject) -> StudyView:
+    return StudyView(
         name="digits",
         settings=about.settings,
         data=about.data,
@@ -48,12 +48,12 @@ def studies(tmp_path: Path, about: Subject) -> Path:
     return place.folder.parent
 
 
-def printed(shown: Shown, capsys: pytest.CaptureFixture[str]) -> str:
+def printed(shown: StudyView, capsys: pytest.CaptureFixture[str]) -> str:
     print_study(shown)
     return capsys.readouterr().out
 
 
-def test_a_study_is_shown_with_all_that_is_known(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_is_shown_with_all_that_is_known(shown: StudyView, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(shown, capsys)
     assert text.startswith("digits: digits, fp32\n")
     for part in (
@@ -67,23 +67,23 @@ def test_a_study_is_shown_with_all_that_is_known(shown: Shown, capsys: pytest.Ca
 
 
 def test_many_reasons_are_summed_up_and_few_are_named(
-    shown: Shown, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
+    shown: StudyView, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
 ) -> None:
     pruned = [
         TrialRecord(k, "pruned", configured("adam"), None, f"pruned because {k}", (), 1.0, epochs=0.25 * (1 + k % 3))
         for k in range(FEW + 1)
     ]
     failed = TrialRecord(99, "failed", configured("sgd"), None, "RuntimeError: no such kernel", (), None)
-    many = printed(replace(shown, records=[*pruned, failed]), capsys)
-    assert "9 pruned at epoch 0.25 to 0.75, half of them by 0.5: adam 9" in many
-    assert "pruned because" not in many
-    assert "trial 99, sgd lr 0.05: RuntimeError: no such kernel" in many
+    plural = printed(replace(shown, records=[*pruned, failed]), capsys)
+    assert "9 pruned at epoch 0.25 to 0.75, half of them by 0.5: adam 9" in plural
+    assert "pruned because" not in plural
+    assert "trial 99, sgd lr 0.05: RuntimeError: no such kernel" in plural
     few = printed(replace(shown, records=pruned[:FEW]), capsys)
     assert few.count("pruned because") == FEW
 
 
 def test_what_comes_next_follows_from_what_is_there(
-    shown: Shown, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
+    shown: StudyView, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
 ) -> None:
     fresh = replace(shown, verdict=None, tested={})
     text = printed(fresh, capsys)
@@ -97,7 +97,7 @@ def test_what_comes_next_follows_from_what_is_there(
     assert "next:" not in printed(replace(fresh, records=[], target=None), capsys)
 
 
-def test_of_the_settings_those_that_are_unusual_are_named(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_the_settings_those_that_are_unusual_are_named(shown: StudyView, capsys: pytest.CaptureFixture[str]) -> None:
     assert "set: epochs = 5\n" in printed(shown, capsys)
     other = replace(shown, settings={**shown.settings, "batch_size": 17, "schedules": ["step", "cosine"]})
     assert 'set: schedules = ["step", "cosine"], epochs = 5, batch_size = 17' in printed(other, capsys)
@@ -166,7 +166,7 @@ def test_every_optimizer_is_shown_by_a_call_that_python_reads(
     assert path == optimizers.find(name).path.replace(":", ".")
 
 
-def test_an_undrawn_trial_can_be_shown(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_undrawn_trial_can_be_shown(shown: StudyView, capsys: pytest.CaptureFixture[str]) -> None:
     print_trial(shown, TrialRecord(3, "running", None, None, "", (), None))
     out = capsys.readouterr().out
     assert out.startswith("trial 3 of digits: running\n")
@@ -186,7 +186,7 @@ def test_studies_are_listed_with_how_far_they_are(studies: Path, run_command: Ru
 
 
 def test_names_from_elsewhere_are_not_read_as_markup(
-    shown: Shown, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
+    shown: StudyView, capsys: pytest.CaptureFixture[str], configured: Callable[..., Configuration]
 ) -> None:
     odd = TrialRecord(0, "failed", configured("sgd"), None, "KeyError: '[bold]'", (), None)
     assert "KeyError: '[bold]'" in printed(replace(shown, records=[odd]), capsys)

@@ -118,7 +118,7 @@ def test_files_can_be_taken_away(folder: Path) -> None:
 def test_what_a_person_wrote_stays_and_what_is_unchanged_is_not_written_again(folder: Path) -> None:
     told = opened(folder)
     save_note(told, get_note(told) + "\n\nMind the *lr* of adam.")
-    teller = search_notes.SearchStory(told, folder / "digits", lambda: records(told))
+    teller = search_notes.SearchNotes(told, folder / "digits", lambda: records(told))
     assert teller.end() == ""
     assert get_note(told).endswith(f"{LINE}\n\nMind the *lr* of adam.")
     before = system_attrs(told)

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from optitune.errors import UsageError
-from optitune.searching.trial_queue import Desk, Taken
+from optitune.searching.trial_queue import Taken, TrialQueue
 from optitune.space import ranges
 from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
@@ -30,11 +30,11 @@ def made(tmp_path: Path) -> Callable[..., optuna.Study]:
 
 
 @pytest.fixture
-def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Iterator[Callable[..., Desk]]:
-    opened: list[Desk] = []
+def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Iterator[Callable[..., TrialQueue]]:
+    opened: list[TrialQueue] = []
 
-    def sit(target: int, local: bool = True) -> Desk:
-        opened.append(Desk(made(), target, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local))
+    def sit(target: int, local: bool = True) -> TrialQueue:
+        opened.append(TrialQueue(made(), target, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local))
         return opened[-1]
 
     yield sit
@@ -42,7 +42,7 @@ def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Iterator[Callable
         each.close()
 
 
-def finish(desk: Desk, taken: Taken) -> None:
+def finish(desk: TrialQueue, taken: Taken) -> None:
     trial, _ = taken
     trial.report(0.5, 1)
     desk.tell(trial, "complete", 0.5, "", 0.1)
@@ -185,7 +185,7 @@ def test_a_study_whose_ranges_are_sentences_goes_on_and_notices_others(
     made: Callable[..., optuna.Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = made(WIDE)
-    sentences = WIDE.space().kept(ranges.as_told_before)
+    sentences = WIDE.space().kept(ranges.as_stored_before)
     assert {owner: {name: sentences[owner][name] for name in OLD[owner]} for owner in OLD} == OLD
     opened.set_user_attr(studies.RANGES, sentences)
     for kind in (ranges.Float, ranges.Int, ranges.Choice, ranges.Fixed):
@@ -203,7 +203,7 @@ def test_where_less_is_better_the_least_is_the_best_and_scores_highest(
     opened = made(metric="mse")
     assert opened.direction == optuna.study.StudyDirection.MINIMIZE
     assert opened.metric_names == ["validation mse"]
-    own = Desk(opened, 4, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local=True)
+    own = TrialQueue(opened, 4, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local=True)
     for outcome, value in (("complete", 0.5), ("complete", 0.25), ("pruned", None), ("complete", 0.75)):
         taken = own.take()
         assert taken is not None
@@ -233,7 +233,7 @@ def test_an_unknown_study_gets_the_nearest_names(made: Callable[..., optuna.Stud
         studies.find(storage, "ss")
 
 
-def test_records_tell_how_each_trial_ended(desk: Callable[..., Desk]) -> None:
+def test_records_tell_how_each_trial_ended(desk: Callable[..., TrialQueue]) -> None:
     own = desk(9)
     for outcome, value, reason in (
         ("complete", 0.9, ""),
@@ -254,7 +254,7 @@ def test_records_tell_how_each_trial_ended(desk: Callable[..., Desk]) -> None:
     assert rows[0].seconds == 1.5
 
 
-def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[..., Desk]) -> None:
+def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[..., TrialQueue]) -> None:
     own = desk(3)
     for outcome, epochs in (("complete", 2.0), ("pruned", 0.7504), ("diverged", 0.05)):
         taken = own.take()
@@ -266,7 +266,7 @@ def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[
     assert [row.seconds for row in rows] == [1.5, 1.5, 1.5, None]
 
 
-def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., Desk]) -> None:
+def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., TrialQueue]) -> None:
     own = desk(1)
     with pytest.raises(UsageError, match="has no trial 0: it has no trials yet"):
         trials.record(own.study, 0)
@@ -277,10 +277,10 @@ def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., Desk
 
 
 def test_a_ledger_makes_a_row_of_an_ended_trial_once(
-    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = desk(3)
-    ledger = trials.Ledger(own.study)
+    ledger = trials.RecordCache(own.study)
     taken = own.take()
     assert taken is not None
     assert [row.outcome for row in ledger.read()] == ["running"]
@@ -297,7 +297,7 @@ def test_a_ledger_makes_a_row_of_an_ended_trial_once(
 ONE, OTHER = {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "adam"}}
 
 
-def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Callable[..., Desk]) -> None:
+def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Callable[..., TrialQueue]) -> None:
     own = desk(9)
 
     def end(outcome: str, configuration: dict[str, Any], device: str = "cpu", **attrs: Any) -> None:
@@ -329,7 +329,7 @@ def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Calla
 
 
 def test_what_another_version_trained_is_trained_again(
-    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = desk(9)
     taken = own.take()

@@ -13,7 +13,7 @@ from optitune.report import dataframes
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
-from optitune.statistics.runs import ITSELF
+from optitune.statistics.runs import TUNED
 from optitune.study.records import Outcome, TrialRecord
 from optitune.tasks.metrics import METRICS
 
@@ -170,7 +170,7 @@ def test_runs_and_their_curves() -> None:
     assert list(lost["optimizer"]) == ["adagrad"]
     assert lost["value"].isna().all()
     curves = dataframes.run_curves(found)
-    assert len(curves) == sum(len(run.curve) for run in found.runs if run.key.variant == ITSELF)
+    assert len(curves) == sum(len(run.curve) for run in found.runs if run.key.variant == TUNED)
     assert list(curves) == ["optimizer", "round", "epoch", "seconds", "value", "loss"]
 
 

@@ -318,7 +318,7 @@ def test_one_other_target_is_another_checksum_streamed_or_not() -> None:
 
 def test_what_is_shared_is_found_as_it_was(tmp_path: Path) -> None:
     parts = {
-        "bytes": Examples(torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8), torch.arange(9), white=255.0),
+        "bytes": Examples(torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8), torch.arange(9), max_pixel=255.0),
         "numbers": Examples(torch.rand(2, 9, 3).transpose(0, 1), torch.rand(9, 2)),
         "whole": Examples(torch.arange(18).reshape(9, 2), torch.arange(18).reshape(9, 2)),
     }
@@ -331,7 +331,7 @@ def test_what_is_shared_is_found_as_it_was(tmp_path: Path) -> None:
         assert isinstance(back, Examples)
         assert torch.equal(back.inputs, part.inputs)
         assert torch.equal(back.targets, part.targets)
-        assert (back.inputs.dtype, back.white) == (part.inputs.dtype, part.white)
+        assert (back.inputs.dtype, back.max_pixel) == (part.inputs.dtype, part.max_pixel)
 
 
 def test_inputs_that_are_their_own_targets_can_be_shared(tmp_path: Path) -> None:

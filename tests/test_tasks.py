@@ -95,7 +95,7 @@ def test_as_many_training_images_as_there_are_is_allowed_and_one_more_is_not() -
 
 
 def test_too_few_images_for_a_validation_set_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = Examples(torch.zeros(573, 1, 8, 8, dtype=torch.uint8), torch.arange(573) % 10, white=16.0)
+    few = Examples(torch.zeros(573, 1, 8, 8, dtype=torch.uint8), torch.arange(573) % 10, max_pixel=16.0)
     monkeypatch.setattr("optitune.tasks.builtin.load_train", lambda dataset, data_dir: few)
     with pytest.raises(UsageError, match=r"holds out 287 examples .* only 573.*: is the data set complete"):
         search_data(TASKS["digits"].task(Path("there")), None)

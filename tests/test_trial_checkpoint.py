@@ -10,7 +10,7 @@ import torch
 from optuna.trial import Trial
 
 from optitune.common.files import replacing, write_text
-from optitune.searching.objective import GivenBack, Result, run_trial
+from optitune.searching.objective import Result, ReturnedToQueue, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of, sweep
 from optitune.space.configuration import Configuration
 from optitune.study import steps
@@ -75,7 +75,7 @@ def attempt(
     try:
         told = run_trial(trial, SETTINGS, TASK, data, device, reported_before, on_progress, stopping, path)
         return told, seen
-    except (GivenBack, Killed):
+    except (ReturnedToQueue, Killed):
         return None, seen
 
 

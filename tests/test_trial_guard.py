@@ -22,7 +22,7 @@ class Watched:
         self.guard = TrialGuard(self.study, timeout, self.said.append, lambda: self.now)
 
     def tell(self, kind: str, number: int, worker: int = 0, **more: float) -> None:
-        self.guard.heed(Event(kind, worker, {"number": number, **more}))
+        self.guard.handle(Event(kind, worker, {"number": number, **more}))
 
     def states(self) -> dict[int, str]:
         return {row.number: row.reason for row in trials.records(self.study) if row.outcome == "failed"}

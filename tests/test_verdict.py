@@ -82,18 +82,18 @@ def test_turning_a_difference_is_comparing_the_other_way_round() -> None:
     one, other = paired(values, "a", "b"), paired(values, "b", "a")
     found = difference(one, "a", "b", 1, EPSILON, ERROR)
     assert found.relation == "better"
-    assert found.turned() == difference(other, "b", "a", 1, EPSILON, ERROR)
-    assert found.turned().turned() == found
+    assert found.reversed() == difference(other, "b", "a", 1, EPSILON, ERROR)
+    assert found.reversed().reversed() == found
 
 
 @given(st.lists(st.floats(-1, 1), min_size=0, max_size=9), st.floats(0, 0.5))
 def test_a_difference_and_its_turn_always_agree(by: list[float], epsilon: float) -> None:
     found = apart(by, epsilon)
-    turned = found.turned()
-    assert (turned.low, turned.mean, turned.high) == (-found.high, -found.mean, -found.low)
+    other_way = found.reversed()
+    assert (other_way.low, other_way.mean, other_way.high) == (-found.high, -found.mean, -found.low)
     assert found.low <= found.high
     opposite = {"better": "worse", "worse": "better"}
-    assert turned.relation == opposite.get(found.relation, found.relation)
+    assert other_way.relation == opposite.get(found.relation, found.relation)
 
 
 def on_examples(rounds: int, examples: int, wrong: Mapping[str, int]) -> list[Run]:
@@ -113,8 +113,8 @@ def test_rounds_that_agree_by_chance_are_not_taken_for_certainty() -> None:
     assert found.relation == "undecided"
     assert found.sd > 0.02
     # what a round's examples make by themselves is no reason to doubt what differs by far more
-    many = on_examples(4, 5_000, {"a": 0, "b": 1_000})
-    assert difference(paired(many, "a", "b"), "a", "b", 1, EPSILON, ERROR).relation == "better"
+    plural = on_examples(4, 5_000, {"a": 0, "b": 1_000})
+    assert difference(paired(plural, "a", "b"), "a", "b", 1, EPSILON, ERROR).relation == "better"
 
 
 def test_answers_that_are_all_the_same_leave_what_the_number_of_examples_cannot_tell() -> None:

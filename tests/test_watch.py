@@ -13,7 +13,7 @@ from report_world import facts, home
 from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
 from optitune.storage import made_from, studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS
@@ -55,7 +55,7 @@ class Told:
 class World:
     """A study whose trials a test begins and ends, as workers would."""
 
-    def __init__(self, place: Home, configured: Callable[..., Configuration], target: int) -> None:
+    def __init__(self, place: StudyLocation, configured: Callable[..., Configuration], target: int) -> None:
         place.folder.mkdir(parents=True)
         self._configured = configured
         self.study = made_from.create_or_resume(
@@ -92,12 +92,12 @@ class World:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Home:
+def place(tmp_path: Path) -> StudyLocation:
     return home(tmp_path)
 
 
 @pytest.fixture
-def world(place: Home, configured: Callable[..., Configuration]) -> World:
+def world(place: StudyLocation, configured: Callable[..., Configuration]) -> World:
     return World(place, configured, target=2)
 
 
@@ -112,7 +112,7 @@ def script(*steps: Callable[[], Any]) -> Callable[[float], None]:
     return wait
 
 
-def test_a_study_is_followed_to_its_last_trial(place: Home, world: World) -> None:
+def test_a_study_is_followed_to_its_last_trial(place: StudyLocation, world: World) -> None:
     told = Told()
     first = world.begin("adam")
     world.report(first, STEPS, 0.5)
@@ -142,7 +142,7 @@ def test_a_study_is_followed_to_its_last_trial(place: Home, world: World) -> Non
     assert result.document()["trials"]["finished"] == 2
 
 
-def test_failed_trials_and_those_given_back_are_no_longer_under_way(place: Home, world: World) -> None:
+def test_failed_trials_and_those_given_back_are_no_longer_under_way(place: StudyLocation, world: World) -> None:
     told = Told()
     world.begin()
     world.begin(owner="b")
@@ -157,7 +157,7 @@ def test_failed_trials_and_those_given_back_are_no_longer_under_way(place: Home,
     assert len(told.of("finished")) == 2
 
 
-def test_a_study_may_grow_while_it_is_followed(place: Home, world: World) -> None:
+def test_a_study_may_grow_while_it_is_followed(place: StudyLocation, world: World) -> None:
     told = Told()
     world.end(world.begin(), 0.9)
 
@@ -170,7 +170,7 @@ def test_a_study_may_grow_while_it_is_followed(place: Home, world: World) -> Non
     assert result.target == 3
 
 
-def test_who_works_on_nothing_is_told_once_how_to_go_on(place: Home, world: World) -> None:
+def test_who_works_on_nothing_is_told_once_how_to_go_on(place: StudyLocation, world: World) -> None:
     told = Told()
     idle: list[Callable[[], Any]] = [lambda: None] * (2 * IDLE_POLLS)
     watch(
@@ -180,7 +180,7 @@ def test_who_works_on_nothing_is_told_once_how_to_go_on(place: Home, world: Worl
     assert told.notes[0].endswith("optitune search --study digits --studies-dir 'a b'")
 
 
-def test_nothing_is_written(place: Home, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written(place: StudyLocation, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.end(world.begin(), 0.9)
     running = world.begin()
     world.report(running, STEPS, 0.5)
@@ -200,7 +200,7 @@ def test_nothing_is_written(place: Home, world: World, monkeypatch: pytest.Monke
 
 
 def test_ctrl_c_ends_the_view_and_exits_130(
-    place: Home, world: World, run_command: Run, monkeypatch: pytest.MonkeyPatch
+    place: StudyLocation, world: World, run_command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_the_view_and_exits_130(
     assert run_command("watch", "digits", "--studies-dir", str(place.folder.parent))[0] == 130
 
 
-def test_a_complete_study_is_told_at_once(place: Home, world: World, run_command: Run) -> None:
+def test_a_complete_study_is_told_at_once(place: StudyLocation, world: World, run_command: Run) -> None:
     for value in (0.9, 0.95):
         world.end(world.begin("adam"), value)
     code, out, err = run_command("watch", "digits", "--studies-dir", str(place.folder.parent))
@@ -225,7 +225,7 @@ def test_a_complete_study_is_told_at_once(place: Home, world: World, run_command
 
 @pytest.mark.parametrize("words", [["watch", "nothing"], ["watch", "foreign"]])
 def test_what_is_no_study_of_ours_is_refused_in_a_line(
-    words: list[str], place: Home, world: World, run_command: Run
+    words: list[str], place: StudyLocation, world: World, run_command: Run
 ) -> None:
     foreign = place.folder.parent / "foreign"
     foreign.mkdir()
@@ -235,7 +235,7 @@ def test_what_is_no_study_of_ours_is_refused_in_a_line(
     assert len(err.splitlines()) == 1
 
 
-def test_a_study_without_a_number_of_trials_is_refused(place: Home, world: World, run_command: Run) -> None:
+def test_a_study_without_a_number_of_trials_is_refused(place: StudyLocation, world: World, run_command: Run) -> None:
     world.study.set_user_attr(studies.TRIALS, None)
     code, _, err = run_command("watch", "digits", "--studies-dir", str(place.folder.parent))
     assert code == 1

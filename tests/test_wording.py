@@ -119,8 +119,8 @@ def test_what_is_not_known_is_said_so_with_what_it_would_take() -> None:
         "Not enough evidence to tell muon and sgd apart (probability of being best: muon 0.50 and sgd 0.31): about 14 "
         "more runs would be needed. muon leads with 99.10 % (95 % interval 99.01 to 99.19 %, 6 runs)."
     )
-    many = [replace(OPEN, optimizer=f"o{number}", best=0.1) for number in range(4)]
-    assert headline(verdict("undecided", LEADER, *many, more=14), ACCURACY, 30).startswith(
+    plural = [replace(OPEN, optimizer=f"o{number}", best=0.1) for number in range(4)]
+    assert headline(verdict("undecided", LEADER, *plural, more=14), ACCURACY, 30).startswith(
         "Not enough evidence to tell 5 optimizers apart (the likeliest to be best: muon 0.50, o0 0.10, o1 0.10 and "
         "o2 0.10): about 14 more runs would be needed."
     )

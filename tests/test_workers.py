@@ -74,11 +74,11 @@ def deaf(channel: Channel) -> None:
 def run(target: Callable[..., None], jobs: list[tuple], on_event: Callable[[Event], None] = lambda _: None) -> list:
     events: list[Event] = []
 
-    def heed(event: Event) -> None:
+    def handle(event: Event) -> None:
         events.append(event)
         on_event(event)
 
-    Pool(target, jobs, heed, lambda: None).run()
+    Pool(target, jobs, handle, lambda: None).run()
     return events
 
 
@@ -183,7 +183,7 @@ def test_deaths_that_are_dealt_with_do_not_end_it() -> None:
 
 
 def test_a_worker_that_is_killed_on_purpose_is_replaced(tmp_path: Path) -> None:
-    def heed(event: Event) -> None:
+    def handle(event: Event) -> None:
         if event.kind == "started" and not killed:
             killed.append(event.worker)
             pool.kill(event.worker)
@@ -191,7 +191,7 @@ def test_a_worker_that_is_killed_on_purpose_is_replaced(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     killed: list[int] = []
-    pool = Pool(until_stopped, [(tmp_path,)], heed, lambda: None, lambda worker, cause: True)
+    pool = Pool(until_stopped, [(tmp_path,)], handle, lambda: None, lambda worker, cause: True)
     with pytest.raises(Interrupted):
         pool.run()
     assert killed == [0]
@@ -372,7 +372,7 @@ def test_a_worker_is_killed_for_a_trial_only_if_it_is_still_at_it(tmp_path: Path
     at: list[int] = []
     killed: list[str] = []
 
-    def heed(event: Event) -> None:
+    def handle(event: Event) -> None:
         if event.kind == "started" and "number" in event.body:
             at.append(event.body["number"])
 
@@ -386,7 +386,7 @@ def test_a_worker_is_killed_for_a_trial_only_if_it_is_still_at_it(tmp_path: Path
         pool.kill_if(0, lambda: at == [1])
         os.kill(os.getpid(), signal.SIGTERM)
 
-    pool = Pool(two_trials, [(tmp_path,)], heed, tick, lambda worker, cause: not killed.append(cause))
+    pool = Pool(two_trials, [(tmp_path,)], handle, tick, lambda worker, cause: not killed.append(cause))
     with pytest.raises(Interrupted):
         pool.run()
     assert at == ([1, 2] if moves else [1])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Shown:
+class NotebookView:
     """What all results have in common: a headline, a few more words, a table, and figures by name."""
 
     USUAL: tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optitune.api.notebook import Shown
+from optitune.api.notebook import NotebookView
 from optitune.common.schema import validated
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
@@ -29,7 +29,7 @@ from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.storage.urls import open_storage
 from optitune.study.records import Failing, TrialRecord, failing
@@ -58,7 +58,7 @@ def _subject(
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SearchResult(Shown):
+class SearchResult(NotebookView):
     """A study: what `search` left, or `load` found.
 
     Attributes:
@@ -76,7 +76,7 @@ class SearchResult(Shown):
     metric: Metric
     records: Sequence[TrialRecord]
     run: searching.Result | None
-    _home: Home
+    _home: StudyLocation
     examples: int | None = None
 
     @property
@@ -182,7 +182,7 @@ class SearchResult(Shown):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ComparisonResult(Shown):
+class ComparisonResult(NotebookView):
     """Which optimizer is best, and how sure that is: what `compare` left.
 
     Attributes:
@@ -251,7 +251,7 @@ class ComparisonResult(Shown):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class RetrainResult(Shown):
+class RetrainResult(NotebookView):
     """Full trainings, each tested once: what `retrain` left.
 
     Attributes:
@@ -345,12 +345,12 @@ class RetrainResult(Shown):
         return [training, *report.pictures(about)]
 
 
-def searched(home: Home, found: searching.Result) -> SearchResult:
+def searched(home: StudyLocation, found: searching.Result) -> SearchResult:
     """What a search left."""
     return SearchResult(home.name, found.settings, found.metric, found.records, found, home, found.examples)
 
 
-def opened(home: Home) -> SearchResult:
+def opened(home: StudyLocation) -> SearchResult:
     """A study as it is by now.
 
     Raises:

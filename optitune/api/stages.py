@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from optitune.comparing import run as comparing
 from optitune.dashboard import result_notes, trial_notes
-from optitune.dashboard.search_notes import SearchStory
+from optitune.dashboard.search_notes import SearchNotes
 from optitune.retraining import run as retraining
 from optitune.searching import join as joining
 from optitune.searching import run as searching
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 
-NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchStory)
+NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchNotes)
 
 
 def search(request: searching.Request, view: supervisor.View) -> searching.Result:
@@ -27,10 +27,10 @@ def join(request: joining.Request, view: supervisor.View) -> joining.Result:
 def compare(request: comparing.Request, view: comparing.View) -> comparing.Result:
     """Train each optimizer's best configuration again; see `comparing.run.compare`."""
     result = comparing.compare(request, view)
-    return replace(result, unwritten=result_notes.tell_comparison(request.home, result.comparison))
+    return replace(result, unwritten=result_notes.write_comparison(request.home, result.comparison))
 
 
 def retrain(request: retraining.Request, view: retraining.View) -> retraining.Result:
     """Train in full and test once; see `retraining.run.retrain`."""
     result = retraining.retrain(request, view)
-    return replace(result, unwritten=result_notes.tell_tested(request.home, request.name))
+    return replace(result, unwritten=result_notes.write_tested(request.home, request.name))

@@ -92,13 +92,13 @@ def main(arguments: list[str] | None = None) -> None:
     typed = sys.argv[1:] if arguments is None else arguments
     # a task that reads its own options finds none of ours
     sys.argv = sys.argv[:1]
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in heeded:
+    handled = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in handled:
         # while workers train, `pool.Pool` decides what these mean; what nohup ignores stays ignored
         signal.signal(number, signal.default_int_handler)
     if hasattr(os, "register_at_fork"):
         # processes that a task makes end when it says so, without a word
-        os.register_at_fork(after_in_child=lambda: _as_usual(heeded))
+        os.register_at_fork(after_in_child=lambda: _as_usual(handled))
     if "--json" in typed and not {"--help", "-h", "--version"} & set(typed):
         _keep_stdout()
     code = run(typed)

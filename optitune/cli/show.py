@@ -45,7 +45,7 @@ def show(
         click.echo(dumps(settings), nl=False)
         return
     trained = {path.parent.name: load(path.parent) for path in sorted(home.folder.glob("retrain/*/metrics.json"))}
-    shown = study_view.Shown(
+    shown = study_view.StudyView(
         name=home.name,
         settings=settings,
         data=opened.user_attrs["data"],

@@ -53,7 +53,7 @@ class Unit:
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
-def many(number: int, thing: str) -> str:
+def plural(number: int, thing: str) -> str:
     """1 epoch, 2 epochs."""
     return f"{number} {thing}{'s' * (number != 1)}"
 

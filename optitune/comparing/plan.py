@@ -5,7 +5,7 @@ from typing import Any
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
-from optitune.statistics.runs import Finalist, Key, Plan
+from optitune.statistics.runs import Finalist, Plan, RunId
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
@@ -116,7 +116,7 @@ def practical(metric: Metric, who: Iterable[Finalist]) -> float:
     return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))
 
 
-def step(wanted: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+def step(wanted: Sequence[str], done: Container[RunId], rounds: int) -> list[RunId]:
     """The next runs: the next round of those wanted, or the next two where they are few, so that no worker waits.
 
     Args:
@@ -124,12 +124,12 @@ def step(wanted: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
         done: the runs there are.
         rounds: how many there are at most.
     """
-    lacking = [number for number in range(rounds) if any(Key(number, name) not in done for name in wanted)]
+    lacking = [number for number in range(rounds) if any(RunId(number, name) not in done for name in wanted)]
     several = 1 if len(wanted) >= 4 else 2
-    return [Key(number, name) for number in lacking[:several] for name in wanted if Key(number, name) not in done]
+    return [RunId(number, name) for number in lacking[:several] for name in wanted if RunId(number, name) not in done]
 
 
-def opening(optimizers: Sequence[str], done: Container[Key], rounds: int) -> list[Key]:
+def opening(optimizers: Sequence[str], done: Container[RunId], rounds: int) -> list[RunId]:
     """The runs of the first rounds that are not there yet."""
-    first = [Key(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
+    first = [RunId(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
     return [key for key in first if key not in done]

@@ -17,7 +17,7 @@ from optitune.common.text import Unit
 from optitune.comparing.sentences import advice, headline
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
-from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run, finalists_runs
+from optitune.statistics.runs import TUNED, Plan, Point, Run, RunId, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies
 from optitune.study.records import TrialRecord
@@ -27,7 +27,7 @@ FOLDER = "compare"
 """Within the folder of a study."""
 
 
-class Asked(Strict):
+class CompareOptions(Strict):
     """What was asked of a comparison that its plan and its runs do not tell; None where nothing was."""
 
     optimizers: tuple[str, ...] | None
@@ -57,7 +57,7 @@ class Comparison:
     recommendation: Recommendation
     sentence: str
     advice: str
-    asked: Asked | None = None
+    asked: CompareOptions | None = None
 
     @property
     def left(self) -> int:
@@ -154,9 +154,9 @@ def conclude(
     )
 
 
-def run_path(folder: Path, key: Key) -> Path:
+def run_path(folder: Path, key: RunId) -> Path:
     """Where a run's result lies."""
-    variant = "" if key.variant == ITSELF else "-" + key.variant.replace(" ", "-")
+    variant = "" if key.variant == TUNED else "-" + key.variant.replace(" ", "-")
     return folder / "runs" / f"{key.round:02d}-{key.optimizer}{variant}.safetensors"
 
 
@@ -167,13 +167,18 @@ def save_run(folder: Path, run: Run) -> None:
         OptituneError: the file cannot be written.
     """
     each = None if run.each is None else torch.from_numpy(run.each)
-    told = {key: value for key, value in vars(run).items() if key not in ("key", "each", "curve")}
-    state = {"key": asdict(run.key), **told, "curve": [list(vars(point).values()) for point in run.curve], "each": each}
+    known = {key: value for key, value in vars(run).items() if key not in ("key", "each", "curve")}
+    state = {
+        "key": asdict(run.key),
+        **known,
+        "curve": [list(vars(point).values()) for point in run.curve],
+        "each": each,
+    }
     checkpoint.save(state, run_path(folder, run.key))
 
 
 class KeptKey(Strict):
-    """A `Key` as a file has it."""
+    """A `RunId` as a file has it."""
 
     round: Annotated[int, Field(ge=0)]
     optimizer: str
@@ -215,14 +220,14 @@ def load_run(path: Path) -> Run:
         raise OptituneError(
             f"{path} is no run of a comparison ({sentence(error)}): move it away and run the same command again"
         ) from error
-    told = dict(kept)
-    key, curve, each = Key(**told.pop("key").model_dump()), told.pop("curve"), told.pop("each")
+    known = dict(kept)
+    key, curve, each = RunId(**known.pop("key").model_dump()), known.pop("curve"), known.pop("each")
     if run_path(path.parent.parent, key) != path:
         raise OptituneError(
             f"{path} is another run ({key.optimizer}, {key.variant}, round {key.round}): rename it, or move it away"
         )
     points = tuple(Point(*point) for point in curve)
-    return Run(key=key, curve=points, each=None if each is None else each.numpy(), **told)
+    return Run(key=key, curve=points, each=None if each is None else each.numpy(), **known)
 
 
 def run_paths(folder: Path) -> list[Path]:
@@ -258,7 +263,7 @@ def save_verdict(folder: Path, found: Comparison) -> None:
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
-class Told(BaseModel):
+class StoredVerdict(BaseModel):
     """What of a `verdict.json` is relied on."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -268,7 +273,7 @@ class Told(BaseModel):
     target: float | None
     trial: int
     versions: dict[str, str]
-    asked: Asked | None = None
+    asked: CompareOptions | None = None
 
 
 def load_verdict(folder: Path) -> dict[str, Any] | None:
@@ -276,7 +281,7 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
     try:
         # what is not relied on is handed on as well: it has to be JSON, which knows no nan
         found: dict[str, Any] = from_json((folder / "verdict.json").read_bytes(), allow_inf_nan=False)
-        Told.model_validate_json(json.dumps(found))
+        StoredVerdict.model_validate_json(json.dumps(found))
     except (OSError, ValueError):
         return None
     return found
@@ -295,7 +300,7 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     asked = verdict.get("asked")
     if found is None or asked is None:
         return found
-    return replace(found, asked=Asked.model_validate_json(json.dumps(asked)))
+    return replace(found, asked=CompareOptions.model_validate_json(json.dumps(asked)))
 
 
 def taken(folder: Path, trials: Mapping[str, int]) -> int | None:

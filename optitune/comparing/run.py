@@ -20,7 +20,7 @@ from optitune.common.text import Unit
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
 from optitune.comparing.results import (
     FOLDER,
-    Asked,
+    CompareOptions,
     Comparison,
     conclude,
     load_plan,
@@ -33,14 +33,14 @@ from optitune.comparing.results import (
 )
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key, Plan
+from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import made_from, studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
-from optitune.tasks.data import LIBRARYS_SCRATCH, share
+from optitune.tasks.data import SAFETENSORS_SCRATCH, share
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
@@ -77,7 +77,7 @@ class Request:
         task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
-    home: Home
+    home: StudyLocation
     data_dir: Path
     workers: int | None
     device: str
@@ -212,8 +212,8 @@ def compare(request: Request, view: View) -> Result:
         found = judged()
         if found is None:
             raise OptituneError("the time was over before the first run ended: give more with --timeout")
-        asked = {key: getattr(request, key) for key in Asked.model_fields}
-        found = replace(found, asked=Asked.model_validate(asked))
+        asked = {key: getattr(request, key) for key in CompareOptions.model_fields}
+        found = replace(found, asked=CompareOptions.model_validate(asked))
         save_verdict(folder, found)
         clear(folder / "partial", RUN, r"\.safetensors")
     return Result(
@@ -254,7 +254,7 @@ def _tidy(folder: Path) -> None:
     sweep(folder, "plan|verdict|data", r"\.json|\.safetensors")
     for name in ("runs", "partial"):
         sweep(folder / name, RUN, r"\.safetensors")
-    clear(folder, "data", r"\.safetensors", LIBRARYS_SCRATCH)
+    clear(folder, "data", r"\.safetensors", SAFETENSORS_SCRATCH)
 
 
 def _place(folder: Path, plan: Plan) -> Path | None:
@@ -336,7 +336,7 @@ class Rounds:
         """Train other settings of those that are not out."""
         plan = self._plan
         keys = [
-            Key(number, name, variant)
+            RunId(number, name, variant)
             for name in found.verdict.contenders
             for variant in VARIANTS
             for number in range(min(self._request.sensitivity, plan.rounds))
@@ -348,14 +348,14 @@ class Rounds:
         self._train(missing)
         return ending
 
-    def _done(self) -> set[Key]:
+    def _done(self) -> set[RunId]:
         """The finalists' runs there are."""
-        return {run.key for run in load_runs(self._folder) if run.key.variant == ITSELF}
+        return {run.key for run in load_runs(self._folder) if run.key.variant == TUNED}
 
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def _train(self, keys: list[Key]) -> None:
+    def _train(self, keys: list[RunId]) -> None:
         """Let workers train these runs.
 
         Raises:

@@ -73,7 +73,7 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
         beaten = [place for place in others if not place.diverged]
         text = f"{leader.optimizer} is the best: {interval(leader, unit)}."
         if beaten:
-            apart = min((place.to_leader.turned() for place in beaten if place.to_leader), key=lambda each: each.mean)
+            apart = min((place.to_leader.reversed() for place in beaten if place.to_leader), key=lambda each: each.mean)
             text += (
                 f" {apart.other}, the nearest, is worse by {unit.difference(apart.mean)} (from {bound(apart, unit)}); "
                 f"with {sure} confidence none is better than {leader.optimizer}."

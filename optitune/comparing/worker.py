@@ -12,7 +12,7 @@ import torch
 
 from optitune.common import checkpoint
 from optitune.comparing.results import run_path, save_run
-from optitune.statistics.runs import Key, Plan, Point, Run
+from optitune.statistics.runs import Plan, Point, Run, RunId
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
@@ -24,7 +24,7 @@ from optitune.training.build import build_loss
 from optitune.training.engine import Diverged, Training
 from optitune.training.plan import Plan as TrainingPlan
 from optitune.workers.pool import Channel
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 CHECKPOINT_S = 30
 """How much of a run may be lost."""
@@ -36,7 +36,7 @@ DATA = "data.safetensors"
 def work(
     channel: Channel,
     plan: Plan,
-    keys: Sequence[Key],
+    keys: Sequence[RunId],
     folder: Path,
     source: loading.Source,
     data_dir: Path,
@@ -48,7 +48,7 @@ def work(
     Raises:
         OptituneError: the data cannot be had, or a file not be written.
     """
-    own_the_process()
+    configure_worker_process()
     device = torch.device(device_name)
     task = loading.find(source, data_dir)
     paths = {each.optimizer: each.configuration.optimizer.path for each in plan.finalists}
@@ -79,7 +79,7 @@ def work(
         channel.send("finished", key=key, value=run.value, diverged=run.diverged)
 
 
-def training_plan(plan: Plan, key: Key, task: Task) -> TrainingPlan:
+def training_plan(plan: Plan, key: RunId, task: Task) -> TrainingPlan:
     """How a run is trained."""
     configuration = plan.finalist(key.optimizer).variant(key.variant)
     fed = configuration.training
@@ -97,14 +97,14 @@ def training_plan(plan: Plan, key: Key, task: Task) -> TrainingPlan:
     )
 
 
-def _tell(channel: Channel, key: Key, point: Point) -> None:
+def _tell(channel: Channel, key: RunId, point: Point) -> None:
     channel.send("progress", key=key, epoch=point.epoch, value=point.value)
 
 
 def _train(
     training: Training,
     plan: Plan,
-    key: Key,
+    key: RunId,
     folder: Path,
     on_point: Callable[[Point], None],
     stopping: Callable[[], bool],
@@ -138,7 +138,7 @@ def _train(
     return _run(training, key, points, each)
 
 
-def _run(training: Training, key: Key, points: Sequence[Point], each: torch.Tensor | None, diverged: str = "") -> Run:
+def _run(training: Training, key: RunId, points: Sequence[Point], each: torch.Tensor | None, diverged: str = "") -> Run:
     """What a training came to."""
     state = [value for own in training.optimizer.state.values() for value in own.values()]
     tensors = [value for value in state if isinstance(value, torch.Tensor)]

@@ -209,5 +209,5 @@ def _rounded(values: Iterable[float]) -> list[float | None]:
 
 
 def _over(counts: Sequence[int]) -> str:
-    few, many = min(counts, default=0), max(counts, default=0)
-    return f"{many} runs" if few == many else f"{few} to {many} runs"
+    few, plural = min(counts, default=0), max(counts, default=0)
+    return f"{plural} runs" if few == plural else f"{few} to {plural} runs"

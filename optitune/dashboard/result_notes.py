@@ -16,11 +16,11 @@ from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
 
 
-def tell_comparison(home: Home, found: Comparison) -> str:
+def write_comparison(home: StudyLocation, found: Comparison) -> str:
     """Let a study tell what its comparison came to; what could not be done, or nothing."""
 
     def chapter(opened: optuna.Study) -> Chapter:
@@ -36,7 +36,7 @@ def tell_comparison(home: Home, found: Comparison) -> str:
     return _tell(home, "compare", chapter)
 
 
-def tell_tested(home: Home, name: str) -> str:
+def write_tested(home: StudyLocation, name: str) -> str:
     """Let a study tell what its full training of that name came to; what could not be done, or nothing."""
 
     def chapter(opened: optuna.Study) -> Chapter | None:
@@ -52,7 +52,7 @@ def tell_tested(home: Home, name: str) -> str:
     return _tell(home, "retrain", chapter)
 
 
-def _tell(home: Home, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
+def _tell(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
     """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
     try:
         if not exists(home.url) or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:

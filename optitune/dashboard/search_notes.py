@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from optitune.common.schema import inline
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 from optitune.dashboard import notes as story
 from optitune.dashboard import plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
@@ -31,7 +31,7 @@ EVERY_S = 10.0
 """How often a search that goes on is told of, at most."""
 
 
-class SearchStory:
+class SearchNotes:
     """Tells of a search as it goes on, and at its end.
 
     Args:
@@ -90,7 +90,7 @@ def _parts(
     parts = [
         "## Which optimizer, with which settings, and how sure?",
         f"**{settings['task']}**, judged by validation {unit.metric} on {data['validation_examples']} examples after "
-        f"{many(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
+        f"{plural(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         _standings(records, settings["optimizers"], unit),

@@ -24,7 +24,7 @@ from optitune.dashboard.artifacts import Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
 from optitune.storage import databases, studies, trials
 from optitune.storage.artifacts import FOLDER
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
@@ -104,7 +104,7 @@ class Redrawn(Artifacts):
         return trial_notes.picture(frozen, row.outcome, row.value, studies.metric(opened).unit, an_epoch)
 
 
-def serve(home: Home, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:
+def serve(home: StudyLocation, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:
     """Serve optuna-dashboard until interrupted.
 
     Args:
@@ -159,7 +159,7 @@ def _resolved(host: str) -> tuple[int, str]:
     return family, str(place[0])
 
 
-def plain_command(home: Home) -> str:
+def plain_command(home: StudyLocation) -> str:
     """The command of optuna-dashboard itself that shows the same, without the password; empty where it has none."""
     url = home.url
     if url.startswith(GRPC):

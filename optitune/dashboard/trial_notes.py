@@ -7,7 +7,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 from optitune.comparing.sentences import setting
 from optitune.dashboard import artifacts
 from optitune.dashboard import notes as story
@@ -71,7 +71,7 @@ def note(
         + (" (one run)" if value is not None else ""),
         f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
         f"![learning curve]({image})" if image else "",
-        f"As torch takes them, for {many(epochs, 'epoch')}:\n\n```python\n"
+        f"As torch takes them, for {plural(epochs, 'epoch')}:\n\n```python\n"
         + "\n".join(building(configuration, epochs))
         + "\n```",
         f"Batches: {', '.join(other)}" if other else "",

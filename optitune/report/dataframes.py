@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from optitune.comparing.results import Comparison
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import JOINED, Configuration, TrainingSettings
-from optitune.statistics.runs import ITSELF, finalists_runs
+from optitune.statistics.runs import TUNED, finalists_runs
 from optitune.study.records import TrialRecord
 from optitune.study.records import standings as standing_of
 from optitune.study.steps import own_steps, reported_epoch
@@ -194,7 +194,7 @@ def run_curves(found: Comparison) -> "DataFrame":
     rows = [
         {"optimizer": run.key.optimizer, "round": run.key.round, **vars(point)}
         for run in found.runs
-        if run.key.variant == ITSELF
+        if run.key.variant == TUNED
         for point in run.curve
     ]
     return frame(rows)

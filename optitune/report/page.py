@@ -29,10 +29,10 @@ from optitune.report.tables import Table
 from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.results import MISTAKES, Mistakes, Tested
-from optitune.statistics.runs import ITSELF
+from optitune.statistics.runs import TUNED
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.study.records import TrialRecord, standings
 from optitune.study.study_file import dumps
 from optitune.tasks.loading import FROM_PYTHON
@@ -101,7 +101,7 @@ class Section:
     code: tuple[str, ...] = ()
 
 
-def gather(home: Home, opened: optuna.Study, options: Sequence[str] = ()) -> Subject:
+def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = ()) -> Subject:
     """Everything that there is of a study.
 
     Raises:
@@ -296,7 +296,7 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     if later := report_data.searched_on(found.plan, subject.trials):
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
         return found.sentence, advice, subject.compare(found, MOST_RUNS)
-    done = [run.key.round for run in found.runs if run.key.variant == ITSELF]
+    done = [run.key.round for run in found.runs if run.key.variant == TUNED]
     if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
         most = len(done) + max(1, min(found.verdict.more_runs, found.left))
         if found.verdict.more_runs > found.left:

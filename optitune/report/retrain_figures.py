@@ -101,7 +101,7 @@ def mistakes(found: Mistakes) -> Picture:
         for panel in panels:
             panel.axis("off")
         for panel, image, true, said in zip(panels, images, found.truths, found.answers, strict=False):
-            shown = image.transpose(1, 2, 0) / found.white
+            shown = image.transpose(1, 2, 0) / found.max_pixel
             panel.imshow(shown if shown.shape[2] == 3 else shown[:, :, 0], cmap="gray", vmin=0, vmax=1)
             panel.set_title(f"{true}, not {said}", loc="center", fontsize=9)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from optitune.common import colours
 from optitune.common.colours import COLOURS
 from optitune.common.files import replacing
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,4 +215,4 @@ def log_lr(axes: "Axes", lrs: Sequence[float]) -> None:
 def over(counts: Sequence[int], what: str) -> str:
     """3 to 8 runs."""
     least, most = min(counts), max(counts)
-    return f"{least} to {most} {what}s" if least < most else many(most, what)
+    return f"{least} to {most} {what}s" if least < most else plural(most, what)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from optitune.common.text import Unit, listed, many
+from optitune.common.text import Unit, listed, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import bound, interval, no_interval, setting
 from optitune.report.data import ENOUGH, Influence, agreement, settings_of
@@ -49,7 +49,7 @@ def compared(found: Comparison, unit: Unit) -> Table:
     others = "validation examples, the same in all" if found.plan.validation else "others"
     caption = (
         f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, "
-        f"{many(found.plan.epochs, 'epoch')} each on {found.plan.train_examples} examples, judged on "
+        f"{plural(found.plan.epochs, 'epoch')} each on {found.plan.train_examples} examples, judged on "
         f"{found.plan.held_out} {others}. With {sure} confidence, however often one looks, the best is not among those "
         "called worse; a difference of less than "
         f"{unit.difference(verdict.epsilon)} does not matter."
@@ -171,14 +171,14 @@ def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, s
 def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> list[str]:
     """What a full training came to, and how that agrees with the comparison."""
     value, name = result.value, result.plan.configuration.optimizer.name
-    runs = many(len(value.each), "seed")
+    runs = plural(len(value.each), "seed")
     spread = (
         f"95 % interval {unit.span(value.low, value.high)}, Student's t over {runs}"
         if value.low is not None and value.high is not None and value.sd
         else no_interval(value.each)
     )
     told = [
-        f"{name}, trained in full for {many(result.plan.epochs, 'epoch')} on everything but the test set: "
+        f"{name}, trained in full for {plural(result.plan.epochs, 'epoch')} on everything but the test set: "
         f"test {unit.metric} {unit.value(value.mean)} ({spread})."
     ]
     if found is None:
@@ -190,7 +190,7 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
     if relation := agreement(value.mean, place.value, sign):
         told.append(
             f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of "
-            f"{many(found.plan.epochs, 'epoch')} on {found.plan.train_examples} examples, "
+            f"{plural(found.plan.epochs, 'epoch')} on {found.plan.train_examples} examples, "
             "judged on others than the test set's."
         )
     return told

@@ -15,9 +15,9 @@ from optitune.errors import OptituneError
 from optitune.retraining import run as retraining
 from optitune.retraining.results import Tested
 from optitune.statistics.costs import target_of
-from optitune.statistics.runs import ITSELF, KNOWN_GOOD, VARIANTS, Key
+from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, RunId
 from optitune.storage import studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
@@ -61,7 +61,7 @@ def compared(
     if max_runs is None:
         # one that was stopped by time has fewer than it was to have
         sensitivity = min(sensitivity, _rounds_of_variants(found))
-    most = len([run for run in found.runs if run.key.variant == ITSELF]) if max_runs is None else max_runs
+    most = len([run for run in found.runs if run.key.variant == TUNED]) if max_runs is None else max_runs
     seed = _seed(plan.seed, settings, comparison_plan.SEEDS_APART)
     options = {
         "--optimizers": ",".join(names) if some else None,
@@ -85,7 +85,7 @@ def _rounds_of_variants(found: Comparison) -> int:
         if not (variant == KNOWN_GOOD and found.plan.finalist(name).untuned)
     ]
     rounds = 0
-    while rounds < found.plan.rounds and all(Key(rounds, *each) in there for each in variants):
+    while rounds < found.plan.rounds and all(RunId(rounds, *each) in there for each in variants):
         rounds += 1
     return rounds
 
@@ -127,7 +127,7 @@ class Meant:
     compared: bool = False
 
 
-def meant(home: Home, opened: optuna.Study) -> Meant:
+def meant(home: StudyLocation, opened: optuna.Study) -> Meant:
     """What `best` means of a study: what its comparison says to take, or the search's best.
 
     Raises:
@@ -154,7 +154,7 @@ def meant(home: Home, opened: optuna.Study) -> Meant:
     return Meant(config, edited=edited)
 
 
-def what_was_trained(home: Home, opened: optuna.Study, result: Tested) -> str | None:
+def what_was_trained(home: StudyLocation, opened: optuna.Study, result: Tested) -> str | None:
     """What of the study `retrain` must name to train the same: `best`, or a trial's number; None for neither."""
     configuration, epochs = result.plan.configuration, result.plan.epochs
     try:

@@ -8,7 +8,7 @@ from optitune.errors import UsageError
 from optitune.retraining.again import meant
 from optitune.storage import studies, trials
 from optitune.storage.listing import choose_study, study_names
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.storage.urls import open_storage
 from optitune.study import best_config as best
@@ -26,7 +26,7 @@ class Chosen:
 
     name: str
     config: BestConfig
-    home: Home
+    home: StudyLocation
     edited: bool = False
     compared: bool = False
 

@@ -15,13 +15,13 @@ from optitune.common import checkpoint
 from optitune.common.files import clear, explained, replacing, write_text
 from optitune.common.schema import Strict
 from optitune.common.summary import Summary, summarise
-from optitune.common.text import many
+from optitune.common.text import plural
 from optitune.errors import OptituneError
 from optitune.retraining.curves import training_curves
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, Precision
 from optitune.storage import studies
-from optitune.tasks.data import LIBRARYS_SCRATCH, Examples, Part
+from optitune.tasks.data import SAFETENSORS_SCRATCH, Examples, Part
 from optitune.tasks.metrics import Direction, Metric, kept, restored
 from optitune.training.evaluation import fed, numbers_of
 
@@ -108,13 +108,13 @@ class Mistakes:
 
     Attributes:
         images: (n, channels, height, width), bytes.
-        white: the value of a full pixel.
+        max_pixel: the value of a full pixel.
         truths: their classes.
         answers: what they were taken for.
     """
 
     images: Tensor
-    white: float
+    max_pixel: float
     truths: tuple[int, ...]
     answers: tuple[int, ...]
 
@@ -130,7 +130,7 @@ def worst_mistakes(
         answers: the class that it answered for each example.
         ignored: the label of examples that do not count.
     """
-    if answers is None or not isinstance(test, Examples) or test.white is None or test.inputs.ndim != 4:
+    if answers is None or not isinstance(test, Examples) or test.max_pixel is None or test.inputs.ndim != 4:
         return None
     counts = torch.ones_like(answers, dtype=torch.bool) if ignored is None else test.targets != ignored
     wrong = ((answers != test.targets) & counts).nonzero().flatten()
@@ -145,7 +145,7 @@ def worst_mistakes(
         apart.append(outputs[rows, answers[places]].float() - outputs[rows, truths].float())
     worst = wrong[torch.cat(apart).argsort(descending=True, stable=True)[:MOST_MISTAKES]]
     shown = test.take(worst)
-    return Mistakes(shown.inputs, test.white, tuple(shown.targets.tolist()), tuple(answers[worst].tolist()))
+    return Mistakes(shown.inputs, test.max_pixel, tuple(shown.targets.tolist()), tuple(answers[worst].tolist()))
 
 
 def save_mistakes(found: Mistakes, path: Path) -> None:
@@ -160,8 +160,13 @@ def save_mistakes(found: Mistakes, path: Path) -> None:
 def load_mistakes(path: Path) -> Mistakes | None:
     """What `save_mistakes` wrote; None where there is nothing that can be read."""
     try:
-        found = Mistakes(**checkpoint.load(path)) if path.exists() else None
-        if found is None or found.images.ndim != 4 or not isinstance(found.white, int | float) or not found.white > 0:
+        if not path.exists():
+            return None
+        state = checkpoint.load(path)
+        if "white" in state:  # as files of before named it
+            state["max_pixel"] = state.pop("white")
+        found = Mistakes(**state)
+        if found.images.ndim != 4 or not isinstance(found.max_pixel, int | float) or not found.max_pixel > 0:
             return None
         return found if len(found.images) == len(found.truths) == len(found.answers) else None
     except (OptituneError, TypeError, AttributeError):
@@ -259,7 +264,7 @@ def write(
                 scratch.write_bytes(_weights_file(state, told))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
-    runs = many(len(seeds), "seed")
+    runs = plural(len(seeds), "seed")
     title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test {metric.name} {value.mean:.4g}"
     training_curves(
         [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
@@ -279,4 +284,4 @@ def write(
         "versions": studies.versions(),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
-    clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", LIBRARYS_SCRATCH)
+    clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", SAFETENSORS_SCRATCH)

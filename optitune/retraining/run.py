@@ -18,7 +18,7 @@ from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from, studies
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
@@ -58,7 +58,7 @@ class Request:
 
     name: str
     config: BestConfig
-    home: Home
+    home: StudyLocation
     epochs: int | None
     seeds: int
     seed: int

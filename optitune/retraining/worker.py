@@ -24,7 +24,7 @@ from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
@@ -47,7 +47,7 @@ def work(
     about = {"versions": studies.versions(), "device": device_name, "settings": plan.configuration.model_dump_json()}
     name = f"retrain-{partial.name}-worker-{channel.worker + 1}"
     with keeping(partial.parents[2], name, "the full training", about):
-        own_the_process()
+        configure_worker_process()
         device = torch.device(device_name)
         task = loading.find(source, data_dir)
         optimizer = plan.configuration.optimizer
@@ -75,7 +75,7 @@ def work(
                 scale_targets=task.scale_targets,
             )
             training = Training(model, engine_plan, train)
-            tell = bound(_tell_epoch, channel, number)
+            tell = bound(_send_epoch, channel, number)
             epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
             if epochs is None:
                 return
@@ -102,7 +102,7 @@ def work(
             channel.send("finished", seed=number, value=evaluation.value)
 
 
-def _tell_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
+def _send_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
     channel.send("progress", seed=seed, fresh=fresh, **asdict(row))
 
 

@@ -49,7 +49,7 @@ class Competitor:
     failed: int = 0
 
     @cached_property
-    def heights(self) -> list[float]:
+    def scores(self) -> list[float]:
         """What its ended trials came to or would have come to, where that can be told."""
         return [expected.height for trial in self.ended if (expected := self.forecast(trial))]
 
@@ -110,9 +110,9 @@ def equal(competitors: Sequence[Competitor]) -> list[Any]:
 
 def racing(competitors: Sequence[Competitor]) -> list[Any]:
     """Those that may still win: the others would do so with a probability of `ERROR` in all, in as many draws again."""
-    best = max((max(each.heights, default=-np.inf) for each in competitors), default=-np.inf)
+    best = max((max(each.scores, default=-np.inf) for each in competitors), default=-np.inf)
     error = ERROR / max(1, len(competitors) - 1)
-    return [each.name for each in competitors if chance(each.heights, best, len(each.heights)) >= error]
+    return [each.name for each in competitors if chance(each.scores, best, len(each.scores)) >= error]
 
 
 ALLOCATIONS: Mapping[str, Callable[[Sequence[Competitor]], list[Any]]] = MappingProxyType(

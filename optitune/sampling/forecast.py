@@ -48,7 +48,7 @@ class Expected(NamedTuple):
     variance: float
 
 
-class Heights:
+class Score:
     """From values to heights, of which more is better, on a scale on which their noise is about even.
 
     With an ideal (1 of an accuracy, 0 of a loss), a height is how many powers of ten a value is away from it; one that
@@ -108,7 +108,7 @@ class Forecast:
     Args:
         trials: of a study; those that did not finish are left out.
         maximize: whether more is better in that study.
-        ideal: see `Heights`.
+        ideal: see `Score`.
         by: the parameter that names the optimizer.
     """
 
@@ -117,7 +117,7 @@ class Forecast:
     ) -> None:
         self._by = by
         self._complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        self.height = Heights([trial.values[0] for trial in self._complete], maximize, ideal)
+        self.height = Score([trial.values[0] for trial in self._complete], maximize, ideal)
         self.finals = {trial.number: self.height(trial.values[0]) for trial in self._complete}
         self._lines: dict[int, _Line | None] = {}
 

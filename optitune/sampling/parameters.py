@@ -13,7 +13,7 @@ from optitune.space import schedules, search_space
 from optitune.space.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, Range
-from optitune.space.search_space import EVERY, KNOBS, LR_FACTOR, SearchSpace, group
+from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, TRAINING_SETTINGS, SearchSpace, group
 from optitune.study.settings import StudySettings
 
 SCHEDULE = "schedule"
@@ -61,7 +61,9 @@ def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) ->
     )
     shape = {key: drawn(schedule.name, key, each) for key, each in space.schedules[schedule.name].items()}
     fed = {
-        key: drawn(EVERY, key, each) for key, each in space.training.items() if key != "warmup" or not schedule.warms_up
+        key: drawn(ALL_OWNERS, key, each)
+        for key, each in space.training.items()
+        if key != "warmup" or not schedule.warms_up
     }
     own = any(each.name == name for each in settings.optimizer)
     return Configuration(
@@ -77,7 +79,7 @@ def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) ->
         training=TrainingSettings(
             loss=settings.loss or "cross-entropy",
             decay_biases=settings.decay_biases,
-            groups={pattern: drawn(EVERY, group(pattern), each) for pattern, each in space.groups.items()},
+            groups={pattern: drawn(ALL_OWNERS, group(pattern), each) for pattern, each in space.groups.items()},
             **fed,
         ),
     )
@@ -90,8 +92,8 @@ def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
     for first in search_space.known_good(space, settings.epochs):
         owned = {(first.optimizer, name): value for name, value in first.values.items()}
         owned |= {(first.schedule, name): value for name, value in first.shape.items()}
-        owned |= {(EVERY, name): value for name, value in first.training.items()}
-        owned |= {(EVERY, group(pattern)): value for pattern, value in first.groups.items()}
+        owned |= {(ALL_OWNERS, name): value for name, value in first.training.items()}
+        owned |= {(ALL_OWNERS, group(pattern)): value for pattern, value in first.groups.items()}
         ranges = {(owner, name): value_range for owner, name, value_range in space.owned()}
         drawn = {OPTIMIZER: first.optimizer, SCHEDULE: first.schedule}
         for place, value in owned.items():
@@ -166,6 +168,6 @@ def owned_values(configuration: Configuration) -> dict[tuple[str, str], Any]:
         for name, value in settings.items():
             parts = JOINED.get(name, (name,))
             values |= zip([(owner, part) for part in parts], value if isinstance(value, list) else [value], strict=True)
-    values |= {(EVERY, name): getattr(training, name) for name in KNOBS if name != "warmup"}
-    values |= {(EVERY, group(pattern)): value for pattern, value in training.groups.items()}
-    return {**values, (EVERY, "warmup"): schedule.warmup}
+    values |= {(ALL_OWNERS, name): getattr(training, name) for name in TRAINING_SETTINGS if name != "warmup"}
+    values |= {(ALL_OWNERS, group(pattern)): value for pattern, value in training.groups.items()}
+    return {**values, (ALL_OWNERS, "warmup"): schedule.warmup}

@@ -170,7 +170,7 @@ def _seed(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-class Reseeded(BaseSampler):
+class PerTrialSeedSampler(BaseSampler):
     """Another sampler, whose draws of a trial follow from the study's seed and the trial's number alone.
 
     So workers draw different ones, and a study that was stopped goes on as if it had not been. (One generator per
@@ -216,14 +216,16 @@ class Reseeded(BaseSampler):
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
-        "tpe": lambda seed: Reseeded(lambda each: TPESampler(seed=each), seed),
-        "tpe-group": lambda seed: Reseeded(
+        "tpe": lambda seed: PerTrialSeedSampler(lambda each: TPESampler(seed=each), seed),
+        "tpe-group": lambda seed: PerTrialSeedSampler(
             lambda each: TPESampler(seed=each, multivariate=True, group=True, constant_liar=True), seed
         ),
-        "random": lambda seed: Reseeded(lambda each: RandomSampler(seed=each), seed),
+        "random": lambda seed: PerTrialSeedSampler(lambda each: RandomSampler(seed=each), seed),
         "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False),
-        "gp": lambda seed: Reseeded(lambda each: GPSampler(seed=each, warn_independent_sampling=False), seed),
-        "nsgaii": lambda seed: Reseeded(lambda each: NSGAIISampler(seed=each), seed),
+        "gp": lambda seed: PerTrialSeedSampler(
+            lambda each: GPSampler(seed=each, warn_independent_sampling=False), seed
+        ),
+        "nsgaii": lambda seed: PerTrialSeedSampler(lambda each: NSGAIISampler(seed=each), seed),
     }
 )
 """Optuna's samplers by name, each built from a seed. A quasi-random sequence is kept whole by one seed throughout.

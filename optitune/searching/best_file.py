@@ -7,22 +7,22 @@ import optuna
 from optitune.common.files import move_aside
 from optitune.errors import OptituneError
 from optitune.storage import trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.study import best_config as best
 from optitune.study.records import TrialRecord
 from optitune.study.records import best as best_record
 
 
-class Keeper:
+class BestFile:
     """Keeps `best.toml` true while trials finish.
 
     A `best.toml` that was edited, or that another study left, is set aside, never overwritten.
     """
 
-    def __init__(self, opened: optuna.Study, home: Home) -> None:
+    def __init__(self, opened: optuna.Study, home: StudyLocation) -> None:
         self._study = opened
-        self._ledger = trials.Ledger(opened)
+        self._ledger = trials.RecordCache(opened)
         self._home = home
         self._saved: int | None = None
         self.path = home.folder / "best.toml"

@@ -9,8 +9,8 @@ from optitune.common.schema import validated
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.storage import made_from, studies, trials
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
@@ -34,7 +34,7 @@ class Request:
         trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
     """
 
-    home: Home
+    home: StudyLocation
     data_dir: Path
     workers: int | None
     device: str
@@ -71,7 +71,7 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     """
     began = time.monotonic()
     home = request.home
-    patience = Patience(view.note)
+    patience = RetryPolicy(view.note)
     opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
     stored = studies.stored_settings(opened)
     settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
@@ -84,7 +84,7 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     made_from.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
     made_from.same_task(opened, task, data, network)
     supervisor.tidy(home, opened)
-    ledger = trials.Ledger(opened)
+    ledger = trials.RecordCache(opened)
     described = notes.of_study(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
         order = supervisor.Order(

@@ -31,7 +31,7 @@ FAIR_CHANCE_STEPS = 100
 """How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""
 
 
-class GivenBack(Exception):
+class ReturnedToQueue(Exception):
     """The trial was stopped from outside and has no outcome yet."""
 
 
@@ -68,11 +68,11 @@ def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None,
     Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
     many epochs in which the network learns.
     """
-    if not found.same or metric.stuck is None or targets is None:
+    if not found.same or metric.chance_level is None or targets is None:
         return ""
     if ignored is not None and not targets.is_floating_point():
         targets = targets[targets != ignored]
-    if not targets.numel() or metric.score(found.value) > metric.score(metric.stuck(targets, found.examples)):
+    if not targets.numel() or metric.score(found.value) > metric.score(metric.chance_level(targets, found.examples)):
         return ""
     return f"all examples get the same outputs, and {metric.name} {found.value:.4g} is no better than guessing"
 
@@ -136,7 +136,7 @@ def run_trial(
         checkpoint: the file where an earlier attempt left off, and where this one does; None to keep none.
 
     Raises:
-        GivenBack: `stopping` said so; another attempt goes on from the checkpoint.
+        ReturnedToQueue: `stopping` said so; another attempt goes on from the checkpoint.
     """
     configuration = suggest(trial, settings, settings.space())
     trial.set_user_attr(trials.DEVICE, str(device))
@@ -179,7 +179,7 @@ def run_trial(
             if stopping():
                 if kept is not None:
                     kept.save(training, progress, at_once=True)
-                raise GivenBack
+                raise ReturnedToQueue
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
             if (
                 may_be_stuck

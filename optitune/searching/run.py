@@ -13,13 +13,13 @@ from optitune.common.schema import validated
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
 from optitune.searching import steady, supervisor
-from optitune.searching.best_file import Keeper
+from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from, studies, trials
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
@@ -54,7 +54,7 @@ class Request:
         accept_changes: whether the user says that what has changed of the task's code makes no difference.
     """
 
-    home: Home
+    home: StudyLocation
     studies_dir: Path
     said: Mapping[str, Any]
     trials: int | None
@@ -227,7 +227,7 @@ def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Clus
         facts["scaling"] = Scaling.of(data.train).document()
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)
-    patience = Patience(view.note)
+    patience = RetryPolicy(view.note)
     opened = made_from.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience),
         request.home.name,
@@ -240,7 +240,7 @@ def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Clus
     supervisor.sized(opened, budget.trials)
     supervisor.tidy(request.home, opened)
     before = trials.finished(opened)
-    keeper = Keeper(opened, request.home)
+    keeper = BestFile(opened, request.home)
     described = notes.of_study(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
         order = supervisor.Order(

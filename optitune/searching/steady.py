@@ -14,7 +14,7 @@ from optitune.tasks.loading import Source
 from optitune.tasks.splits import DIFFER, SearchData, search_data
 from optitune.tasks.task import Task
 from optitune.workers.pool import Channel, Event, Pool
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 
 def check(
@@ -54,7 +54,7 @@ def read(channel: Channel, source: Source, data_dir: Path) -> None:
     Raises:
         UsageError: the task cannot be found, or its data are not what they must be.
     """
-    own_the_process()
+    configure_worker_process()
     seed_everything(_other_seed())
     channel.send("finished", **_read(loading.find(source, data_dir)))
 

@@ -23,8 +23,8 @@ from optitune.searching.worker import Job, work
 from optitune.storage import artifacts as storage_artifacts
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, explained_storage, shown
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
@@ -32,7 +32,7 @@ from optitune.tasks import loading, splits
 from optitune.tasks.task import Task
 from optitune.training.device import devices
 from optitune.workers.leases import Owner, sweep
-from optitune.workers.pool import Event, Pool, Staff, auto
+from optitune.workers.pool import Event, Pool, Supervisor, auto
 
 
 def gets_on(event: Event) -> bool:
@@ -88,7 +88,7 @@ class Order:
         cluster: where the workers are to run; None for this machine.
     """
 
-    home: Home
+    home: StudyLocation
     settings: StudySettings
     task: Task
     source: loading.Source
@@ -107,7 +107,7 @@ class Order:
 def train(
     order: Order,
     opened: optuna.Study,
-    patience: Patience,
+    patience: RetryPolicy,
     refreshed: Callable[[], list[TrialRecord]],
     view: View,
 ) -> None:
@@ -156,12 +156,12 @@ def train(
         # of another sampler's trials, nobody is left out
         noted = set() if order.settings.sampler == "optitune" else {*order.settings.optimizers}
 
-        def heed(event: Event) -> None:
+        def handle(event: Event) -> None:
             nonlocal records
             if event.kind == "note":
                 view.note(f"worker {event.worker + 1}: {event.body['text']}")
                 return
-            guard.heed(event)
+            guard.handle(event)
             if event.kind in ("finished", "failed"):
                 if not exists(order.home.url):
                     # a process that has the file open goes on with it, and all of that would be gone in the end
@@ -181,10 +181,10 @@ def train(
                 pool.kill_if(worker, partial(guard.is_late, worker, number))
             view.tick()
 
-        pool: Staff = (
-            Pool(work, [(each,) for each in jobs], heed, tick, guard.died, gets_on)
+        pool: Supervisor = (
+            Pool(work, [(each,) for each in jobs], handle, tick, guard.died, gets_on)
             if cluster is None
-            else RayPool(cluster, jobs, heed, tick, guard.died, gets_on)
+            else RayPool(cluster, jobs, handle, tick, guard.died, gets_on)
         )
         patience.stopping = pool.asked
         with explained_storage(order.home.url):
@@ -202,7 +202,7 @@ def train(
         owner.release()
 
 
-def tidy(home: Home, opened: optuna.Study) -> None:
+def tidy(home: StudyLocation, opened: optuna.Study) -> None:
     """Remove what processes that were killed left in the study's folder, whether or not anything is to be trained."""
     sweep(home.folder / "workers")
     files.sweep(home.folder / storage_artifacts.FOLDER, storage_artifacts.ID.pattern, "")

@@ -44,7 +44,7 @@ class TrialGuard:
         self._late: dict[int, int] = {}
         self._failed_in_a_row = 0
 
-    def heed(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Hear what a worker tells."""
         if event.kind in ("started", "finished", "failed", "left", "retired"):
             # it has noticed by itself that its trial was ended, or had ended it before

@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optitune.common.files import explained
 from optitune.storage.studies import TRIALS, VERSIONS, versions
 from optitune.storage.trials import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, finished
-from optitune.workers.leases import BEAT, Heart, Owner, Watch, is_alive, is_here
+from optitune.workers.leases import BEAT, Heartbeat, Owner, Watch, is_alive, is_here
 
 SETTLE_S = 2.0
-"""How long a worker that takes over another machine's trial waits for others who do the same; see `Desk._claim`."""
+"""Wait before a worker takes over a trial of another machine, in case others do the same; see `TrialQueue._claim`."""
 
 CROWD = 100
 """How many trials must be left for workers not to take turns: more than there are workers on a machine."""
@@ -25,7 +25,7 @@ Taken = tuple[Trial, FrozenTrial]
 """A trial to train, and what was known of it when it was taken."""
 
 
-class Desk:
+class TrialQueue:
     """Where a worker takes trials and hands back results; to be closed by whoever opened it.
 
     Args:
@@ -44,7 +44,7 @@ class Desk:
         self._local = local
         self._watch = Watch()
         self._room = 0
-        self._heart = None if local else Heart(study._storage)
+        self._heart = None if local else Heartbeat(study._storage)
         self._made_with = study.user_attrs.get(VERSIONS)
 
     def close(self) -> None:

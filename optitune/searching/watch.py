@@ -14,8 +14,8 @@ from optitune.common.schema import validated
 from optitune.searching.supervisor import View
 from optitune.space.configuration import Configuration
 from optitune.storage import studies, trials
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import explained_storage, open_storage, shown
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
@@ -54,7 +54,9 @@ class Result:
         }
 
 
-def watch(home: Home, view: View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()) -> Result:
+def watch(
+    home: StudyLocation, view: View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()
+) -> Result:
     """Show a study until it has all its trials; nothing is written to it.
 
     Args:
@@ -66,7 +68,7 @@ def watch(home: Home, view: View, wait: Callable[[float], None] = time.sleep, wh
         OptituneError: the storage fails, or the study does not say how many trials it is to have.
     """
     with explained_storage(home.url):
-        opened = studies.find(open_storage(home.url, create=False, patience=Patience(view.note)), home.name)
+        opened = studies.find(open_storage(home.url, create=False, patience=RetryPolicy(view.note)), home.name)
         stored = studies.stored_settings(opened)
         settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
         watcher = _Watcher(opened, settings, view, line(["search", "--study", home.name, *where]))
@@ -86,7 +88,7 @@ class _Watcher:
         self._settings = settings
         self._view = view
         self._going_on = going_on
-        self._ledger = trials.Ledger(opened)
+        self._ledger = trials.RecordCache(opened)
         data = opened.user_attrs.get(studies.DATA, {})
         self._steps = usual_steps(settings, data.get("train_examples", 1))
         self._ended: set[int] = set()
@@ -116,9 +118,9 @@ class _Watcher:
             name = self._study.study_name
             self._view.begin(name, self._settings, self.metric.unit, self.target, self.records, len(running))
         self._tell("sized", 0, target=self.target, workers=len(running))
-        self._tell_ended({trial.number for trial in running})
+        self._show_ended({trial.number for trial in running})
         for trial in running:
-            self._tell_running(trial)
+            self._show_running(trial)
         self._notice(bool(running))
         self._view.tick()
         return complete
@@ -126,7 +128,7 @@ class _Watcher:
     def _tell(self, kind: str, worker: int, **body: Any) -> None:
         self._view.show(Event(kind, worker, body), self.records)
 
-    def _tell_ended(self, running: set[int]) -> None:
+    def _show_ended(self, running: set[int]) -> None:
         for row in self.records:
             if row.number in self._ended or row.outcome not in (*FINISHED, "failed"):
                 continue
@@ -139,7 +141,7 @@ class _Watcher:
             worker, _ = self._running.pop(number)
             self._tell("left", worker, number=number)
 
-    def _tell_running(self, trial: FrozenTrial) -> None:
+    def _show_running(self, trial: FrozenTrial) -> None:
         configuration = Configuration.model_validate(trial.user_attrs[trials.CONFIGURATION])
         about = {"number": trial.number, "optimizer": configuration.optimizer.name, "lr": configuration.lr}
         worker, step = self._running.get(trial.number, (self._worker(trial), 0))

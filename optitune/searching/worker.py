@@ -14,13 +14,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optitune.errors import OptituneError
 from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching.notes import TrialEnds
-from optitune.searching.objective import GivenBack, run_trial
+from optitune.searching.objective import ReturnedToQueue, run_trial
 from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
-from optitune.searching.trial_queue import Desk
+from optitune.searching.trial_queue import TrialQueue
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
@@ -33,7 +33,7 @@ from optitune.training import task_code
 from optitune.training.engine import Progress
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
-from optitune.workers.process import own_the_process
+from optitune.workers.process import configure_worker_process
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
@@ -44,7 +44,7 @@ MORE_OF_ONE = 3
 IDLE_S = 0.3
 
 
-class Lost(Exception):
+class LeaseLost(Exception):
     """The trial is no longer this worker's."""
 
 
@@ -65,7 +65,7 @@ class Job:
         code: of the task, as the study keeps it; empty for a built-in task.
     """
 
-    home: Home
+    home: StudyLocation
     settings: StudySettings
     task: loading.Source
     data_dir: Path
@@ -77,7 +77,9 @@ class Job:
     code: task_code.Record = field(default_factory=dict)
 
 
-def open_study(home: Home, settings: StudySettings, metric: Metric, patience: Patience | None = None) -> optuna.Study:
+def open_study(
+    home: StudyLocation, settings: StudySettings, metric: Metric, patience: RetryPolicy | None = None
+) -> optuna.Study:
     """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
     opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
     opened.sampler = sampler_of(settings, metric)
@@ -91,7 +93,7 @@ def work(channel: Channel, job: Job) -> None:
     Raises:
         OptituneError: trial after trial fails, or the storage does.
     """
-    own_the_process()
+    configure_worker_process()
     # what was imported is never garbage; to look at it would copy the memory that workers share
     gc.freeze()
     owner = Owner(job.home.folder / "workers")
@@ -114,9 +116,9 @@ class Worker:
         task_code.check_unchanged(self._task, job.task, job.code)
         data = splits.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
-        patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
+        patience = RetryPolicy(lambda text: channel.send("note", text=text), channel.stopping)
         opened = open_study(job.home, job.settings, self._task.judge, patience)
-        self._desk = Desk(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+        self._desk = TrialQueue(opened, job.target, owner, job.home.folder, is_file(job.home.url))
         self._succeeded = 0
 
     def run(self) -> None:
@@ -164,7 +166,7 @@ class Worker:
         def on_progress(configuration: Configuration, progress: Progress | None) -> None:
             about["settings"], self._optimizer = configuration.model_dump_json(), configuration.optimizer.name
             if not self._desk.is_ours(trial):
-                raise Lost
+                raise LeaseLost
             trained: dict[str, Any] = {
                 "number": number,
                 "optimizer": configuration.optimizer.name,
@@ -188,10 +190,10 @@ class Worker:
                 self._channel.stopping,
                 checkpoint,
             )
-        except GivenBack:
+        except ReturnedToQueue:
             self._desk.give_back(trial)
             return "given back"
-        except (Lost, UpdateFinishedTrialError):
+        except (LeaseLost, UpdateFinishedTrialError):
             # given up for dead by another machine, which trains it now, or ended for taking too long
             self._channel.send("left", number=number)
             return "lost"

@@ -6,7 +6,7 @@ from typing import Any
 
 from optitune.space import optimizers, schedules
 from optitune.space.ranges import Float, Int
-from optitune.space.search_space import EVERY, KNOBS, SearchSpace, group
+from optitune.space.search_space import ALL_OWNERS, TRAINING_SETTINGS, SearchSpace, group
 
 EDGE = 0.02
 """How near an end, as a share of the range, a best value suggests to look beyond."""
@@ -31,11 +31,11 @@ def edges(space: SearchSpace, optimizer: str, schedule: str, values: Mapping[tup
         schedule: of the configuration.
         values: by owner and name.
     """
-    limits = {**optimizers.LIMITS, **schedules.LIMITS, **{name: knob.limit for name, knob in KNOBS.items()}}
+    limits = {**optimizers.LIMITS, **schedules.LIMITS, **{name: knob.limit for name, knob in TRAINING_SETTINGS.items()}}
     found = []
     for owner, name, value_range in space.owned():
         value = values.get((owner, name))
-        if owner not in (optimizer, schedule, EVERY) or value is None:
+        if owner not in (optimizer, schedule, ALL_OWNERS) or value is None:
             continue
         if not isinstance(value_range, Float | Int) or value_range.closed:
             continue

@@ -161,7 +161,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def as_told_before(value_range: Range) -> str:
+def as_stored_before(value_range: Range) -> str:
     """A range as studies of older versions keep it. Never to be changed: by it they are gone on with."""
     if isinstance(value_range, Float):
         words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}

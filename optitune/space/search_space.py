@@ -14,18 +14,18 @@ from optitune.space import optimizers, schedules
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, Int, Range, numbers
 
-EVERY = ""
+ALL_OWNERS = ""
 """In place of an optimizer's name: whatever has that hyperparameter."""
 
 Said = bool | int | float | str | Sequence[bool | int | float | str]
 
-SAID = "said by the study"
+BY_THE_STUDY = "said by the study"
 
 LR_FACTOR = "lr_factor"
 
 
 @dataclass(frozen=True)
-class Knob:
+class TrainingSetting:
     """A training setting that a study may fix or search.
 
     Attributes:
@@ -53,14 +53,14 @@ _SHARE = Float(0.0, 0.5, "linear")
 _BELOW_ONE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 _NOT_NEGATIVE = ("at least 0", lambda value: value >= 0)
 
-KNOBS: Mapping[str, Knob] = MappingProxyType(
+TRAINING_SETTINGS: Mapping[str, TrainingSetting] = MappingProxyType(
     {
-        "batch_size": Knob(64, 64, None, _options(1)),
-        "accumulation": Knob(1, 1, None, _options(1)),
-        "clip_norm": Knob(0.0, 1.0, _POSITIVE, _NOT_NEGATIVE),
-        "l1": Knob(0.0, 0.0, _POSITIVE, _NOT_NEGATIVE),
-        "label_smoothing": Knob(0.0, 0.0, _SHARE, _BELOW_ONE),
-        "warmup": Knob(0.0, 0.0, _SHARE, _BELOW_ONE),
+        "batch_size": TrainingSetting(64, 64, None, _options(1)),
+        "accumulation": TrainingSetting(1, 1, None, _options(1)),
+        "clip_norm": TrainingSetting(0.0, 1.0, _POSITIVE, _NOT_NEGATIVE),
+        "l1": TrainingSetting(0.0, 0.0, _POSITIVE, _NOT_NEGATIVE),
+        "label_smoothing": TrainingSetting(0.0, 0.0, _SHARE, _BELOW_ONE),
+        "warmup": TrainingSetting(0.0, 0.0, _SHARE, _BELOW_ONE),
     }
 )
 """Training settings that can be searched. Adding one is adding a row."""
@@ -81,7 +81,7 @@ class SearchSpace:
         rows: the competing optimizers, by name.
         optimizers: the range of each of their hyperparameters.
         schedules: the same of the competing schedules.
-        training: ranges of the training settings in `KNOBS`.
+        training: ranges of the training settings in `TRAINING_SETTINGS`.
         groups: ranges of the factors of the learning rate, by pattern.
         parameters: by owner and name, what a hyperparameter is called in Optuna.
     """
@@ -97,15 +97,15 @@ class SearchSpace:
         object.__setattr__(self, "parameters", MappingProxyType(_named(self.owned())))
 
     def owned(self) -> Iterator[tuple[str, str, Range]]:
-        """Every hyperparameter: whose it is (`EVERY` of training settings), its name, its range."""
+        """Every hyperparameter: whose it is (`ALL_OWNERS` of training settings), its name, its range."""
         for table in (self.optimizers, self.schedules):
             for owner, ranges in table.items():
                 for name, value_range in ranges.items():
                     yield owner, name, value_range
         for name, value_range in self.training.items():
-            yield EVERY, name, value_range
+            yield ALL_OWNERS, name, value_range
         for pattern, value_range in self.groups.items():
-            yield EVERY, group(pattern), value_range
+            yield ALL_OWNERS, group(pattern), value_range
 
     def kept(self, form: Callable[[Range], Any] = numbers) -> dict[str, dict[str, Any]]:
         """All ranges as a study keeps them, by owner; what is always the usual value is left out.
@@ -115,8 +115,8 @@ class SearchSpace:
         """
         told: dict[str, dict[str, Any]] = {}
         for owner, name, value_range in self.owned():
-            usual = KNOBS[name].usual if name in KNOBS else 1.0
-            if owner != EVERY or not isinstance(value_range, Fixed) or value_range.value != usual:
+            usual = TRAINING_SETTINGS[name].usual if name in TRAINING_SETTINGS else 1.0
+            if owner != ALL_OWNERS or not isinstance(value_range, Fixed) or value_range.value != usual:
                 told.setdefault(owner or "training", {})[name] = form(value_range)
         return told
 
@@ -135,7 +135,7 @@ def build(
         rows: the competing optimizers.
         schedule_names: the competing schedules.
         epochs: of a trial.
-        said: what the study says of hyperparameters, by owner; `EVERY` for all that have them.
+        said: what the study says of hyperparameters, by owner; `ALL_OWNERS` for all that have them.
         training: what it says of training settings.
         groups: what it says of the learning rates of patterns.
 
@@ -148,7 +148,7 @@ def build(
     limits = {**optimizers.LIMITS, **schedules.LIMITS}
     for owner, values in said.items():
         competing = {**of_optimizers, **of_schedules}
-        if owner != EVERY and owner not in competing:
+        if owner != ALL_OWNERS and owner not in competing:
             raise ValueError(f"{owner}: is not among the optimizers and schedules that compete; add it there")
         for name, value in values.items():
             key = f"{owner}.{name}" if owner else name
@@ -175,7 +175,8 @@ def build(
         optimizers=of_optimizers,
         schedules=of_schedules,
         training={
-            name: narrowed(name, training.get(name, knob.usual), knob.like, knob.limit) for name, knob in KNOBS.items()
+            name: narrowed(name, training.get(name, knob.usual), knob.like, knob.limit)
+            for name, knob in TRAINING_SETTINGS.items()
         },
         groups={
             pattern: narrowed(f'groups."{pattern}"', value, _POSITIVE, GROUP_LIMIT) for pattern, value in groups.items()
@@ -223,20 +224,20 @@ def narrowed(key: str, said: Said, usual: Range | None, limit: tuple[str, Any] |
     for value in values:
         _check(key, said, value, usual, limit)
     if not isinstance(said, list | tuple):
-        return Fixed(_typed(said, usual), SAID)
+        return Fixed(_typed(said, usual), BY_THE_STUDY)
     ends = isinstance(usual, Float | Int) or (isinstance(usual, Fixed) and not isinstance(usual.value, bool | str))
     if not ends:
         if not values or len(set(values)) != len(values):
             raise ValueError(f"{key} = {said!r}: must be a value, or a list of some, all different")
-        return Fixed(values[0], SAID) if len(values) == 1 else Choice(tuple(values), SAID)
+        return Fixed(values[0], BY_THE_STUDY) if len(values) == 1 else Choice(tuple(values), BY_THE_STUDY)
     if len(values) != 2 or not values[0] < values[1]:
         raise ValueError(f"{key} = {said!r}: must be a value, or the two ends of a range, the lower first")
     if isinstance(usual, Int) or (isinstance(usual, Fixed) and isinstance(usual.value, int)):
-        return Int(values[0], values[1], SAID)
+        return Int(values[0], values[1], BY_THE_STUDY)
     scale = usual.scale if isinstance(usual, Float) else "linear"
     low, high = float(values[0]), float(values[1])
     try:
-        return Float(low, high, scale, SAID)
+        return Float(low, high, scale, BY_THE_STUDY)
     except ValueError as error:
         raise ValueError(f"{key} = {said!r}: {error}") from None
 
@@ -307,7 +308,7 @@ def start(value_range: Range, value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class First:
+class InitialPoint:
     """Settings to try first: values by name of one optimizer and its schedule, training and groups."""
 
     optimizer: str
@@ -318,7 +319,7 @@ class First:
     groups: Mapping[str, Any]
 
 
-def known_good(space: SearchSpace, epochs: int) -> list[First]:
+def known_good(space: SearchSpace, epochs: int) -> list[InitialPoint]:
     """Each optimizer's known-good settings under the first schedule, then the variants some of them have.
 
     What lies outside the study's ranges is moved to their nearest end.
@@ -327,15 +328,15 @@ def known_good(space: SearchSpace, epochs: int) -> list[First]:
     shape = {
         name: start(space.schedules[schedule.name][name], value) for name, value in schedule.known_good(epochs).items()
     }
-    training = {name: start(value_range, KNOBS[name].start) for name, value_range in space.training.items()}
+    training = {name: start(value_range, TRAINING_SETTINGS[name].start) for name, value_range in space.training.items()}
     groups = {pattern: start(value_range, 1.0) for pattern, value_range in space.groups.items()}
 
-    def first(row: Optimizer, values: Mapping[str, Any]) -> First:
+    def first(row: Optimizer, values: Mapping[str, Any]) -> InitialPoint:
         moved = {
             name: start(value_range, {**row.also, **values}[name])
             for name, value_range in space.optimizers[row.name].items()
         }
-        return First(row.name, schedule.name, moved, shape, training, groups)
+        return InitialPoint(row.name, schedule.name, moved, shape, training, groups)
 
     rows = list(space.rows.values())
     variants = [first(row, values) for row in rows for values in row.known_good[1:]]

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from optitune.common.schema import Strict
 from optitune.space.configuration import Configuration, Precision
 
-ITSELF = "itself"
+TUNED = "itself"
 """The finalist as it is."""
 
 HALF, TWICE, KNOWN_GOOD = "half the lr", "twice the lr", "known-good settings"
@@ -48,7 +48,7 @@ class Finalist(Strict):
         """What is trained under this name."""
         if name == KNOWN_GOOD:
             return self.known_good
-        factor = {ITSELF: 1.0, HALF: 0.5, TWICE: 2.0}[name]
+        factor = {TUNED: 1.0, HALF: 0.5, TWICE: 2.0}[name]
         return self.configuration if factor == 1 else self.configuration.with_lr(factor * self.configuration.lr)
 
 
@@ -117,12 +117,12 @@ class Point:
 
 
 @dataclass(frozen=True, order=True)
-class Key:
+class RunId:
     """Which run: all runs of a round have one seed and one part of the data held out."""
 
     round: int
     optimizer: str
-    variant: str = ITSELF
+    variant: str = TUNED
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Run:
         each: the metric of each example held out, (n,) float32; None where it is no mean over examples.
     """
 
-    key: Key
+    key: RunId
     diverged: str
     value: float
     loss: float
@@ -150,7 +150,7 @@ class Run:
     each: NDArray[np.float32] | None = None
 
 
-def finalists_runs(runs: Iterable[Run], optimizer: str, variant: str = ITSELF) -> list[Run]:
+def finalists_runs(runs: Iterable[Run], optimizer: str, variant: str = TUNED) -> list[Run]:
     """The runs of one optimizer, by round."""
     own = [run for run in runs if run.key.optimizer == optimizer and run.key.variant == variant]
     return sorted(own, key=lambda run: run.key)

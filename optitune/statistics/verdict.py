@@ -56,7 +56,7 @@ class Difference:
     high: float
     relation: Relation
 
-    def turned(self) -> "Difference":
+    def reversed(self) -> "Difference":
         """The same seen from the other side."""
         opposite: Mapping[Relation, Relation] = {"better": "worse", "worse": "better"}
         return Difference(
@@ -167,7 +167,7 @@ def judge(
         for position, one in enumerate(optimizers)
         for other in optimizers[position + 1 :]
     }
-    pairs |= {(other, one): each.turned() for (one, other), each in pairs.items()}
+    pairs |= {(other, one): each.reversed() for (one, other), each in pairs.items()}
     beaten = {one for (one, other), each in pairs.items() if each.relation == "worse" and other in sound}
     # should everybody have been beaten by somebody, all go on
     alive = [name for name in sound if name not in beaten] or sound
@@ -211,7 +211,7 @@ def difference(
 ) -> Difference:
     """The difference of a pair, from the rounds that both finished."""
     values = sign * np.array([mine.value - theirs.value for mine, theirs in rounds], dtype=np.float64)
-    examples = [_apart(mine, theirs) for mine, theirs in rounds]
+    examples = [_paired_errors(mine, theirs) for mine, theirs in rounds]
     low, high, sd = -inf, inf, inf
     for n in range(2, len(values) + 1):
         mean, sd = float(values[:n].mean()), _sd(values[:n], examples[:n])
@@ -231,7 +231,7 @@ def difference(
     return Difference(one, other, len(values), mean, sd, low, high, relation)
 
 
-class Apart(NamedTuple):
+class PairedErrors(NamedTuple):
     """How far a round's examples are apart.
 
     Attributes:
@@ -245,17 +245,17 @@ class Apart(NamedTuple):
     most: float
 
 
-def _apart(one: Run, other: Run) -> Apart | None:
+def _paired_errors(one: Run, other: Run) -> PairedErrors | None:
     """How far the examples of a round are apart; None where they have no values of their own."""
     if one.each is None or other.each is None:
         return None
     each, others = one.each.astype(np.float64), other.each.astype(np.float64)
     squares = np.square(each - others)
     possible = np.square(np.concatenate([each, others])).max()
-    return Apart(float(squares.sum()), len(squares), float(squares.max() or possible))
+    return PairedErrors(float(squares.sum()), len(squares), float(squares.max() or possible))
 
 
-def _sd(values: NDArray[np.float64], examples: Sequence[Apart | None]) -> float:
+def _sd(values: NDArray[np.float64], examples: Sequence[PairedErrors | None]) -> float:
     """The standard deviation of a round's difference, not less than what its examples make by themselves.
 
     Few rounds may agree by chance, above all where a round has few examples, and a t statistic would take that for
@@ -366,8 +366,8 @@ class _Estimates:
         # contrasts, turned so that they are independent: what a round does to all falls away
         centre = np.eye(k) - 1 / k
         basis = np.linalg.svd(centre)[0][:, : k - 1]
-        sizes, turned = np.linalg.eigh(basis.T @ self._unscaled @ basis)
-        basis = basis @ turned
+        sizes, directions = np.linalg.eigh(basis.T @ self._unscaled @ basis)
+        basis = basis @ directions
         y = basis.T @ self._means
         smallest = np.finfo(float).tiny
         spreads = max(self._variance, smallest) * self._df / generator.chisquare(self._df, SPREADS)

@@ -18,7 +18,7 @@ DEADLINE_S = 60.0
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_reconnect_backoff_ms", 5_000)]
 """Trials of a long study are a long message; by itself a channel would look for a lost proxy every two minutes only."""
 
-HEEDED = (
+RETRIED = (
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -56,7 +56,7 @@ class _Calls:
                 return method(request, timeout=DEADLINE_S)
             except grpc.RpcError as error:
                 code, details = error.code(), " ".join((error.details() or "").split())
-                if code in HEEDED:
+                if code in RETRIED:
                     raise
                 its_database = code == grpc.StatusCode.UNKNOWN and ITS_DATABASE.search(details) is not None
                 words = "its database failed: " + details.removeprefix(PREFIX) if its_database else details

@@ -10,7 +10,7 @@ import optuna
 from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError, UsageError, unknown
 from optitune.storage import studies, trials
-from optitune.storage.studies import Home
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage, shown, sqlite_url
 from optitune.study import records
 from optitune.study.settings import StudySettings, checked_study_name
@@ -113,7 +113,7 @@ def study_names(studies_dir: Path, storage: str | None) -> list[str]:
     return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
 
 
-def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> Home:
+def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> StudyLocation:
     """The study called `name`; without a name the default task's, or the only one.
 
     Raises:

@@ -11,7 +11,7 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
 from optitune.errors import OptituneError, UsageError
-from optitune.space.ranges import as_told_before
+from optitune.space.ranges import as_stored_before
 from optitune.storage.studies import (
     CODE,
     DATA,
@@ -85,7 +85,7 @@ def create_or_resume(
         found = study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
-            wanted = space.kept(as_told_before)
+            wanted = space.kept(as_stored_before)
         if key == DATA:
             # an older version wrote fewer digests, and inputs that differ at every reading have none
             both = set(found) & set(wanted)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Patience:
+class RetryPolicy:
     """How to wait for a storage that does not answer.
 
     Attributes:
@@ -49,7 +49,7 @@ class Waiting:
 
     def __init__(
         self,
-        patience: Patience,
+        patience: RetryPolicy,
         name: str,
         away: Callable[[BaseException], str | None],
         forget: Callable[[], None] = lambda: None,
@@ -133,8 +133,8 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
-def _patiently(name: str) -> Any:
-    def call(self: "PatientStorage", *args: Any, **kwargs: Any) -> Any:
+def _retried(name: str) -> Any:
+    def call(self: "RetryingStorage", *args: Any, **kwargs: Any) -> Any:
         method = getattr(self.inner, name)
         return self.waiting.out(lambda: method(*args, **kwargs))
 
@@ -142,7 +142,7 @@ def _patiently(name: str) -> Any:
     return call
 
 
-class PatientStorage(BaseStorage):
+class RetryingStorage(BaseStorage):
     """A storage whose calls wait while it is away.
 
     A call that failed may have been carried out all the same, its answer lost, and is then made twice. Most calls
@@ -159,32 +159,32 @@ class PatientStorage(BaseStorage):
         self.inner = inner
         self.waiting = waiting
 
-    create_new_study = _patiently("create_new_study")
-    delete_study = _patiently("delete_study")
-    set_study_user_attr = _patiently("set_study_user_attr")
-    set_study_system_attr = _patiently("set_study_system_attr")
-    get_study_id_from_name = _patiently("get_study_id_from_name")
-    get_study_name_from_id = _patiently("get_study_name_from_id")
-    get_study_directions = _patiently("get_study_directions")
-    get_study_user_attrs = _patiently("get_study_user_attrs")
-    get_study_system_attrs = _patiently("get_study_system_attrs")
-    get_all_studies = _patiently("get_all_studies")
-    create_new_trial = _patiently("create_new_trial")
-    set_trial_param = _patiently("set_trial_param")
-    get_trial_id_from_study_id_trial_number = _patiently("get_trial_id_from_study_id_trial_number")
-    get_trial_number_from_id = _patiently("get_trial_number_from_id")
-    get_trial_param = _patiently("get_trial_param")
-    set_trial_intermediate_value = _patiently("set_trial_intermediate_value")
-    set_trial_user_attr = _patiently("set_trial_user_attr")
-    set_trial_system_attr = _patiently("set_trial_system_attr")
-    get_trial = _patiently("get_trial")
-    get_all_trials = _patiently("get_all_trials")
-    get_n_trials = _patiently("get_n_trials")
-    get_best_trial = _patiently("get_best_trial")
-    get_trial_params = _patiently("get_trial_params")
-    get_trial_user_attrs = _patiently("get_trial_user_attrs")
-    get_trial_system_attrs = _patiently("get_trial_system_attrs")
-    check_trial_is_updatable = _patiently("check_trial_is_updatable")
+    create_new_study = _retried("create_new_study")
+    delete_study = _retried("delete_study")
+    set_study_user_attr = _retried("set_study_user_attr")
+    set_study_system_attr = _retried("set_study_system_attr")
+    get_study_id_from_name = _retried("get_study_id_from_name")
+    get_study_name_from_id = _retried("get_study_name_from_id")
+    get_study_directions = _retried("get_study_directions")
+    get_study_user_attrs = _retried("get_study_user_attrs")
+    get_study_system_attrs = _retried("get_study_system_attrs")
+    get_all_studies = _retried("get_all_studies")
+    create_new_trial = _retried("create_new_trial")
+    set_trial_param = _retried("set_trial_param")
+    get_trial_id_from_study_id_trial_number = _retried("get_trial_id_from_study_id_trial_number")
+    get_trial_number_from_id = _retried("get_trial_number_from_id")
+    get_trial_param = _retried("get_trial_param")
+    set_trial_intermediate_value = _retried("set_trial_intermediate_value")
+    set_trial_user_attr = _retried("set_trial_user_attr")
+    set_trial_system_attr = _retried("set_trial_system_attr")
+    get_trial = _retried("get_trial")
+    get_all_trials = _retried("get_all_trials")
+    get_n_trials = _retried("get_n_trials")
+    get_best_trial = _retried("get_best_trial")
+    get_trial_params = _retried("get_trial_params")
+    get_trial_user_attrs = _retried("get_trial_user_attrs")
+    get_trial_system_attrs = _retried("get_trial_system_attrs")
+    check_trial_is_updatable = _retried("check_trial_is_updatable")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """As Optuna's; a trial that ended in an attempt whose answer was lost counts as ended by this call."""

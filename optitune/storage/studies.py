@@ -26,7 +26,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @dataclass(frozen=True)
-class Home:
+class StudyLocation:
     """A study's name, its folder, and the URL of its storage."""
 
     name: str
@@ -105,7 +105,7 @@ def is_blank(study: optuna.Study) -> bool:
     return not study.user_attrs and not study.get_trials(deepcopy=False)
 
 
-def home(studies_dir: Path, name: str, url: str | None) -> Home:
+def home(studies_dir: Path, name: str, url: str | None) -> StudyLocation:
     """Where the study called `name` lives: its own SQLite file unless a `url` is given."""
     folder = studies_dir / name
-    return Home(name, folder, url or sqlite_url(folder / "study.db"))
+    return StudyLocation(name, folder, url or sqlite_url(folder / "study.db"))

@@ -74,7 +74,7 @@ def outcome(trial: FrozenTrial) -> Outcome:
     return names.get(trial.state, trial.state.name.lower())  # type: ignore[return-value]
 
 
-class Ledger:
+class RecordCache:
     """A study's trials as plain rows, for those who read them again and again: an ended trial is made a row once."""
 
     def __init__(self, study: optuna.Study) -> None:
@@ -94,7 +94,7 @@ class Ledger:
 
 def records(study: optuna.Study) -> list[TrialRecord]:
     """The study's trials as plain rows."""
-    return Ledger(study).read()
+    return RecordCache(study).read()
 
 
 def _record(trial: FrozenTrial, sign: int) -> TrialRecord:

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from optitune.errors import NoStudies, OptituneError, UsageError
 from optitune.storage import databases
 from optitune.storage.journal import open_journal
-from optitune.storage.retry import Patience as Patience
-from optitune.storage.retry import PatientStorage, Waiting
+from optitune.storage.retry import RetryingStorage, Waiting
+from optitune.storage.retry import RetryPolicy as RetryPolicy
 
 SHARED_STORAGE = (
     "name a storage that all machines reach with --storage: postgresql://USER@HOST/DATABASE, "
@@ -65,7 +65,7 @@ def exists(url: str) -> bool:
     return not is_file(url) or Path(databases.parsed(url).database or "").exists()
 
 
-def open_storage(url: str, create: bool, patience: Patience | None = None) -> BaseStorage:
+def open_storage(url: str, create: bool, patience: RetryPolicy | None = None) -> BaseStorage:
     """Open the storage at `url`.
 
     Args:
@@ -86,7 +86,7 @@ def open_storage(url: str, create: bool, patience: Patience | None = None) -> Ba
     return _open_database(url, create, patience)
 
 
-def _open_proxy(url: str, patience: Patience | None) -> BaseStorage:
+def _open_proxy(url: str, patience: RetryPolicy | None) -> BaseStorage:
     host, port = _grpc_address(url)
     try:
         # what Optuna's client is written in; optitune.storage.grpc_proxy would find it missing only later
@@ -103,10 +103,10 @@ def _open_proxy(url: str, patience: Patience | None) -> BaseStorage:
             f"cannot open the storage {shown(url)}: {error}; "
             "check the address, and that Optuna's run_grpc_proxy_server runs there"
         ) from error
-    return PatientStorage(opened, waiting) if waiting else opened
+    return RetryingStorage(opened, waiting) if waiting else opened
 
 
-def _open_database(url: str, create: bool, patience: Patience | None) -> BaseStorage:
+def _open_database(url: str, create: bool, patience: RetryPolicy | None) -> BaseStorage:
     target = databases.parsed(url)
     databases.check(target, create)
     waits = patience is not None and not databases.is_sqlite(target)
@@ -124,7 +124,7 @@ def _open_database(url: str, create: bool, patience: Patience | None) -> BaseSto
     if waiting is None:
         return opened
     waiting.forget = opened.forget
-    return PatientStorage(get_storage(opened), waiting)
+    return RetryingStorage(get_storage(opened), waiting)
 
 
 def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:

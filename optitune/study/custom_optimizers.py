@@ -14,7 +14,7 @@ from optitune.errors import UsageError
 from optitune.space import optimizers
 from optitune.space.configuration import LARGEST
 from optitune.space.ranges import Choice, Float, Int, Range, Scale
-from optitune.space.search_space import SAID
+from optitune.space.search_space import BY_THE_STUDY
 
 
 def _bearable(value: bool | int | float | str) -> bool | int | float | str:
@@ -43,12 +43,12 @@ class OwnRange(Strict):
             ValueError: there are neither two ends nor options, or the ends make no range.
         """
         if self.options:
-            return Choice(self.options, SAID)
+            return Choice(self.options, BY_THE_STUDY)
         if self.low is None or self.high is None:
             raise ValueError("must have low and high, or options")
         if isinstance(self.low, int) and isinstance(self.high, int) and self.scale == "linear":
-            return Int(self.low, self.high, SAID)
-        return Float(float(self.low), float(self.high), self.scale, SAID)
+            return Int(self.low, self.high, BY_THE_STUDY)
+        return Float(float(self.low), float(self.high), self.scale, BY_THE_STUDY)
 
 
 class OwnOptimizer(Strict):
@@ -58,7 +58,7 @@ class OwnOptimizer(Strict):
     path: str
     known_good: Annotated[tuple[dict[str, Setting], ...], Field(min_length=1, strict=False)]
     ranges: dict[str, OwnRange]
-    source: str = SAID
+    source: str = BY_THE_STUDY
     note: str = "An optimizer of the study's own."
     fixed: dict[str, Value] = Field(default_factory=dict)
     also: dict[str, Setting] = Field(default_factory=dict)

@@ -12,7 +12,7 @@ from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Fixed
-from optitune.space.search_space import EVERY, KNOBS, SAID, SearchSpace, build
+from optitune.space.search_space import ALL_OWNERS, BY_THE_STUDY, TRAINING_SETTINGS, SearchSpace, build
 from optitune.study.custom_optimizers import OwnOptimizer
 
 Sampler = Literal["optitune", "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"]
@@ -115,7 +115,7 @@ class StudySettings(Strict):
             elif key in searchable:
                 if isinstance(value, dict):
                     raise ValueError(f"{key} = {value!r}: must be a value, or a list of two ends or of options")
-                said.setdefault(EVERY, {})[key] = value
+                said.setdefault(ALL_OWNERS, {})[key] = value
             elif key in ELSEWHERE and not isinstance(value, dict):
                 raise ValueError(
                     f"{key} = {value!r}: is not of the study; say it by the flag --{key.replace('_', '-')}"
@@ -168,7 +168,7 @@ class StudySettings(Strict):
                 "leave out one of them"
             )
         space = self.space()
-        if self.loss not in (None, "cross-entropy") and space.training["label_smoothing"] != Fixed(0.0, SAID):
+        if self.loss not in (None, "cross-entropy") and space.training["label_smoothing"] != Fixed(0.0, BY_THE_STUDY):
             raise ValueError(
                 f"label_smoothing = {self.label_smoothing}: only cross-entropy has labels to smooth, not {self.loss}"
             )
@@ -189,7 +189,7 @@ class StudySettings(Strict):
         Raises:
             ValueError: something that is said of a hyperparameter is not allowed.
         """
-        training = {name: getattr(self, name) for name in KNOBS}
+        training = {name: getattr(self, name) for name in TRAINING_SETTINGS}
         return build(self.rows(), self.schedules, self.epochs, self.hyperparameters, training, self.groups)
 
     def document(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class StudySettings(Strict):
             owner: {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
             for owner, values in self.hyperparameters.items()
         }
-        return {**told, **said.pop(EVERY, {}), **said}
+        return {**told, **said.pop(ALL_OWNERS, {}), **said}
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
@@ -296,7 +296,7 @@ def resolve(
         return validated(StudySettings, told, f"study '{study}'")
     made = validated(StudySettings, dict(stored), f"study '{study}' as stored")
     kept = made.document()
-    for owner in set(made.hyperparameters) - {EVERY} - _competing(told, made):
+    for owner in set(made.hyperparameters) - {ALL_OWNERS} - _competing(told, made):
         # what was said of those that no longer compete is a difference, no fault
         del kept[owner]
     wanted = validated(StudySettings, merged(kept, told), f"study '{study}'")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from optitune.space import search_space
 from optitune.space.configuration import TrainingSettings
-from optitune.space.search_space import KNOBS
+from optitune.space.search_space import TRAINING_SETTINGS
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 
@@ -39,7 +39,10 @@ def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: 
 def usual_steps(settings: StudySettings, examples: int) -> int:
     """The optimizer steps of an epoch, by which trials are compared: of several batch sizes, those of the first."""
     training = settings.space().training
-    first = {name: search_space.start(training[name], KNOBS[name].start) for name in ("batch_size", "accumulation")}
+    first = {
+        name: search_space.start(training[name], TRAINING_SETTINGS[name].start)
+        for name in ("batch_size", "accumulation")
+    }
     return steps_per_epoch(examples, TrainingSettings(**first))
 
 

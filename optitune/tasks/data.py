@@ -46,7 +46,7 @@ class Examples:
     Attributes:
         inputs: (n, ...).
         targets: (n,) or (n, ...); int64 for classes, floating for numbers.
-        white: the value of a full pixel where the inputs are images as bytes; None for inputs as a network takes them.
+        max_pixel: the value of a full pixel of images kept as bytes; None for inputs as a network takes them.
         stratify: whether a split is to hold classes in equal shares: not where a later reading may not know them.
         transform: applied to each input alone where these are trained on, on their device; None to train on them as
             they are. `in_turn` leaves it out.
@@ -54,7 +54,7 @@ class Examples:
 
     inputs: Tensor
     targets: Tensor
-    white: float | None = None
+    max_pixel: float | None = None
     stratify: bool = True
     transform: Transform | None = None
 
@@ -100,10 +100,10 @@ class Examples:
         if isinstance(item, slice):
             # kernels choose by the alignment of memory, and so do their last bits; a mapped file lies anyhow
             chosen = replace(chosen, inputs=chosen.inputs.clone(), targets=chosen.targets.clone())
-        if self.white is None:
+        if self.max_pixel is None:
             # a slice is a view, and a network may change its inputs in place
             return chosen.inputs.clone() if isinstance(item, slice) else chosen.inputs, chosen.targets
-        half = self.white / 2
+        half = self.max_pixel / 2
         pixels = chosen.inputs.to(torch.float32).sub_(half).div_(half)
         return pixels.contiguous(memory_format=torch.channels_last), chosen.targets
 
@@ -301,7 +301,7 @@ def rotated(total: int, training: int, held_out: int, number: int) -> tuple[Tens
     return order[held_out:], order[:held_out]
 
 
-LIBRARYS_SCRATCH = r"\.tmp[A-Za-z0-9]{6}"
+SAFETENSORS_SCRATCH = r"\.tmp[A-Za-z0-9]{6}"
 """How safetensors names what it is writing, beside the file that it is to be; a kill leaves it."""
 
 
@@ -325,7 +325,7 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
                 memory = plain.untyped_storage().data_ptr()
                 tensors[f"{name}.{kind}"] = plain.clone() if memory in memories else plain
                 memories.add(memory)
-            kept[f"{name}.white"] = json.dumps(part.white)
+            kept[f"{name}.white"] = json.dumps(part.max_pixel)
     with replacing(path) as scratch:
         try:
             save_file(tensors, scratch, metadata=kept)
@@ -350,6 +350,6 @@ def shared(path: Path) -> tuple[dict[str, Examples | Tensor], dict[str, str]]:
             if kind == "places":
                 parts[name] = file.get_tensor(key)
             elif kind == "inputs":
-                white = json.loads(about[f"{name}.white"])
-                parts[name] = Examples(file.get_tensor(key), file.get_tensor(f"{name}.targets"), white)
+                max_pixel = json.loads(about[f"{name}.white"])
+                parts[name] = Examples(file.get_tensor(key), file.get_tensor(f"{name}.targets"), max_pixel)
     return parts, about

@@ -74,7 +74,7 @@ def _digits(half: Half) -> Examples:
     pixels = torch.from_numpy(bundled.images.astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bundled.target.astype(np.int64))
     train, test = split(labels, len(labels), validation=360)
-    return Examples(pixels, labels, white=16.0).take(train if half == "train" else test)
+    return Examples(pixels, labels, max_pixel=16.0).take(train if half == "train" else test)
 
 
 def _torchvision(name: str, data_dir: Path, half: Half) -> Examples:
@@ -105,7 +105,7 @@ def _torchvision(name: str, data_dir: Path, half: Half) -> Examples:
             f"the {name} files in {folder} are damaged ({str(error).strip() or 'not in the IDX format'}; {sizes}): "
             "delete them and run the same command again to download them, or copy them anew"
         ) from error
-    return Examples(pixels.clone().unsqueeze(1), labels.clone(), white=255.0)
+    return Examples(pixels.clone().unsqueeze(1), labels.clone(), max_pixel=255.0)
 
 
 def _download(dataset_class: type, data_dir: Path, folder: Path, missing: list[str]) -> None:

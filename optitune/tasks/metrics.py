@@ -28,7 +28,7 @@ class Metric:
             `each`, a value per example, (n,), whose mean is the metric. None for the loss itself. Outputs are as the
             network gives them in eval mode, those of all batches in one; those in a tuple, list or dict as well.
         each: see `function`; only then is it told of the training too, without a second look at the data.
-        stuck: (targets, number of examples judged) -> what a network that has learned nothing may reach by luck;
+        chance_level: (targets, number of examples judged) -> what a network that has learned nothing may reach by luck;
             None where that is not known.
         lowest: what its values cannot fall below.
         highest: what they cannot pass.
@@ -38,7 +38,7 @@ class Metric:
     direction: Direction
     function: Callable[[Tensor, Tensor], Tensor | float] | None
     each: bool = False
-    stuck: Callable[[Tensor, int], float] | None = None
+    chance_level: Callable[[Tensor, int], float] | None = None
     lowest: float = -inf
     highest: float = inf
 
@@ -165,10 +165,10 @@ def deviation(targets: Tensor, examples: int) -> float:
 
 
 ROWS = (
-    Metric("accuracy", "maximize", correct, each=True, stuck=commonest, lowest=0.0, highest=1.0),
-    Metric("mse", "minimize", squared_error, each=True, stuck=spread, lowest=0.0),
-    Metric("mae", "minimize", absolute_error, each=True, stuck=deviation, lowest=0.0),
-    Metric("r2", "maximize", r2, stuck=lambda targets, examples: 0.0, highest=1.0),
+    Metric("accuracy", "maximize", correct, each=True, chance_level=commonest, lowest=0.0, highest=1.0),
+    Metric("mse", "minimize", squared_error, each=True, chance_level=spread, lowest=0.0),
+    Metric("mae", "minimize", absolute_error, each=True, chance_level=deviation, lowest=0.0),
+    Metric("r2", "maximize", r2, chance_level=lambda targets, examples: 0.0, highest=1.0),
     Metric("loss", "minimize", None),
 )
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.statistics.costs import Change, Cost
-from optitune.statistics.runs import ITSELF, Key, Plan
+from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.statistics.verdict import Difference, Place
 from optitune.terminal.drawing import Bar, duration
 from optitune.terminal.format import typed
@@ -122,12 +122,12 @@ class LiveCompare:
         self._bar = Bar("runs of other settings", runs)
 
     def show(self, event: Event) -> None:
-        key: Key = event.body["key"]
+        key: RunId = event.body["key"]
         if event.kind == "progress":
             self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan, self._unit)}"
         elif event.kind == "finished":
             self._doing.pop(event.worker, None)
-            if self._others or key.variant == ITSELF:
+            if self._others or key.variant == TUNED:
                 self._bar.update(self._bar.completed + 1)
 
     def tick(self) -> None:
@@ -158,7 +158,7 @@ class LinesCompare:
             self._line(f"after {done} runs, {duration(time.monotonic() - self._began)}: {found.sentence}")
 
     def others(self, runs: int) -> None:
-        self._line(f"other settings are trained too: {many(runs, 'run')}")
+        self._line(f"other settings are trained too: {plural(runs, 'run')}")
 
     def show(self, event: Event) -> None:
         if event.kind == "finished":
@@ -176,8 +176,8 @@ class LinesCompare:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _run(key: Key) -> str:
-    variant = "" if key.variant == ITSELF else f" with {key.variant}"
+def _run(key: RunId) -> str:
+    variant = "" if key.variant == TUNED else f" with {key.variant}"
     return f"round {key.round + 1}, {key.optimizer}{variant}"
 
 
@@ -190,7 +190,7 @@ def _about(plan: Plan, workers: int, most: int) -> str:
     return (
         f"{', '.join(plan.optimizers)} from fresh seeds, {plan.epochs} epochs on {plan.train_examples} examples, "
         f"judged on {_judged(plan)} in each of up to {plan.rounds} rounds; "
-        f"at most {most} runs, {many(workers, 'worker')}"
+        f"at most {most} runs, {plural(workers, 'worker')}"
     )
 
 

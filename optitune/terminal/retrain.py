@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 
 from optitune.common.summary import Summary
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 from optitune.comparing.sentences import no_interval
 from optitune.retraining.results import FullPlan
 from optitune.retraining.run import Result as Retrained
@@ -75,7 +75,7 @@ class LinesRetrain:
         self._plan, self._unit = plan, unit
         self._line(_about_plan(plan, workers))
         if done:
-            self._line(f"going on after {many(len(done), 'finished seed')}")
+            self._line(f"going on after {plural(len(done), 'finished seed')}")
 
     def show(self, event: Event) -> None:
         if event.kind == "progress" and not event.body.get("fresh", True):
@@ -101,8 +101,8 @@ class LinesRetrain:
 def _about_plan(plan: FullPlan, workers: int) -> str:
     """What a full training is about to do, in a line."""
     what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
-    length = f"{many(len(plan.seeds), 'seed')} of {many(plan.epochs, 'epoch')}"
-    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {many(workers, 'worker')}"
+    length = f"{plural(len(plan.seeds), 'seed')} of {plural(plan.epochs, 'epoch')}"
+    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {plural(workers, 'worker')}"
 
 
 def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
@@ -143,7 +143,7 @@ def print_retrained(result: Retrained) -> None:
     if not result.trained:
         console.print(f"'{result.name}' was trained and tested just so before; nothing was trained")
     console.print(tested_text(result.unit, result.test_value, result.test_loss), markup=False)
-    length = many(result.plan.epochs, "epoch")
+    length = plural(result.plan.epochs, "epoch")
     console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
     of_loss = " and loss.safetensors" * (result.folder / "loss.safetensors").exists()
     console.print(

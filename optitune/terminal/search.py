@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from optitune.common.text import Unit, many
+from optitune.common.text import Unit, plural
 from optitune.comparing.sentences import setting
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
@@ -176,7 +176,7 @@ class LiveSearch:
             self._target, self._workers = body["target"], body["workers"]
             self._bar.update(total=self._target)
         elif event.kind in ("started", "progress"):
-            self._heed(event, now)
+            self._handle(event, now)
         elif event.kind == "failed":
             self._console.print(
                 f"trial {body['number']} failed: {body['reason']}", style=BAD, highlight=False, markup=False
@@ -191,7 +191,7 @@ class LiveSearch:
         if now - self._reckoned >= RECKON_S:
             self._reckon(now)
 
-    def _heed(self, event: Event, now: float) -> None:
+    def _handle(self, event: Event, now: float) -> None:
         body = event.body
         doing = self._doing.get(event.worker)
         if doing is None or doing.number != body["number"]:
@@ -297,8 +297,8 @@ class LinesSearch:
 
 def _about(settings: StudySettings, target: int, workers: int) -> str:
     """What a search is about to do, in a line."""
-    length = f"{many(target, 'trial')} of {many(settings.epochs, 'epoch')}"
-    how = f"{settings.precision}, {many(workers, 'worker')}"
+    length = f"{plural(target, 'trial')} of {plural(settings.epochs, 'epoch')}"
+    how = f"{settings.precision}, {plural(workers, 'worker')}"
     return f"{length} on {settings.task}, {how}"
 
 

@@ -35,7 +35,7 @@ POINTS = 16
 
 
 @dataclass(frozen=True)
-class Shown:
+class StudyView:
     """A study, as it is shown.
 
     Attributes:
@@ -80,7 +80,7 @@ def trial_document(row: TrialRecord) -> dict[str, Any]:
     }
 
 
-def study_document(shown: Shown, versions: Mapping[str, str]) -> dict[str, Any]:
+def study_document(shown: StudyView, versions: Mapping[str, str]) -> dict[str, Any]:
     """A whole study as `--json` prints it."""
     return {
         "study": shown.name,
@@ -97,7 +97,7 @@ def study_document(shown: Shown, versions: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def print_study(shown: Shown) -> None:
+def print_study(shown: StudyView) -> None:
     """What it is, its standings, its best, why trials ended early, what is known for sure, and the next commands."""
     console = _console()
     console.print(Text.assemble((shown.name, "bold"), f": {_about(shown)}"))
@@ -124,7 +124,7 @@ def print_study(shown: Shown) -> None:
     _print_next(console, _next(shown))
 
 
-def _about(shown: Shown) -> str:
+def _about(shown: StudyView) -> str:
     settings = shown.settings
     return f"{settings['task']}, {settings['precision']}"
 
@@ -166,7 +166,7 @@ def _summed(rows: Sequence[TrialRecord], count: int, outcome: str) -> str:
     return f"{count} {outcome}{when if epochs[-1] else ''}: {', '.join(f'{name} {of}' for name, of in whose)}"
 
 
-def _next(shown: Shown) -> list[str]:
+def _next(shown: StudyView) -> list[str]:
     number = counts(shown.records)
     commands = []
     if number["running"]:
@@ -191,7 +191,7 @@ def _print_next(console: Console, commands: Sequence[str]) -> None:
         console.print(f"  {command}", markup=False)
 
 
-def print_trial(shown: Shown, row: TrialRecord) -> None:
+def print_trial(shown: StudyView, row: TrialRecord) -> None:
     """One trial: how it ended, its settings as torch takes them, its curve, and what to do with it."""
     console = _console()
     value = "" if row.value is None else f", validation {shown.unit.metric} {shown.unit.share(row.value)}"

@@ -70,7 +70,7 @@ class Progress:
 
 
 @dataclass
-class Within:
+class EpochProgress:
     """How far an epoch is: steps taken, and the sums over the examples met so far."""
 
     steps: int = 0
@@ -124,7 +124,7 @@ class Training:
         self.schedules = build_schedules(configuration.schedule, self.optimizer, plan.epochs, self.steps_per_epoch)
         self.epoch = 0
         self.seconds = 0.0
-        self._within = Within()
+        self._within = EpochProgress()
         self._random: dict[str, Any] | None = None
         self._lr = configuration.lr
         self._step = Replayed(self._forward_backward, self.parameters, self._settings.batch_size)
@@ -160,7 +160,7 @@ class Training:
                 if last:
                     self.epoch += 1
                     self._end_epoch(within.loss / within.examples)
-                    self._within = Within()
+                    self._within = EpochProgress()
                 done = self.epoch if last else self.epoch + stop / self.steps_per_epoch
                 step = round(done * self.steps_per_epoch)
                 self._mode("eval")
@@ -238,7 +238,7 @@ class Training:
             met = self._closure_step(group)
         else:
             met = self._gradients(group)
-            self._mend()
+            self._regularise_and_clip()
             self.optimizer.step()
         self._lr = float(self.optimizer.param_groups[0]["lr"]) / self._factor
         for each in self.schedules:
@@ -257,7 +257,7 @@ class Training:
         parts = [self._forward_backward(item, weight / total) for item, weight in zip(group, weights, strict=True)]
         return torch.stack([loss for loss, _ in parts]).sum(), torch.stack([right for _, right in parts]).sum()
 
-    def _mend(self) -> None:
+    def _regularise_and_clip(self) -> None:
         """Penalise and clip the gradients, as far as the settings say."""
         if self._settings.l1:
             penalise(self._penalised, self._settings.l1)
@@ -271,7 +271,7 @@ class Training:
         def closure() -> Tensor:
             with torch.enable_grad():
                 met.append(self._gradients(group))
-                self._mend()
+                self._regularise_and_clip()
             penalty = sum(each.detach().abs().sum() for each in self._penalised) if self._settings.l1 else 0.0
             return met[-1][0] + self._settings.l1 * penalty
 
@@ -354,6 +354,6 @@ class Training:
         for each, kept in zip(self.schedules, state["schedules"], strict=True):
             each.scheduler.load_state_dict(kept)
         self.epoch = state["epoch"]
-        self._within = Within(**state["within"])
+        self._within = EpochProgress(**state["within"])
         self._random = state["random"]
         self.seconds = state["seconds"]

@@ -138,7 +138,7 @@ class Watch:
         return self._clock() - since >= STALE_S
 
 
-class Heart:
+class Heartbeat:
     """Tells other machines every so often that the trial which this process trains is alive, until it is stopped.
 
     Args:

@@ -100,7 +100,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     stop = threading.Event()
     heard: list[int] = []
 
-    def heed(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         heard.append(number)
         stop.set()
 
@@ -109,14 +109,14 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     for number in signals[1:]:
         # a terminal that is closed tells the whole group, too, and what was begun with nohup goes on
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, heed)
+            signal.signal(number, handle)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     if not os.environ.get("OPTITUNE_DEBUG"):
         warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
     let_tasks_have_processes()
     printed = printing_to(lambda line: channel.send("printed", text=line))
-    told(channel, target, arguments)
+    run_target(channel, target, arguments)
     printed.end()
     for child in multiprocessing.active_children():
         # of a pool that was left open; to wait for them would take for ever
@@ -130,7 +130,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
         os._exit(0)
 
 
-def told(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
+def run_target(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
     """Run `target(channel, *arguments)` and tell how it ended."""
     try:
         target(channel, *arguments)
@@ -178,7 +178,7 @@ def _finished(event: Event) -> bool:
     return event.kind == "finished"
 
 
-class Staff(ABC):
+class Supervisor(ABC):
     """Workers of any kind: listened to, replaced when they die, stopped when the user says so.
 
     Args:
@@ -217,7 +217,7 @@ class Staff(ABC):
                 evaluation, the second ends them at once.
             OptituneError: a worker failed, or workers keep dying.
         """
-        with self._signals_heeded():
+        with self._signals_handled():
             try:
                 for worker in range(self._size):
                     if not self._asked:
@@ -262,7 +262,7 @@ class Staff(ABC):
     def _end(self) -> None:
         """Leave no worker behind."""
 
-    def _heed(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if event.kind == "printed":
             # a screen that is drawn meanwhile makes room for it
             with suppress(OSError, ValueError):
@@ -301,8 +301,8 @@ class Staff(ABC):
             self.stop()
 
     @contextmanager
-    def _signals_heeded(self) -> Iterator[None]:
-        def heed(number: int, frame: Any) -> None:
+    def _signals_handled(self) -> Iterator[None]:
+        def handle(number: int, frame: Any) -> None:
             self._asked += 1
             if self._asked == 1:
                 self.stop()
@@ -314,8 +314,8 @@ class Staff(ABC):
             yield
             return
         # a closed terminal means nothing to what was begun with nohup
-        heeded = [each for each in signals if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
-        before = {number: signal.signal(number, heed) for number in heeded}
+        handled = [each for each in signals if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]
+        before = {number: signal.signal(number, handle) for number in handled}
         try:
             yield
         finally:
@@ -323,13 +323,13 @@ class Staff(ABC):
                 signal.signal(number, handler)
 
 
-class Pool(Staff):
+class Pool(Supervisor):
     """Worker processes of this machine that each run `target(channel, *arguments)`.
 
     Args:
         target: importable by name in a fresh process.
         jobs: the arguments of each worker.
-        on_event: as of any `Staff`.
+        on_event: as of any `Supervisor`.
         on_tick: likewise.
         on_death: likewise.
         sign_of_life: likewise.
@@ -404,4 +404,4 @@ class Pool(Staff):
             process.join()
             self._parted(worker, _cause(process.exitcode or 0))
         else:
-            self._heed(event)
+            self._handle(event)

@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt(3), as malloc.h numbers them."""
 
 
-def own_the_process() -> None:
+def configure_worker_process() -> None:
     """Set this process up for training and nothing else: one thread, and freed memory kept for the next step.
 
     Every step allocates the same few megabytes anew. As glibc is set, it hands them back to the system

@@ -31,7 +31,7 @@ from optitune.common.files import write_text
 from optitune.comparing.results import save_run
 from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import MISTAKES, FullPlan, save_mistakes
-from optitune.statistics.runs import ITSELF, Key, Plan, Point, Run
+from optitune.statistics.runs import TUNED, Plan, Point, Run, RunId
 
 pytestmark = pytest.mark.wide
 
@@ -54,8 +54,8 @@ class MadeUpWorkers:
                     save_run(job["folder"], made_up_run(job["plan"], key))
 
 
-def made_up_run(plan: Plan, key: Key) -> Run:
-    value = LEVEL[key.optimizer] + 0.0007 * (hash((key.round, len(key.optimizer))) % 7) - 0.01 * (key.variant != ITSELF)
+def made_up_run(plan: Plan, key: RunId) -> Run:
+    value = LEVEL[key.optimizer] + 0.0007 * (hash((key.round, len(key.optimizer))) % 7) - 0.01 * (key.variant != TUNED)
     curve = tuple(Point(epoch, 1.5 * epoch, value - 0.2 * 0.5**epoch, 0.1) for epoch in range(1, plan.epochs + 1))
     return Run(key, "", curve[-1].value, 0.1, 1.5 * plan.epochs, 4_000, 4_000, curve)
 

@@ -19,22 +19,22 @@ from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.worker import Job, Worker, work
 from optitune.storage import made_from, studies, trials
-from optitune.storage.retry import Patience
-from optitune.storage.studies import Home
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.training.preflight import check
 from optitune.workers.leases import Owner, machine, sweep
-from optitune.workers.pool import Channel, Event, told
-from optitune.workers.process import own_the_process
+from optitune.workers.pool import Channel, Event, run_target
+from optitune.workers.process import configure_worker_process
 
 POLL_S = 5.0
 """How long an actor keeps a question for events that it does not have."""
 
 
 @dataclass(frozen=True)
-class Errand:
+class ActorJob:
     """What an actor needs to know, wherever it runs.
 
     Attributes:
@@ -79,12 +79,12 @@ class Line(Channel):
 class Actor:
     """A worker in a thread of its own, so that its actor has time to answer."""
 
-    def __init__(self, worker: int, errand: Errand) -> None:
+    def __init__(self, worker: int, errand: ActorJob) -> None:
         if not os.environ.get("OPTITUNE_DEBUG"):
             warnings.simplefilter("ignore")
         self._line = Line(worker)
         self._line.send("begun")
-        threading.Thread(target=told, args=(self._line, fulfil, [errand]), daemon=True).start()
+        threading.Thread(target=run_target, args=(self._line, run_job, [errand]), daemon=True).start()
 
     def events(self) -> list[Event]:
         return self._line.fetched(POLL_S)
@@ -93,7 +93,7 @@ class Actor:
         self._line.stop()
 
 
-def fulfil(channel: Channel, errand: Errand) -> None:
+def run_job(channel: Channel, errand: ActorJob) -> None:
     """Train trials until the study has enough.
 
     Raises:
@@ -116,11 +116,11 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     """Train on a node that has none of the search's files."""
     if is_file(job.home.url):
         raise UsageError(f"{shown(job.home.url)} is a file of another machine: {SHARED_STORAGE}")
-    own_the_process()
+    configure_worker_process()
     cache = user_cache_path("optitune", appauthor=False)
     home = replace(job.home, folder=_folder(cache, job.home))
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
-    patience = Patience(lambda text: channel.send("note", text=text), channel.stopping)
+    patience = RetryPolicy(lambda text: channel.send("note", text=text), channel.stopping)
     opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
     task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
@@ -136,14 +136,14 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
         owner.release()
 
 
-def _folder(cache: Path, home: Home) -> Path:
+def _folder(cache: Path, home: StudyLocation) -> Path:
     """Where this node's workers keep locks, data and checkpoints of a study."""
     # nodes may share the disk with the cache
     digest = hashlib.sha256(shown(home.url).encode()).hexdigest()[:12]
     return make_folder(cache / "clusters" / socket.gethostname() / f"{home.name}-{digest}")
 
 
-def _owner(home: Home, opened: optuna.Study) -> Owner:
+def _owner(home: StudyLocation, opened: optuna.Study) -> Owner:
     """A name for this worker, with what dead ones left swept away."""
     folder = make_folder(home.folder / "workers")
     turns = home.folder / "sweep.lock"

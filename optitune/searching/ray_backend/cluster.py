@@ -159,7 +159,7 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
     quiet = {"configure_logging": False, "log_to_driver": False}
     target = address if address != "ray" else os.environ.get("RAY_ADDRESS") or _running() or "local"
     # Ray takes it for itself, and leaves at once
-    heeded = signal.getsignal(signal.SIGTERM)
+    handled = signal.getsignal(signal.SIGTERM)
     with explained_cluster(target), _stderr_away():
         if target == "local":
             ray.init("local", num_cpus=workers, object_store_memory=OBJECTS, include_dashboard=False, **quiet)
@@ -167,8 +167,8 @@ def _connect(ray: Any, address: str, workers: int | None) -> None:
             # Ray tries for minutes
             _answers(target)
             ray.init(target, **quiet)
-    if threading.current_thread() is threading.main_thread() and heeded is not None:
-        signal.signal(signal.SIGTERM, heeded)
+    if threading.current_thread() is threading.main_thread() and handled is not None:
+        signal.signal(signal.SIGTERM, handled)
 
 
 @contextmanager

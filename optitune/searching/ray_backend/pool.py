@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optitune.searching.ray_backend.actor import Actor, Errand
+from optitune.searching.ray_backend.actor import Actor, ActorJob
 from optitune.searching.ray_backend.cluster import Cluster, explained_cluster, quiet_ray
 from optitune.searching.worker import Job
 from optitune.storage import databases
 from optitune.storage.urls import JOURNAL
 from optitune.workers.leases import machine
-from optitune.workers.pool import TICK_S, WORKERS_PER_GPU, Event, Staff
+from optitune.workers.pool import TICK_S, WORKERS_PER_GPU, Event, Supervisor
 
 PLACE_S = 30.0
 """How long an actor may wait for a place before the user is told."""
@@ -30,13 +30,13 @@ GRACE_S = 2.0
 EXIT = re.compile(r"Worker exit type: (\w+)")
 
 
-class RayPool(Staff):
+class RayPool(Supervisor):
     """Worker actors on a cluster that this process is connected to.
 
     Args:
         cluster: that one.
         jobs: of each worker.
-        on_event: as of any `Staff`.
+        on_event: as of any `Supervisor`.
         on_tick: likewise.
         on_death: likewise.
         sign_of_life: likewise.
@@ -91,7 +91,7 @@ class RayPool(Staff):
         with explained_cluster(self._address):
             # one of its threads waits for something to tell, another hears that it is to stop
             actor = self._ray.remote(num_cpus=1, num_gpus=share, max_concurrency=2)(Actor).remote(
-                worker, Errand(sent, machine(), Path.cwd(), seconds)
+                worker, ActorJob(sent, machine(), Path.cwd(), seconds)
             )
             self._actors[worker] = actor
             self._waiting[worker] = time.monotonic()
@@ -136,7 +136,7 @@ class RayPool(Staff):
             if event.kind == "begun":
                 self._waiting.pop(worker, None)
             else:
-                self._heed(event)
+                self._handle(event)
         if any(event.kind in ("done", "error") for event in events):
             self._part(worker, "")
         else:
