@@ -22,9 +22,6 @@ from bad_input import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from test_best import DOCUMENT
-from test_checkpoint import same
-from test_data import idx, random_images
 
 from optitune.common import checkpoint
 from optitune.errors import OptituneError
@@ -35,6 +32,9 @@ from optitune.study.study_file import dumps, from_file
 from optitune.tasks.datasets import IDX_FILES, load_test, load_train
 from optitune.training.device import resolve_device
 from optitune.training.export_code import export
+from tests.common.test_checkpoint import same
+from tests.study.test_best_config import DOCUMENT
+from tests.tasks.test_datasets import idx, random_images
 
 pytestmark = pytest.mark.wide
 

@@ -10,7 +10,6 @@ from bad_input import WORDS, answer, battery, files, quick_storage
 from hypothesis import given
 from hypothesis import strategies as st
 from report_world import facts
-from test_best import DOCUMENT
 
 from optitune.common import files as common_files
 from optitune.errors import OptituneError, UsageError
@@ -20,6 +19,7 @@ from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.loading import study_of
 from optitune.tasks.metrics import METRICS
+from tests.study.test_best_config import DOCUMENT
 
 pytestmark = pytest.mark.wide
 

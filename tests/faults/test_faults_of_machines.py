@@ -25,12 +25,12 @@ from real_commands import (
     scratch_files,
     trainings_begun,
 )
-from test_data import idx, random_images
-from test_kill import SEARCH, begin, training, wait_until
 
 from optitune.cli.main import run
 from optitune.searching.trial_checkpoint import path_of
 from optitune.tasks.datasets import IDX_FILES
+from tests.end_to_end.test_kill import SEARCH, begin, training, wait_until
+from tests.tasks.test_datasets import idx, random_images
 
 pytestmark = pytest.mark.wide
 

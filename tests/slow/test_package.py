@@ -120,7 +120,7 @@ def test_the_source_archive_has_the_project_and_makes_the_same_wheel(
     made = {name for name in there if name.startswith("optitune.egg-info/")} | {"PKG-INFO", "setup.cfg"}
     copied = {name for name in kept() if (source / name).exists()}
     assert there - made == copied
-    for name in ("LICENSE", "README.md", "CONTRIBUTING.md", "docs/commands.md", "tests/test_docs.py"):
+    for name in ("LICENSE", "README.md", "CONTRIBUTING.md", "docs/commands.md", "tests/docs/test_docs.py"):
         assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
     straight = source.parent / "straight"
     ran(sys.executable, "-m", "build", "--wheel", "--outdir", straight, source, cwd=source.parent)

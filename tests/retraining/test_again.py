@@ -146,7 +146,7 @@ def test_a_full_training_is_repeated_with_what_was_asked_of_it(
 
 
 def test_the_reference_study_is_repeated_as_its_readme_says() -> None:
-    root = Path(__file__).parent.parent / "studies"
+    root = Path(__file__).parents[2] / "studies"
     readme = (root / "README.md").read_text(encoding="utf-8")
     made_by = [each for each in readme.splitlines() if each.startswith("optitune compare mnist-cnn-reference")]
     found = load("mnist-cnn-reference", studies_dir=root)

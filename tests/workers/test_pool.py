@@ -232,7 +232,7 @@ HERE = str(Path(__file__))
     ],
 )
 def test_whatever_a_workers_code_raises_is_one_line_with_its_place(target: Callable[..., None], message: str) -> None:
-    with pytest.raises(OptituneError, match=rf"^{message} \(.*test_workers.py, line \d+\)$") as error:
+    with pytest.raises(OptituneError, match=rf"^{message} \(.*test_pool.py, line \d+\)$") as error:
         run(target, [()])
     assert f"in {target.__name__}" in str(error.value.__cause__)
 
@@ -337,12 +337,12 @@ def test_a_file_named_as_pythons_own_is_not_imported_by_processes_that_start(
     (tmp_path / "random.py").write_text("raise ImportError('this is my own random.py')\n")
     code = (
         "from optitune.workers.pool import Pool\n"
-        "import test_workers\n"
+        "from tests.workers.test_pool import path\n"
         "events = []\n"
-        "Pool(test_workers.path, [()], events.append, lambda: None).run()\n"
+        "Pool(path, [()], events.append, lambda: None).run()\n"
         "print(events[0].body)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(HERE).parent), *filter(None, sys.path)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("{'mark': None}\n", "")
 

@@ -15,7 +15,7 @@ import yaml
 
 from optitune.cli.main import optitune
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 FILES = sorted((ROOT / "docs" / "kubernetes").glob("*.yaml"))
 SCRIPT = ROOT / "docs" / "slurm" / "workers.sbatch"

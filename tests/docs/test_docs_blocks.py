@@ -86,7 +86,7 @@ def test_there_are_blocks_of_every_kind_that_matters() -> None:
 def test_a_shell_block_is_sound_and_every_command_of_ours_parses(block: Block) -> None:
     subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
     if block.page == "docs/cluster.md":
-        # ssh, variables and nohup: test_manifests.py knows how to read those
+        # ssh, variables and nohup: docs/test_manifests.py knows how to read those
         return
     for call in calls(block):
         program, *words = shlex.split(call)

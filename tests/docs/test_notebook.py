@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-NOTEBOOK = Path(__file__).parent.parent / "docs" / "example.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "example.ipynb"
 
 HANG_S = 900
 """It takes nowhere near as long."""

@@ -135,7 +135,7 @@ OWN = {
     ),
     "no optimizer": (
         own(path=f"{__name__}:Plain"),
-        "optimizer 'own' (test_preflight_optimizers.Plain): is no torch",
+        f"optimizer 'own' ({__name__}.Plain): is no torch",
     ),
     "a module": (own(path="torch:optim"), "optimizer 'own' (torch.optim): "),
     "a closure": (
@@ -144,7 +144,7 @@ OWN = {
     ),
     "no closure": (
         own(path=f"{__name__}:Bare", traits=["closure"]),
-        "optimizer 'own' (test_preflight_optimizers.Bare): leave \"closure\" out of its traits, as its class does not",
+        f"optimizer 'own' ({__name__}.Bare): leave \"closure\" out of its traits, as its class does not",
     ),
     "modes": (
         own(path="schedulefree:SGDScheduleFree"),
@@ -176,7 +176,7 @@ def test_an_optimizer_whose_closure_has_a_default_says_itself_whether_it_needs_i
     path = f"{__name__}:SharpSGD"
     assert tried(**own(path=path, traits=["closure"]))
     assert refused(**own(path=path)) == (
-        "optimizer 'own' (test_preflight_optimizers.SharpSGD): say traits = [\"closure\"] in its row, as its step "
+        f"optimizer 'own' ({__name__}.SharpSGD): say traits = [\"closure\"] in its row, as its step "
         "needs one (RuntimeError: SharpSGD needs a closure that evaluates the loss again)"
     )
 

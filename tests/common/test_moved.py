@@ -14,7 +14,7 @@ from optitune.training.muon import MuonWithAdamW
 from optitune.training.sparse_adam import SparseAndDenseAdam
 from optitune.training.task_code import changes
 
-REFERENCE = Path(__file__).parent.parent / "studies"
+REFERENCE = Path(__file__).parents[2] / "studies"
 
 
 @pytest.mark.parametrize("module", MOVED)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_api import local_task
 
 import optitune
 from optitune.cli.main import run
@@ -29,6 +28,7 @@ from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
 from optitune.workers.pool import Channel
+from tests.api.test_functions import local_task
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")
 SHORT = ("--max-runs", "10", "--sensitivity", "1")

@@ -1,6 +1,7 @@
 """What notebooks get: tables, figures and words, of a study that was searched, compared and trained in full."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -240,11 +241,11 @@ def test_mistakes_that_were_kept_are_drawn(tmp_path: Path) -> None:
 
 def test_a_figure_needs_no_pyplot() -> None:
     code = (
-        "import sys; from test_results import searched; searched().figure()._repr_png_(); "
+        "import sys; from tests.api.test_results import searched; searched().figure()._repr_png_(); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    folder = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

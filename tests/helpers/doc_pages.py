@@ -10,7 +10,7 @@ import click
 
 from optitune.cli.main import optitune
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 PAGES = ["README.md", "CONTRIBUTING.md", "studies/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -22,22 +22,22 @@ ONLY_READ = {
     r"^bash \.ci/run$": "is what runs these tests",
     r"^optitune dashboard": "serves until Ctrl-C; slow/test_dashboard.py runs it",
     r"^optitune (search --study|compare|retrain best --study) mnist-cnn-reference": "an hour on all of MNIST; "
-    "test_reference_study.py looks at what they left",
+    "end_to_end/test_reference_study.py looks at what they left",
     r"^optuna-dashboard": "serves until Ctrl-C, without us",
-    r"^eval .*completion": "changes the shell that types it; test_completion.py runs it",
+    r"^eval .*completion": "changes the shell that types it; cli/test_completion.py runs it",
     r"^python scripts/": "minutes to hours, most of them on MNIST; the script and its options are looked up",
 }
 """Lines that are not run, and why; all of them are parsed as far as they are ours."""
 
 ONLY_READ_PAGES = {
-    "docs/cluster.md": "needs several machines, a database or a cluster; test_manifests.py parses the commands",
+    "docs/cluster.md": "needs several machines, a database or a cluster; docs/test_manifests.py parses the commands",
     "docs/verdict.md": "what was measured on MNIST, for hours",
 }
 """Pages whose shell lines are not run, and why."""
 
 RUN_ELSEWHERE = {
-    "CONTRIBUTING.md": "test_docs.py reads its Python as rows of the registries",
-    "docs/search-quality.md": "test_docs.py runs its script, and sees it prune",
+    "CONTRIBUTING.md": "docs/test_docs.py reads its Python as rows of the registries",
+    "docs/search-quality.md": "docs/test_docs.py runs its script, and sees it prune",
 }
 """Pages whose Python other tests run."""
 

@@ -14,7 +14,7 @@ from optitune.dashboard.trial_notes import PICTURE
 from optitune.storage import made_from
 from optitune.storage.artifacts import FOLDER
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NAME = "mnist-cnn-reference"
 REFERENCE = ROOT / "studies" / NAME
 

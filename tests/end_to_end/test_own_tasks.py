@@ -21,7 +21,7 @@ from optitune.tasks.splits import all_but_test
 
 pytestmark = pytest.mark.wide
 
-FILE = Path(__file__).with_name("own_tasks.py")
+FILE = Path(own_tasks.__file__)
 
 SEARCHED: dict[str, list[str]] = {
     "breast_cancer": ["--optimizers", "adam,adamw-schedulefree", "--epochs", "5", "--batch-size", "32"],
