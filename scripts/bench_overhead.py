@@ -324,7 +324,7 @@ def growth(
         took[name].append(time.perf_counter() - began)
         return result
 
-    parent = studies.find(open_storage(home.url, create=False), home.name)
+    parent = home.open()
     keeper = timed("parent's first reading, once", lambda: BestFile(parent, home))
     worker = open_study(home, settings, ACCURACY)
     timed("worker's first reading, once", lambda: worker.get_trials(deepcopy=False))

@@ -34,7 +34,6 @@ from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.urls import open_storage
 from optitune.tasks import builtin, metrics, splits
 from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
@@ -85,7 +84,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
         began, clock = datetime.now(), time.perf_counter()
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         seconds = time.perf_counter() - clock
-        opened = studies.find(open_storage(studies.home(Path(folder), STUDY, None).url, create=False), STUDY)
+        opened = studies.home(Path(folder), STUDY, None).open()
         trials = [
             Ended(
                 row.number,

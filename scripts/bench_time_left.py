@@ -17,7 +17,6 @@ from statistics import median
 
 import optuna
 
-from optitune.common.schema import validated
 from optitune.errors import OptituneError
 from optitune.storage import studies as study
 from optitune.storage import trials
@@ -92,7 +91,7 @@ def studies(path: Path) -> list[tuple[str, list[TrialRecord], StudySettings]]:
     for name in optuna.get_all_study_names(storage):
         opened = study.find(storage, name)
         rows = [replace(row) for row in trials.records(opened) if row.outcome in FINISHED and row.configuration]
-        settings = validated(StudySettings, dict(study.stored_settings(opened)), f"study '{name}' as stored")
+        settings = study.settings_of(opened)
         found.append((name, rows, settings))
     return found
 

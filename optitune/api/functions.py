@@ -29,7 +29,6 @@ from optitune.retraining.choose import choose
 from optitune.searching import run as searching
 from optitune.storage import studies
 from optitune.storage.listing import choose_study
-from optitune.storage.urls import open_storage
 from optitune.study.settings import checked_study_name
 from optitune.tasks import loading
 from optitune.tasks import task as tasks
@@ -223,7 +222,7 @@ def compare(
     own, source, name = _parted(task, study)
     _begin(workers)
     home = choose_study(name, Path(studies_dir), storage)
-    opened = studies.find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
     _fits(name, studies.stored_settings(opened)["task"], source)
     request = comparing.Request(
         home=home,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import optuna
 
 from optitune.api.notebook import NotebookView
-from optitune.common.schema import validated
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.comparing import results as comparison_results
@@ -31,7 +30,6 @@ from optitune.space.edges import Edge, edges
 from optitune.storage import studies, trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
-from optitune.storage.urls import open_storage
 from optitune.study.records import Failing, TrialRecord, failing
 from optitune.study.records import best as best_record
 from optitune.study.settings import StudySettings
@@ -153,7 +151,7 @@ class SearchResult(NotebookView):
             UsageError: there is no such trial.
             OptituneError: it is not complete.
         """
-        opened = studies.find(open_storage(self._home.url, create=False), self.name)
+        opened = self._home.open()
         best = self.best if trial is None else trials.record(opened, trial)
         if best is None:
             raise OptituneError(f"study '{self.name}' has no complete trial yet: search on")
@@ -356,8 +354,8 @@ def opened(home: StudyLocation) -> SearchResult:
     Raises:
         UsageError: there is none, or it was not made by optitune.
     """
-    there: optuna.Study = studies.find(open_storage(home.url, create=False), home.name)
-    settings = validated(StudySettings, studies.stored_settings(there), f"study '{home.name}' as stored")
+    there = home.open()
+    settings = studies.settings_of(there)
     examples = there.user_attrs.get(studies.DATA, {}).get("train_examples")
     return SearchResult(home.name, settings, studies.metric(there), trials.records(there), None, home, examples)
 

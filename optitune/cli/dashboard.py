@@ -33,13 +33,11 @@ def dashboard(
     """
     from optitune.dashboard.server import plain_command, serve
     from optitune.storage.listing import choose_study
-    from optitune.storage.studies import find
-    from optitune.storage.urls import open_storage
 
     if name is not None and study is not None and name != study:
         raise click.UsageError(f"'{name}' and --study {study} are two studies: name one")
     home = choose_study(name or study, studies_dir, storage)
-    opened = find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
 
     def say(place: "Place") -> None:
         if place.exposed:

@@ -73,16 +73,15 @@ def _write(
     from optitune.errors import OptituneError, UsageError
     from optitune.report import interchange
     from optitune.storage.listing import choose_study
-    from optitune.storage.studies import DATA, find, stored_settings
+    from optitune.storage.studies import DATA, stored_settings
     from optitune.storage.trials import records
-    from optitune.storage.urls import open_storage
 
     if what is not None:
         raise UsageError(f"'{what}': {form} has all trials of a study; name the study with --study, and no trial")
     if form != "mlflow" and out is not None and "://" in out:
         raise UsageError(f"--output {out}: {form} is written into a folder; name one")
     home = choose_study(study, studies_dir, storage)
-    opened = find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
     stored_settings(opened)
     rows, data = records(opened), opened.user_attrs[DATA]
     metric, examples = data["metric"], data.get("train_examples")

@@ -41,11 +41,9 @@ def report(
     from optitune.common.commands import line, place
     from optitune.report import page as reports
     from optitune.storage.listing import choose_study
-    from optitune.storage.studies import find
-    from optitune.storage.urls import open_storage
 
     home = choose_study(study, studies_dir, storage)
-    opened = find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
     subject = reports.gather(home, opened, place(studies_dir, storage))
     folder = out or home.folder / reports.FOLDER
     paths = [reports.write_page(subject, folder)] if form == "html" else reports.write_pictures(subject, folder)

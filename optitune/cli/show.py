@@ -30,14 +30,13 @@ def show(
     from optitune.comparing.results import FOLDER, load_verdict
     from optitune.retraining.results import load
     from optitune.storage.listing import choose_study
-    from optitune.storage.studies import TRIALS, find, metric, stored_settings
+    from optitune.storage.studies import TRIALS, metric, stored_settings
     from optitune.storage.trials import record
     from optitune.storage.trials import records as read
-    from optitune.storage.urls import open_storage
     from optitune.terminal import study as study_view
 
     home = choose_study(study, studies_dir, storage)
-    opened = find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
     settings = stored_settings(opened)
     if only_settings and not as_json:
         from optitune.study.study_file import dumps

@@ -124,10 +124,9 @@ def conclude(
     Raises:
         OptituneError: every run diverged.
     """
-    sign = 1 if metric.direction == "maximize" else -1
     if not runs:
         return None
-    verdict = judge(runs, plan.optimizers, sign, epsilon, (metric.lowest, metric.highest))
+    verdict = judge(runs, plan.optimizers, metric.sign, epsilon, (metric.lowest, metric.highest))
     if verdict is None:
         if {run.key.optimizer for run in runs} < set(plan.optimizers):
             return None
@@ -135,9 +134,9 @@ def conclude(
             f"all {len(plan.finalists)} finalists diverged on a fresh seed: search more trials, or ranges with lower lr"
         )
     if target is None:
-        target = target_of(runs, verdict.contenders, sign)
+        target = target_of(runs, verdict.contenders, metric.sign)
     untuned = {each.optimizer: each.untuned for each in plan.finalists}
-    found = costs(runs, plan.optimizers, trials, plan.epochs, target, sign, untuned)
+    found = costs(runs, plan.optimizers, trials, plan.epochs, target, metric.sign, untuned)
     recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
     unit = metric.unit
     left = _left(plan, runs, verdict)

@@ -15,7 +15,6 @@ from typing import Any, Literal, Protocol
 import torch
 
 from optitune.common.files import clear, exclusive_lock, make_folder, move_aside, sweep
-from optitune.common.schema import validated
 from optitune.common.text import Unit
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
 from optitune.comparing.results import (
@@ -36,9 +35,7 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import made_from, studies, trials
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import open_storage
 from optitune.study.custom_optimizers import find_modules
-from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, share
 from optitune.tasks.task import Task
@@ -162,8 +159,8 @@ def compare(request: Request, view: View) -> Result:
     began = time.monotonic()
     _check(request)
     deadline = None if request.timeout is None else time.monotonic() + request.timeout
-    opened = studies.find(open_storage(request.home.url, create=False), request.home.name)
-    settings = validated(StudySettings, studies.stored_settings(opened), f"study '{request.home.name}' as stored")
+    opened = request.home.open()
+    settings = studies.settings_of(opened)
     records = trials.records(opened)
     epochs = request.epochs or settings.epochs
     who, without = finalists(records, settings, request.optimizers, epochs)

@@ -46,7 +46,7 @@ def write_tested(home: StudyLocation, name: str) -> str:
         trials = storage_trials.records(opened)
         metric = studies.metric(opened)
         found = comparison_results.load(home.folder / comparison_results.FOLDER, trials, metric)
-        words = report_tables.tested(result, found, metric.unit, 1 if metric.direction == "maximize" else -1)
+        words = report_tables.tested(result, found, metric.unit, metric.sign)
         return Chapter(f"## On the test set\n\n{' '.join(words)}")
 
     return _tell(home, "retrain", chapter)

@@ -66,7 +66,7 @@ def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
     """What there is to tell of a search."""
     settings, data = studies.stored_settings(opened), opened.user_attrs[studies.DATA]
     metric = studies.metric(opened)
-    unit, sign = metric.unit, 1 if metric.direction == "maximize" else -1
+    unit, sign = metric.unit, metric.sign
     optimizers = settings["optimizers"]
     winner = best(records)
     config = best_config(opened, winner) if winner is not None else None

@@ -18,7 +18,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 
-from optitune.common.schema import validated
 from optitune.dashboard import search_notes, trial_notes
 from optitune.dashboard.artifacts import Artifacts, attached, system_attrs
 from optitune.errors import OptituneError, UsageError
@@ -26,7 +25,6 @@ from optitune.storage import databases, studies, trials
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
-from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
 
 HOST = "127.0.0.1"
@@ -98,7 +96,7 @@ class Redrawn(Artifacts):
 
     def _picture(self, opened: optuna.Study, frozen: FrozenTrial) -> bytes:
         data = opened.user_attrs[studies.DATA]
-        settings = validated(StudySettings, studies.stored_settings(opened), f"study '{opened.study_name}' as stored")
+        settings = studies.settings_of(opened)
         row = trials.record(opened, frozen.number)
         an_epoch = usual_steps(settings, data["train_examples"])
         return trial_notes.picture(frozen, row.outcome, row.value, studies.metric(opened).unit, an_epoch)

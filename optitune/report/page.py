@@ -66,10 +66,6 @@ class Subject:
     what_was_trained: str | None = "best"
 
     @property
-    def sign(self) -> int:
-        return 1 if self.metric.direction == "maximize" else -1
-
-    @property
     def optimizers(self) -> tuple[str, ...]:
         return tuple(self.settings["optimizers"])
 
@@ -169,7 +165,7 @@ def _curves(subject: Subject) -> Section | None:
         pruned = [row for row in behind if row.outcome == "pruned"] if alike else []
         picture = report_figures.curves(bands, found.verdict.contenders, pruned, palette)
     elif behind:
-        picture = report_figures.search_curves(behind, palette, subject.sign)
+        picture = report_figures.search_curves(behind, palette, subject.metric.sign)
     else:
         return None
     return Section("curves", "Learning curves", pictures=(picture,))
@@ -177,19 +173,19 @@ def _curves(subject: Subject) -> Section | None:
 
 def _learning_rates(subject: Subject) -> Section | None:
     epsilon = subject.comparison.verdict.epsilon if subject.comparison else None
-    rows = report_data.basins(subject.trials, subject.optimizers, subject.sign, epsilon)
+    rows = report_data.basins(subject.trials, subject.optimizers, subject.metric.sign, epsilon)
     if not rows:
         return None
     words = ("The wider the range of learning rates that come near an optimizer's best, the less it needs tuning.",)
-    pictures = (report_figures.basins(rows, subject.palette, subject.sign),)
+    pictures = (report_figures.basins(rows, subject.palette, subject.metric.sign),)
     return Section("learning-rates", "How wide is the good range of the learning rate?", words, pictures=pictures)
 
 
 def _climbs(subject: Subject) -> Section | None:
-    rows = report_data.climbs(subject.trials, subject.optimizers, subject.sign)
+    rows = report_data.climbs(subject.trials, subject.optimizers, subject.metric.sign)
     if not rows:
         return None
-    pictures = (report_figures.climbs(rows, subject.palette, subject.sign),)
+    pictures = (report_figures.climbs(rows, subject.palette, subject.metric.sign),)
     return Section("best-so-far", "How the search went", pictures=pictures)
 
 
@@ -209,7 +205,7 @@ def _budget(subject: Subject) -> Section | None:
 
 
 def _importance(subject: Subject) -> Section | None:
-    rows = report_data.influences(subject.trials, subject.optimizers, subject.sign)
+    rows = report_data.influences(subject.trials, subject.optimizers, subject.metric.sign)
     if not any(row.trials for row in rows):
         return None
     few = report_tables.too_few(rows)
@@ -221,7 +217,7 @@ def _tested(subject: Subject) -> Section | None:
     result, found = subject.tested, subject.comparison
     if result is None:
         return None
-    words = report_tables.tested(result, found, subject.unit, subject.sign)
+    words = report_tables.tested(result, found, subject.unit, subject.metric.sign)
     rows = [(f"test set, {result.plan.epochs} epochs", result.value)]
     place = report_tables.compared_as(result, found) if found is not None else None
     if found is not None and place is not None and place.value is not None:

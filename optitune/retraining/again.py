@@ -55,8 +55,7 @@ def compared(
         # a comparison of an older version does not keep what was asked, but what came of it
         usual = comparison_plan.practical(metric, plan.finalists)
         epsilon = None if isclose(found.verdict.epsilon, usual, rel_tol=1e-12) else found.verdict.epsilon
-        sign = 1 if metric.direction == "maximize" else -1
-        target = None if found.target == target_of(found.runs, found.verdict.contenders, sign) else found.target
+        target = None if found.target == target_of(found.runs, found.verdict.contenders, metric.sign) else found.target
         sensitivity = _rounds_of_variants(found)
     if max_runs is None:
         # one that was stopped by time has fewer than it was to have

@@ -10,7 +10,6 @@ from optitune.storage import studies, trials
 from optitune.storage.listing import choose_study, study_names
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
-from optitune.storage.urls import open_storage
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.study.settings import checked_study_name
@@ -61,12 +60,12 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
         config = best.load(file, "name a best.toml, best, or a trial's number")
         home = studies.home(studies_dir, checked_study_name(name or config.study), storage)
         if name is not None and (home.folder / "study.db").exists():
-            settings = studies.stored_settings(studies.find(open_storage(home.url, create=False), home.name))
+            settings = studies.stored_settings(home.open())
             best.check_task(config, name, settings["task"], file)
         own = file.resolve() == (home.folder / "best.toml").resolve()
         return Chosen("best" if own else _folder_name(file), config, home)
     home = choose_study(name, studies_dir, storage)
-    opened = studies.find(open_storage(home.url, create=False), home.name)
+    opened = home.open()
     studies.stored_settings(opened)
     if what == "best":
         found = meant(home, opened)

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optitune.common.schema import validated
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import explained_storage, open_storage, shown
+from optitune.storage.urls import explained_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
-from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
 from optitune.training import task_code
 from optitune.training.device import resolve_device
@@ -72,9 +70,8 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     began = time.monotonic()
     home = request.home
     patience = RetryPolicy(view.note)
-    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
-    stored = studies.stored_settings(opened)
-    settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
+    opened = home.open(patience)
+    settings = studies.settings_of(opened)
     target = studies.target(opened)
     device = resolve_device(request.device)
     task = loading.find(settings.task, request.data_dir)

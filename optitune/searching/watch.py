@@ -10,13 +10,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.common.commands import line
-from optitune.common.schema import validated
 from optitune.searching.supervisor import View
 from optitune.space.configuration import Configuration
 from optitune.storage import studies, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import explained_storage, open_storage, shown
+from optitune.storage.urls import explained_storage, shown
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
@@ -68,9 +67,8 @@ def watch(
         OptituneError: the storage fails, or the study does not say how many trials it is to have.
     """
     with explained_storage(home.url):
-        opened = studies.find(open_storage(home.url, create=False, patience=RetryPolicy(view.note)), home.name)
-        stored = studies.stored_settings(opened)
-        settings = validated(StudySettings, dict(stored), f"study '{home.name}' as stored")
+        opened = home.open(RetryPolicy(view.note))
+        settings = studies.settings_of(opened)
         watcher = _Watcher(opened, settings, view, line(["search", "--study", home.name, *where]))
         try:
             while not watcher.look():

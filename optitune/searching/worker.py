@@ -21,7 +21,7 @@ from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file, open_storage
+from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
@@ -81,7 +81,7 @@ def open_study(
     home: StudyLocation, settings: StudySettings, metric: Metric, patience: RetryPolicy | None = None
 ) -> optuna.Study:
     """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
-    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
+    opened = home.open(patience)
     opened.sampler = sampler_of(settings, metric)
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[studies.DATA]["train_examples"])
     return opened

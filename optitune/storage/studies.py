@@ -10,8 +10,11 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
+from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError, unknown
-from optitune.storage.urls import sqlite_url
+from optitune.storage.retry import RetryPolicy
+from optitune.storage.urls import open_storage, sqlite_url
+from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric, restored
 
 SETTINGS = "settings"
@@ -32,6 +35,18 @@ class StudyLocation:
     name: str
     folder: Path
     url: str
+
+    def open(self, patience: RetryPolicy | None = None) -> optuna.Study:
+        """The study, which is there.
+
+        Args:
+            patience: how to wait for a server that does not answer; None not to.
+
+        Raises:
+            UsageError: there is none of that name; the message has the nearest names.
+            OptituneError: its storage is missing, damaged, or cannot be reached.
+        """
+        return find(open_storage(self.url, create=False, patience=patience), self.name)
 
 
 @cache
@@ -75,6 +90,15 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UsageError(f"study '{study.study_name}' was not made by optitune: choose another name with --study")
     return settings
+
+
+def settings_of(study: optuna.Study) -> StudySettings:
+    """The settings that the study was made with.
+
+    Raises:
+        UsageError: it was not made by optitune, or an optimizer of it is not installed here.
+    """
+    return validated(StudySettings, stored_settings(study), f"study '{study.study_name}' as stored")
 
 
 def target(study: optuna.Study) -> int:

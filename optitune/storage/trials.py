@@ -7,14 +7,12 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage.studies import VERSIONS, versions
 from optitune.study.best_config import BestConfig
 from optitune.study.records import Outcome, TrialRecord
-from optitune.study.settings import StudySettings
 from optitune.tasks.splits import DIGESTS
 
 OWNER = "owner"
@@ -139,7 +137,7 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> BestConfig:
     Raises:
         OptituneError: the trial is not complete.
     """
-    settings = validated(StudySettings, studies.stored_settings(opened), f"study '{opened.study_name}' as stored")
+    settings = studies.settings_of(opened)
     if record.value is None or record.configuration is None or settings.precision == "auto":
         raise OptituneError(
             f"trial {record.number} of study '{opened.study_name}' is {record.outcome}, not complete: "

@@ -53,6 +53,11 @@ class Metric:
         return end if isfinite(end) else None
 
     @property
+    def sign(self) -> int:
+        """1 where more of it is better, -1 where less is."""
+        return 1 if self.direction == "maximize" else -1
+
+    @property
     def computes(self) -> Callable[..., Tensor | float] | None:
         """Its function, whatever some of its arguments are bound to."""
         return self.function.func if isinstance(self.function, partial) else self.function
@@ -85,7 +90,7 @@ class Metric:
 
     def score(self, value: float) -> float:
         """The value as something of which more is better."""
-        return value if self.direction == "maximize" else -value
+        return self.sign * value
 
 
 def aligned(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def good_lr(optimizer: str) -> float:
 def trials(optimizers: tuple[str, ...], each: int = 14, metric: Metric = METRICS["accuracy"]) -> list[TrialRecord]:
     """Trials of a search, the best near each one's known-good lr; some pruned, the largest lr diverging."""
     chance = np.random.default_rng(0)
-    sign = 1 if metric.direction == "maximize" else -1
+    sign = metric.sign
     rows = []
     for number in range(each * len(optimizers)):
         name = optimizers[number % len(optimizers)]
@@ -117,7 +117,7 @@ def comparison(
     epsilon: float = 0.001,
     diverging: str = "",
 ) -> Comparison:
-    sign = 1 if metric.direction == "maximize" else -1
+    sign = metric.sign
     finalists = []
     for name in optimizers:
         leader = best(row for row in records if row.optimizer == name)

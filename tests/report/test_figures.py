@@ -144,7 +144,7 @@ def test_curves_are_those_of_the_finalists_and_who_is_out_of_sight_is_named() ->
 
 def test_basins_have_a_panel_for_each_and_clip_what_is_far_off() -> None:
     for metric in (METRICS["accuracy"], METRICS["mse"]):
-        sign = 1 if metric.direction == "maximize" else -1
+        sign = metric.sign
         rows = report_data.basins(trials(NAMES, metric=metric), NAMES, sign, 0.001)
         picture = report_figures.basins(rows, Palette(NAMES, metric.unit), sign)
         assert len(picture.panels) == 4

@@ -18,10 +18,10 @@ from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.worker import Job, Worker, work
-from optitune.storage import made_from, studies, trials
+from optitune.storage import made_from, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, open_storage, shown
+from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.training.preflight import check
@@ -121,7 +121,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     home = replace(job.home, folder=_folder(cache, job.home))
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
     patience = RetryPolicy(lambda text: channel.send("note", text=text), channel.stopping)
-    opened = studies.find(open_storage(home.url, create=False, patience=patience), home.name)
+    opened = home.open(patience)
     task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = splits.search_data(task, job.settings.train_examples)
