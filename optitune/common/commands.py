@@ -24,6 +24,6 @@ def line(words: Sequence[str]) -> str:
     return shlex.join(["optitune", *words])
 
 
-def said(options: Mapping[str, object]) -> list[str]:
+def option_words(options: Mapping[str, object]) -> list[str]:
     """Options and their values, those left out that are None; a number in all its digits."""
     return [word for option, value in options.items() if value is not None for word in (option, str(value))]

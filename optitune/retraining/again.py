@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from optitune.common.commands import said
+from optitune.common.commands import option_words
 from optitune.comparing import plan as comparison_plan
 from optitune.comparing.results import FOLDER, Comparison, taken
 from optitune.comparing.run import MOST_RUNS, SENSITIVITY
@@ -71,7 +71,7 @@ def compared(
         "--sensitivity": sensitivity if sensitivity != SENSITIVITY else None,
         "--max-runs": most if most != MOST_RUNS else None,
     }
-    return ["compare", name, *said(options)]
+    return ["compare", name, *option_words(options)]
 
 
 def _rounds_of_variants(found: Comparison) -> int:
@@ -109,7 +109,7 @@ def trained(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -
         "--seed": _seed(plan.seeds[0], settings, retraining.SEEDS_APART) or None,
         "--precision": plan.precision if plan.precision != settings["precision"] else None,
     }
-    return ["retrain", what, "--study", name, *said(options)]
+    return ["retrain", what, "--study", name, *option_words(options)]
 
 
 @dataclass(frozen=True)

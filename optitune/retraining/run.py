@@ -273,7 +273,7 @@ def _once(task: Task, data: splits.FullData, path: Path) -> Part:
         UsageError: it is another one than that of the seeds tested before.
     """
     test = data.sealed if data.sealed is not None else splits.load_test(task)
-    with user_code.theirs(task.name, "reading the test set"):
+    with user_code.calling(task.name, "reading the test set"):
         checksum = test.checksum()
     if path.exists() and shared(path)[1].get("checksum") != checksum:
         raise UsageError(

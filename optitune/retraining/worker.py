@@ -80,7 +80,7 @@ def work(
             if epochs is None:
                 return
             test = splits.opened(partial / TEST, task)[0]["test"].to(device)
-            with user_code.theirs(task.name, "the network on the test set"):
+            with user_code.calling(task.name, "the network on the test set"):
                 evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
             result = SeedResult(
                 seed=plan.seeds[number],

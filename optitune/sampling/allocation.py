@@ -51,7 +51,7 @@ class Competitor:
     @cached_property
     def scores(self) -> list[float]:
         """What its ended trials came to or would have come to, where that can be told."""
-        return [expected.height for trial in self.ended if (expected := self.forecast(trial))]
+        return [expected.score for trial in self.ended if (expected := self.forecast(trial))]
 
 
 def competitors(
@@ -65,8 +65,8 @@ def competitors(
     """
     forecast = Forecast(trials, maximize, ideal, by)
     found = {name: Competitor(name, forecast) for name in names}
-    told = [each for each in trials if each.params.get(by) in found]
-    known = [each for each in told if each.state != TrialState.FAIL]
+    of_these = [each for each in trials if each.params.get(by) in found]
+    known = [each for each in of_these if each.state != TrialState.FAIL]
     last = {each.number: each.last_step or 0 for each in known}
     longest = max(last.values(), default=0)
     for each in known:
@@ -75,7 +75,7 @@ def competitors(
         one.spent += 1.0 if whole else max(LEAST, last[each.number] / longest)
         if not going_on:
             one.ended.append(each)
-    for each in told:
+    for each in of_these:
         # else one whose trials always fail would get them all
         found[each.params.get(by)].spent += each.state == TrialState.FAIL
         found[each.params.get(by)].failed += each.state == TrialState.FAIL

@@ -44,7 +44,7 @@ Array = NDArray[np.float64]
 class Expected(NamedTuple):
     """A final height to be expected, and the variance of that expectation; 0 for one that was reached."""
 
-    height: float
+    score: float
     variance: float
 
 
@@ -84,11 +84,11 @@ class Score:
             return self._unit * value
         return -log10(max(abs(self._ideal - value), self._closest))
 
-    def value(self, height: float) -> float:
+    def value(self, score: float) -> float:
         """The value of that height."""
         if self._ideal is None:
-            return height / self._unit
-        return float(self._ideal - self._unit * 10.0 ** min(-height, 300.0))
+            return score / self._unit
+        return float(self._ideal - self._unit * 10.0 ** min(-score, 300.0))
 
 
 def lr_ahead(trial: FrozenTrial, step: int) -> float:
@@ -117,8 +117,8 @@ class Forecast:
     ) -> None:
         self._by = by
         self._complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        self.height = Score([trial.values[0] for trial in self._complete], maximize, ideal)
-        self.finals = {trial.number: self.height(trial.values[0]) for trial in self._complete}
+        self.score = Score([trial.values[0] for trial in self._complete], maximize, ideal)
+        self.finals = {trial.number: self.score(trial.values[0]) for trial in self._complete}
         self._lines: dict[int, _Line | None] = {}
 
     def at(self, trial: FrozenTrial, step: int) -> Expected | None:
@@ -152,7 +152,7 @@ class Forecast:
 
     def _so_far(self, trial: FrozenTrial, step: int) -> float:
         """The greatest height up to a step: single evaluations, on some of the data, have a noise of their own."""
-        reached = (self.height(value) for at, value in trial.intermediate_values.items() if at <= step)
+        reached = (self.score(value) for at, value in trial.intermediate_values.items() if at <= step)
         return max(reached, default=-inf)
 
     def _line(self, known: list[FrozenTrial], step: int) -> "_Line":

@@ -57,11 +57,11 @@ class ForecastPruner(BasePruner):
         best, expected = forecast.best_of(trial.params.get(self._by)), forecast.at(trial, step)
         if best is None or expected is None or forecast.leads(trial, step):
             return False
-        luck = expected.height + self._sure * expected.variance**0.5
+        luck = expected.score + self._sure * expected.variance**0.5
         if luck >= best:
             return False
         group = trial.params.get(self._by)
-        comes_to, at_most, bar = (forecast.height.value(height) for height in (expected.height, luck, best))
+        comes_to, at_most, bar = (forecast.score.value(score) for score in (expected.score, luck, best))
         self.why = (
             f"forecast to end at {comes_to:.4g}, with luck at {at_most:.4g}; "
             f"{'the' if group is None else f'{group} has the'} best {bar:.4g}"

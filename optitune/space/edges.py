@@ -31,7 +31,11 @@ def edges(space: SearchSpace, optimizer: str, schedule: str, values: Mapping[tup
         schedule: of the configuration.
         values: by owner and name.
     """
-    limits = {**optimizers.LIMITS, **schedules.LIMITS, **{name: knob.limit for name, knob in TRAINING_SETTINGS.items()}}
+    limits = {
+        **optimizers.LIMITS,
+        **schedules.LIMITS,
+        **{name: row.limit for name, row in TRAINING_SETTINGS.items()},
+    }
     found = []
     for owner, name, value_range in space.owned():
         value = values.get((owner, name))

@@ -17,9 +17,9 @@ from optitune.space.ranges import Choice, Fixed, Float, Int, Range, numbers
 ALL_OWNERS = ""
 """In place of an optimizer's name: whatever has that hyperparameter."""
 
-Said = bool | int | float | str | Sequence[bool | int | float | str]
+Override = bool | int | float | str | Sequence[bool | int | float | str]
 
-BY_THE_STUDY = "said by the study"
+BY_THE_STUDY = "set by the study"
 
 LR_FACTOR = "lr_factor"
 
@@ -113,21 +113,21 @@ class SearchSpace:
         Args:
             form: what is kept of a range.
         """
-        told: dict[str, dict[str, Any]] = {}
+        kept_ranges: dict[str, dict[str, Any]] = {}
         for owner, name, value_range in self.owned():
             usual = TRAINING_SETTINGS[name].usual if name in TRAINING_SETTINGS else 1.0
             if owner != ALL_OWNERS or not isinstance(value_range, Fixed) or value_range.value != usual:
-                told.setdefault(owner or "training", {})[name] = form(value_range)
-        return told
+                kept_ranges.setdefault(owner or "training", {})[name] = form(value_range)
+        return kept_ranges
 
 
 def build(
     rows: Sequence[Optimizer],
     schedule_names: Sequence[str],
     epochs: int,
-    said: Mapping[str, Mapping[str, Said]],
-    training: Mapping[str, Said],
-    groups: Mapping[str, Said],
+    overrides: Mapping[str, Mapping[str, Override]],
+    training: Mapping[str, Override],
+    groups: Mapping[str, Override],
 ) -> SearchSpace:
     """The space of a study.
 
@@ -135,7 +135,7 @@ def build(
         rows: the competing optimizers.
         schedule_names: the competing schedules.
         epochs: of a trial.
-        said: what the study says of hyperparameters, by owner; `ALL_OWNERS` for all that have them.
+        overrides: what the study says of hyperparameters, by owner; `ALL_OWNERS` for all that have them.
         training: what it says of training settings.
         groups: what it says of the learning rates of patterns.
 
@@ -146,7 +146,7 @@ def build(
     further = {row.name: dict(row.also) for row in rows}
     of_schedules = {name: {**schedules.find(name).ranges(epochs)} for name in schedule_names}
     limits = {**optimizers.LIMITS, **schedules.LIMITS}
-    for owner, values in said.items():
+    for owner, values in overrides.items():
         competing = {**of_optimizers, **of_schedules}
         if owner != ALL_OWNERS and owner not in competing:
             raise ValueError(f"{owner}: is not among the optimizers and schedules that compete; add it there")
@@ -163,8 +163,8 @@ def build(
                     usual = _like(name, further[each][name])
                 if usual is None:
                     _raise_unknown(key, value, name, owner, [*competing[each], *further.get(each, {})])
-                # a value of its own goes before one that was said of all
-                if owner or name not in said.get(each, {}):
+                # an override for this owner goes before one for all
+                if owner or name not in overrides.get(each, {}):
                     covers = each in of_schedules and name in schedules.find(each).covers
                     limit = _all_epochs(epochs) if covers else limits.get(name)
                     competing[each][name] = narrowed(key, value, usual, limit)
@@ -175,8 +175,8 @@ def build(
         optimizers=of_optimizers,
         schedules=of_schedules,
         training={
-            name: narrowed(name, training.get(name, knob.usual), knob.like, knob.limit)
-            for name, knob in TRAINING_SETTINGS.items()
+            name: narrowed(name, training.get(name, setting.usual), setting.like, setting.limit)
+            for name, setting in TRAINING_SETTINGS.items()
         },
         groups={
             pattern: narrowed(f'groups."{pattern}"', value, _POSITIVE, GROUP_LIMIT) for pattern, value in groups.items()
@@ -208,30 +208,30 @@ def _like(name: str, usual: bool | int | float) -> Range:
     return like or (Int(0, 1) if isinstance(usual, int) else Float(0.0, 1.0))
 
 
-def narrowed(key: str, said: Said, usual: Range | None, limit: tuple[str, Any] | None) -> Range:
+def narrowed(key: str, override: Override, usual: Range | None, limit: tuple[str, Any] | None) -> Range:
     """The range that is meant by what a study says of one hyperparameter.
 
     Args:
         key: of the hyperparameter, for messages.
-        said: a value, the two ends of a range, or options.
+        override: a value, the two ends of a range, or options.
         usual: gives kind and scale; None where a list means options.
         limit: what a value may be at all.
 
     Raises:
         ValueError: the value is not allowed; the message says what is.
     """
-    values: list[Any] = list(said) if isinstance(said, list | tuple) else [said]
+    values: list[Any] = list(override) if isinstance(override, list | tuple) else [override]
     for value in values:
-        _check(key, said, value, usual, limit)
-    if not isinstance(said, list | tuple):
-        return Fixed(_typed(said, usual), BY_THE_STUDY)
+        _check(key, override, value, usual, limit)
+    if not isinstance(override, list | tuple):
+        return Fixed(_typed(override, usual), BY_THE_STUDY)
     ends = isinstance(usual, Float | Int) or (isinstance(usual, Fixed) and not isinstance(usual.value, bool | str))
     if not ends:
         if not values or len(set(values)) != len(values):
-            raise ValueError(f"{key} = {said!r}: must be a value, or a list of some, all different")
+            raise ValueError(f"{key} = {override!r}: must be a value, or a list of some, all different")
         return Fixed(values[0], BY_THE_STUDY) if len(values) == 1 else Choice(tuple(values), BY_THE_STUDY)
     if len(values) != 2 or not values[0] < values[1]:
-        raise ValueError(f"{key} = {said!r}: must be a value, or the two ends of a range, the lower first")
+        raise ValueError(f"{key} = {override!r}: must be a value, or the two ends of a range, the lower first")
     if isinstance(usual, Int) or (isinstance(usual, Fixed) and isinstance(usual.value, int)):
         return Int(values[0], values[1], BY_THE_STUDY)
     scale = usual.scale if isinstance(usual, Float) else "linear"
@@ -239,7 +239,7 @@ def narrowed(key: str, said: Said, usual: Range | None, limit: tuple[str, Any] |
     try:
         return Float(low, high, scale, BY_THE_STUDY)
     except ValueError as error:
-        raise ValueError(f"{key} = {said!r}: {error}") from None
+        raise ValueError(f"{key} = {override!r}: {error}") from None
 
 
 def _typed(value: Any, usual: Range | None) -> Any:
@@ -248,25 +248,25 @@ def _typed(value: Any, usual: Range | None) -> Any:
     return float(value) if real and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _check(key: str, said: Said, value: Any, usual: Range | None, limit: tuple[str, Any] | None) -> None:
-    """Hold one value that was said against the kind of `usual` and the `limit`.
+def _check(key: str, override: Override, value: Any, usual: Range | None, limit: tuple[str, Any] | None) -> None:
+    """Check one value of an override against the kind of `usual` and the `limit`.
 
     Raises:
         ValueError: it does not fit.
     """
     if isinstance(usual, Choice):
         if not usual.contains(value):
-            raise ValueError(f"{key} = {said!r}: must be {usual}")
+            raise ValueError(f"{key} = {override!r}: must be {usual}")
         return
     if isinstance(value, bool | str) or not isinstance(value, int | float):
-        raise ValueError(f"{key} = {said!r}: must be a number, or a list of them")
+        raise ValueError(f"{key} = {override!r}: must be a number, or a list of them")
     whole = isinstance(usual, Int) or (isinstance(usual, Fixed) and isinstance(usual.value, int))
     if whole and not isinstance(value, int):
-        raise ValueError(f"{key} = {said!r}: must be a whole number, or a list of them")
+        raise ValueError(f"{key} = {override!r}: must be a whole number, or a list of them")
     if not abs(value) <= 1e30:
-        raise ValueError(f"{key} = {said!r}: must be finite, and at most 1e30 in size")
+        raise ValueError(f"{key} = {override!r}: must be finite, and at most 1e30 in size")
     if limit is not None and not limit[1](value):
-        raise ValueError(f"{key} = {said!r}: must be {limit[0]}")
+        raise ValueError(f"{key} = {override!r}: must be {limit[0]}")
 
 
 def _named(owned: Iterator[tuple[str, str, Range]]) -> dict[tuple[str, str], str]:

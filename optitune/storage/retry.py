@@ -27,12 +27,12 @@ class RetryPolicy:
     """How to wait for a storage that does not answer.
 
     Attributes:
-        tell: called with a line when a wait begins and when it is over; from any thread.
+        notify: called with a line when a wait begins and when it is over; from any thread.
         stopping: whether to wait no longer.
         wait_s: how long to wait at most.
     """
 
-    tell: Callable[[str], None]
+    notify: Callable[[str], None]
     stopping: Callable[[], bool] = lambda: False
     wait_s: float = 600
 
@@ -59,7 +59,7 @@ class Waiting:
         self._name = name
         self._away = away
         self._lock = threading.Lock()
-        self._told_since: float | None = None
+        self._waiting_since: float | None = None
         # not the one that trainings seed and draw from
         self._jitter = random.Random()  # noqa: S311
 
@@ -98,7 +98,7 @@ class Waiting:
             left = until - time.monotonic()
             if time.monotonic() >= end:
                 raise OptituneError(
-                    f"the storage {self._name} did not answer for {lasting(self._patience.wait_s)} ({cause}); "
+                    f"the storage {self._name} did not answer for {duration(self._patience.wait_s)} ({cause}); "
                     "what was finished is kept, run the same command again when it is back"
                 ) from error
             if self._patience.stopping():
@@ -112,23 +112,23 @@ class Waiting:
 
     def _begin(self, began: float, cause: str) -> None:
         with self._lock:
-            if self._told_since is not None:
+            if self._waiting_since is not None:
                 return
-            self._told_since = began
-        self._patience.tell(
-            f"the storage {self._name} does not answer ({cause}); waiting up to {lasting(self._patience.wait_s)}"
+            self._waiting_since = began
+        self._patience.notify(
+            f"the storage {self._name} does not answer ({cause}); waiting up to {duration(self._patience.wait_s)}"
         )
 
     def _answered(self) -> None:
-        if self._told_since is None:
+        if self._waiting_since is None:
             return
         with self._lock:
-            since, self._told_since = self._told_since, None
+            since, self._waiting_since = self._waiting_since, None
         if since is not None:
-            self._patience.tell(f"the storage {self._name} answers again after {lasting(time.monotonic() - since)}")
+            self._patience.notify(f"the storage {self._name} answers again after {duration(time.monotonic() - since)}")
 
 
-def lasting(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A span of time in words."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 

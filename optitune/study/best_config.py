@@ -80,13 +80,17 @@ def dumps(best: BestConfig) -> str:
         f"{best.validation_examples} examples).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
-    told = best.model_dump()
-    optimizer, training = told["configuration"]["optimizer"], told["configuration"]["training"]
-    for table, keys in ((told, ("data_digests", "scaling")), (optimizer, ("path", "traits")), (training, ("groups",))):
+    whole = best.model_dump()
+    optimizer, training = whole["configuration"]["optimizer"], whole["configuration"]["training"]
+    for table, keys in (
+        (whole, ("data_digests", "scaling")),
+        (optimizer, ("path", "traits")),
+        (training, ("groups",)),
+    ):
         for key in keys:
             if not table[key]:
                 del table[key]
-    return head + tomli_w.dumps(told)
+    return head + tomli_w.dumps(whole)
 
 
 def save(best: BestConfig, path: Path) -> None:

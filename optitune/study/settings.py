@@ -88,34 +88,34 @@ class StudySettings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, data: Any) -> Any:
-        """Gather what is said of hyperparameters."""
+        """Sort the keys of a study into its own settings and hyperparameters by owner."""
         if not isinstance(data, dict):
             return data
         rows = data.get("optimizer", ())
         if isinstance(rows, dict):
             raise ValueError("optimizer: each row is a table of a list: write [[optimizer]], with two brackets")
         own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list | tuple) else []
-        taken = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
+        reserved = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
         for row in own:
-            if isinstance(row.get("name"), str) and row["name"] in taken:
+            if isinstance(row.get("name"), str) and row["name"] in reserved:
                 raise ValueError(f"optimizer: name = {row['name']!r}: means something else in a study; choose another")
         owners, searchable = _names(own, optimizers.OPTIMIZERS)
         if any(key not in cls.model_fields and key not in owners | searchable for key in data):
             # other packages are looked at when their names may be meant, not before
             owners, searchable = _names(own, optimizers.known())
         gathered: dict[str, Any] = {}
-        said: dict[str, Any] = {}
+        hyperparameters: dict[str, Any] = {}
         for key, value in data.items():
             if key in cls.model_fields and key != "hyperparameters":
                 gathered[key] = value
             elif key in owners:
                 if not isinstance(value, dict):
                     raise ValueError(f"{key} = {value!r}: must be a table, such as {key}.NAME = VALUE")
-                said[key] = value
+                hyperparameters[key] = value
             elif key in searchable:
                 if isinstance(value, dict):
                     raise ValueError(f"{key} = {value!r}: must be a value, or a list of two ends or of options")
-                said.setdefault(ALL_OWNERS, {})[key] = value
+                hyperparameters.setdefault(ALL_OWNERS, {})[key] = value
             elif key in ELSEWHERE and not isinstance(value, dict):
                 raise ValueError(
                     f"{key} = {value!r}: is not of the study; say it by the flag --{key.replace('_', '-')}"
@@ -124,7 +124,7 @@ class StudySettings(Strict):
                 settings = [name for name in cls.model_fields if name != "hyperparameters"]
                 names = [*settings, "trials", "timeout", *owners, *searchable]
                 raise ValueError(f"{key} = {value!r}: {unknown('key', key, names)}")
-        return {**gathered, "hyperparameters": said} if said else gathered
+        return {**gathered, "hyperparameters": hyperparameters} if hyperparameters else gathered
 
     @field_validator("optimizers", "schedules", mode="before")
     @classmethod
@@ -194,19 +194,19 @@ class StudySettings(Strict):
 
     def document(self) -> dict[str, Any]:
         """All of it as a study's file has it."""
-        told = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
-        for row in told["optimizer"]:
+        document = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
+        for row in document["optimizer"]:
             row["ranges"] = {
                 name: {key: value for key, value in parts.items() if value not in (None, [])}
                 for name, parts in row["ranges"].items()
             }
-        told = {key: value for key, value in told.items() if value not in ({}, [])}
+        document = {key: value for key, value in document.items() if value not in ({}, [])}
         # as a file has them: what is given from Python may be a tuple
-        said = {
+        hyperparameters = {
             owner: {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
             for owner, values in self.hyperparameters.items()
         }
-        return {**told, **said.pop(ALL_OWNERS, {}), **said}
+        return {**document, **hyperparameters.pop(ALL_OWNERS, {}), **hyperparameters}
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
@@ -278,12 +278,12 @@ FLAGS = (
 
 
 def resolve(
-    said: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
+    given: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
 ) -> StudySettings:
     """The settings of a study: what was typed, else in its file, else what it was made with, else the defaults.
 
     Args:
-        said: what was typed, by key.
+        given: what was typed, by key.
         file: what the study's file says, by key.
         stored: what an existing study was made with; None for a new one.
         study: the study's name, for messages.
@@ -291,15 +291,15 @@ def resolve(
     Raises:
         UsageError: a value is not allowed, or differs from what the study was made with.
     """
-    told = merged(file, said)
+    requested = merged(file, given)
     if stored is None:
-        return validated(StudySettings, told, f"study '{study}'")
+        return validated(StudySettings, requested, f"study '{study}'")
     made = validated(StudySettings, dict(stored), f"study '{study}' as stored")
     kept = made.document()
-    for owner in set(made.hyperparameters) - {ALL_OWNERS} - _competing(told, made):
-        # what was said of those that no longer compete is a difference, no fault
+    for owner in set(made.hyperparameters) - {ALL_OWNERS} - _competing(requested, made):
+        # a setting of one that no longer competes is a difference, not an error
         del kept[owner]
-    wanted = validated(StudySettings, merged(kept, told), f"study '{study}'")
+    wanted = validated(StudySettings, merged(kept, requested), f"study '{study}'")
     if wanted.precision == "auto":
         wanted = wanted.model_copy(update={"precision": made.precision})
     now, then = _compared(wanted), _compared(made)
@@ -316,7 +316,7 @@ def resolve(
         ]
         keep += ["the groups in their order"] * (ORDER in differences)
         unset = [key for key, (_, value) in differences.items() if value is None]
-        typed, filed = flat(said), flat(file)
+        typed, filed = flat(given), flat(file)
         nothing = [flag(key, typed[key]).rpartition(" ")[0] if key in FLAGS else key for key in unset if key in typed]
         nothing += [f"{key} in its file" for key in unset if key in filed]
         ways = [" ".join(keep)] * bool(keep) + ["nothing of " + ", ".join(nothing)] * bool(nothing)
@@ -331,12 +331,12 @@ def resolve(
     return made
 
 
-def _competing(told: Mapping[str, Any], made: StudySettings) -> set[str]:
-    """The optimizers and schedules that are to compete now, as far as can be told before they are validated."""
+def _competing(requested: Mapping[str, Any], made: StudySettings) -> set[str]:
+    """The names of the optimizers and schedules requested now, before they are validated."""
     names: set[str] = set()
     for key, before in (("optimizers", made.optimizers), ("schedules", made.schedules)):
-        said = _listed(told.get(key, before))
-        names |= {str(name) for name in said} if isinstance(said, list | tuple) else set()
+        names_now = _listed(requested.get(key, before))
+        names |= {str(name) for name in names_now} if isinstance(names_now, list | tuple) else set()
     return names | (set(made.hyperparameters) if "all" in names else set())
 
 

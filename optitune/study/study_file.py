@@ -32,26 +32,26 @@ def from_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not path.is_file():
         return {}, {}
-    said = read_toml(path)
-    settings, budget = parted(said, str(path))
+    document = read_toml(path)
+    settings, budget = parted(document, str(path))
     validated(StudySettings, settings, str(path))
     return settings, budget
 
 
-def parted(said: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was said `where`, as settings and budget.
+def parted(document: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a document into settings and budget.
 
     Raises:
         UsageError: the budget is not allowed.
     """
-    budget = {key: value for key, value in said.items() if key in Budget.model_fields}
+    budget = {key: value for key, value in document.items() if key in Budget.model_fields}
     if isinstance(budget.get("timeout"), str):
         try:
             budget["timeout"] = seconds(budget["timeout"])
         except ValueError as error:
             raise UsageError(f"{where}: timeout = {budget['timeout']!r}: {error}") from None
     validated(Budget, budget, where)
-    return {key: value for key, value in said.items() if key not in Budget.model_fields}, budget
+    return {key: value for key, value in document.items() if key not in Budget.model_fields}, budget
 
 
 def seconds(text: str) -> float:
@@ -73,7 +73,7 @@ def from_text(assignments: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: one is not of that form.
     """
-    said: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for text in assignments:
         key, sign, value = (part.strip() for part in text.partition("="))
         if not sign or not key or not value:
@@ -85,8 +85,8 @@ def from_text(assignments: Sequence[str]) -> dict[str, Any]:
                 line = tomllib.loads(f"{key} = {json.dumps(value)}")
             except tomllib.TOMLDecodeError as error:
                 raise UsageError(f"--set {text}: is not a line of a study's file: {error}") from None
-        said = merged(said, line)
-    return said
+        document = merged(document, line)
+    return document
 
 
 def dumps(settings: Mapping[str, Any]) -> str:

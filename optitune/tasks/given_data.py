@@ -13,7 +13,7 @@ from optitune.common.randomness import random_state, set_random_state
 from optitune.errors import UsageError
 from optitune.tasks.data import CPU, Examples, Part, Streamed, as_input, as_target
 from optitune.tasks.task import Task, kind
-from optitune.tasks.user_code import theirs
+from optitune.tasks.user_code import calling
 
 IN_MEMORY = 2 * 2**30
 """Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""
@@ -34,7 +34,7 @@ def part_of(task: Task, given: Any, field: str) -> Part:
         UsageError: it is not data.
     """
     if is_function(given):
-        with theirs(task.name, f"{field}()"):
+        with calling(task.name, f"{field}()"):
             given = given()
     if isinstance(given, Examples):
         return given
@@ -46,7 +46,7 @@ def part_of(task: Task, given: Any, field: str) -> Part:
             )
         given = given.tensors
     if isinstance(given, tuple | list) and len(given) == 2:
-        with theirs(task.name, field):
+        with calling(task.name, field):
             inputs = as_input(_numbers(task, f"the inputs of {field}", given[0]))
             targets = as_target(_numbers(task, f"the targets of {field}", given[1]))
         return _checked(task, field, inputs, targets)
@@ -142,7 +142,7 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
     total = len(dataset)
     if total == 0:
         raise UsageError(f"task '{task.name}': {field} is empty")
-    with theirs(task.name, f"{field}[0]"):
+    with calling(task.name, f"{field}[0]"):
         first = dataset[0]
     if not isinstance(first, tuple | list) or len(first) != 2:
         parts = f"a {type(first).__name__} of {len(first)} parts" if isinstance(first, tuple | list) else kind(first)
@@ -153,10 +153,10 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
         )
     for part in first:
         if not isinstance(part, Tensor):
-            with theirs(task.name, f"{field}[0]"):
+            with calling(task.name, f"{field}[0]"):
                 _numbers(task, f"{field}[0]", part)
     in_memory = task.in_memory
-    with theirs(task.name, field):
+    with calling(task.name, field):
         if in_memory is None:
             bytes_in_all = total * (as_input(first[0]).nbytes + as_target(first[1]).nbytes)
             in_memory = bytes_in_all <= IN_MEMORY and _same_again(dataset, total)
@@ -217,7 +217,7 @@ def transform_fits(task: Task, train: Part) -> None:
     some = train.take(slice(0, 2))
     kept = random_state(CPU)
     try:
-        with theirs(task.name, "transform() on an input"):
+        with calling(task.name, "transform() on an input"):
             before = next(some.in_turn(2))[0]
             after = some.batch(next(some.items(torch.arange(len(some)), 2)))[0]
     finally:

@@ -13,7 +13,7 @@ from optitune.common.beside import hiding, importable_with_note
 from optitune.errors import UsageError, unknown
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.task import Task, kind
-from optitune.tasks.user_code import script, theirs
+from optitune.tasks.user_code import calling, script
 
 Source = str | bytes
 """Where a task comes from: the name of a built-in one, `module:function`, `file.py:function`, or what `packed` gave."""
@@ -74,7 +74,7 @@ def find(source: Source, data_dir: Path) -> Task:
     if not isinstance(made, Task):
         if not callable(made):
             raise UsageError(f"task '{source}': {name} is {kind(made)}, but must be a function that gives a Task")
-        with theirs(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
+        with calling(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
             made = made()
     if not isinstance(made, Task):
         raise UsageError(f"task '{source}': {name}() gives something {kind(made)}, but must give an optitune.Task")
@@ -89,7 +89,7 @@ def _imported(source: str, place: str) -> ModuleType:
     """
     if not place.endswith(".py"):
         importable_with_note(Path.cwd())
-        with theirs(source, f"import {place}"), script(None):
+        with calling(source, f"import {place}"), script(None):
             return importlib.import_module(place)
     path = Path(place).resolve()
     if not path.is_file():
@@ -108,7 +108,7 @@ def _imported(source: str, place: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with theirs(source, f"import {place}"), script(path):
+        with calling(source, f"import {place}"), script(path):
             spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)

@@ -19,7 +19,7 @@ from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, sh
 from optitune.tasks.given_data import part_of, same_again, transform_fits
 from optitune.tasks.scaling import unscaled
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import theirs
+from optitune.tasks.user_code import calling
 
 SEALED_SHARE = 0.2
 """What share of the data is sealed away as test set where a task brings none."""
@@ -79,7 +79,7 @@ def full_data(task: Task) -> FullData:
         digests["sealed"] = digest(away)
     train = replace(train, transform=task.transform)
     transform_fits(task, train)
-    with theirs(task.name, "reading the data"):
+    with calling(task.name, "reading the data"):
         if isinstance(train, Streamed) and (inputs := train.inputs_checksum()):
             digests["inputs"] = inputs
         return FullData(train, sealed, train.checksum(), digests)
@@ -160,7 +160,7 @@ def _with_validation(task: Task, full: FullData, train_examples: int | None) -> 
     held = given.take(torch.randperm(len(given), generator=torch.Generator().manual_seed(SPLIT_SEED)))
     if train_examples is not None and train_examples > len(full.train):
         raise _too_many(task, train_examples, len(full.train))
-    with theirs(task.name, "reading the data"):
+    with calling(task.name, "reading the data"):
         (one, target), (other, judged) = (next(part.take(slice(0, 1)).in_turn(1)) for part in (full.train, held))
         checksum = given.checksum()
     if (one.ndim, target.shape, target.dtype) != (other.ndim, judged.shape, judged.dtype):
@@ -321,7 +321,7 @@ def opened(path: Path, task: Task) -> tuple[dict[str, Part], dict[str, str]]:
             # what was found to be streamed stays so, however it looks at a second reading
             whole = part_of(replace(task, in_memory=False), getattr(task, origin), origin)
             assert isinstance(whole, Streamed)
-            with theirs(task.name, "reading the data"):
+            with calling(task.name, "reading the data"):
                 known = zip(whole.identity(), json.loads(about[f"{name}.identity"]), strict=True)
                 if any(here and there and here != there for here, there in known):
                     raise UsageError(f"task '{task.name}': {DIFFER}")

@@ -39,7 +39,7 @@ _folder: list[str] = []
 
 
 @contextmanager
-def theirs(task: str, doing: str) -> Iterator[None]:
+def calling(task: str, doing: str) -> Iterator[None]:
     """Turn whatever goes wrong in a user's own code into one message that names the place.
 
     Raises:
@@ -120,21 +120,21 @@ def described(error: BaseException) -> str:
     """An error in one line: its kind and what it says, however little or much that is."""
     name = type(error).__name__
     if isinstance(error, SystemExit):
-        said = f"sys.exit({'' if error.code is None else repr(error.code)})"
+        message = f"sys.exit({'' if error.code is None else repr(error.code)})"
     elif isinstance(error, BaseExceptionGroup):
         first = error.exceptions[0]
-        said = f"{name} of {len(error.exceptions)}, the first {described(first)}"
+        message = f"{name} of {len(error.exceptions)}, the first {described(first)}"
     elif isinstance(error, SyntaxError):
-        said = f"{name}: {error.msg}"
+        message = f"{name}: {error.msg}"
     else:
         try:
-            text = str(error)
+            message = str(error)
         except Exception as worse:
-            text = f"its message cannot be shown ({type(worse).__name__})"
-        said = f"{name}: {text}" if text.strip() else name
+            message = f"its message cannot be shown ({type(worse).__name__})"
+        message = f"{name}: {message}" if message.strip() else name
     if isinstance(error, SystemExit):
-        said = ": ".join([said, *getattr(error, "__notes__", [])])
-    line = " ".join(said.split())
+        message = ": ".join([message, *getattr(error, "__notes__", [])])
+    line = " ".join(message.split())
     return line if len(line) <= MOST_TEXT else f"{line[: MOST_TEXT - 3]}..."
 
 

@@ -97,7 +97,7 @@ def factor(name: str, groups: Mapping[str, float]) -> float:
     return next((value for pattern, value in groups.items() if fnmatchcase(name, pattern)), 1.0)
 
 
-def pulled_at(kind: str, training: TrainingSettings) -> bool:
+def regularised(kind: str, training: TrainingSettings) -> bool:
     """Whether weight decay and `l1` pull at a parameter of this kind (`weights.kinds`).
 
     Where gradients are sparse they do not: torch would have to make them dense.
@@ -128,7 +128,7 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         times = factor(name, training.groups)
-        free = decay and not pulled_at(kind, training)
+        free = decay and not regularised(kind, training)
         matrix = matrices is not None and name in matrices
         group = groups.setdefault((times, free, matrix), {"params": []})
         group["params"].append(parameter)
@@ -237,7 +237,7 @@ def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None
         ignored: the label of places that do not count; None for what the loss itself leaves out.
 
     Raises:
-        UsageError: it is said to be the task's own, which has none.
+        UsageError: it is arguments to be the task's own, which has none.
     """
     if training.loss == OF_TASK:
         if own is None:
@@ -253,10 +253,10 @@ def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None
             return function(aligned(outputs, targets), targets)
 
         return Criterion(loss)
-    said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
+    arguments = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
     if ignored is not None:
-        said["ignore_index"] = ignored
-    return Criterion(partial(function, **said) if said else function)
+        arguments["ignore_index"] = ignored
+    return Criterion(partial(function, **arguments) if arguments else function)
 
 
 def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:

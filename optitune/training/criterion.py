@@ -122,10 +122,10 @@ def parted(loss: Any) -> tuple[Any, dict[str, Any]]:
 def label_left_out(loss: Any) -> int | None:
     """The label that a loss leaves out, where it says one."""
     base, given = parted(loss)
-    said = given.get("ignore_index", LEFT_OUT if base in OF_CLASSES else getattr(base, "ignore_index", None))
+    label = given.get("ignore_index", LEFT_OUT if base in OF_CLASSES else getattr(base, "ignore_index", None))
     if isinstance(base, type) and issubclass(base, MODULES_OF_CLASSES):
         return LEFT_OUT
-    return said if isinstance(said, int) else None
+    return label if isinstance(label, int) else None
 
 
 def of_classes(loss: Any) -> bool:

@@ -23,7 +23,7 @@ from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
 from optitune.tasks.metrics import dtype_of_sums, leaving_out
 from optitune.tasks.scaling import Scaling
-from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, pulled_at
+from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, regularised
 from optitune.training.criterion import fresh, own, together
 from optitune.training.cuda_graphs import Replayed
 from optitune.training.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
@@ -117,7 +117,7 @@ class Training:
         self._penalised = [
             parameter
             for parameter, kind in kinds(trained).values()
-            if parameter.requires_grad and pulled_at(kind, self._settings)
+            if parameter.requires_grad and regularised(kind, self._settings)
         ]
         # a group that has a factor was given its lr multiplied
         self._factor: float = self.optimizer.param_groups[0]["lr"] / configuration.lr

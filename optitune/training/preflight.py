@@ -14,7 +14,7 @@ from optitune.study.settings import StudySettings
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.data import Part
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import theirs
+from optitune.tasks.user_code import calling
 from optitune.training.build import build
 from optitune.training.criterion import together
 from optitune.training.preflight_network import try_network
@@ -72,7 +72,7 @@ def fresh_model(task: Task) -> nn.Module:
     Raises:
         UsageError: it cannot be built, or has nothing to train.
     """
-    with undisturbed(), theirs(task.name, "model()"):
+    with undisturbed(), calling(task.name, "model()"):
         model = build(task, 0, CPU)
         again = task.model()
     if again is model or {id(each) for each in again.parameters()} & {id(each) for each in model.parameters()}:

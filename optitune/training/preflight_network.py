@@ -17,7 +17,7 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Part
 from optitune.tasks.metrics import Metric, aligned
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import of_a_library, theirs
+from optitune.tasks.user_code import calling, of_a_library
 from optitune.training.build import build_loss, lazy
 from optitune.training.criterion import Criterion, binary, hidden_modules, label_left_out, of_classes, parted
 from optitune.training.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
@@ -80,7 +80,7 @@ class _Trial:
         self.places = one_of_each_class_first(train, most)
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        return theirs(self.task.name, what)
+        return calling(self.task.name, what)
 
     def refused(self, text: str) -> UsageError:
         return UsageError(f"task '{self.task.name}': {text}")
@@ -113,12 +113,12 @@ class _Trial:
 
     def _own_loss(self) -> None:
         """Hold a loss of the task's own against what is kept of it."""
-        own, said = self.task.own_loss, self.task.ignore_index
+        own, label = self.task.own_loss, self.task.ignore_index
         if self.name != losses.OF_TASK or own is None:
             return
-        if said is not None and of_classes(own) and label_left_out(own) != said:
+        if label is not None and of_classes(own) and label_left_out(own) != label:
             raise self.refused(
-                f"Task(ignore_index={said}), but its loss leaves out {label_left_out(own)}: give ignore_index={said} "
+                f"Task(ignore_index={label}), but its loss leaves out {label_left_out(own)}: give ignore_index={label} "
                 "to the loss"
             )
         base, given = parted(own)

@@ -22,7 +22,7 @@ from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
 from optitune.tasks.user_code import FAILURES as FOLDER
-from optitune.tasks.user_code import keeping, kept, theirs
+from optitune.tasks.user_code import calling, keeping, kept
 from optitune.terminal.search import standings_table
 
 TASK = """
@@ -203,7 +203,7 @@ def test_where_nothing_can_be_written_the_reason_remains(tmp_path: Path) -> None
 def test_what_is_known_to_be_the_tasks_fault_is_kept_as_well(tmp_path: Path) -> None:
     line = r"it fails: KeyError: 1 .*; traceback: .*run.txt$"
     run = keeping(tmp_path, "run", "the run", {})
-    with pytest.raises(UsageError, match=line) as error, run, theirs("mine", "it"):
+    with pytest.raises(UsageError, match=line) as error, run, calling("mine", "it"):
         raise KeyError(1)
     assert isinstance(error.value.__cause__, KeyError)
     with pytest.raises(OptituneError, match=r"^the disk is full$"), keeping(tmp_path, "other", "the run", {}):

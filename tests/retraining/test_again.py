@@ -16,7 +16,7 @@ from optitune.cli.compare import compare
 from optitune.cli.main import run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
-from optitune.comparing.results import Asked
+from optitune.comparing.results import CompareOptions
 from optitune.retraining import again
 from optitune.statistics.runs import TUNED
 from optitune.tasks.metrics import METRICS, Metric
@@ -111,7 +111,7 @@ def test_a_comparison_of_an_older_version_is_repeated_by_what_came_of_it(seed: i
 def test_what_was_asked_of_a_comparison_is_asked_again() -> None:
     records = trials(NAMES)
     found = comparison(records, NAMES, rounds=8)
-    wish = Asked(optimizers=NAMES, epsilon=0.1 + 0.2, target=-1e-7, sensitivity=1)
+    wish = CompareOptions(optimizers=NAMES, epsilon=0.1 + 0.2, target=-1e-7, sensitivity=1)
     found = replace(found, asked=wish, plan=found.plan.model_copy(update={"epochs": 9}))
     told = asked(again.compared("s", found, SETTINGS, records, ACCURACY), compare)
     assert (told["epsilon"], told["target"], told["sensitivity"]) == (0.1 + 0.2, -1e-7, 1)

@@ -68,9 +68,9 @@ def test_heights_are_those_of_ended_trials_as_reached_or_as_forecast() -> None:
     trials = [trial("sgd", COMPLETE, 0.5 + place / 20, 0.9 + place / 100, number=place) for place in range(5)]
     trials += [trial("adam", PRUNED, 0.6, number=5), trial("adam", RUNNING, 0.6, number=6)]
     sgd, adam = competitors(trials, ("sgd", "adam"), True, 1.0)
-    assert sgd.heights == pytest.approx(-np.log10(1 - np.array([0.90, 0.91, 0.92, 0.93, 0.94])))
-    (forecast,) = adam.heights
-    assert min(sgd.heights) < forecast < max(sgd.heights)
+    assert sgd.scores == pytest.approx(-np.log10(1 - np.array([0.90, 0.91, 0.92, 0.93, 0.94])))
+    (forecast,) = adam.scores
+    assert min(sgd.scores) < forecast < max(sgd.scores)
 
 
 def test_a_study_without_optimizers_is_one_group() -> None:
@@ -123,9 +123,9 @@ def test_equal_keeps_all() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-10, 10), max_size=12), min_size=1, max_size=4))
-def test_racing_never_drops_the_leader(heights: list[list[float]]) -> None:
-    values = dict(zip(NAMES, heights, strict=False))
-    best = max((max(own) for own in heights if own), default=None)
+def test_racing_never_drops_the_leader(scores: list[list[float]]) -> None:
+    values = dict(zip(NAMES, scores, strict=False))
+    best = max((max(own) for own in scores if own), default=None)
     kept = racing(race(values))
     leaders = [name for name, own in values.items() if best in own]
     assert set(leaders) <= set(kept)
@@ -144,10 +144,10 @@ def test_racing_hardly_ever_drops_one_that_would_have_won(tail: str) -> None:
     """At most in `ERROR` of 300 repetitions, of four optimizers as good as each other, 30 draws and 30 more of each."""
     generator, errors = np.random.default_rng(0), 0
     for _ in range(300):
-        heights = getattr(generator, tail)(size=(len(NAMES), 60))
-        known = heights[:, :30]
+        scores = getattr(generator, tail)(size=(len(NAMES), 60))
+        known = scores[:, :30]
         kept = racing(race(dict(zip(NAMES, known.tolist(), strict=True))))
-        later = heights[[name not in kept for name in NAMES], 30:]
+        later = scores[[name not in kept for name in NAMES], 30:]
         errors += bool((later > known.max()).any())
     assert errors <= ERROR * 300
 

@@ -45,8 +45,8 @@ def test_a_better_value_is_never_less_high(
     maximize: bool, with_ideal: bool, finals: list[float], values: list[float]
 ) -> None:
     ideal = (100.0 if maximize else -100.0) if with_ideal else None
-    height = Score(finals, maximize, ideal)
-    ranked = [height(value) for value in sorted(values, reverse=not maximize)]
+    score = Score(finals, maximize, ideal)
+    ranked = [score(value) for value in sorted(values, reverse=not maximize)]
     assert all(isfinite(each) for each in ranked)
     assert all(one <= other for one, other in pairwise(ranked))
 
@@ -57,8 +57,8 @@ def test_a_better_value_is_never_less_high(
 def test_what_is_no_number_is_lower_than_all_that_was_reached(
     maximize: bool, with_ideal: bool, finals: list[float]
 ) -> None:
-    height = Score([*finals, inf, nan], maximize, (100.0 if maximize else -100.0) if with_ideal else None)
-    assert all(height(value) < min(map(height, finals)) for value in (nan, inf, -inf))
+    score = Score([*finals, inf, nan], maximize, (100.0 if maximize else -100.0) if with_ideal else None)
+    assert all(score(value) < min(map(score, finals)) for value in (nan, inf, -inf))
 
 
 def test_heights_with_an_ideal_are_powers_of_ten_of_what_is_missing() -> None:
@@ -85,8 +85,8 @@ def test_heights_without_an_ideal_do_not_depend_on_the_unit(maximize: bool, scal
 @pytest.mark.parametrize("value", [0.5, 0.1, 0.7, 123.456])
 @pytest.mark.parametrize("number", [1, 3, 6, 7])
 def test_heights_of_equal_values_are_on_the_scale_of_the_values(value: float, number: int) -> None:
-    height = Score([value] * number, True, None)
-    assert height(value + 0.01) - height(value) == pytest.approx(0.01)
+    score = Score([value] * number, True, None)
+    assert score(value + 0.01) - score(value) == pytest.approx(0.01)
 
 
 def test_what_is_ahead_of_a_learning_rate_is_said_up_to_a_step() -> None:
@@ -106,9 +106,9 @@ def forecast_of(*more: FrozenTrial) -> Forecast:
 def test_a_complete_trial_came_to_what_it_came_to() -> None:
     forecast = forecast_of()
     for number, curve in enumerate(CURVES):
-        height, variance = forecast(trial(number, curve)) or Expected(nan, nan)
-        assert (height, variance) == (pytest.approx(-log10(1 - curve[20])), 0.0)
-        assert forecast.finals[number] == height
+        score, variance = forecast(trial(number, curve)) or Expected(nan, nan)
+        assert (score, variance) == (pytest.approx(-log10(1 - curve[20])), 0.0)
+        assert forecast.finals[number] == score
 
 
 def test_a_pruned_trial_is_forecast_between_those_it_stood_between() -> None:
@@ -117,7 +117,7 @@ def test_a_pruned_trial_is_forecast_between_those_it_stood_between() -> None:
     forecast = forecast_of(pruned)
     expected = forecast(pruned)
     assert expected is not None
-    assert forecast.finals[2] < expected.height < forecast.finals[3]
+    assert forecast.finals[2] < expected.score < forecast.finals[3]
     assert 9 not in forecast.finals
 
 
@@ -127,7 +127,7 @@ def test_the_better_at_the_same_step_is_forecast_to_come_to_more(one: float, oth
     found = [forecast_of()(trial(9, {10: value}, PRUNED)) for value in (worse, better)]
     assert found[0] is not None
     assert found[1] is not None
-    assert found[0].height <= found[1].height
+    assert found[0].score <= found[1].score
     assert min(found[0].variance, found[1].variance) > 0
 
 
@@ -156,7 +156,7 @@ def test_optimizers_have_levels_of_their_own() -> None:
     sgd, adam = (forecast(trial(99, {10: 0.7}, PRUNED, name)) for name in ("sgd", "adam"))
     assert sgd is not None
     assert adam is not None
-    assert sgd.height < adam.height
+    assert sgd.score < adam.score
 
 
 def test_a_learning_rate_that_is_still_to_fall_adds_what_it_added_to_others() -> None:
@@ -168,7 +168,7 @@ def test_a_learning_rate_that_is_still_to_fall_adds_what_it_added_to_others() ->
     fallen, falling = forecast(trial(98, {10: 0.7}, PRUNED)), forecast(trial(99, {10: 0.7}, PRUNED, ahead=ahead))
     assert fallen is not None
     assert falling is not None
-    assert fallen.height < falling.height
+    assert fallen.score < falling.score
 
 
 def test_nothing_is_forecast_without_enough_to_tell() -> None:
@@ -193,4 +193,4 @@ def test_where_less_is_better_lower_curves_come_to_more() -> None:
         good, bad = (forecast(trial(9, {10: value}, PRUNED)) for value in (0.3, 0.45))
         assert good is not None
         assert bad is not None
-        assert good.height > bad.height
+        assert good.score > bad.score

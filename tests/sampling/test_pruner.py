@@ -68,12 +68,12 @@ def test_it_says_what_the_forecast_was(sign: int, ideal: float | None) -> None:
 
 
 @given(st.floats(-300, 300), st.sampled_from([(True, 1.0), (False, 0.0), (True, None), (False, None)]))
-def test_heights_are_values_again(height: float, how: tuple[bool, float | None]) -> None:
-    heights = Score([0.2, 0.5, 0.9], *how)
-    value = heights.value(height)
+def test_heights_are_values_again(score: float, how: tuple[bool, float | None]) -> None:
+    scores = Score([0.2, 0.5, 0.9], *how)
+    value = scores.value(score)
     assert isfinite(value)
-    if abs(height) < 10:
-        assert heights(value) == pytest.approx(min(height, heights(heights._ideal)) if how[1] is not None else height)
+    if abs(score) < 10:
+        assert scores(value) == pytest.approx(min(score, scores(scores._ideal)) if how[1] is not None else score)
 
 
 @pytest.mark.parametrize("value", [0.92, 0.93, 0.99, 1.0])

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 
 from optitune.errors import OptituneError
 from optitune.storage import databases, grpc_proxy, retry
-from optitune.storage.retry import RetryingStorage, RetryPolicy, Waiting, lasting
+from optitune.storage.retry import RetryingStorage, RetryPolicy, Waiting, duration
 from optitune.storage.urls import open_storage, sqlite_url
 
 GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe connection"))
@@ -126,7 +126,7 @@ def test_threads_that_wait_together_tell_once() -> None:
 
 
 def test_spans_in_words() -> None:
-    spans = [lasting(seconds) for seconds in (0.2, 31, 119, 120, 600)]
+    spans = [duration(seconds) for seconds in (0.2, 31, 119, 120, 600)]
     assert spans == [
         "0 s",
         "31 s",

@@ -15,7 +15,7 @@ import pytest
 from optitune.errors import UsageError
 from optitune.tasks import loading, user_code
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import described, of_a_library, reason, script, theirs, whole
+from optitune.tasks.user_code import calling, described, of_a_library, reason, script, whole
 
 pytestmark = pytest.mark.wide
 
@@ -134,7 +134,7 @@ def test_any_error_is_one_line(error: BaseException, line: str) -> None:
     assert described(error) == line
     assert len(line) <= 400
     line = r"^task 'mine': it (fails: |leaves by ).*test_user_code.py, line \d+\)$"
-    with pytest.raises(UsageError, match=line), theirs("mine", "it"):
+    with pytest.raises(UsageError, match=line), calling("mine", "it"):
         raise error
 
 
@@ -168,10 +168,10 @@ def test_a_folder_that_only_looks_like_ours_is_the_users(tmp_path: Path) -> None
 def test_code_that_changes_the_folder_finds_it_again_and_the_rest_stays(here: Path) -> None:
     (here / "inner").mkdir()
     (here / "inner" / "numbers.txt").write_text("1 2 3")
-    with theirs("mine", "it"):
+    with calling("mine", "it"):
         os.chdir("inner")
     assert Path.cwd() == here
-    with theirs("mine", "it"):
+    with calling("mine", "it"):
         assert Path("numbers.txt").read_text() == "1 2 3"
     assert Path.cwd() == here
 
@@ -179,7 +179,7 @@ def test_code_that_changes_the_folder_finds_it_again_and_the_rest_stays(here: Pa
 def test_signals_and_streams_are_as_before(here: Path) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     streams = sys.stdout, sys.stderr
-    with theirs("mine", "it"):
+    with calling("mine", "it"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: None)
         sys.stdout = sys.stderr = None  # type: ignore[assignment]
