@@ -10,7 +10,7 @@ import optuna
 
 from optitune.api.notebook import NotebookView
 from optitune.common.summary import Summary
-from optitune.common.text import Unit
+from optitune.common.text import Unit, duration
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
@@ -327,7 +327,7 @@ class RetrainResult(NotebookView):
                 str(seed.seed),
                 self._unit.value(seed.test_value),
                 f"{seed.test_loss:.4g}",
-                report_tables.seconds(seed.seconds),
+                duration(seed.seconds),
             )
             for seed in self.tested.seeds
         )

@@ -1,4 +1,4 @@
-"""Numbers and lists in words: units of a metric, plurals, enumerations."""
+"""Numbers and lists in words: a metric in its unit, durations, plurals, enumerations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,3 +61,29 @@ def plural(number: int, thing: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def duration(seconds: float) -> str:
+    """A measured time in its two largest units; tenths below ten seconds, unless the number is whole."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+STEPS = ((90, 5, 1, "s"), (600, 30, 60, "min"), (5400, 60, 60, "min"), (86_400, 1800, 3600, "h"))
+"""Estimates below so many seconds are given in steps of so many, divided by the seconds of the unit, and the unit."""
+
+
+def roughly(seconds: float) -> str:
+    """An estimated time, with no more digits than an estimate has."""
+    for below, step, unit, name in STEPS:
+        if seconds < below:
+            return f"{max(1, round(seconds / step)) * step / unit:g} {name}"
+    return f"{seconds / 86_400:.2g} d"

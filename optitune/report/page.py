@@ -15,7 +15,7 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.files import write_text
-from optitune.common.text import Unit, listed
+from optitune.common.text import Unit, duration, listed
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import MOST_RUNS
@@ -194,10 +194,10 @@ def _budget(subject: Subject) -> Section | None:
     rows = report_data.shares(subject.trials, runs, subject.optimizers)
     if not any(row.complete + row.pruned + row.diverged for row in rows):
         return None
-    trained = report_tables.seconds(sum(row.seconds for row in rows))
+    trained = duration(sum(row.seconds for row in rows))
     words = [f"The search trained {sum(row.epochs for row in rows):.0f} epochs in {trained}, all its workers together."]
     if runs:
-        spent = report_tables.seconds(sum(run.seconds for run in runs))
+        spent = duration(sum(run.seconds for run in runs))
         words.append(f"The comparison trained {len(runs)} runs in {spent}.")
     return Section(
         "budget", "The budget, and who had it", tuple(words), pictures=(report_figures.shares(rows, subject.palette),)

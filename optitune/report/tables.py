@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from optitune.common.text import Unit, listed, plural
+from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import bound, interval, no_interval, setting
 from optitune.report.data import ENOUGH, Influence, agreement, settings_of
@@ -106,7 +106,7 @@ def _cost(cost: Cost, unit: Unit) -> tuple[str, ...]:
     return (
         cost.optimizer,
         _time_to(cost.target),
-        seconds(cost.epoch_seconds) if cost.epoch_seconds is not None else UNKNOWN,
+        duration(cost.epoch_seconds) if cost.epoch_seconds is not None else UNKNOWN,
         f"{cost.state:.1f}" if cost.state is not None else UNKNOWN,
         _change(cost.half, unit, 1),
         _change(cost.twice, unit, 1),
@@ -119,7 +119,7 @@ def _time_to(target: Reached) -> str:
     if target.seconds is None or target.epochs is None:
         return f"in {target.reached} of {target.rounds} runs"
     every = "" if target.reached == target.rounds else f", {target.reached} of {target.rounds} runs"
-    return f"{seconds(target.seconds)} (epoch {target.epochs:.3g}{every})"
+    return f"{duration(target.seconds)} (epoch {target.epochs:.3g}{every})"
 
 
 def _change(change: Change | None, unit: Unit, sign: int) -> str:
@@ -127,11 +127,6 @@ def _change(change: Change | None, unit: Unit, sign: int) -> str:
         return UNKNOWN
     told = "diverged" if change.change is None else unit.signed(sign * change.change + 0.0)
     return f"{told} ({change.rounds})"
-
-
-def seconds(value: float) -> str:
-    """A time as a person says it."""
-    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
 
 
 def searched(trials: Sequence[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:

@@ -6,14 +6,14 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, duration, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.statistics.verdict import Difference, Place
-from optitune.terminal.drawing import Bar, duration
+from optitune.terminal.drawing import Bar
 from optitune.terminal.format import typed
 from optitune.terminal.screen import Screen, Silent, dim
 from optitune.workers.pool import Event

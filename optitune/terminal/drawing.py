@@ -11,6 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optitune.common.text import duration
+
 GOOD, BAD, CURVE, QUIET, NOTE = "green", "red", "cyan", "dim", "magenta"
 """Colours that can be read on a dark background and on a light one."""
 
@@ -147,18 +149,6 @@ def _drawn(cell: Cell, ascii_only: bool) -> Text:
     return Text(cell) if isinstance(cell, str) else cell.text(ascii_only) if isinstance(cell, Curve) else cell
 
 
-def duration(seconds: float) -> str:
-    """A time in its two largest units."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
-
-
 class Bar:
     """How much is done: a bar, the numbers, the time it took, and what is left."""
 
@@ -173,7 +163,7 @@ class Bar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         left = self.left if self.completed < self.total else ""
-        parts = [f"{self.completed:g}/{self.total:g}", duration(time.monotonic() - self._began), left]
+        parts = [f"{self.completed:g}/{self.total:g}", duration(int(time.monotonic() - self._began)), left]
         numbers = "  ".join(part for part in parts if part)
         room = min(LONGEST_BAR, options.max_width - len(self.what) - len(numbers) - 2 * GAP)
         grid = Table.grid(padding=(0, GAP, 0, 0), pad_edge=False)

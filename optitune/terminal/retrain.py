@@ -7,14 +7,13 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 
 from optitune.common.summary import Summary
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, plural, roughly
 from optitune.comparing.sentences import no_interval
 from optitune.retraining.results import FullPlan
 from optitune.retraining.run import Result as Retrained
 from optitune.terminal.drawing import Bar
 from optitune.terminal.format import configuration_text, number_format
 from optitune.terminal.screen import Screen, Silent, dim
-from optitune.terminal.time_left import roughly
 from optitune.workers.pool import Event
 
 

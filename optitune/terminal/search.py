@@ -3,17 +3,17 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, duration, plural, roughly
 from optitune.comparing.sentences import setting
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
-from optitune.study.records import TrialRecord, best, counts, standings
+from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import (
     BAD,
@@ -25,12 +25,10 @@ from optitune.terminal.drawing import (
     Column,
     Fitted,
     curves,
-    duration,
     one_above_other,
 )
 from optitune.terminal.format import configuration_text, number_format, typed
 from optitune.terminal.screen import Screen, Silent, dim
-from optitune.terminal.time_left import roughly, time_left
 from optitune.workers.pool import Event
 
 
@@ -131,8 +129,23 @@ def print_joined(result: Joined) -> None:
     )
 
 
-RECKON_S = 1.0
-"""How often the time left is reckoned, at most."""
+def time_left(records: Sequence[TrialRecord], target: int, workers: int) -> float | None:
+    """Seconds until a search has its trials: the median of a finished trial times what is left, over the workers.
+
+    Args:
+        records: the study's trials so far.
+        target: how many finished trials the study is to have.
+        workers: how many trials are trained at a time; 0 counts as 1.
+
+    Returns:
+        None before a trial was trained to its end.
+    """
+    finished = [row.seconds for row in records if row.outcome in FINISHED]
+    # a repeated configuration is given its result and takes no time
+    trained = [seconds for seconds in finished if seconds]
+    left = max(0, target - len(finished))
+    return median(trained) * left / max(1, workers) if trained else None
+
 
 LEAVING = ("finished", "failed", "left", "retired")
 """What a worker tells when its trial is no longer under way."""
@@ -140,13 +153,13 @@ LEAVING = ("finished", "failed", "left", "retired")
 
 @dataclass
 class Doing:
-    """What a worker does: its trial, since when, what it last told of it, and when, as `time.monotonic` counts."""
+    """What a worker does: its trial, since when, its last report, and when that came, as `time.monotonic` counts."""
 
     number: int
     optimizer: str
     lr: float
     began: float
-    told: float | None
+    reported: float | None
     epoch: float = 0.0
     value: float | None = None
 
@@ -158,23 +171,21 @@ class LiveSearch:
         self._console = console
         self._screen = Screen(console, self._draw)
         self._doing: dict[int, Doing] = {}
-        self._reckoned = -inf
 
     def begin(
         self, name: str, settings: StudySettings, unit: Unit, target: int, records: list[TrialRecord], workers: int
     ) -> None:
         self._settings, self._unit, self._target, self._workers = settings, unit, target, workers
-        self._records = records
-        self._standings = standings_table(records, settings.optimizers, unit)
         self._console.print(Text.assemble((name, "bold"), f": {_about(settings, target, workers)}"))
-        self._bar = Bar("trials", target, counts(records)["finished"])
+        self._bar = Bar("trials", target)
+        self._update(records)
         self._screen.begin()
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
         body, now = event.body, time.monotonic()
         if event.kind == "sized":
             self._target, self._workers = body["target"], body["workers"]
-            self._bar.update(total=self._target)
+            self._update(records)
         elif event.kind in ("started", "progress"):
             self._handle(event, now)
         elif event.kind == "failed":
@@ -184,12 +195,14 @@ class LiveSearch:
         if event.kind in LEAVING:
             self._doing.pop(event.worker, None)
         if event.kind in ("finished", "failed"):
-            # made here and not at each draw, which would count thousands of trials four times a second
-            self._records = records
-            self._standings = standings_table(records, self._settings.optimizers, self._unit)
-            self._bar.update(counts(records)["finished"])
-        if now - self._reckoned >= RECKON_S:
-            self._reckon(now)
+            self._update(records)
+
+    def _update(self, records: list[TrialRecord]) -> None:
+        """Make what follows from the trials: not at each draw, which would count thousands four times a second."""
+        self._standings = standings_table(records, self._settings.optimizers, self._unit)
+        left = time_left(records, self._target, self._workers)
+        text = f"about {roughly(left)} left" if left else ""
+        self._bar.update(counts(records)["finished"], text, self._target)
 
     def _handle(self, event: Event, now: float) -> None:
         body = event.body
@@ -199,14 +212,7 @@ class LiveSearch:
             doing = self._doing[event.worker] = Doing(body["number"], body["optimizer"], body["lr"], began, began)
         if event.kind == "progress":
             doing.epoch, doing.value = body["epoch"], body["value"]
-            doing.told = now if body.get("fresh", True) else None
-
-    def _reckon(self, now: float) -> None:
-        under_way = [(doing.optimizer, doing.epoch) for doing in self._doing.values()]
-        left = time_left(self._records, under_way, self._settings, self._target, max(1, self._workers))
-        if left is not None:
-            self._reckoned = now
-            self._bar.update(left=f"about {roughly(left)} left" if left else "")
+            doing.reported = now if body.get("fresh", True) else None
 
     def note(self, text: str) -> None:
         self._console.print(text, style=NOTE, highlight=False, markup=False)
@@ -227,6 +233,7 @@ class LiveSearch:
 def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
     """What each worker does now, a row each."""
     now, rows = time.monotonic(), sorted(doing.items())
+    ages = [f"{duration(int(now - row.reported))} ago" if row.reported else "-" for _, row in rows]
     return Fitted(
         [
             Column("worker", [str(worker + 1) for worker, _ in rows], keep=3),
@@ -235,8 +242,8 @@ def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
             Column("lr", [number_format(row.lr) for _, row in rows]),
             Column("epoch", [f"{row.epoch:.2f} of {epochs}" for _, row in rows], keep=5),
             Column(unit.metric, ["-" if row.value is None else unit.share(row.value) for _, row in rows], keep=4),
-            Column("for", [duration(now - row.began) for _, row in rows], keep=2),
-            Column("last told", [f"{duration(now - row.told)} ago" if row.told else "-" for _, row in rows], keep=1),
+            Column("running for", [duration(int(now - row.began)) for _, row in rows], keep=2),
+            Column("last report", ages, keep=1),
         ],
         style=QUIET,
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.common.schema import inline
-from optitune.common.text import Unit
+from optitune.common.text import Unit, duration
 from optitune.comparing.sentences import setting
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
@@ -22,7 +22,7 @@ from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
-from optitune.terminal.drawing import Column, Curve, Fitted, curves, duration
+from optitune.terminal.drawing import Column, Curve, Fitted, curves
 from optitune.terminal.format import configuration_text, number_format, typed
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.search import standings_table
@@ -275,7 +275,7 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
     now = datetime.now()
 
     def ago(row: StudyRow) -> str:
-        return f"{duration(max(0.0, (now - row.changed).total_seconds()))} ago" if row.changed else "-"
+        return f"{duration(max(0, int((now - row.changed).total_seconds())))} ago" if row.changed else "-"
 
     def number(row: StudyRow) -> str:
         of = f" of {row.target}" if row.target is not None else ""

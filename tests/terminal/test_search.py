@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import Curve, curves
 from optitune.terminal.retrain import LinesRetrain, LiveRetrain, retrain_view
 from optitune.terminal.screen import Silent
-from optitune.terminal.search import LinesSearch, LiveSearch, search_view, standings_table
+from optitune.terminal.search import LinesSearch, LiveSearch, search_view, standings_table, time_left
 from optitune.workers.pool import Event
 
 ACCURACY = Unit("accuracy", percent=True)
@@ -185,6 +186,28 @@ def test_a_study_that_grows_has_a_longer_bar(search: list[TrialRecord]) -> None:
     view = running(console, search)
     view.show(Event("sized", 0, {"target": 90, "workers": 1}), search)
     assert "16/90" in lines(console, view._draw())[-1]
+
+
+def test_the_time_left_is_the_median_trial_times_what_is_left_over_the_workers(search: list[TrialRecord]) -> None:
+    rows = [replace(row, seconds=float(seconds)) for row, seconds in zip(search, (10, 30, 20, 1000), strict=False)]
+    assert time_left(rows, 44, 4) == 25 * 40 / 4
+    assert time_left(rows[:3], 4, 0) == 20
+    assert time_left(rows, 4, 2) == 0
+    running = replace(rows[0], outcome="running", seconds=None)
+    repeated = replace(rows[0], seconds=0.0, same_as=0)
+    assert time_left([running, repeated], 4, 2) is None
+    assert time_left([running, repeated, rows[1]], 4, 2) == 30
+
+
+def test_the_time_left_follows_workers_and_target_and_is_gone_at_the_end(search: list[TrialRecord]) -> None:
+    console = terminal()
+    view = running(console, search)
+    # 16 trials of 20 s are finished, and two workers have 34 to go
+    assert "about 5.5 min left" in lines(console, view._draw())[-1]
+    view.show(Event("sized", 0, {"target": 20, "workers": 1}), search)
+    assert "about 80 s left" in lines(console, view._draw())[-1]
+    view.show(Event("sized", 0, {"target": 16, "workers": 1}), search)
+    assert "left" not in lines(console, view._draw())[-1]
 
 
 def test_a_value_that_was_there_before_was_told_nobody_knows_when(search: list[TrialRecord]) -> None:
