@@ -26,6 +26,7 @@ from optitune.retraining import run as retraining
 from optitune.retraining.results import FullPlan, Mistakes, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
+from optitune.space.configuration import configuration_text
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies, trials
 from optitune.storage.studies import StudyLocation
@@ -168,7 +169,7 @@ class SearchResult(NotebookView):
         if best is None or best.configuration is None:
             return failing
         beyond = [f"{edge.key} lies at an end of its range; to look beyond: {edge.line}" for edge in self.edges()]
-        settings = report_tables.settings_text(best.configuration)
+        settings = configuration_text(best.configuration)
         sure = "To know which optimizer is best, and how sure that is: optitune.compare."
         return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, sure]
 
@@ -317,7 +318,7 @@ class RetrainResult(NotebookView):
 
     def _words(self) -> list[str]:
         return [
-            f"{report_tables.settings_text(self.plan.configuration)}.",
+            f"{configuration_text(self.plan.configuration)}.",
             f"Weights and results are in {self.folder}.",
         ]
 

@@ -16,9 +16,9 @@ def init(name: str, task: str, studies_dir: Path, storage: str | None) -> None:
 
     Everything that a search can be told stands in studies/NAME.toml; 'optitune search --study NAME' reads it.
     """
+    from optitune.common.commands import typed
     from optitune.study.settings import checked_study_name
     from optitune.study.study_file import template
-    from optitune.terminal.format import typed
 
     path = studies_dir / f"{checked_study_name(name)}.toml"
     _write_new(path, template(name, task))

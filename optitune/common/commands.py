@@ -19,6 +19,21 @@ def place(studies_dir: Path, storage: str | None = None, data_dir: Path | None =
     return words
 
 
+def typed(
+    command: str, studies_dir: Path, storage: str | None = None, data_dir: Path | None = None, study: str = ""
+) -> str:
+    """A command as it is typed, with the options that lead it to the same study.
+
+    Args:
+        command: its name and words, such as `retrain best`.
+        studies_dir: where studies lie; left out where that is the usual folder.
+        storage: URL of the storage; None for a file in the study's folder.
+        data_dir: where data sets lie; None for the usual folder.
+        study: a name for `--study`; empty where the command names it, or needs none.
+    """
+    return line([*command.split(), *(["--study", study] if study else []), *place(studies_dir, storage, data_dir)])
+
+
 def line(words: Sequence[str]) -> str:
     """A command as it is typed."""
     return shlex.join(["optitune", *words])

@@ -1,7 +1,9 @@
-"""Numbers and lists in words: a metric in its unit, durations, plurals, enumerations."""
+"""Numbers and lists in words: a metric in its unit, settings, durations, plurals, enumerations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log10
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,6 @@ class Unit:
         """With its sign; `bare` in a column that has the unit above it."""
         return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
 
-    def share(self, value: float) -> str:
-        """As it is computed; shares with all their digits, so that they can be compared down a column."""
-        return f"{value:.4f}" if self.percent else f"{value:.4g}"
-
     def bare(self, value: float) -> str:
         """Without the unit, for a column that has it above."""
         return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
@@ -51,6 +49,28 @@ class Unit:
         if self.percent:
             return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
+
+
+def setting(value: Any) -> str:
+    """A setting as a person reads it, in as many digits as it needs.
+
+    All of them where they are few. Of others four significant digits, or, just below 1, as many more as leave 1 - value
+    three of its own: betas differ by that, and none is rounded to 1.
+    """
+    if isinstance(value, list | tuple):
+        return f"({', '.join(setting(each) for each in value)})"
+    if not isinstance(value, float) or (value.is_integer() and abs(value) < 1e15):
+        return f"{value:.0f}" if isinstance(value, float) else str(value)
+    short = f"{value:.6g}"
+    if float(short) == value:
+        return short
+    nines = -log10(1 - value) if 0.5 < value < 1 else 0.0
+    return f"{value:.{max(4, int(nines) + 3)}g}"
+
+
+def short(value: float) -> str:
+    """A number in three significant digits, for a column."""
+    return f"{value:.3g}"
 
 
 def plural(number: int, thing: str) -> str:

@@ -1,8 +1,6 @@
 """The verdict in words that a statistician would sign."""
 
 from collections.abc import Mapping, Sequence
-from math import log10
-from typing import Any
 
 from optitune.common.text import Unit, listed
 from optitune.statistics.costs import Cost, Recommendation
@@ -16,23 +14,6 @@ NOT_BY_RUNS = (
 
 MOST_NAMED = 4
 """How many optimizers are named in a sentence; the others stand in the table."""
-
-
-def setting(value: Any) -> str:
-    """A setting as a person reads it, in as many digits as it needs.
-
-    All of them where they are few. Of others four significant digits, or, just below 1, as many more as leave 1 - value
-    three of its own: betas differ by that, and none is rounded to 1.
-    """
-    if isinstance(value, list | tuple):
-        return f"({', '.join(setting(each) for each in value)})"
-    if not isinstance(value, float) or (value.is_integer() and abs(value) < 1e15):
-        return f"{value:.0f}" if isinstance(value, float) else str(value)
-    short = f"{value:.6g}"
-    if float(short) == value:
-        return short
-    nines = -log10(1 - value) if 0.5 < value < 1 else 0.0
-    return f"{value:.{max(4, int(nines) + 3)}g}"
 
 
 def no_interval(values: Sequence[float]) -> str:

@@ -1,7 +1,6 @@
 """What a search tells in optuna-dashboard: its question, how it stands, what made it."""
 
 import csv
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
@@ -10,8 +9,9 @@ from typing import Any
 
 import optuna
 
+from optitune.common.commands import line
 from optitune.common.schema import inline
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, plural, short
 from optitune.dashboard import notes as story
 from optitune.dashboard import plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
@@ -125,7 +125,7 @@ def _standings(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: 
             *([str(row.failed)] if failed else []),
             f"{row.epochs:.1f}",
             unit.value(row.best.value) if row.best and row.best.value is not None else "-",
-            f"{row.best.configuration.lr:.3g}" if row.best and row.best.configuration else "-",
+            short(row.best.configuration.lr) if row.best and row.best.configuration else "-",
             str(row.best.number) if row.best else "-",
         )
         for row in stand
@@ -144,11 +144,11 @@ def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
     if task.startswith(FROM_PYTHON):
         return ""
     usual = flat(StudySettings(task=task).document())
-    words = ["optitune", "search", "--study", name, "--task", task, "--trials", str(trials or Budget().trials)]
+    words = ["search", "--study", name, "--task", task, "--trials", str(trials or Budget().trials)]
     for key, value in flat(settings).items():
         if key != "task" and usual.get(key) != value:
             words += ["--set", f"{key}={inline(value)}"]
-    return shlex.join(words)
+    return line(words)
 
 
 def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: int | None = None) -> dict[str, str]:

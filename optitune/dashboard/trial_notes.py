@@ -8,10 +8,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune.common.text import Unit, plural
-from optitune.comparing.sentences import setting
 from optitune.dashboard import artifacts
 from optitune.dashboard import notes as story
-from optitune.space.configuration import Configuration
+from optitune.space.configuration import Configuration, settings_text
 from optitune.storage import studies, trials
 from optitune.study.records import Outcome
 from optitune.training.export_code import building
@@ -62,19 +61,13 @@ def note(
         image: address of its picture; empty for none.
     """
     configuration = Configuration.model_validate(frozen.user_attrs[trials.CONFIGURATION])
-    training = configuration.training.model_dump(exclude_defaults=True)
-    groups = training.pop("groups", {})
-    other = [f"{key} {setting(each)}" for key, each in training.items()]
-    other += [f'lr of "{pattern}" x {setting(factor)}' for pattern, factor in groups.items()]
     parts = [
         f"**{configuration.optimizer.name}**: {_ending(outcome, value, unit)}"
         + (" (one run)" if value is not None else ""),
         f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
         f"![learning curve]({image})" if image else "",
-        f"As torch takes them, for {plural(epochs, 'epoch')}:\n\n```python\n"
-        + "\n".join(building(configuration, epochs))
-        + "\n```",
-        f"Batches: {', '.join(other)}" if other else "",
+        f"As torch takes them, for {plural(epochs, 'epoch')}:\n\n{code(configuration, epochs)}",
+        f"All settings: {settings_text(configuration)}",
     ]
     return "\n\n".join(part for part in parts if part)
 

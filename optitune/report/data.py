@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from optitune.common.summary import Summary
-from optitune.space.configuration import JOINED, Configuration
+from optitune.space.configuration import Configuration, flat
 from optitune.statistics.runs import Plan, Run, finalists_runs
 from optitune.statistics.verdict import Place, Relation, Verdict
 from optitune.study.records import Outcome, TrialRecord, counts, standings
@@ -312,7 +312,7 @@ def influences(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: 
     found = []
     for name in optimizers:
         told = [
-            (settings_of(row.configuration), -inf if (value := last_seen(row)) is None else sign * value)
+            (_comparable(row.configuration), -inf if (value := last_seen(row)) is None else sign * value)
             for row in rows
             if row.configuration is not None and row.optimizer == name
         ]
@@ -327,19 +327,10 @@ def influences(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: 
     return found
 
 
-def settings_of(configuration: Configuration) -> dict[str, float | str]:
-    """All that may differ between an optimizer's trials, by name; lists spelled out."""
-    schedule, training = configuration.schedule, configuration.training.model_dump()
-    groups = {f'lr of "{pattern}"': factor for pattern, factor in training.pop("groups").items()}
-    shape = {f"{schedule.name} {key}": value for key, value in schedule.settings.items()}
-    told: dict[str, float | str] = {}
-    every = {**configuration.optimizer.settings, "schedule": schedule.name, **shape, "warmup": schedule.warmup}
-    for key, value in {**every, **training, **groups}.items():
-        parts = value if isinstance(value, list | tuple) else (value,)
-        names = JOINED.get(key.rpartition(" ")[2], tuple(f"{key} {place + 1}" for place in range(len(parts))))
-        for name, part in zip((key,) if len(parts) == 1 else names, parts, strict=False):
-            told[name] = str(part) if isinstance(part, bool | str) else float(part)
-    return told
+def _comparable(configuration: Configuration) -> dict[str, float | str]:
+    """All that may differ between an optimizer's trials, as numbers and words."""
+    every = flat(configuration).items()
+    return {name: str(value) if isinstance(value, bool | str) else float(value) for name, value in every}
 
 
 def explained(setting: Sequence[float | str], scores: Sequence[float]) -> float | None:

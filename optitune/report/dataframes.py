@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
 from optitune.retraining.records import SeedResult
-from optitune.space.configuration import JOINED, Configuration, TrainingSettings
+from optitune.space.configuration import Configuration, flat
 from optitune.statistics.runs import TUNED, finalists_runs
 from optitune.study.records import TrialRecord
 from optitune.study.records import standings as standing_of
@@ -34,9 +34,6 @@ TRIAL = {
 }
 """What every table of trials has, by name and kind; after it, each setting that its trials have."""
 
-TAKEN = {*TRIAL, "schedule", "warmup", *TrainingSettings.model_fields} - {"lr"}
-"""Names that an optimizer of a user's own may have for a setting, where the table needs them for something else."""
-
 
 def trials(records: Iterable[TrialRecord]) -> "DataFrame":
     """A row per trial, with every setting; the learning rate is the absolute one."""
@@ -60,31 +57,8 @@ def trials(records: Iterable[TrialRecord]) -> "DataFrame":
 
 
 def settings(configuration: Configuration) -> Row:
-    """All settings by name: a schedule's as `step.gamma`, a group's as `groups.fc*`, tuples spelled out."""
-    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
-    own = _spelled(optimizer.settings).items()
-    return {
-        **{f"{optimizer.name}.{name}" if name in TAKEN else name: value for name, value in own},
-        "schedule": schedule.name,
-        **{f"{schedule.name}.{name}": value for name, value in _spelled(schedule.settings).items()},
-        "warmup": schedule.warmup,
-        **training.model_dump(exclude={"groups"}),
-        **{f"groups.{pattern}": factor for pattern, factor in training.groups.items()},
-    }
-
-
-def _spelled(told: Mapping[str, Any]) -> Row:
-    """Settings with a name for each part of a tuple."""
-    row: Row = {}
-    for name, value in told.items():
-        if not isinstance(value, list):
-            row[name] = value
-            continue
-        parts = JOINED.get(name, ())
-        if len(parts) != len(value):
-            parts = tuple(f"{name}{place}" for place in range(1, len(value) + 1))
-        row.update(zip(parts, value, strict=True))
-    return row
+    """All settings by name, those of the optimizer aside that a table of trials has another column for."""
+    return flat(configuration, reserved=TRIAL.keys() - {"lr"})
 
 
 def curves(records: Sequence[TrialRecord], examples: int | None = None) -> "DataFrame":

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from optitune.common.text import Unit, duration, listed, plural
+from optitune.common.text import Unit, duration, listed, plural, short
 from optitune.comparing.results import Comparison
-from optitune.comparing.sentences import bound, interval, no_interval, setting
-from optitune.report.data import ENOUGH, Influence, agreement, settings_of
+from optitune.comparing.sentences import bound, interval, no_interval
+from optitune.report.data import ENOUGH, Influence, agreement
 from optitune.retraining.results import Tested
-from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.space.configuration import Configuration, settings_text
 from optitune.statistics.costs import Change, Cost, Reached
 from optitune.statistics.runs import Run
 from optitune.statistics.verdict import Place
@@ -137,7 +137,7 @@ def searched(trials: Sequence[TrialRecord], optimizers: Iterable[str], unit: Uni
     columns = ("optimizer", f"best {unit.metric}, one run", "its lr", "trial", *ends, "epochs")
     for row in stand:
         found = row.best
-        told = (unit.value(found.value), f"{found.configuration.lr:.3g}", str(found.number)) if (
+        told = (unit.value(found.value), short(found.configuration.lr), str(found.number)) if (
             found is not None and found.value is not None and found.configuration is not None
         ) else (UNKNOWN,) * 3  # fmt: skip
         ended = (row.finished, row.pruned, row.diverged, *([row.failed] if failed else []))
@@ -214,17 +214,6 @@ def configurations(rows: Iterable[tuple[str, int, Configuration]]) -> Table:
     """What was compared, or is the best of each optimizer."""
     texts = tuple((name, str(trial), settings_text(configuration)) for name, trial, configuration in rows)
     return Table("The configurations.", ("optimizer", "trial", "settings"), texts)
-
-
-def settings_text(configuration: Configuration) -> str:
-    """All settings in a line, but for training settings that are as usual."""
-    usual = settings_of(configuration.model_copy(update={"training": TrainingSettings()}))
-    training = TrainingSettings.model_fields.keys() - {"batch_size"}
-    told = settings_of(configuration)
-    shown = {key: told[key] for key in told if key not in training or told[key] != usual[key]}
-    if not configuration.schedule.warmup:
-        del shown["warmup"]
-    return ", ".join(f"{key} {setting(value)}" for key, value in shown.items())
 
 
 def versions(stages: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -1,6 +1,6 @@
 """What one training is told: an optimizer, a schedule and how batches become steps, with all settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
 
 from optitune.common.moved import present
 from optitune.common.schema import Strict
+from optitune.common.text import setting
 from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
 
@@ -222,3 +223,55 @@ class Configuration(Strict):
         """The same with another learning rate."""
         settings = {**self.optimizer.settings, "lr": lr}
         return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"settings": settings})})
+
+
+def flat(configuration: Configuration, reserved: Collection[str] = ()) -> dict[str, Any]:
+    """All settings of a configuration by one name each, tuples spelled out.
+
+    Args:
+        configuration: of a trial or a training.
+        reserved: further names that no setting of the optimizer may have.
+
+    Returns:
+        Settings of the optimizer by their own names (`lr`, `beta1`), or as `OPTIMIZER.NAME` where the name is another
+        setting's; then `schedule` and its settings as `SCHEDULE.NAME`, `warmup`, `batch_size` and the other training
+        settings, and factors of the lr as `groups.PATTERN`.
+    """
+    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
+    other = {
+        "schedule": schedule.name,
+        **{f"{schedule.name}.{name}": value for name, value in _spelled_out(schedule.settings).items()},
+        "warmup": schedule.warmup,
+        **training.model_dump(exclude={"groups"}),
+        **{f"groups.{pattern}": factor for pattern, factor in training.groups.items()},
+    }
+    taken = {*other, *reserved}
+    own = _spelled_out(optimizer.settings).items()
+    return {f"{optimizer.name}.{name}" if name in taken else name: value for name, value in own} | other
+
+
+def _spelled_out(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with a name for each part of a tuple."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if not isinstance(value, list):
+            found[name] = value
+            continue
+        parts = JOINED.get(name, ())
+        if len(parts) != len(value):
+            parts = tuple(f"{name}{place}" for place in range(1, len(value) + 1))
+        found.update(zip(parts, value, strict=True))
+    return found
+
+
+def settings_text(configuration: Configuration) -> str:
+    """All settings in a line, but for those of the training that are off or as usual."""
+    usual = TrainingSettings().model_dump(exclude={"batch_size"}) | {"warmup": 0.0}
+    return ", ".join(
+        f"{name} {setting(value)}" for name, value in flat(configuration).items() if usual.get(name) != value
+    )
+
+
+def configuration_text(configuration: Configuration) -> str:
+    """The optimizer and all settings in a line."""
+    return f"{configuration.optimizer.name}: {settings_text(configuration)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from optitune.common.commands import typed
 from optitune.common.text import Unit, duration, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
@@ -14,8 +15,7 @@ from optitune.statistics.costs import Change, Cost
 from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.statistics.verdict import Difference, Place
 from optitune.terminal.drawing import Bar
-from optitune.terminal.format import typed
-from optitune.terminal.screen import Screen, Silent, dim
+from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.pool import Event
 
 
@@ -245,6 +245,5 @@ def print_comparison(result: Result, studies_dir: Path, storage: str | None, dat
         goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
         console.print(f"After {found.verdict.runs} runs {spent} is spent{goes_on}")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
-    console.print("\nnext:")
-    console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.study), markup=False)
-    console.print("  " + typed(f"report {result.study}", studies_dir, storage, None), markup=False)
+    retrain = typed("retrain best", studies_dir, storage, data_dir, result.study)
+    print_next(console, [retrain, typed(f"report {result.study}", studies_dir, storage)])

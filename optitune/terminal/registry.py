@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from optitune.comparing.sentences import setting
+from optitune.common.text import setting
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, Optimizer
 from optitune.space.ranges import Range
 from optitune.space.schedules import DEFAULT_SCHEDULES, Schedule

@@ -7,12 +7,12 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 
 from optitune.common.summary import Summary
-from optitune.common.text import Unit, plural, roughly
+from optitune.common.text import Unit, plural, roughly, short
 from optitune.comparing.sentences import no_interval
 from optitune.retraining.results import FullPlan
 from optitune.retraining.run import Result as Retrained
+from optitune.space.configuration import configuration_text
 from optitune.terminal.drawing import Bar
-from optitune.terminal.format import configuration_text, number_format
 from optitune.terminal.screen import Screen, Silent, dim
 from optitune.workers.pool import Event
 
@@ -99,7 +99,7 @@ class LinesRetrain:
 
 def _about_plan(plan: FullPlan, workers: int) -> str:
     """What a full training is about to do, in a line."""
-    what = f"{plan.configuration.optimizer.name} (lr {number_format(plan.configuration.lr)})"
+    what = f"{plan.configuration.optimizer.name} (lr {short(plan.configuration.lr)})"
     length = f"{plural(len(plan.seeds), 'seed')} of {plural(plan.epochs, 'epoch')}"
     return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {plural(workers, 'worker')}"
 
@@ -108,7 +108,7 @@ def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
     value = f", training {unit.metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
     return (
         f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
-        f"lr {number_format(body['lr'])}"
+        f"lr {short(body['lr'])}"
     )
 
 

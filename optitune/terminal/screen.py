@@ -1,6 +1,6 @@
-"""A block of the terminal that is drawn anew, or nothing."""
+"""Parts that all views of the terminal share: a block that is drawn anew, or nothing, and the next commands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -49,3 +49,11 @@ class Screen:
 def dim(lines: str | list[str]) -> Text:
     """What the workers do now, a line each."""
     return Text("\n".join(lines or ["starting workers ..."]) if isinstance(lines, list) else lines, QUIET)
+
+
+def print_next(console: Console, commands: Sequence[str]) -> None:
+    """The commands that may be typed next, a line each."""
+    if commands:
+        console.print("\nnext:")
+    for command in commands:
+        console.print(f"  {command}", markup=False)

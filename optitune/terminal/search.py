@@ -9,10 +9,11 @@ from statistics import median
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from optitune.common.text import Unit, duration, plural, roughly
-from optitune.comparing.sentences import setting
+from optitune.common.commands import typed
+from optitune.common.text import Unit, duration, plural, roughly, setting, short
 from optitune.searching.join import Result as Joined
 from optitune.searching.run import Result
+from optitune.space.configuration import configuration_text
 from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import (
@@ -27,8 +28,7 @@ from optitune.terminal.drawing import (
     curves,
     one_above_other,
 )
-from optitune.terminal.format import configuration_text, number_format, typed
-from optitune.terminal.screen import Screen, Silent, dim
+from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.pool import Event
 
 
@@ -47,7 +47,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
 
     values: list[Cell] = [
         Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
-        for text, leader in zip(told(lambda row: unit.share(row.value or 0.0)), leaders, strict=True)
+        for text, leader in zip(told(lambda row: unit.value(row.value or 0.0)), leaders, strict=True)
     ]
     failed = Column("failed", [Text(str(row.failed), BAD if row.failed else "") for row in rows], keep=2)
     return Fitted(
@@ -55,7 +55,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
             Column("optimizer", [row.optimizer for row in rows], left=True),
             Column("learning\ncurve", list(tiny), keep=6, left=True),
             Column(f"best\n{unit.metric}", values),
-            Column("lr", told(lambda row: number_format(row.configuration.lr) if row.configuration else "-")),
+            Column("lr", told(lambda row: short(row.configuration.lr) if row.configuration else "-")),
             Column("trial", told(lambda row: str(row.number)), keep=4),
             Column("trials", [str(row.finished) for row in rows], keep=5),
             Column("pruned", [str(row.pruned) for row in rows], keep=3),
@@ -76,7 +76,7 @@ def print_result(
         console.print(f"study '{result.name}' is made; {result.trials} trials are to be trained. On every machine:")
         console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
         console.print("to look on:")
-        console.print("  " + typed(f"watch {result.name}", studies_dir, storage, None), markup=False)
+        console.print("  " + typed(f"watch {result.name}", studies_dir, storage), markup=False)
         return
     if result.trained == 0:
         console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
@@ -97,7 +97,7 @@ def print_result(
             "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
         )
         return
-    console.print(f"best: trial {winner.number}, validation {unit.metric} {unit.share(winner.value)} (one run)")
+    console.print(f"best: trial {winner.number}, validation {unit.metric} {unit.value(winner.value)} (one run)")
     console.print(f"  {configuration_text(winner.configuration)}", markup=False)
     for edge in result.edges():
         console.print(
@@ -112,10 +112,9 @@ def print_result(
         console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
     if not next_steps:
         return
-    console.print("\nnext:")
-    console.print("  " + typed(f"compare {result.name}", studies_dir, storage, data_dir), markup=False)
-    console.print("  " + typed("retrain best", studies_dir, storage, data_dir, result.name), markup=False)
-    console.print("  " + typed("dashboard", studies_dir, storage, None, result.name), markup=False)
+    compare = typed(f"compare {result.name}", studies_dir, storage, data_dir)
+    retrain = typed("retrain best", studies_dir, storage, data_dir, result.name)
+    print_next(console, [compare, retrain, typed("dashboard", studies_dir, storage, None, result.name)])
 
 
 def print_joined(result: Joined) -> None:
@@ -239,9 +238,9 @@ def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
             Column("worker", [str(worker + 1) for worker, _ in rows], keep=3),
             Column("trial", [str(row.number) for _, row in rows]),
             Column("optimizer", [row.optimizer for _, row in rows], left=True),
-            Column("lr", [number_format(row.lr) for _, row in rows]),
+            Column("lr", [short(row.lr) for _, row in rows]),
             Column("epoch", [f"{row.epoch:.2f} of {epochs}" for _, row in rows], keep=5),
-            Column(unit.metric, ["-" if row.value is None else unit.share(row.value) for _, row in rows], keep=4),
+            Column(unit.metric, ["-" if row.value is None else unit.value(row.value) for _, row in rows], keep=4),
             Column("running for", [duration(int(now - row.began)) for _, row in rows], keep=2),
             Column("last report", ages, keep=1),
         ],
@@ -259,7 +258,7 @@ class LinesSearch:
     def begin(
         self, name: str, settings: StudySettings, unit: Unit, target: int, records: list[TrialRecord], workers: int
     ) -> None:
-        self._target, self._metric = target, unit.metric
+        self._target, self._unit = target, unit
         self._seen = {row.number for row in records if row.outcome in ("complete", "pruned", "diverged")}
         competing = ", ".join(settings.optimizers)
         self._line(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
@@ -277,11 +276,11 @@ class LinesSearch:
         for row in records:
             if row.outcome in ("complete", "pruned", "diverged") and row.number not in self._seen:
                 self._seen.add(row.number)
-                lr = number_format(row.configuration.lr) if row.configuration else "?"
-                value = f"{self._metric} {row.value:.4g}" if row.value is not None else ""
+                lr = short(row.configuration.lr) if row.configuration else "?"
+                value = f"{self._unit.metric} {self._unit.value(row.value)}" if row.value is not None else ""
                 ending = ", ".join(text for text in (value, row.reason) if text)
                 lead = (
-                    f"; best {leader.value:.4g} ({leader.optimizer}, trial {leader.number})"
+                    f"; best {self._unit.value(leader.value)} ({leader.optimizer}, trial {leader.number})"
                     if leader and leader.value is not None
                     else ""
                 )

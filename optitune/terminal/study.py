@@ -10,22 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from optitune.common.commands import typed
 from optitune.common.schema import inline
-from optitune.common.text import Unit, duration
-from optitune.comparing.sentences import setting
+from optitune.common.text import Unit, duration, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
 from optitune.searching.watch import Result
-from optitune.space import schedules
-from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
 from optitune.terminal.drawing import Column, Curve, Fitted, curves
-from optitune.terminal.format import configuration_text, number_format, typed
 from optitune.terminal.retrain import tested_text
+from optitune.terminal.screen import print_next
 from optitune.terminal.search import standings_table
+from optitune.training.export_code import building
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
@@ -112,7 +112,7 @@ def print_study(shown: StudyView) -> None:
     console.print(f"\n{number['finished']}{of} finished" + (f": {rest}" if rest else ""))
     leader = best(shown.records)
     if leader is not None and leader.configuration is not None:
-        value = shown.unit.share(leader.value or 0.0)
+        value = shown.unit.value(leader.value or 0.0)
         console.print(f"best: trial {leader.number}, validation {shown.unit.metric} {value} (one run)")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
     _print_reasons(console, shown.records)
@@ -121,7 +121,7 @@ def print_study(shown: StudyView) -> None:
     for name, each in shown.tested.items():
         console.print(f"\ntrained in full, {name}: {tested_text(each.judge.unit, each.value, each.loss)}", markup=False)
         console.print(f"  {configuration_text(each.plan.configuration)}; {each.plan.epochs} epochs", markup=False)
-    _print_next(console, _next(shown))
+    print_next(console, _next(shown))
 
 
 def _about(shown: StudyView) -> str:
@@ -153,7 +153,7 @@ def _print_reasons(console: Console, records: Sequence[TrialRecord]) -> None:
             for outcome, count in Counter(row.outcome for row in rows).most_common():
                 console.print(f"  {_summed([row for row in rows if row.outcome == outcome], count, outcome)}")
         for row in named:
-            lr = f" lr {number_format(row.configuration.lr)}" if row.configuration else ""
+            lr = f" lr {short(row.configuration.lr)}" if row.configuration else ""
             console.print(f"  trial {row.number}, {row.optimizer}{lr}: {row.reason}", markup=False)
 
 
@@ -184,17 +184,10 @@ def _next(shown: StudyView) -> list[str]:
     return commands
 
 
-def _print_next(console: Console, commands: Sequence[str]) -> None:
-    if commands:
-        console.print("\nnext:")
-    for command in commands:
-        console.print(f"  {command}", markup=False)
-
-
 def print_trial(shown: StudyView, row: TrialRecord) -> None:
     """One trial: how it ended, its settings as torch takes them, its curve, and what to do with it."""
     console = _console()
-    value = "" if row.value is None else f", validation {shown.unit.metric} {shown.unit.share(row.value)}"
+    value = "" if row.value is None else f", validation {shown.unit.metric} {shown.unit.value(row.value)}"
     length = f" after {row.epochs:g} of {shown.settings['epochs']} epochs" if row.epochs else ""
     took = f", {duration(row.seconds)} of training" if row.seconds else ""
     console.print(f"[bold]trial {row.number}[/bold] of {shown.name}: {row.outcome}{value}{length}{took}")
@@ -206,7 +199,8 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
     if row.configuration is None:
         console.print("\nits settings are not drawn yet")
         return
-    console.print("\n" + "\n".join(f"  {line}" for line in as_torch_takes_it(row.configuration)), markup=False)
+    lines = [configuration_text(row.configuration), *as_code(row.configuration, shown.settings["epochs"])]
+    console.print("\n" + "\n".join(f"  {line}" for line in lines), markup=False)
     if row.curve:
         console.print()
         console.print(_curve_table(row, shown.unit, reported_epoch(shown.records)))
@@ -215,36 +209,15 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
         console.print(f"\ntrained in full: {tested_text(tested.judge.unit, tested.value, tested.loss)}", markup=False)
     if row.outcome == "complete":
         commands = [f"export {row.number}", *([] if tested else [f"retrain {row.number}"])]
-        _print_next(console, [shown.typed(command, named=True) for command in commands])
+        print_next(console, [shown.typed(command, named=True) for command in commands])
 
 
-def as_torch_takes_it(configuration: Configuration) -> list[str]:
-    """A configuration as calls of torch's constructors, and what else decides its training."""
-    optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
+def as_code(configuration: Configuration, epochs: int) -> list[str]:
+    """A configuration as lines of Python that build optimizer and scheduler; none where its package is missing."""
     try:
-        path = optimizer.how[0]
+        return list(building(configuration, epochs))
     except UsageError:
-        # of a package that is not installed here
-        path = optimizer.name
-    lines = [_call(path, "params", optimizer.settings)]
-    curve = schedules.SCHEDULES.get(schedule.name)
-    if curve is not None and curve.path:
-        lines.append(_call(curve.path, "optimizer", schedule.settings) + f", stepped per {curve.per}")
-        if curve.in_epochs:
-            lines[-1] += f"; {', '.join(curve.in_epochs)} in epochs"
-    if schedule.warmup:
-        lines.append(f"a linear warm-up over the first {setting(100 * schedule.warmup)} % of the steps")
-    usual = TrainingSettings()
-    for key, value in training.model_dump(exclude={"groups"}).items():
-        if key in ("batch_size", "loss") or value != getattr(usual, key):
-            lines.append(f"{key} {value}")
-    lines += [f'lr of "{pattern}" x {factor}' for pattern, factor in training.groups.items()]
-    return lines
-
-
-def _call(path: str, first: str, settings: Mapping[str, Any]) -> str:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return f"{path.replace(':', '.')}({', '.join([first, *(f'{key}={value!r}' for key, value in values.items())])})"
+        return []
 
 
 def _curve_table(row: TrialRecord, unit: Unit, an_epoch: float | None) -> Fitted:
@@ -260,7 +233,7 @@ def _curve_table(row: TrialRecord, unit: Unit, an_epoch: float | None) -> Fitted
     return Fitted(
         [
             Column("epoch", [f"{step / an_epoch:.2f}" if an_epoch else "-" for step, _ in chosen]),
-            Column(unit.metric, [unit.share(value) for _, value in chosen]),
+            Column(unit.metric, [unit.value(value) for _, value in chosen]),
             Column("", tiny, left=True),
         ]
     )
@@ -292,7 +265,7 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
             Column("trials", [number(row) for row in rows], keep=7),
             Column("", [rest(row) for row in rows], keep=1, left=True),
             Column("curve", [curves([row.curve], row.less)[0] for row in rows], keep=3, left=True),
-            Column("best", [row.unit.share(row.best) if row.best is not None else "-" for row in rows]),
+            Column("best", [row.unit.value(row.best) if row.best is not None else "-" for row in rows]),
             Column("metric", [row.unit.metric for row in rows], keep=2, left=True),
             Column("optimizer", [row.optimizer or "-" for row in rows], keep=6, left=True),
             Column("changed", [ago(row) for row in rows], keep=4),
@@ -309,8 +282,8 @@ def print_watched(result: Result, studies_dir: Path, storage: str | None) -> Non
     console.print(f"\nstudy '{result.study}' has {done} of {result.target} trials finished", markup=False)
     leader = best(result.records)
     if leader is not None and leader.configuration is not None:
-        value = unit.share(leader.value or 0.0)
+        value = unit.value(leader.value or 0.0)
         console.print(f"best: trial {leader.number}, validation {unit.metric} {value} (one run)")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
         commands = [f"compare {result.study}", f"show {result.study}"]
-        _print_next(console, [typed(command, studies_dir, storage, None) for command in commands])
+        print_next(console, [typed(command, studies_dir, storage) for command in commands])

@@ -1,8 +1,12 @@
-"""Numbers in words: durations, measured and estimated."""
+"""Numbers in words: settings, and durations, measured and estimated."""
+
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from optitune.common.text import duration, roughly
+from optitune.common.text import duration, roughly, setting
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,31 @@ def test_a_measured_time_has_two_units_or_two_digits(seconds: float, text: str) 
 )
 def test_an_estimate_is_given_no_finer_than_it_is_known(seconds: float, text: str) -> None:
     assert roughly(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.99952, "0.99952"),
+        ([0.8961234567, 0.9995234567], "(0.8961, 0.999523)"),
+        (1 - 1e-7, "0.9999999"),
+        (1 - 1.23456e-9, "0.99999999877"),
+        (0.00123456789, "0.001235"),
+        (0.05, "0.05"),
+        (1e-8, "1e-08"),
+        (1.0, "1"),
+        (1234567.0, "1234567"),
+        (0.0, "0"),
+        (65536, "65536"),
+        (True, "True"),
+    ],
+)
+def test_a_setting_has_as_many_digits_as_it_needs(value: Any, text: str) -> None:
+    assert setting(value) == text
+
+
+@given(st.floats(0.5, 1, exclude_max=True))
+def test_no_setting_below_one_is_rounded_to_one(value: float) -> None:
+    read = float(setting(value))
+    assert read < 1
+    assert 1 - read == pytest.approx(1 - value, rel=0.01, abs=1e-16)

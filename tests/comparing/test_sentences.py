@@ -4,13 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from made_up_runs import DIVERGED, noisy, runs
 
 from optitune.common.summary import summarise
 from optitune.common.text import Unit, listed
-from optitune.comparing.sentences import advice, bound, headline, interval, setting
+from optitune.comparing.sentences import advice, bound, headline, interval
 from optitune.statistics.costs import Recommendation
 from optitune.statistics.verdict import Difference, Place, Relation, Verdict, judge
 
@@ -170,31 +168,3 @@ def test_every_verdict_can_be_said(means: tuple[float, ...], rounds: int, unit: 
     assert "inf" not in text
     start = {"clear": "is the best", "tied": "equal for practical purposes", "undecided": "Not enough evidence"}
     assert start[found.status] in text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.99952, "0.99952"),
-        ([0.8961234567, 0.9995234567], "(0.8961, 0.999523)"),
-        (1 - 1e-7, "0.9999999"),
-        (1 - 1.23456e-9, "0.99999999877"),
-        (0.00123456789, "0.001235"),
-        (0.05, "0.05"),
-        (1e-8, "1e-08"),
-        (1.0, "1"),
-        (1234567.0, "1234567"),
-        (0.0, "0"),
-        (65536, "65536"),
-        (True, "True"),
-    ],
-)
-def test_a_setting_has_as_many_digits_as_it_needs(value: Any, text: str) -> None:
-    assert setting(value) == text
-
-
-@given(st.floats(0.5, 1, exclude_max=True))
-def test_no_setting_below_one_is_told_as_one(value: float) -> None:
-    told = float(setting(value))
-    assert told < 1
-    assert 1 - told == pytest.approx(1 - value, rel=0.01, abs=1e-16)

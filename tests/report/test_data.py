@@ -20,7 +20,6 @@ from optitune.report.data import (
     intervals,
     search_curves,
     searched_on,
-    settings_of,
     shares,
     window,
 )
@@ -204,26 +203,14 @@ def test_influences_are_told_of_enough_trials_alone() -> None:
     told = influences(rows, NAMES, 1)
     assert [each.trials for each in told] == [14, 14]
     for each in told:
-        assert set(each.shares) == {"lr", "step gamma"}  # nothing else differs
-        assert each.shares["lr"] > each.shares["step gamma"]
+        assert set(each.shares) == {"lr", "step.gamma"}  # nothing else differs
+        assert each.shares["lr"] > each.shares["step.gamma"]
     assert [each.shares for each in influences(rows[: 2 * (ENOUGH - 1)], NAMES, 1)] == [{}, {}]
 
 
 def test_where_less_is_better_the_same_matters() -> None:
     less = trials(NAMES, metric=METRICS["mse"])
     assert influences(less, NAMES, -1) == influences(trials(NAMES), NAMES, 1)
-
-
-def test_settings_are_spelled_out() -> None:
-    told = settings_of(configuration("adam", 0.1))
-    assert told["lr"] == 0.1
-    assert told["beta1"] == 0.9
-    assert told["schedule"] == "step"
-    assert told["step gamma"] == 0.5
-    assert settings_of(configuration("sgd", 0.1))["nesterov"] == "False"
-    grouped = configuration("adam", 0.1)
-    training = grouped.training.model_copy(update={"groups": {"fc*": 10.0}})
-    assert settings_of(grouped.model_copy(update={"training": training}))['lr of "fc*"'] == 10.0
 
 
 def test_a_search_that_went_on_is_noticed() -> None:

@@ -163,7 +163,7 @@ def test_the_heat_map_has_a_cell_for_each_setting_that_is_told() -> None:
     rows = report_data.influences(trials(NAMES), NAMES, 1)
     (axes,) = axes_of(report_figures.influences(rows).panels[0])
     assert len(axes.patches) == sum(len(row.shares) for row in rows) == 8
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "step gamma"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "step.gamma"]
 
 
 def test_confusion_counts_all_seeds_and_is_left_out_where_it_could_not_be_read() -> None:

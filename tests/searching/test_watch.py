@@ -219,7 +219,7 @@ def test_a_complete_study_is_told_at_once(place: StudyLocation, world: World, ru
     code, out, err = run_command("watch", "digits", "--studies-dir", str(place.folder.parent))
     assert (code, err) == (0, "")
     assert "2 of 2 trials finished" in out
-    assert "best: trial 1, validation accuracy 0.9500" in out
+    assert "best: trial 1, validation accuracy 95.00 %" in out
     assert "optitune compare digits" in out
 
 

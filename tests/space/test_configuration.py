@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from optitune.space.configuration import LARGEST, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.common.text import setting
+from optitune.space.configuration import (
+    LARGEST,
+    Configuration,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+    configuration_text,
+    flat,
+    settings_text,
+)
 from optitune.space.losses import LOSSES, OF_TASK
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
@@ -219,3 +229,18 @@ def test_only_cross_entropy_has_labels_to_smooth() -> None:
     assert TrainingSettings(label_smoothing=0.1).label_smoothing == 0.1
     with pytest.raises(ValidationError, match="only cross-entropy has labels to smooth"):
         TrainingSettings(loss="mse", label_smoothing=0.1)
+
+
+def test_the_text_of_a_configuration_has_what_is_unusual_and_all_that_was_drawn(
+    configured: Callable[..., Configuration],
+) -> None:
+    usual = configured("adam", "step", training={"batch_size": 64})
+    assert configuration_text(usual) == f"adam: {settings_text(usual)}"
+    words = settings_text(usual).split(", ")
+    assert words[0] == f"lr {setting(usual.lr)}"
+    assert words[-1] == "batch_size 64"
+    assert {"beta1 0.9", "beta2 0.999", "schedule step"} <= set(words)
+    assert any(word.startswith("step.gamma ") for word in words)
+    other = configured("adam", training={"clip_norm": 2.0, "groups": {"fc*": 10.0}})
+    assert settings_text(other).endswith("clip_norm 2, groups.fc* 10")
+    assert flat(usual).keys() >= {"warmup", "l1", "loss"}

@@ -17,7 +17,7 @@ from optitune.study.best_config import BestConfig
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
-from optitune.terminal.study import as_torch_takes_it
+from optitune.terminal.study import as_code
 from optitune.training.engine import Training
 from optitune.training.export_code import python
 from optitune.training.plan import Plan
@@ -148,4 +148,4 @@ def test_a_trial_of_a_row_is_shown_with_a_path_that_imports(install: Installed, 
             "training": {"batch_size": 8, "loss": "mse"},
         }
     )
-    assert as_torch_takes_it(configuration)[0] == "torch.optim.SGD(params, lr=0.1)"
+    assert as_code(configuration, 2) == ["optimizer = torch.optim.SGD(model.parameters(), lr=0.1)"]

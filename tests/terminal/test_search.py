@@ -80,7 +80,7 @@ def test_the_live_view_shows_standings_failures_and_how_far_it_is(width: int, re
     console = terminal(width)
     drive_search(LiveSearch(console), records)
     text = shown(console)
-    for part in ("adam", "0.9700", "2/4", "[no] such kernel"):
+    for part in ("adam", "97.00 %", "2/4", "[no] such kernel"):
         assert part in text, part
 
 
@@ -124,7 +124,7 @@ def test_lines_fit_and_no_number_is_cut(width: int, how: dict[str, Any], search:
     assert not any("\u2026" in line for line in drawn)
     text = "\n".join(drawn)
     for row in search[: len(DEFAULT_OPTIMIZERS)]:
-        assert f"{row.value:.4f}" in text
+        assert ACCURACY.value(row.value or 0) in text
         assert len([line for line in drawn if line.startswith(f"{row.optimizer} ")]) == 1
     assert "about" in text
     assert "16/50" in text
@@ -280,7 +280,7 @@ def test_lines_say_each_trial_once(records: list[TrialRecord]) -> None:
     assert lines[1:] == [
         "going on after 1 finished trials",
         "trial 2 failed: RuntimeError: [no] such kernel",
-        "[2/4] trial 1: sgd lr 0.05: diverged at step 3: loss inf; best 0.97 (adam, trial 0)",
+        "[2/4] trial 1: sgd lr 0.05: diverged at step 3: loss inf; best 97.00 % (adam, trial 0)",
     ]
 
 
