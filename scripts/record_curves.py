@@ -33,7 +33,7 @@ from scipy.stats import qmc
 
 from optitune.sampling.forecast import OPTIMIZER
 from optitune.sampling.parameters import first_parameters, suggest
-from optitune.searching.objective import plan
+from optitune.searching.objective import trial_plan
 from optitune.searching.run import completed
 from optitune.storage import studies
 from optitune.study.settings import StudySettings
@@ -141,7 +141,7 @@ def train(todo: Todo) -> Curve:
     name, number, origin, parameters, seed = todo
     settings, task, data = _worker["settings"], _worker["task"], _worker["data"]
     configuration = suggest(Given(parameters), settings, settings.space())  # type: ignore[arg-type]
-    how = replace(plan(configuration, settings, task, data), evaluations=EVALUATIONS, seed=seed)
+    how = replace(trial_plan(configuration, settings, task, data), evaluations=EVALUATIONS, seed=seed)
     training = Training(build.build(task, seed, torch.device("cpu")), how, data.train, data.validation)
     seen: list[tuple[float, float, float]] = []
     diverged = None

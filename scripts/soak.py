@@ -26,7 +26,7 @@ from postgres_server import postgres_server
 from soak_task import LOG
 
 from optitune.errors import OptituneError
-from optitune.searching.objective import plan
+from optitune.searching.objective import trial_plan
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -150,7 +150,7 @@ def differing(trials: list[FrozenTrial], settings: StudySettings) -> list[str]:
         if storage_trials.SAME_AS in trial.user_attrs:
             continue
         configuration = Configuration.model_validate(trial.user_attrs[storage_trials.CONFIGURATION])
-        how = plan(configuration, settings, task, data)
+        how = trial_plan(configuration, settings, task, data)
         training = Training(build.build(task, settings.seed, torch.device("cpu")), how, data.train, data.validation)
         curve = {}
         for progress in training.run():

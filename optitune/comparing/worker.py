@@ -10,24 +10,22 @@ from pathlib import Path
 
 import torch
 
-from optitune.common import checkpoint
 from optitune.comparing.results import run_path, save_run
 from optitune.statistics.runs import Plan, Point, Run, RunId
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.tasks.data import rotated
-from optitune.tasks.task import Task
 from optitune.tasks.user_code import keeping
 from optitune.training import build, task_code
-from optitune.training.build import build_loss
-from optitune.training.engine import Diverged, Training
-from optitune.training.plan import Plan as TrainingPlan
+from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.plan import training_plan
+from optitune.training.resume import resumable
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 
 CHECKPOINT_S = 30
-"""How much of a run may be lost."""
+"""Seconds of a run that a kill may lose."""
 
 DATA = "data.safetensors"
 """What all rounds share out among training and judging, within the folder of the comparison."""
@@ -62,12 +60,16 @@ def work(
         if channel.stopping() or (deadline is not None and time.monotonic() >= deadline):
             return
         places, held = rotated(len(data), plan.train_examples, 0 if validation else plan.held_out, key.round)
-        how = training_plan(plan, key, task)
-        trained = {"versions": versions(), "device": device, "settings": how.configuration.model_dump_json()}
+        configuration = plan.finalist(key.optimizer).variant(key.variant)
+        seed = plan.seed + key.round
+        how = training_plan(
+            configuration, task, plan.epochs, seed, plan.precision, plan.evaluations, max_eval_examples=plan.held_out
+        )
+        trained = {"versions": versions(), "device": device, "settings": configuration.model_dump_json()}
         name = run_path(folder, key).stem
         with keeping(folder.parent, f"compare-{name}", f"run {name} of the comparison", trained):
             training = Training(
-                build.build(task, plan.seed + key.round, device),
+                build.build(task, seed, device),
                 how,
                 data.take(places).to(device),
                 (validation or replace(data.take(held), transform=None)).to(device),
@@ -77,24 +79,6 @@ def work(
             return
         save_run(folder, run)
         channel.send("finished", key=key, value=run.value, diverged=run.diverged)
-
-
-def training_plan(plan: Plan, key: RunId, task: Task) -> TrainingPlan:
-    """How a run is trained."""
-    configuration = plan.finalist(key.optimizer).variant(key.variant)
-    fed = configuration.training
-    return TrainingPlan(
-        configuration,
-        build_loss(fed, task.own_loss, task.ignore_index),
-        task.judge,
-        plan.epochs,
-        plan.seed + key.round,
-        plan.precision,
-        evaluations=plan.evaluations,
-        judge=build_loss(fed.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
-        quick=plan.held_out,
-        scale_targets=task.scale_targets,
-    )
 
 
 def _tell(channel: Channel, key: RunId, point: Point) -> None:
@@ -112,34 +96,27 @@ def _train(
     """Train a run, from its checkpoint if there is one; None if stopped on the way."""
     path = folder / "partial" / run_path(folder, key).name
     identity = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
-    points: list[Point] = []
-    if path.exists():
-        kept = checkpoint.load(path)
-        if isinstance(kept, dict) and kept.get("plan") == identity:
-            training.load_state_dict(kept["training"])
-            points = [Point(*row) for row in kept["points"]]
-    saved, each = training.seconds, None
+    history: list[Progress] = []
     try:
-        for progress in training.run():
-            assert progress.validation is not None
-            found = progress.validation
-            points.append(Point(progress.epoch, progress.seconds, found.value, found.loss))
-            each = found.each
-            on_point(points[-1])
-            if progress.epoch == training.epoch < plan.epochs and training.seconds - saved >= CHECKPOINT_S:
-                rows = [list(vars(point).values()) for point in points]
-                checkpoint.save({"plan": identity, "points": rows, "training": training.state_dict()}, path)
-                saved = training.seconds
-            if progress.epoch < plan.epochs and stopping():
-                return None
+        for history, _ in resumable(training, path, identity, stopping, wait=lambda took: CHECKPOINT_S):
+            on_point(_point(history[-1]))
     except Diverged as diverged:
-        return _run(training, key, points, None, str(diverged))
+        return _run(training, key, history, str(diverged))
+    if training.epoch < plan.epochs:
+        return None
     path.unlink(missing_ok=True)
-    return _run(training, key, points, each)
+    return _run(training, key, history)
 
 
-def _run(training: Training, key: RunId, points: Sequence[Point], each: torch.Tensor | None, diverged: str = "") -> Run:
+def _point(progress: Progress) -> Point:
+    assert progress.validation is not None
+    return Point(progress.epoch, progress.seconds, progress.validation.value, progress.validation.loss)
+
+
+def _run(training: Training, key: RunId, history: Sequence[Progress], diverged: str = "") -> Run:
     """What a training came to."""
+    points = [_point(progress) for progress in history]
+    last = history[-1].validation if history and not diverged else None
     state = [value for own in training.optimizer.state.values() for value in own.values()]
     tensors = [value for value in state if isinstance(value, torch.Tensor)]
     return Run(
@@ -151,7 +128,7 @@ def _run(training: Training, key: RunId, points: Sequence[Point], each: torch.Te
         state_bytes=sum(_nbytes(tensor) for tensor in tensors),
         weight_bytes=sum(parameter.nbytes for parameter in training.parameters),
         curve=tuple(points),
-        each=None if each is None else each.to("cpu", torch.float32).numpy(),
+        each=None if last is None or last.each is None else last.each.to("cpu", torch.float32).numpy(),
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
 from optitune.retraining.records import EpochRecord, SeedResult
@@ -18,11 +17,10 @@ from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits, user_code
 from optitune.tasks.user_code import keeping
 from optitune.training import build, task_code
-from optitune.training.build import build_loss
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
-from optitune.training.plan import Plan
-from optitune.training.weights import bare
+from optitune.training.plan import training_plan
+from optitune.training.resume import resumable
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 
@@ -55,43 +53,30 @@ def work(
         parts, kept = splits.opened(partial / TRAIN, task)
         task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
         train = parts["train"].to(device)
-        loss = build_loss(plan.configuration.training, task.own_loss, task.ignore_index)
-        judge = build_loss(
-            plan.configuration.training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index
-        )
         for number in numbers:
             if seed_result(partial, plan, number) is not None:
                 # tested once, by a worker that died after it
                 continue
             model = build.build(task, plan.seeds[number], device)
-            engine_plan = Plan(
-                plan.configuration,
-                loss,
-                task.judge,
-                plan.epochs,
-                plan.seeds[number],
-                plan.precision,
-                judge=judge,
-                scale_targets=task.scale_targets,
-            )
-            training = Training(model, engine_plan, train)
+            how = training_plan(plan.configuration, task, plan.epochs, plan.seeds[number], plan.precision)
+            training = Training(model, how, train)
             tell = bound(_send_epoch, channel, number)
             epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
             if epochs is None:
                 return
             test = splits.opened(partial / TEST, task)[0]["test"].to(device)
             with user_code.calling(task.name, "the network on the test set"):
-                evaluation = evaluate(model, test, training.judge, task.judge, plan.precision, training.scaling)
+                evaluation = evaluate(model, test, training.eval_loss, task.judge, plan.precision, training.scaling)
             result = SeedResult(
                 seed=plan.seeds[number],
                 test_value=evaluation.value,
                 test_loss=evaluation.loss,
                 seconds=round(training.seconds, 3),
                 epochs=tuple(epochs),
-                confusion_matrix=confusion(test, evaluation.predicted, training.judge.ignored),
+                confusion_matrix=confusion(test, evaluation.predicted, training.eval_loss.ignored),
             )
             mistakes = (
-                worst_mistakes(model, test, evaluation.predicted, plan.precision, training.judge.ignored)
+                worst_mistakes(model, test, evaluation.predicted, plan.precision, training.eval_loss.ignored)
                 if number == 0
                 else None
             )
@@ -114,32 +99,14 @@ def _train(
     stopping: Callable[[], bool],
 ) -> list[EpochRecord] | None:
     """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
-    epochs: list[EpochRecord] = []
-    identity = plan.model_dump(mode="json")
-    if path.exists():
-        kept = checkpoint.load(path)
-        if isinstance(kept, dict) and kept.get("plan") == identity:
-            training.load_state_dict(kept["training"])
-            epochs = [EpochRecord(*row) for row in kept["epochs"]]
-    for row in epochs[-1:]:
-        on_epoch(row, False)
+    rows: list[EpochRecord] = []
     try:
-        for progress in training.run():
-            row = EpochRecord(training.epoch, progress.lr, progress.train_loss, progress.train_value)
-            epochs.append(row)
-            state = {
-                "plan": identity,
-                "epochs": [list(asdict(row).values()) for row in epochs],
-                "training": training.state_dict(),
-                "names": list(bare(training.model).state_dict()),
-            }
-            checkpoint.save(state, path)
-            on_epoch(row, True)
-            if stopping() and training.epoch < plan.epochs:
-                return None
+        for history, new in resumable(training, path, plan.model_dump(mode="json"), stopping, keep_end=True):
+            rows = [EpochRecord(round(each.epoch), each.lr, each.train_loss, each.train_value) for each in history]
+            on_epoch(rows[-1], new)
     except Diverged as diverged:
         raise OptituneError(
             f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
             "try another trial number, or a lower lr in best.toml"
         ) from None
-    return epochs
+    return rows if training.epoch == plan.epochs else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import isfinite
 from pathlib import Path
 
@@ -12,8 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, suggest
-from optitune.searching.trial_checkpoint import TrialCheckpoint
-from optitune.searching.trial_checkpoint import identity as checkpoint_identity
+from optitune.searching import trial_checkpoint
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.storage import studies, trials
 from optitune.study.records import Outcome
@@ -22,10 +21,14 @@ from optitune.study.steps import compared_step, evaluations_per_epoch, usual_ste
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
-from optitune.training.build import build, build_loss, lr_ahead
+from optitune.training.build import build, lr_ahead
 from optitune.training.engine import Diverged, Progress, Training
 from optitune.training.evaluation import Evaluation
-from optitune.training.plan import Plan
+from optitune.training.plan import Plan, training_plan
+from optitune.training.resume import resumable
+
+CHECKPOINT_SHARE = 0.05
+"""What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""
 
 FAIR_CHANCE_STEPS = 100
 """How many steps every network is given before it may be called stuck, besides an epoch and a third of its training."""
@@ -94,22 +97,18 @@ def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usu
     return {str(step): change for (step, change), (_, following) in pairwise(reported) if change != following}
 
 
-def plan(configuration: Configuration, settings: StudySettings, task: Task, data: SearchData) -> Plan:
-    """How a trial of this configuration is trained."""
-    if settings.precision == "auto":
-        raise ValueError("the precision of a study is settled before its first trial")
-    training = configuration.training
-    return Plan(
-        configuration,
-        build_loss(training, task.own_loss, task.ignore_index),
-        task.judge,
-        settings.epochs,
-        settings.seed,
-        settings.precision,
-        evaluations=evaluations_per_epoch(len(data.train), len(data.validation)),
-        judge=build_loss(training.model_copy(update={"label_smoothing": 0.0}), task.own_loss, task.ignore_index),
-        scale_targets=task.scale_targets,
-    )
+def trial_plan(configuration: Configuration, settings: StudySettings, task: Task, data: SearchData) -> Plan:
+    """The plan of a trial's training.
+
+    Args:
+        configuration: of the trial.
+        settings: of the study, with the precision decided.
+        task: what is trained.
+        data: whose sizes decide how often an epoch is evaluated.
+    """
+    assert settings.precision != "auto"
+    evaluations = evaluations_per_epoch(len(data.train), len(data.validation))
+    return training_plan(configuration, task, settings.epochs, settings.seed, settings.precision, evaluations)
 
 
 def run_trial(
@@ -147,7 +146,7 @@ def run_trial(
     if before is not None:
         return _given_result(trial, before, reported)
     metric = task.judge
-    how = plan(configuration, settings, task, data)
+    how = trial_plan(configuration, settings, task, data)
     usual = usual_steps(settings, len(data.train))
     if settings.pruner == "optitune" and (
         ahead := changes_ahead(configuration.schedule, settings.epochs, how.evaluations, usual)
@@ -156,35 +155,27 @@ def run_trial(
     training = Training(build(task, settings.seed, device), how, data.train, data.validation)
     targets = data.validation.targets
     may_be_stuck = settings.pruner == "optitune" and not is_known_good(trial, settings)
-    kept = last = None
-    if checkpoint is not None:
-        kept = TrialCheckpoint(checkpoint, checkpoint_identity(how, data, device, studies.versions()))
-        last = kept.load(training)
+    identity = trial_checkpoint.identity(how, data, device, studies.versions())
     latest = max(reported, default=0)
     seconds = value = 0.0
+    rows = resumable(training, checkpoint, identity, stopping, wait=lambda took: took / CHECKPOINT_SHARE, durable=False)
     try:
-        # what was to be done at the evaluation where it left off may not have been
-        for progress in chain([last] if last else [], training.run()):
+        for history, new in rows:
+            progress = history[-1]
             assert progress.validation is not None
             seconds, value = progress.seconds, progress.validation.value
             step = compared_step(progress.epoch, how.evaluations, usual)
-            if progress is not last:
+            if new:
                 on_progress(configuration, progress)
-                if kept is not None:
-                    kept.save(training, progress)
             if step is not None and step not in reported:
                 trial.report(value, step)
             if progress.epoch == settings.epochs:
                 break
-            if stopping():
-                if kept is not None:
-                    kept.save(training, progress, at_once=True)
-                raise ReturnedToQueue
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
             if (
                 may_be_stuck
                 and fair
-                and (why := no_progress(metric, progress.validation, targets, training.judge.ignored))
+                and (why := no_progress(metric, progress.validation, targets, training.eval_loss.ignored))
             ):
                 return Result(
                     "pruned", None, f"no progress after {progress.epoch:g} epochs: {why}", seconds, progress.epoch
@@ -202,4 +193,6 @@ def run_trial(
             trial.report(worst, step)
         epochs = diverged.step / training.steps_per_epoch
         return Result("diverged", None, str(diverged), training.seconds, epochs)
+    if training.epoch < settings.epochs:
+        raise ReturnedToQueue
     return Result("complete", value, "", seconds, settings.epochs)

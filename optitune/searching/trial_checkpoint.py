@@ -1,7 +1,6 @@
-"""Where a trial was at its last evaluation, on disk, so that another process can go on from there."""
+"""The file of a trial's checkpoint: where it lies, what decides its numbers, and when it is removed."""
 
 import re
-import time
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -9,85 +8,13 @@ from typing import Any
 
 import torch
 
-from optitune.common import checkpoint, files
-from optitune.errors import OptituneError
+from optitune.common import files
 from optitune.tasks.splits import SearchData
-from optitune.training.engine import Progress, Training
-from optitune.training.evaluation import Evaluation
 from optitune.training.plan import Plan
-
-SHARE = 0.05
-"""What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""
 
 FOLDER = "checkpoints"
 
 FILE_NAME = re.compile(r"trial-(\d+)\.safetensors")
-
-
-class TrialCheckpoint:
-    """The checkpoint of one trial.
-
-    Args:
-        path: of its file.
-        identity: all that decides the trial's numbers; a checkpoint of anything else is not taken up.
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
-        self._identity = dict(identity)
-        self._next = 0.0
-
-    def load(self, training: Training) -> Progress | None:
-        """Put `training` to where the checkpoint has it; None, and the training untouched, where there is none.
-
-        A damaged one is removed: the trial then begins anew.
-        """
-        if not self.path.exists():
-            return None
-        try:
-            kept = checkpoint.load(self.path)
-            if kept["identity"] != self._identity:
-                return None
-            told = kept["progress"]
-            progress = Progress(**{**told, "validation": Evaluation(**told["validation"])})
-        except (OptituneError, KeyError, TypeError):
-            self.remove()
-            return None
-        training.load_state_dict(kept["training"])
-        return progress
-
-    def save(self, training: Training, progress: Progress, at_once: bool = False) -> None:
-        """Keep where the training is now.
-
-        Args:
-            training: at the evaluation of `progress`.
-            progress: with an evaluation.
-            at_once: even if the last one was written a moment ago.
-
-        Raises:
-            OptituneError: the file cannot be written.
-        """
-        began = time.perf_counter()
-        if began < self._next and not at_once:
-            return
-        assert progress.validation is not None
-        judged = {key: getattr(progress.validation, key) for key in ("loss", "value", "examples", "same")}
-        told = {**vars(progress), "validation": {**judged, "predicted": None}}
-        state = {"identity": self._identity, "progress": told, "training": training.state_dict()}
-        # one that a crash of the machine damages costs a trial's time, to wait for the disk costs every trial's
-        checkpoint.save(state, self.path, durable=False)
-        ended = time.perf_counter()
-        self._next = ended + (ended - began) / SHARE
-
-    def remove(self) -> None:
-        """Remove it, and what was being written of it when a process died.
-
-        Raises:
-            OptituneError: it cannot be removed.
-        """
-        files.sweep(self.path.parent, re.escape(self.path.stem), re.escape(self.path.suffix))
-        with files.explained(self.path, "remove"):
-            self.path.unlink(missing_ok=True)
 
 
 def identity(plan: Plan, data: SearchData, device: torch.device, versions: Mapping[str, str]) -> dict[str, Any]:
@@ -108,6 +35,17 @@ def identity(plan: Plan, data: SearchData, device: torch.device, versions: Mappi
 def path_of(folder: Path, number: int) -> Path:
     """Where the checkpoint of that trial lies, within the folder of its study."""
     return folder / FOLDER / f"trial-{number}.safetensors"
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint, and what was being written of it when a process died.
+
+    Raises:
+        OptituneError: it cannot be removed.
+    """
+    files.sweep(path.parent, re.escape(path.stem), re.escape(path.suffix))
+    with files.explained(path, "remove"):
+        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path, unfinished: Callable[[], Container[int]]) -> None:

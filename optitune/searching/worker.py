@@ -15,7 +15,7 @@ from optitune.errors import OptituneError
 from optitune.sampling.factory import pruner_of, sampler_of
 from optitune.searching.notes import TrialEnds
 from optitune.searching.objective import ReturnedToQueue, run_trial
-from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of
+from optitune.searching.trial_checkpoint import path_of, remove
 from optitune.searching.trial_queue import TrialQueue
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
@@ -216,7 +216,7 @@ class Worker:
         self._story(trial, result.outcome, result.value, result.reason)
         ours = self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         if ours:
-            TrialCheckpoint(checkpoint, {}).remove()
+            remove(checkpoint)
         self._succeeded += 1
         self._channel.send("finished" if ours else "left", number=number)
         return result.outcome

@@ -104,8 +104,9 @@ class Training:
             model.to(memory_format=torch.contiguous_format)
         self.device = next(each for each in model.parameters() if each.requires_grad).device
         self.loss = fresh(plan.loss).to(self.device, of_outputs(self._numbers))
-        judge = self.loss if plan.judge is None or own(plan.judge) is own(plan.loss) else fresh(plan.judge)
-        self.judge = judge.to(self.device, of_outputs(self._numbers))
+        same = plan.eval_loss is None or own(plan.eval_loss) is own(plan.loss)
+        eval_loss = self.loss if same else fresh(plan.eval_loss)  # type: ignore[arg-type]
+        self.eval_loss = eval_loss.to(self.device, of_outputs(self._numbers))
         trained = together(model, self.loss)
         self.parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
         self._weighs = self.loss.weighs(train)
@@ -315,9 +316,9 @@ class Training:
         if self.validation is None:
             return None
         whole = done >= self.plan.epochs
-        examples = self.validation if whole else self.validation.take(slice(0, self.plan.quick))
+        examples = self.validation if whole else self.validation.take(slice(0, self.plan.max_eval_examples))
         plan = self.plan
-        found = evaluate(self.model, examples, self.judge, plan.metric, plan.precision, self.scaling)
+        found = evaluate(self.model, examples, self.eval_loss, plan.metric, plan.precision, self.scaling)
         if not isfinite(found.loss):
             raise Diverged(step, found.loss)
         if not isfinite(found.value):

@@ -7,7 +7,6 @@ import signal
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 import optitune
 from optitune.cli.main import run
+from optitune.common import checkpoint
 from optitune.comparing import run as comparing
 from optitune.comparing import worker as comparison_worker
 from optitune.comparing.plan import practical
@@ -444,14 +444,14 @@ def test_what_is_not_of_the_comparison_is_left_where_it_lies(
 
 def killed_at_every_checkpoint(channel: Channel, *arguments: Any) -> None:
     """A worker that the system kills whenever it has kept where it is."""
-    kept = comparison_worker.checkpoint
+    save = checkpoint.save
 
     def save_and_die(*given: Any) -> None:
-        kept.save(*given)
+        save(*given)
         os.kill(os.getpid(), signal.SIGKILL)
 
     comparison_worker.CHECKPOINT_S = 0  # type: ignore[misc]
-    comparison_worker.checkpoint = SimpleNamespace(load=kept.load, save=save_and_die)  # type: ignore[assignment]
+    checkpoint.save = save_and_die
     comparison_worker.work(channel, *arguments)
 
 

@@ -156,7 +156,7 @@ def test_other_signals_that_ask_for_an_end_do_as_ctrl_c_does_and_the_trial_goes_
     assert "died" not in err
     (stopped,) = trials(tmp_path)
     assert stopped.state == TrialState.WAITING
-    kept = checkpoint.load(path_of(tmp_path / "digits", 0))["progress"]
+    kept = checkpoint.load(path_of(tmp_path / "digits", 0))["progress"][-1]
     assert kept["validation"]["value"] == stopped.intermediate_values[stopped.last_step]
     assert 0 < kept["epoch"] < EPOCHS
     assert run([*ONE, "--studies-dir", str(tmp_path), "--quiet"]) == 0

@@ -1,27 +1,24 @@
 """A trial that is stopped or killed goes on at its last evaluation, to the numbers it would have had."""
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
 import torch
 from optuna.trial import Trial
 
+from optitune.common import checkpoint
 from optitune.common.files import replacing, write_text
 from optitune.searching.objective import Result, ReturnedToQueue, run_trial
-from optitune.searching.trial_checkpoint import TrialCheckpoint, path_of, sweep
+from optitune.searching.trial_checkpoint import path_of, remove, sweep
 from optitune.space.configuration import Configuration
 from optitune.study import steps
 from optitune.study.settings import StudySettings
-from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
-from optitune.training.engine import Training
-from optitune.training.plan import Plan
 
 TASK = Task(name="tiny", model=lambda: Cnn(size=4, channels=(4, 8), hidden=16, classes=3), data=None)
 PARAMS = {"optimizer": "sgd", "lr_factor": 1.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
@@ -37,7 +34,7 @@ class Killed(BaseException):
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """On so few images an epoch would be evaluated once, at its end; and a checkpoint takes longer than that."""
     monkeypatch.setattr(steps, "EVALUATION_SHARE", 10.0)
-    monkeypatch.setattr("optitune.searching.trial_checkpoint.SHARE", 1e9)
+    monkeypatch.setattr("optitune.searching.objective.CHECKPOINT_SHARE", 1e9)
 
 
 @pytest.fixture
@@ -120,14 +117,14 @@ def test_a_kill_between_checkpoint_and_report_loses_no_point(
     straight = asked()
     attempt(straight, data, None)
     trial = asked()
-    saved = TrialCheckpoint.save
+    saved = checkpoint.save
 
-    def save_and_die(self: TrialCheckpoint, *words: object, **more: object) -> None:
-        saved(self, *words, **more)  # type: ignore[arg-type]
+    def save_and_die(*given: Any) -> None:
+        saved(*given)
         raise Killed
 
-    monkeypatch.setattr(TrialCheckpoint, "save", save_and_die)
-    assert attempt(trial, data, tmp_path / "t.safetensors") == (None, 1)
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    assert attempt(trial, data, tmp_path / "t.safetensors") == (None, 0)
     assert curve(trial) == {}
     monkeypatch.undo()
     monkeypatch.setattr(steps, "EVALUATION_SHARE", 10.0)
@@ -166,42 +163,6 @@ def test_a_trial_with_a_damaged_checkpoint_begins_anew(damage: bytes | None, dat
     assert curve(trial) == curve(straight)
 
 
-def test_a_checkpoint_of_anything_else_is_not_taken_up(
-    configured: Callable[..., Configuration], data: SearchData, tmp_path: Path
-) -> None:
-    def begun() -> Training:
-        torch.manual_seed(0)
-        plan = Plan(configured("sgd"), torch.nn.functional.cross_entropy, metrics.find("accuracy"), 3, 5, "fp32")
-        return Training(TASK.model(), plan, data.train, data.validation)
-
-    path, training = tmp_path / "t.safetensors", begun()
-    TrialCheckpoint(path, {"seed": 0}).save(training, next(training.run()))
-    assert TrialCheckpoint(path, {"seed": 1}).load(begun()) is None
-    assert path.exists()
-    other = begun()
-    progress = TrialCheckpoint(path, {"seed": 0}).load(other)
-    assert progress is not None
-    assert progress.epoch == other.epoch == 1
-
-
-def test_checkpoints_that_take_long_are_written_less_often(
-    configured: Callable[..., Configuration], data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = Plan(configured("sgd"), torch.nn.functional.cross_entropy, metrics.find("accuracy"), 3, 5, "fp32")
-    training = Training(TASK.model(), plan, data.train, data.validation)
-    now = iter([1.0, 2.0, 11.9, 13.0, 14.0])
-    monkeypatch.setattr("optitune.searching.trial_checkpoint.SHARE", 0.1)
-    monkeypatch.setattr("optitune.searching.trial_checkpoint.time", SimpleNamespace(perf_counter=lambda: next(now)))
-    kept, path, points = TrialCheckpoint(tmp_path / "t.safetensors", {}), tmp_path / "t.safetensors", training.run()
-    written = []
-    for at_once in (False, False, True):
-        path.unlink(missing_ok=True)
-        kept.save(training, next(points), at_once)
-        written.append(path.exists())
-    # it took a second, so that the next is due after ten more
-    assert written == [True, False, True]
-
-
 def test_checkpoints_of_ended_trials_are_swept_and_no_others(tmp_path: Path) -> None:
     names = ["trial-1.safetensors", ".trial-1-abcdefgh.safetensors", "trial-2.safetensors"]
     users = ["notes.txt", "trial-1.txt", "trial-1-copy.safetensors", ".trial-1-notes", ".ipynb_checkpoints"]
@@ -213,7 +174,7 @@ def test_checkpoints_of_ended_trials_are_swept_and_no_others(tmp_path: Path) -> 
     sweep(tmp_path, lambda: {2})
     assert {path.name for path in folder.iterdir()} == {names[-1], *users, "trial-3.safetensors"}
     (folder / ".trial-2-abcdefgh.safetensors").touch()
-    TrialCheckpoint(path_of(tmp_path, 2), {}).remove()
+    remove(path_of(tmp_path, 2))
     assert {path.name for path in folder.iterdir()} == {*users, "trial-3.safetensors"}
 
 
@@ -237,5 +198,5 @@ def test_what_a_living_worker_writes_is_not_swept_though_its_trial_was_ended_for
     with replacing(path) as scratch:
         scratch.write_text("all of it")
         sweep(tmp_path, lambda: ())
-        TrialCheckpoint(path, {}).remove()
+        remove(path)
     assert path.read_text() == "all of it"

@@ -205,7 +205,7 @@ def test_the_last_evaluation_alone_uses_all_validation_images(
     planned: Planned, network: Network, images: Examples
 ) -> None:
     model = network(0)
-    progress = list(Training(model, planned(evaluations=2, quick=20), images, images).run())
+    progress = list(Training(model, planned(evaluations=2, max_eval_examples=20), images, images).run())
     assert [row.validation.examples for row in progress if row.validation] == [20, 20, 20, 20, 20, 90]
     last = progress[-1].validation
     assert last is not None
@@ -216,7 +216,7 @@ def test_a_quick_evaluation_uses_the_first_validation_images(
     planned: Planned, network: Network, images: Examples
 ) -> None:
     model = network(0)
-    row = next(Training(model, planned(quick=20), images, images).run())
+    row = next(Training(model, planned(max_eval_examples=20), images, images).run())
     assert row.validation is not None
     quick = evaluate(model, images.take(slice(0, 20)), functional.cross_entropy, ACCURACY, "fp32")
     assert (row.validation.loss, row.validation.value) == (quick.loss, quick.value)

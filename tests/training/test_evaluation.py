@@ -81,7 +81,7 @@ def test_the_loss_itself_may_be_the_metric(configured: Configured, network: Netw
     assert row.validation.value == row.validation.loss
 
 
-def test_evaluations_tell_the_loss_of_the_judge_and_trainings_their_own(
+def test_evaluations_use_the_evaluation_loss_and_trainings_their_own(
     configured: Configured, network: Network, images: Examples
 ) -> None:
     def doubled(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def test_evaluations_tell_the_loss_of_the_judge_and_trainings_their_own(
 
     model = network(0)
     (row,) = Training(
-        model, planned(configured(), loss=doubled, judge=functional.cross_entropy, epochs=1), images, images
+        model, planned(configured(), loss=doubled, eval_loss=functional.cross_entropy, epochs=1), images, images
     ).run()
     (alone,) = Training(network(0), planned(configured(), loss=doubled, epochs=1), images).run()
     assert row.validation is not None
