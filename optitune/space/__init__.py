@@ -1,4 +1,4 @@
-"""What can be tried, as frozen rows without torch: ranges, optimizers, schedules, losses, and the search space of a
+"""What can be searched, as frozen rows without torch: ranges, optimizers, schedules, losses, and the search space of a
 study.
 
 Public face: the registries `optimizers.OPTIMIZERS`, `schedules.SCHEDULES`, `losses.LOSSES`, the ranges `ranges.Float`,

@@ -1,6 +1,6 @@
-"""What one training is told: an optimizer, a schedule and how batches become steps, with all settings."""
+"""The configuration of a training: optimizer, schedule and training settings, validated."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,15 +17,13 @@ from optitune.common.schema import Strict
 from optitune.common.text import setting
 from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
+from optitune.space.ranges import Limit
 
 Precision = Literal["fp32", "bf16"]
 
 
-Limits = Mapping[str, tuple[str, Callable[[Any], bool]]]
-
-
 def _one_cause(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Validate one setting, with one complaint where pydantic would have one per possible type."""
+    """Validate one setting with a single error, where pydantic would give one per possible type."""
     try:
         return handler(value)
     except ValidationError:
@@ -35,16 +33,19 @@ def _one_cause(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 Setting = Annotated[bool | int | float | str | list[int] | list[float], WrapValidator(_one_cause)]
 
 LARGEST = 1e30
-"""No setting is larger: beyond it, arithmetic on settings would overflow before any training does."""
-
+"""The largest absolute value of a setting: beyond it, arithmetic on settings overflows before any training does."""
 
 JOINED = {**optimizers.JOINED, **schedules.JOINED}
 
 
 def _check(
-    settings: Mapping[str, Any], expected: Mapping[str, Any], limits: Limits, owner: str, also: Mapping[str, Any]
+    settings: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    limits: Mapping[str, Limit],
+    owner: str,
+    also: Mapping[str, Any],
 ) -> None:
-    """Hold `settings` against the names in `expected` and what `limits` allows of them; those in `also` may be there.
+    """Check the names and values of `settings`: all of `expected`, perhaps some of `also`, within `limits`.
 
     Raises:
         ValueError: a name is missing or not expected, or a value is not allowed.
@@ -90,8 +91,11 @@ def _check_size(name: str, value: Any) -> None:
 class OptimizerSettings(Strict):
     """An optimizer by name, with the arguments of its torch constructor.
 
-    `path` and `traits` are those of a study's own row (`optimizers.Optimizer`), so that its best configuration can be
-    trained without the study; for all other optimizers they are left to the registry.
+    Attributes:
+        name: of a row of the registry, or of the study's own.
+        settings: arguments of the constructor.
+        path: `module:class` of an optimizer that the study defines itself; empty for one of the registry.
+        traits: as in `optimizers.Optimizer`, where `path` is given.
     """
 
     name: str
@@ -128,7 +132,7 @@ class OptimizerSettings(Strict):
 
     @property
     def how(self) -> tuple[str, tuple[optimizers.Trait, ...]]:
-        """`module:class`, and what is peculiar to it."""
+        """`module:class` of the optimizer, and its traits."""
         if self.path:
             return present(self.path), self.traits
         row = optimizers.find(self.name)
@@ -136,9 +140,12 @@ class OptimizerSettings(Strict):
 
 
 class ScheduleSettings(Strict):
-    """A schedule by name, with the arguments of its torch constructor, times counted in epochs.
+    """A learning-rate schedule by name.
 
-    `warmup` is the share of all steps over which the lr is ramped up.
+    Attributes:
+        name: of a row of `schedules`.
+        settings: arguments of its torch constructor, times in epochs.
+        warmup: share of all steps over which the learning rate rises from almost 0, from 0 to below 1.
     """
 
     name: str
@@ -158,17 +165,17 @@ class ScheduleSettings(Strict):
 
 
 class TrainingSettings(Strict):
-    """How batches become gradients, and gradients steps.
+    """Batch size, loss, regularisation and parameter groups of a training.
 
     Attributes:
-        batch_size: examples in a batch.
-        accumulation: batches whose gradients make one optimizer step.
-        clip_norm: the largest norm that the gradients of a step may have together; 0 for any.
-        l1: factor of the sum of absolute weights that is added to the loss.
-        loss: a row of `losses`, or `task` for the task's own.
-        label_smoothing: of cross-entropy (Szegedy et al. 2016, arXiv:1512.00567).
-        decay_biases: whether weight decay and `l1` pull at biases and normalisation too, not at weights alone.
-        groups: factors of the learning rate for parameters by the pattern of their names; the first that fits holds.
+        batch_size: examples per batch, 1 to 65,536.
+        accumulation: batches per optimizer step, 1 to 65,536; their gradients are averaged.
+        clip_norm: upper bound of the norm of all gradients of a step; 0 for none.
+        l1: factor of the L1 penalty, the sum of absolute weights, in the loss.
+        loss: name of a row of `losses`, or `task` for the task's own function.
+        label_smoothing: of cross-entropy, from 0 to below 1 (Szegedy et al. 2016, arXiv:1512.00567).
+        decay_biases: whether weight decay and `l1` apply to biases and normalisation layers too.
+        groups: learning-rate factors by glob pattern of parameter names; the first pattern that matches holds.
     """
 
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
@@ -201,7 +208,7 @@ class TrainingSettings(Strict):
 
 
 class Configuration(Strict):
-    """What is compared: an optimizer, a schedule and how they are fed, with all their settings."""
+    """All hyperparameters of a training: optimizer, schedule and training settings."""
 
     optimizer: OptimizerSettings
     schedule: ScheduleSettings
@@ -209,18 +216,18 @@ class Configuration(Strict):
 
     @property
     def lr(self) -> float:
-        """The learning rate before any schedule."""
+        """The base learning rate, before schedule and groups."""
         lr = self.optimizer.settings["lr"]
         assert isinstance(lr, int | float)
         return float(lr)
 
     def stretched(self, ratio: float) -> "Configuration":
-        """The same with its schedule stretched over `ratio` times as many epochs."""
+        """A copy with its schedule stretched over `ratio` times as many epochs."""
         settings = schedules.find(self.schedule.name).stretched(dict(self.schedule.settings), ratio)
         return self.model_copy(update={"schedule": self.schedule.model_copy(update={"settings": settings})})
 
     def with_lr(self, lr: float) -> "Configuration":
-        """The same with another learning rate."""
+        """A copy with another learning rate."""
         settings = {**self.optimizer.settings, "lr": lr}
         return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"settings": settings})})
 

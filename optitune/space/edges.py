@@ -1,20 +1,27 @@
-"""Best values that lie at an end of their range, where more may be beyond."""
+"""Best values at an end of their search range, where a better one may lie outside."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from optitune.space import optimizers, schedules
-from optitune.space.ranges import Float, Int
+from optitune.space.ranges import Float, Int, Limit
 from optitune.space.search_space import ALL_OWNERS, TRAINING_SETTINGS, SearchSpace, group
 
 EDGE = 0.02
-"""How near an end, as a share of the range, a best value suggests to look beyond."""
+"""Distance from an end, as a share of the range, within which a value counts as lying there."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A value that lies at an end of its range, and the line of a study's file that widens it."""
+    """A value at an end of its range.
+
+    Attributes:
+        key: of the hyperparameter in a study's file.
+        value: of the best configuration.
+        value_range: that was searched.
+        line: of a study's file, which widens the range by about a factor of ten.
+    """
 
     key: str
     value: float
@@ -23,13 +30,13 @@ class Edge:
 
 
 def edges(space: SearchSpace, optimizer: str, schedule: str, values: Mapping[tuple[str, str], Any]) -> list[Edge]:
-    """The values of a best configuration that lie at an end of their ranges, where more may be beyond.
+    """Find the values of a best configuration that lie at an end of their ranges.
 
     Args:
-        space: of the study.
-        optimizer: of the configuration.
-        schedule: of the configuration.
-        values: by owner and name.
+        space: search space of the study.
+        optimizer: name of the configuration's optimizer.
+        schedule: name of its schedule.
+        values: of its hyperparameters, by owner and name.
     """
     limits = {
         **optimizers.LIMITS,
@@ -52,8 +59,8 @@ def edges(space: SearchSpace, optimizer: str, schedule: str, values: Mapping[tup
     return found
 
 
-def _wider(value_range: Float | Int, value: float, limit: tuple[str, Any] | None) -> tuple[float, float] | None:
-    """The ends of a range that goes on beyond the end where `value` lies; None if it lies at none, or at a limit."""
+def _wider(value_range: Float | Int, value: float, limit: Limit | None) -> tuple[float, float] | None:
+    """The ends of a range widened at the end where `value` lies; None if it lies at neither end, or at a limit."""
     low, high = value_range.low, value_range.high
     if isinstance(value_range, Int):
         at_low, at_high = value == low, value == high

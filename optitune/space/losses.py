@@ -1,4 +1,4 @@
-"""The losses: one frozen row each, no torch at import. Adding a loss is adding a row."""
+"""The registry of losses: one frozen row each, no torch at import. Adding a loss is adding a row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from types import MappingProxyType
 from optitune.errors import unknown
 
 OF_TASK = "task"
-"""The name of a loss that is a function of the task's own."""
+"""The name that stands for the task's own loss function."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One loss.
+    """A row of the registry of losses.
 
     Attributes:
         name: what a user types.
         path: `module:function` of torch; called with outputs and targets, gives the mean over a batch.
-        one_hot: whether it compares numbers, so that labels of classes are given as vectors of zeros and a one.
-        settings: training settings that the function takes by the same name.
+        one_hot: whether class labels are passed as one-hot vectors.
+        settings: names of training settings that are passed to the function.
         source: the paper or documentation.
         note: when to think of it, in a sentence.
     """
@@ -57,7 +57,7 @@ def find(name: str) -> Loss:
     """The row called `name`.
 
     Raises:
-        UsageError: there is none; the message has the nearest names.
+        UsageError: there is none; the message suggests similar names.
     """
     try:
         return LOSSES[name]

@@ -1,10 +1,7 @@
-"""The optimizers that can compete: one frozen row each, no torch at import.
+"""The built-in optimizers: one frozen row each, no torch at import. Adding an optimizer is adding a row.
 
-A row says what torch is told (`path`, `fixed`), where to start (`known_good`) and where to look
-(`ranges`). Adding an optimizer is adding a row.
-
-Names are those of the torch constructor. A constructor argument that is a tuple is spelled out in
-the ranges, one name per place (`JOINED`), so that each place is a hyperparameter of its own.
+Names are those of the torch constructor. A constructor argument that is a tuple is split in the ranges, one name per
+element (`JOINED`), so that each element is a hyperparameter of its own.
 """
 
 from collections.abc import Mapping
@@ -23,37 +20,47 @@ JOINED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 LR_FACTOR = 10.0
-"""How far below and above its known-good value a learning rate is looked for. One factor for all
-optimizers, so that what a search learns of "ten times the usual" with one serves every other."""
+"""Learning rates are searched from known-good / factor to known-good * factor. It is the same for all optimizers, so
+that what a search learns about "ten times the usual" with one applies to the others."""
 
 Trait = Literal["fused", "fused-cpu", "closure", "modes", "one-group", "matrices", "sparse"]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One optimizer.
+    """An optimizer with its default settings and search ranges: a row of the registry.
 
     Attributes:
         name: what a user types.
         path: `module:class` of the torch optimizer.
-        known_good: settings that are known to work, tried first; the lr of the first is the unit
-            in which this optimizer's learning rates are sampled.
-        ranges: where a search looks, by hyperparameter; every `known_good` lies inside.
+        known_good: default settings, at least one set, tried first; each has an lr, and that of the first is the unit
+            in which learning rates are sampled.
+        ranges: search range of each hyperparameter; contains every `known_good` value.
         source: the paper or documentation of the method and of `known_good`.
-        note: when to think of it, in a sentence.
-        fixed: arguments that are always passed.
-        also: further arguments that a study may fix or search, with the values they have otherwise.
-        needs: hyperparameters that torch takes only while another one is above zero.
-        unless: hyperparameters that torch takes only while another one is off.
-        traits: what is peculiar to it: `fused`, torch has a fused kernel for it on CPU and CUDA; `fused-cpu`, on CPU
-            alone; `closure`, its step evaluates the loss again and again; `modes`, it is switched by `train()` and
-            `eval()` as a network is; `one-group`, it takes no parameter groups; `matrices`, it treats the hidden
-            weight matrices apart from the rest, and is told which are which by `matrix` in every parameter group;
-            `sparse`, it is for networks whose embeddings have sparse gradients, and is left out of `all`.
-        extra: the extra of optitune that installs the package it comes from; empty for torch's own.
+        note: when to use it, in a sentence.
+        fixed: constructor arguments that are always passed.
+        also: optional hyperparameters that a study may fix or search, with their default values.
+        needs: hyperparameters that are passed only while another one is above 0, by name.
+        unless: hyperparameters that are passed only while another one is off, by name.
+        traits: `fused`, torch has a fused kernel for it on CPU and CUDA; `fused-cpu`, on CPU alone; `closure`, its
+            step needs a closure that evaluates the loss; `modes`, it has `train()` and `eval()`; `one-group`, it takes
+            no parameter groups; `matrices`, it treats hidden weight matrices differently, and reads which they are
+            from `matrix` in every parameter group; `sparse`, it is for embeddings with sparse gradients, and is left
+            out of `all`.
+        extra: the extra of optitune that installs its package; empty for torch's own.
 
     Raises:
-        ValueError: there is no lr, a known-good setting lies outside the ranges, or a name stands twice.
+        ValueError: a known-good setting lacks an lr or lies outside the ranges, or names contradict each other.
+
+    Example:
+        >>> optitune.Optimizer(
+        ...     name="lion",
+        ...     path="lion_pytorch:Lion",
+        ...     known_good=({"lr": 1e-4},),
+        ...     ranges={"lr": optitune.Float(1e-5, 1e-3, "log")},
+        ...     source="Chen et al. 2023, arXiv:2302.06675",
+        ...     note="Steps follow the sign of a moving average.",
+        ... )
     """
 
     name: str
@@ -80,7 +87,7 @@ class Optimizer:
                     raise ValueError(f"known_good {name} = {values[name]!r} lies outside its range, {value_range}")
         for name in (*self.needs, *self.needs.values(), *self.unless, *self.unless.values()):
             if name not in self.ranges and name not in self.also:
-                raise ValueError(f"needs and unless speak of {name}, which must be in ranges or in also")
+                raise ValueError(f"needs and unless name {name}, which must be in ranges or in also")
         if twice := set(self.also) & {*self.ranges, *self.fixed}:
             raise ValueError(f"{sorted(twice)[0]} must be either in also, or in ranges or fixed")
 
@@ -90,7 +97,7 @@ class Optimizer:
         return float(self.known_good[0]["lr"])
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What torch's constructor is given for these hyperparameter `values`."""
+        """The arguments of torch's constructor for these hyperparameter `values`."""
         left = {
             name: value
             for name, value in values.items()

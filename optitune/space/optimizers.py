@@ -1,17 +1,17 @@
-"""The registry of optimizers: which there are, which are installed, and what their settings may be; no torch at import.
+"""The registry of optimizers: the rows of `optimizer_rows`, those of other packages, and the limits of their settings.
 
-The rows are those of `optimizer_rows`, and those that other packages bring by an entry point.
+No torch at import.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any
 
 from optitune.errors import UsageError, unknown
 from optitune.space.optimizer_rows import JOINED, LR_FACTOR, ROWS, Optimizer, Trait
+from optitune.space.ranges import Limit, whole_number
 
 __all__ = [
     "DEFAULT_OPTIMIZERS",
@@ -35,11 +35,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType({row.name: row for row in
 DEFAULT_OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 
 
-def _whole_number(least: int) -> tuple[str, Callable[[Any], bool]]:
-    return f"a whole number of at least {least}", lambda value: isinstance(value, int) and value >= least
-
-
-LIMITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+LIMITS: Mapping[str, Limit] = MappingProxyType(
     {
         "lr": ("above 0", lambda value: value > 0),
         "momentum": ("at least 0 and below 1", lambda value: 0 <= value < 1),
@@ -61,28 +57,24 @@ LIMITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "eta2": ("above 1", lambda value: value > 1),
         "step_size_min": ("at least 0", lambda value: value >= 0),
         "step_size_max": ("above 0", lambda value: value > 0),
-        "max_iter": _whole_number(1),
-        "history_size": _whole_number(1),
+        "max_iter": whole_number(1),
+        "history_size": whole_number(1),
         "tolerance_grad": ("at least 0", lambda value: value >= 0),
         "tolerance_change": ("at least 0", lambda value: value >= 0),
-        "warmup_steps": _whole_number(0),
+        "warmup_steps": whole_number(0),
         "r": ("at least 0", lambda value: value >= 0),
         "weight_lr_power": ("at least 0", lambda value: value >= 0),
     }
 )
-"""What a hyperparameter may be at all, wider than where a search looks: for settings edited by hand."""
+"""Valid values of each hyperparameter, in words and as a test: wider than the search ranges."""
 
 ENTRY_POINTS = "optitune.optimizers"
-"""The group of entry points by which other packages bring optimizers: each is an `Optimizer`, or several."""
+"""The entry-point group by which other packages add optimizers: each is an `Optimizer`, or several."""
 
 
 @cache
 def _brought() -> Mapping[str, Optimizer]:
-    """The rows of other packages, by name.
-
-    Raises:
-        UsageError: an entry point cannot be loaded, is no row, or has the name of another.
-    """
+    """The rows of other packages, by name."""
     rows: dict[str, Optimizer] = {}
     for entry in entry_points(group=ENTRY_POINTS):
         try:
@@ -105,19 +97,19 @@ def _place(entry: EntryPoint) -> str:
 
 
 def known() -> dict[str, Optimizer]:
-    """All rows by name: those of this package, and those that other packages bring.
+    """All rows by name: those of this package and those of entry points.
 
     Raises:
-        UsageError: an entry point cannot be loaded, is no row, or has the name of another.
+        UsageError: an entry point cannot be loaded, is not an `Optimizer`, or has a name that is in use.
     """
     return {**OPTIMIZERS, **_brought()}
 
 
 def find(name: str) -> Optimizer:
-    """The row called `name`. What other packages bring is looked at for a name that is not built in.
+    """The row called `name`; entry points are loaded only for a name that is not built in.
 
     Raises:
-        UsageError: there is none; the message has the nearest names.
+        UsageError: there is none (the message suggests similar names), or an entry point is faulty.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
@@ -128,19 +120,19 @@ def find(name: str) -> Optimizer:
 
 
 def available() -> tuple[str, ...]:
-    """What `all` means: the names of all rows whose package is installed, and that fit a network of any kind.
+    """The names that `all` stands for: of the rows whose package is installed and that suit any network.
 
     Raises:
-        UsageError: an entry point cannot be loaded, is no row, or has the name of another.
+        UsageError: an entry point is faulty; see `known`.
     """
     return tuple(name for name, row in known().items() if "sparse" not in row.traits and is_module(_package(row)))
 
 
 def check_installed(row: Optimizer) -> None:
-    """Hold a row against what is installed.
+    """Check that an optimizer's package is installed.
 
     Raises:
-        UsageError: its package is not; the message has the command that installs it.
+        UsageError: it is not; the message has the command that installs it.
     """
     if not is_module(_package(row)):
         remedy = f"'optitune[{row.extra}]'" if row.extra else _package(row)
@@ -152,7 +144,7 @@ def _package(row: Optimizer) -> str:
 
 
 def is_module(name: str) -> bool:
-    """Whether there is a module of this name without a dot, as Python looks for it; it is not imported."""
+    """Whether a top-level module of this name can be found; it is not imported."""
     try:
         return find_spec(name) is not None
     except ValueError:  # a module that runs as a script, or was made by hand, is there but has no spec

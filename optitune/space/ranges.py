@@ -1,5 +1,6 @@
 """Ranges of hyperparameters as frozen data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isclose, isfinite, log
 from typing import Any, Literal
@@ -7,11 +8,11 @@ from typing import Any, Literal
 Scale = Literal["linear", "log", "complement"]
 
 DIGITS = 12
-"""To how many digits ranges are the same: how an end is computed may change its last ones."""
+"""Significant digits to which the ends of ranges are compared; rounding may change the ones after."""
 
 
 def shortest(value: float) -> str:
-    """A number in as few digits as tell it, up to those that computing it may have changed."""
+    """A number in the fewest digits that identify it, rounding errors left out."""
     texts = [f"{value:.{digits}g}" for digits in (6, DIGITS)]
     return next((text for text in texts if isclose(float(text), value, rel_tol=1e-12)), repr(value))
 
@@ -22,12 +23,15 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Float:
-    """Real numbers from `low` to `high`, both included.
+    """A range of real numbers from `low` to `high`, both included.
 
-    `scale` says along which axis equal steps matter equally: the value itself (`linear`), its
-    logarithm (`log`), or the logarithm of one minus the value (`complement`), on which momentum
-    0.9, 0.99 and 0.999 are equally far apart. `closed` says that nothing worth trying lies beyond
-    the ends, so that a best value there is no reason to widen the range.
+    Attributes:
+        low: smallest value, finite; above 0 on a log scale.
+        high: largest value, finite; below 1 on the complement scale.
+        scale: on which values are drawn uniformly: the value itself (`linear`), its logarithm (`log`), or the
+            logarithm of 1 - value (`complement`), on which momentum 0.9, 0.99 and 0.999 are equally spaced.
+        source: the paper or documentation that the range comes from.
+        closed: whether the ends are natural limits, so that a best value there is no reason to widen the range.
 
     Raises:
         ValueError: the range is empty, not finite, or impossible on its scale.
@@ -51,11 +55,10 @@ class Float:
         return _is_number(value) and self.low <= value <= self.high
 
     def ends(self) -> tuple[float, float]:
-        """The extreme values, for tests that try the corners of a space."""
         return self.low, self.high
 
     def place(self, value: float) -> float:
-        """Where `value` lies between the ends, 0 to 1, along the axis of the scale."""
+        """The position of `value` between the ends on the range's scale, 0 to 1."""
         low, at, high = (self._axis(each) for each in (self.low, value, self.high))
         # ends that are one number by rounding have no place between them
         return (at - low) / (high - low) if high > low else 0.5
@@ -72,7 +75,13 @@ class Float:
 
 @dataclass(frozen=True)
 class Int:
-    """Whole numbers from `low` to `high`, both included; `closed` as for `Float`.
+    """A range of whole numbers from `low` to `high`, both included.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        source: the paper or documentation that the range comes from.
+        closed: as for `Float`.
 
     Raises:
         ValueError: `low` is above `high`.
@@ -91,7 +100,6 @@ class Int:
         return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def ends(self) -> tuple[int, int]:
-        """The extreme values, for tests that try the corners of a space."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -100,10 +108,10 @@ class Int:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values, without an order.
+    """An unordered set of values to choose from.
 
     Raises:
-        ValueError: there is no option, or one stands twice.
+        ValueError: there is no option, or one is repeated.
     """
 
     options: tuple[bool | int | float | str, ...]
@@ -117,7 +125,6 @@ class Choice:
         return any(type(value) is type(option) and value == option for option in self.options)
 
     def ends(self) -> tuple[bool | int | float | str, ...]:
-        """Every option, for tests that try the corners of a space."""
         return self.options
 
     def __str__(self) -> str:
@@ -126,7 +133,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Fixed:
-    """One value, always the same: a hyperparameter that is not searched."""
+    """A fixed value: a hyperparameter that is not searched."""
 
     value: bool | int | float | str
     source: str = ""
@@ -135,7 +142,6 @@ class Fixed:
         return isinstance(value, bool) == isinstance(self.value, bool) and bool(value == self.value)
 
     def ends(self) -> tuple[bool | int | float | str, ...]:
-        """The one value, for tests that try the corners of a space."""
         return (self.value,)
 
     def __str__(self) -> str:
@@ -144,9 +150,17 @@ class Fixed:
 
 Range = Float | Int | Choice | Fixed
 
+Limit = tuple[str, Callable[[Any], bool]]
+"""Valid values of a setting: in words, and as a test."""
+
+
+def whole_number(least: int) -> Limit:
+    """The limit of a whole number of at least `least`."""
+    return f"a whole number of at least {least}", lambda value: isinstance(value, int) and value >= least
+
 
 def numbers(value_range: Range) -> dict[str, Any]:
-    """A range as a study keeps it, for another version to compare: kind and numbers, no words."""
+    """A range as JSON, as a study stores it for comparison."""
     if isinstance(value_range, Float):
         ends = {"low": _rounded(value_range.low), "high": _rounded(value_range.high)}
         return {"kind": "float", **ends, "scale": value_range.scale}
@@ -162,7 +176,7 @@ def _rounded(value: Any) -> Any:
 
 
 def as_stored_before(value_range: Range) -> str:
-    """A range as studies of older versions keep it. Never to be changed: by it they are gone on with."""
+    """A range as studies of older versions store it, in words; it must never change, or they cannot be resumed."""
     if isinstance(value_range, Float):
         words = {"linear": "", "log": ", log scale", "complement": ", log scale of 1 - value"}
         return f"{value_range.low:g} to {value_range.high:g}{words[value_range.scale]}"
@@ -174,5 +188,11 @@ def as_stored_before(value_range: Range) -> str:
 
 
 def around(value: float, factor: float, source: str = "") -> Float:
-    """A log range from `value` / `factor` to `value` * `factor`."""
+    """A range on a log scale around a value.
+
+    Args:
+        value: its geometric middle, above 0.
+        factor: by which the ends lie below and above, above 1.
+        source: as for `Float`.
+    """
     return Float(value / factor, value * factor, "log", source)

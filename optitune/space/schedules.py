@@ -1,11 +1,8 @@
-"""The learning-rate schedules: one frozen row each, no torch at import.
+"""The registry of learning-rate schedules: one frozen row each, no torch at import. Adding one is adding a row.
 
-Times are counted in epochs, fractions of the training being rounded to whole ones, whether torch steps the
-scheduler once an epoch or after every optimizer step: so a row means the same for every batch size. Adding a
-schedule is adding a row.
-
-A warm-up is no schedule of its own: over the first share of the steps the lr of any schedule is multiplied
-by a ramp from almost 0 to 1 (Goyal et al. 2017, arXiv:1706.02677).
+Times are in whole epochs, also where torch steps the scheduler after every optimizer step, so that a row means the
+same for every batch size. A warm-up goes with any schedule: a linear ramp from almost 0 to 1 multiplies the learning
+rate over the first steps (Goyal et al. 2017, arXiv:1706.02677).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from optitune.errors import unknown
-from optitune.space.ranges import Fixed, Float, Int, Range
+from optitune.space.ranges import Fixed, Float, Int, Limit, Range, whole_number
 
 Settings = dict[str, Any]
 
@@ -28,23 +25,23 @@ def _nothing(epochs: int) -> Settings:
 
 @dataclass(frozen=True)
 class Schedule:
-    """One learning-rate schedule.
+    """A learning-rate schedule with its default settings and search ranges: a row of the registry.
 
     Attributes:
         name: what a user types.
-        path: `module:class` of the torch scheduler; empty where the lr never changes.
-        known_good: settings tried first, for a training of so many epochs.
-        ranges: where a search looks, for a training of so many epochs; the same names.
+        path: `module:class` of the torch scheduler; empty for a constant learning rate.
+        known_good: number of epochs -> default settings, tried first.
+        ranges: number of epochs -> search range of each setting, by the same names.
         source: the paper or documentation.
         note: what it does, in a sentence.
         per: whether torch steps it after every epoch or after every optimizer step.
-        in_epochs: settings that count epochs; where it is stepped per step, torch is given them in steps.
-        covers: settings that must count all epochs of the training.
-        per_epoch: settings that are factors applied once an epoch.
-        fixed: arguments that are always passed.
-        lr_argument: the constructor's argument that takes the groups' learning rates, where there is one.
-        observes: whether it is told the mean training loss of every epoch.
-        warms_up: whether it has a warm-up of its own, so that none comes before it.
+        in_epochs: settings in epochs; passed to torch in optimizer steps where it is stepped per step.
+        covers: settings that must be at least the number of epochs of the training.
+        per_epoch: settings that multiply the learning rate once an epoch.
+        fixed: constructor arguments that are always passed.
+        lr_argument: name of the constructor argument that takes the learning rates of the groups; empty for none.
+        observes: whether its step takes the mean training loss of the epoch.
+        warms_up: whether it has a warm-up of its own, so that none is added.
     """
 
     name: str
@@ -63,7 +60,7 @@ class Schedule:
     warms_up: bool = False
 
     def arguments(self, values: Mapping[str, Any]) -> Settings:
-        """The settings of a configuration for these hyperparameter `values`."""
+        """The settings of a configuration for these hyperparameter `values`: split ones joined, fixed ones added."""
         left = dict(values)
         joined = {
             setting: sorted(left.pop(part) for part in parts)
@@ -73,28 +70,28 @@ class Schedule:
         return {**self.fixed, **left, **joined}
 
     def stretched(self, settings: Settings, ratio: float) -> Settings:
-        """The same shape of curve over `ratio` times as many epochs."""
+        """Settings that give the same shape of curve over `ratio` times as many epochs."""
         longer = {name: _scaled(settings[name], ratio) for name in self.in_epochs}
         # a long curve pressed into few epochs may fall below the smallest float, but a factor stays above 0
         slower = {name: max(float_info.min, settings[name] ** (1 / ratio)) for name in self.per_epoch}
         return {**settings, **longer, **slower}
 
     def in_steps(self, settings: Mapping[str, Any], steps_per_epoch: int) -> Settings:
-        """What torch's constructor is given, beside the optimizer and its learning rates."""
+        """Settings as torch's constructor takes them, times in steps where it is stepped per step."""
         if self.per == "epoch":
             return dict(settings)
         return {**settings, **{name: settings[name] * steps_per_epoch for name in self.in_epochs}}
 
 
 def _scaled(epochs: int | list[int], ratio: float) -> int | list[int]:
-    """So many epochs `ratio` times as long, in whole ones; what was not 0 stays at least 1."""
+    """`epochs` times `ratio`, rounded; what was not 0 stays at least 1."""
     if isinstance(epochs, list):
         return [_scaled(each, ratio) for each in epochs]  # type: ignore[misc]
     return max(min(1, epochs), round(epochs * ratio))
 
 
 def _to_a_tenth(epochs: int) -> float:
-    """The factor per epoch with which a learning rate falls to a tenth over the whole training."""
+    """The factor per epoch by which a learning rate falls to a tenth over the whole training."""
     return float(round(max(0.1, 0.1 ** (1 / epochs)), 6))
 
 
@@ -233,23 +230,15 @@ SCHEDULES: Mapping[str, Schedule] = MappingProxyType({row.name: row for row in R
 
 DEFAULT_SCHEDULES = ("step",)
 
-WARMUP = Float(0.0, 0.3, "linear", "Goyal et al. 2017, arXiv:1706.02677: 5 of 90 epochs; short trainings want more")
-"""Where a search looks for the length of a warm-up, as a share of the steps, when told to."""
-
-
-def _whole_number(least: int) -> tuple[str, Callable[[Any], bool]]:
-    return f"a whole number of at least {least}", lambda value: isinstance(value, int) and value >= least
-
-
-LIMITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+LIMITS: Mapping[str, Limit] = MappingProxyType(
     {
-        "step_size": _whole_number(1),
-        "milestone1": _whole_number(1),
-        "milestone2": _whole_number(1),
-        "T_max": _whole_number(1),
-        "total_iters": _whole_number(1),
-        "total_steps": _whole_number(1),
-        "patience": _whole_number(0),
+        "step_size": whole_number(1),
+        "milestone1": whole_number(1),
+        "milestone2": whole_number(1),
+        "T_max": whole_number(1),
+        "total_iters": whole_number(1),
+        "total_steps": whole_number(1),
+        "patience": whole_number(0),
         "gamma": ("above 0 and at most 1", lambda value: 0 < value <= 1),
         "factor": ("above 0 and below 1", lambda value: 0 < value < 1),
         "pct_start": ("above 0 and below 1", lambda value: 0 < value < 1),
@@ -258,14 +247,14 @@ LIMITS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "end_factor": ("between 0 and 1", lambda value: 0 <= value <= 1),
     }
 )
-"""What a setting may be at all, wider than where a search looks: for settings edited by hand."""
+"""Valid values of each setting, in words and as a test: wider than the search ranges."""
 
 
 def find(name: str) -> Schedule:
     """The row called `name`.
 
     Raises:
-        UsageError: there is none; the message has the nearest names.
+        UsageError: there is none; the message suggests similar names.
     """
     try:
         return SCHEDULES[name]

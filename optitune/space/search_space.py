@@ -1,7 +1,7 @@
-"""Where a study looks: the ranges of its competitors, narrowed, widened or fixed by what the study says.
+"""The search space of a study: the ranges of its optimizers and schedules, with the study's own overrides.
 
-What a study says of a hyperparameter is one value, which fixes it, or a list: the two ends of a range, or,
-of what has no order or few sensible values, the options.
+An override of a hyperparameter is one value, which fixes it, or a list: the two ends of a range, or the options of a
+choice.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +12,10 @@ from typing import Any
 from optitune.errors import UsageError, unknown
 from optitune.space import optimizers, schedules
 from optitune.space.optimizers import Optimizer
-from optitune.space.ranges import Choice, Fixed, Float, Int, Range, numbers
+from optitune.space.ranges import Choice, Fixed, Float, Int, Limit, Range, numbers
 
 ALL_OWNERS = ""
-"""In place of an optimizer's name: whatever has that hyperparameter."""
+"""In place of an optimizer's name: every optimizer and schedule that has the hyperparameter, or the training."""
 
 Override = bool | int | float | str | Sequence[bool | int | float | str]
 
@@ -29,19 +29,19 @@ class TrainingSetting:
     """A training setting that a study may fix or search.
 
     Attributes:
-        usual: the value where the study says nothing.
+        usual: default value.
         start: tried first where the study gives a range.
-        like: the kind and scale of range that a list means; None where it lists options.
-        limit: what the value may be at all, in words and as a test.
+        like: kind and scale of the range that a list of two ends means; None where a list means options.
+        limit: valid values, in words and as a test.
     """
 
     usual: int | float
     start: float
     like: Float | Int | None
-    limit: tuple[str, Any]
+    limit: Limit
 
 
-def _options(least: int) -> tuple[str, Any]:
+def _options(least: int) -> Limit:
     return (
         f"a whole number from {least} to 65536",
         lambda value: isinstance(value, int) and least <= value <= 65_536,
@@ -63,27 +63,27 @@ TRAINING_SETTINGS: Mapping[str, TrainingSetting] = MappingProxyType(
         "warmup": TrainingSetting(0.0, 0.0, _SHARE, _BELOW_ONE),
     }
 )
-"""Training settings that can be searched. Adding one is adding a row."""
+"""The training settings that can be searched. Adding one is adding a row."""
 
 GROUP_LIMIT = ("above 0", lambda value: value > 0)
 
 
 def group(pattern: str) -> str:
-    """The name of the hyperparameter that multiplies the lr of the parameters of that pattern."""
+    """The name of the hyperparameter that multiplies the learning rate of the parameters matching `pattern`."""
     return f"lr of {pattern}"
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Where a study looks.
+    """The search space of a study. Build it with `build`.
 
     Attributes:
         rows: the competing optimizers, by name.
-        optimizers: the range of each of their hyperparameters.
-        schedules: the same of the competing schedules.
+        optimizers: ranges of their hyperparameters, by optimizer and name.
+        schedules: ranges of the settings of the competing schedules, by schedule and name.
         training: ranges of the training settings in `TRAINING_SETTINGS`.
-        groups: ranges of the factors of the learning rate, by pattern.
-        parameters: by owner and name, what a hyperparameter is called in Optuna.
+        groups: ranges of the learning-rate factors, by pattern.
+        parameters: names of Optuna's parameters, by owner and name of the hyperparameter.
     """
 
     rows: Mapping[str, Optimizer]
@@ -97,7 +97,7 @@ class SearchSpace:
         object.__setattr__(self, "parameters", MappingProxyType(_named(self.owned())))
 
     def owned(self) -> Iterator[tuple[str, str, Range]]:
-        """Every hyperparameter: whose it is (`ALL_OWNERS` of training settings), its name, its range."""
+        """Every hyperparameter as (owner, name, range); the owner of training settings is `ALL_OWNERS`."""
         for table in (self.optimizers, self.schedules):
             for owner, ranges in table.items():
                 for name, value_range in ranges.items():
@@ -108,10 +108,10 @@ class SearchSpace:
             yield ALL_OWNERS, group(pattern), value_range
 
     def kept(self, form: Callable[[Range], Any] = numbers) -> dict[str, dict[str, Any]]:
-        """All ranges as a study keeps them, by owner; what is always the usual value is left out.
+        """All ranges as a study stores them, by owner and name; settings fixed at their default are left out.
 
         Args:
-            form: what is kept of a range.
+            form: converts a range to what is stored.
         """
         kept_ranges: dict[str, dict[str, Any]] = {}
         for owner, name, value_range in self.owned():
@@ -129,18 +129,18 @@ def build(
     training: Mapping[str, Override],
     groups: Mapping[str, Override],
 ) -> SearchSpace:
-    """The space of a study.
+    """Build the search space of a study.
 
     Args:
         rows: the competing optimizers.
         schedule_names: the competing schedules.
         epochs: of a trial.
-        overrides: what the study says of hyperparameters, by owner; `ALL_OWNERS` for all that have them.
-        training: what it says of training settings.
-        groups: what it says of the learning rates of patterns.
+        overrides: of hyperparameters, by owner and name; owner `ALL_OWNERS` for every optimizer that has the name.
+        training: overrides of training settings, by name.
+        groups: learning-rate factors or their ranges, by pattern.
 
     Raises:
-        ValueError: a name is not one of its owner's, or a value is not allowed; the message begins with the key.
+        ValueError: an owner or a name is unknown, or a value is not allowed; the message begins with the key.
     """
     of_optimizers = {row.name: {**row.ranges} for row in rows}
     further = {row.name: dict(row.also) for row in rows}
@@ -184,7 +184,7 @@ def build(
     )
 
 
-def _all_epochs(epochs: int) -> tuple[str, Any]:
+def _all_epochs(epochs: int) -> Limit:
     words = f"a whole number of at least {epochs}, the epochs of a trial"
     return words, lambda value: isinstance(value, int) and value >= epochs
 
@@ -197,10 +197,7 @@ def _raise_unknown(key: str, value: Any, name: str, owner: str, known: Sequence[
 
 
 def _like(name: str, usual: bool | int | float) -> Range:
-    """The kind and scale of range that a list means for an argument that is not searched by itself.
-
-    They are those of the hyperparameter of that name where another optimizer has it.
-    """
+    """Kind and scale of the range that a list means for an optional argument: another optimizer's of that name."""
     if isinstance(usual, bool):
         return Choice((False, True))
     others = [row.ranges[name] for row in optimizers.ROWS if name in row.ranges]
@@ -208,17 +205,17 @@ def _like(name: str, usual: bool | int | float) -> Range:
     return like or (Int(0, 1) if isinstance(usual, int) else Float(0.0, 1.0))
 
 
-def narrowed(key: str, override: Override, usual: Range | None, limit: tuple[str, Any] | None) -> Range:
-    """The range that is meant by what a study says of one hyperparameter.
+def narrowed(key: str, override: Override, usual: Range | None, limit: Limit | None) -> Range:
+    """The range that an override of one hyperparameter means.
 
     Args:
         key: of the hyperparameter, for messages.
         override: a value, the two ends of a range, or options.
-        usual: gives kind and scale; None where a list means options.
-        limit: what a value may be at all.
+        usual: default range, which gives kind and scale; None where a list means options.
+        limit: valid values, in words and as a test.
 
     Raises:
-        ValueError: the value is not allowed; the message says what is.
+        ValueError: a value is not allowed; the message says which are.
     """
     values: list[Any] = list(override) if isinstance(override, list | tuple) else [override]
     for value in values:
@@ -243,17 +240,13 @@ def narrowed(key: str, override: Override, usual: Range | None, limit: tuple[str
 
 
 def _typed(value: Any, usual: Range | None) -> Any:
-    """A whole number where a real one is meant, as TOML writes `lr = 1`, is that real one."""
+    """A whole number as a real one where the range is real: TOML allows `lr = 1`."""
     real = isinstance(usual, Float) or (isinstance(usual, Fixed) and isinstance(usual.value, float))
     return float(value) if real and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _check(key: str, override: Override, value: Any, usual: Range | None, limit: tuple[str, Any] | None) -> None:
-    """Check one value of an override against the kind of `usual` and the `limit`.
-
-    Raises:
-        ValueError: it does not fit.
-    """
+def _check(key: str, override: Override, value: Any, usual: Range | None, limit: Limit | None) -> None:
+    """Check one value of an override against the kind of `usual` and the `limit`."""
     if isinstance(usual, Choice):
         if not usual.contains(value):
             raise ValueError(f"{key} = {override!r}: must be {usual}")
@@ -270,10 +263,9 @@ def _check(key: str, override: Override, value: Any, usual: Range | None, limit:
 
 
 def _named(owned: Iterator[tuple[str, str, Range]]) -> dict[tuple[str, str], str]:
-    """A name in Optuna for every hyperparameter.
+    """Names of Optuna's parameters, by owner and name of the hyperparameter.
 
-    It is shared by all owners that have it, so that the dashboard's plots fill, as far as Optuna allows:
-    what differs in kind, in scale or in its options has a name of its own.
+    Owners share a parameter, so that the dashboard's plots show them together, unless kind, scale or options differ.
     """
     kinds: dict[str, Any] = {}
     names = {}
@@ -297,7 +289,7 @@ def _named(owned: Iterator[tuple[str, str, Range]]) -> dict[tuple[str, str], str
 
 
 def start(value_range: Range, value: Any) -> Any:
-    """The value of the range that is nearest to a known-good one."""
+    """The value of the range that is nearest to `value`."""
     if isinstance(value_range, Fixed):
         return value_range.value
     if value_range.contains(value):
@@ -309,7 +301,16 @@ def start(value_range: Range, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class InitialPoint:
-    """Settings to try first: values by name of one optimizer and its schedule, training and groups."""
+    """A configuration to try first.
+
+    Attributes:
+        optimizer: its name.
+        schedule: its name.
+        values: of the optimizer's hyperparameters.
+        shape: settings of the schedule.
+        training: training settings.
+        groups: learning-rate factors by pattern.
+    """
 
     optimizer: str
     schedule: str
@@ -320,9 +321,9 @@ class InitialPoint:
 
 
 def known_good(space: SearchSpace, epochs: int) -> list[InitialPoint]:
-    """Each optimizer's known-good settings under the first schedule, then the variants some of them have.
+    """Each optimizer's known-good settings with the first schedule, then the further variants that some have.
 
-    What lies outside the study's ranges is moved to their nearest end.
+    Values outside the study's ranges are moved to the nearest end.
     """
     schedule = schedules.find(next(iter(space.schedules)))
     shape = {
