@@ -73,3 +73,10 @@ def test_data_and_statistics_load_neither_torch_nor_optuna() -> None:
     names = [name for name in MODULES if place(name) in light]
     modules = ", ".join(f"optitune.{name.removesuffix('.__init__')}" for name in names)
     assert loaded_after(f"import {modules}", ("torch", "optuna", "click", "matplotlib", "rich")) == ""
+
+
+@pytest.mark.parametrize("command", ["show', 'mnist-cnn-reference", "studies"])
+def test_studies_are_shown_without_torch(command: str) -> None:
+    folder = ROOT.parent / "studies"
+    shown = f"from optitune.cli.main import run; assert run(['{command}', '--studies-dir', '{folder}']) == 0"
+    assert loaded_after(shown, ("torch", "scipy", "pandas", "matplotlib")) == ""

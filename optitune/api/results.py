@@ -23,7 +23,8 @@ from optitune.report.style import Picture
 from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
-from optitune.retraining.results import FullPlan, Mistakes, Tested
+from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
+from optitune.retraining.results import FullPlan, Tested
 from optitune.sampling.parameters import owned_values
 from optitune.searching import run as searching
 from optitune.space.configuration import configuration_text
@@ -337,7 +338,7 @@ class RetrainResult(NotebookView):
     def _pictures(self) -> list[Picture]:
         configuration = self.plan.configuration
         training = retrain_figures.training(self.tested)
-        mistakes = retrain_results.load_mistakes(self.folder / retrain_results.MISTAKES)
+        mistakes = load_mistakes(self.folder / MISTAKES)
         about = _subject(
             self.name, self.tested.judge, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes
         )

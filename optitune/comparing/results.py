@@ -1,4 +1,4 @@
-"""What a comparison leaves on disk: its plan, every run, and the verdict; and reading them back."""
+"""What a comparison says, and its plan and verdict on disk; no torch, so that `show` needs none."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from optitune.common import checkpoint
 from optitune.common.files import write_text
-from optitune.common.schema import Strict, sentence
+from optitune.common.schema import Strict
 from optitune.common.text import Unit
 from optitune.comparing.sentences import advice, headline
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
-from optitune.statistics.runs import TUNED, Plan, Point, Run, RunId, finalists_runs
+from optitune.statistics.runs import Plan, Run, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies
 from optitune.study.records import TrialRecord
@@ -153,96 +151,6 @@ def conclude(
     )
 
 
-def run_path(folder: Path, key: RunId) -> Path:
-    """Where a run's result lies."""
-    variant = "" if key.variant == TUNED else "-" + key.variant.replace(" ", "-")
-    return folder / "runs" / f"{key.round:02d}-{key.optimizer}{variant}.safetensors"
-
-
-def save_run(folder: Path, run: Run) -> None:
-    """Write a run, all of it or nothing.
-
-    Raises:
-        OptituneError: the file cannot be written.
-    """
-    each = None if run.each is None else torch.from_numpy(run.each)
-    known = {key: value for key, value in vars(run).items() if key not in ("key", "each", "curve")}
-    state = {
-        "key": asdict(run.key),
-        **known,
-        "curve": [list(vars(point).values()) for point in run.curve],
-        "each": each,
-    }
-    checkpoint.save(state, run_path(folder, run.key))
-
-
-class KeptKey(Strict):
-    """A `RunId` as a file has it."""
-
-    round: Annotated[int, Field(ge=0)]
-    optimizer: str
-    variant: str
-
-
-class KeptRun(Strict):
-    """A `Run` as a file has it, for one that no checksum tells to be another program's or another version's."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    key: KeptKey
-    diverged: str
-    value: float
-    loss: Annotated[float, Field(allow_inf_nan=True)]
-    seconds: Annotated[float, Field(ge=0)]
-    state_bytes: Annotated[int, Field(ge=0)]
-    weight_bytes: Annotated[int, Field(ge=0)]
-    curve: list[Annotated[list[Annotated[float, Field(allow_inf_nan=True)]], Field(min_length=4, max_length=4)]]
-    each: torch.Tensor | None
-
-    @field_validator("each")
-    @classmethod
-    def _numbers(cls, each: torch.Tensor | None) -> torch.Tensor | None:
-        if each is not None and (each.ndim != 1 or each.dtype != torch.float32 or not len(each)):
-            raise ValueError("must be some numbers")
-        return each
-
-
-def load_run(path: Path) -> Run:
-    """What `save_run` wrote.
-
-    Raises:
-        OptituneError: the file is damaged.
-    """
-    try:
-        kept = KeptRun.model_validate(checkpoint.load(path))
-    except ValidationError as error:
-        raise OptituneError(
-            f"{path} is no run of a comparison ({sentence(error)}): move it away and run the same command again"
-        ) from error
-    known = dict(kept)
-    key, curve, each = RunId(**known.pop("key").model_dump()), known.pop("curve"), known.pop("each")
-    if run_path(path.parent.parent, key) != path:
-        raise OptituneError(
-            f"{path} is another run ({key.optimizer}, {key.variant}, round {key.round}): rename it, or move it away"
-        )
-    points = tuple(Point(*point) for point in curve)
-    return Run(key=key, curve=points, each=None if each is None else each.numpy(), **known)
-
-
-def run_paths(folder: Path) -> list[Path]:
-    """Where the results of runs lie; what a kill left half-written has another name."""
-    return sorted((folder / "runs").glob("[0-9]*.safetensors"))
-
-
-def load_runs(folder: Path) -> list[Run]:
-    """All runs there are, in order.
-
-    Raises:
-        OptituneError: a file is damaged.
-    """
-    return sorted((load_run(path) for path in run_paths(folder)), key=lambda run: run.key)
-
-
 def save_plan(folder: Path, plan: Plan) -> None:
     """Write what the runs beside it are of."""
     write_text(folder / "plan.json", plan.model_dump_json(indent=1))
@@ -295,6 +203,8 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     plan, verdict = load_plan(folder), load_verdict(folder)
     if plan is None or verdict is None:
         return None
+    from optitune.comparing.kept_runs import load_runs
+
     found = conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
     asked = verdict.get("asked")
     if found is None or asked is None:

@@ -16,6 +16,7 @@ import torch
 
 from optitune.common.files import clear, exclusive_lock, make_folder, move_aside, sweep
 from optitune.common.text import Unit
+from optitune.comparing.kept_runs import load_run, load_runs, run_path, run_paths
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
 from optitune.comparing.results import (
     FOLDER,
@@ -23,10 +24,6 @@ from optitune.comparing.results import (
     Comparison,
     conclude,
     load_plan,
-    load_run,
-    load_runs,
-    run_path,
-    run_paths,
     save_plan,
     save_verdict,
 )

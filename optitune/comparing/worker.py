@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from optitune.comparing.results import run_path, save_run
+from optitune.comparing.kept_runs import run_path, save_run
 from optitune.statistics.runs import Plan, Point, Run, RunId
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules

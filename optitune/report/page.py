@@ -28,7 +28,8 @@ from optitune.report.style import DARK, Palette, Panel, Picture, darkened, save_
 from optitune.report.tables import Table
 from optitune.retraining import again
 from optitune.retraining import results as retrain_results
-from optitune.retraining.results import MISTAKES, Mistakes, Tested
+from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
+from optitune.retraining.results import Tested
 from optitune.statistics.runs import TUNED
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -127,7 +128,7 @@ def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = (
         trials=tuple(trials),
         comparison=comparison,
         tested=tested,
-        mistakes=retrain_results.load_mistakes(trained / MISTAKES) if tested is not None else None,
+        mistakes=load_mistakes(trained / MISTAKES) if tested is not None else None,
         options=options,
         what_was_trained=again.what_was_trained(home, opened, tested) if tested is not None else None,
     )

@@ -9,8 +9,9 @@ from optitune.report.data import window
 from optitune.report.figures import tile
 from optitune.report.style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
 from optitune.retraining.curves import TRAINING, draw_training
+from optitune.retraining.mistakes import Mistakes
 from optitune.retraining.records import SeedResult
-from optitune.retraining.results import Mistakes, Tested
+from optitune.retraining.results import Tested
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase

@@ -14,8 +14,9 @@ from optitune.common.files import exclusive_lock, make_folder, move_aside
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.retraining.folder import write
 from optitune.retraining.records import SeedResult
-from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries, write
+from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from, studies
 from optitune.storage.studies import StudyLocation

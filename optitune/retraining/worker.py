@@ -10,8 +10,9 @@ import torch
 
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
+from optitune.retraining.mistakes import MISTAKES, confusion, save_mistakes, worst_mistakes
 from optitune.retraining.records import EpochRecord, SeedResult
-from optitune.retraining.results import MISTAKES, FullPlan, confusion, save_mistakes, seed_result, worst_mistakes
+from optitune.retraining.results import FullPlan, seed_result
 from optitune.storage import studies
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits, user_code

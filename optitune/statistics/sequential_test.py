@@ -12,17 +12,24 @@ from functools import cache
 from math import exp, log, sqrt
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import logsumexp
-from scipy.stats import invgamma
+from numpy.typing import NDArray
 
 SCALE = 1.0
 """Of Cauchy's prior: half of all effects are taken to be larger than so many standard deviations of a difference."""
 
 _G = np.geomspace(1e-3, 1e7, 201)
-# the prior's variance, with the probability that lies about each; a mixture over any weights is as valid
-_LOG_WEIGHT = np.log(np.gradient(invgamma.cdf(_G, 0.5, scale=SCALE**2 / 2)))
-_LOG_WEIGHT -= logsumexp(_LOG_WEIGHT)
+"""The prior's variance."""
+
+
+@cache
+def _log_weight() -> NDArray[np.float64]:
+    """The logarithm of the probability that lies about each variance; a mixture over any weights is as valid."""
+    from scipy.special import logsumexp
+    from scipy.stats import invgamma
+
+    weight: NDArray[np.float64] = np.log(np.gradient(invgamma.cdf(_G, 0.5, scale=SCALE**2 / 2)))
+    weight -= logsumexp(weight)
+    return weight
 
 
 def log_evidence(t: float, n: int) -> float:
@@ -32,9 +39,11 @@ def log_evidence(t: float, n: int) -> float:
         t: mean / (standard deviation / sqrt(n)).
         n: rounds, at least 2.
     """
+    from scipy.special import logsumexp
+
     spread = 1 + n * _G
     likelihood = -np.log(spread) / 2 + n / 2 * (np.log1p(t**2 / (n - 1)) - np.log1p(t**2 / (n - 1) / spread))
-    return float(logsumexp(_LOG_WEIGHT + likelihood))
+    return float(logsumexp(_log_weight() + likelihood))
 
 
 @cache
@@ -46,6 +55,8 @@ def critical(n: int, alpha: float) -> float:
     """
     if n < 2:
         return float("inf")
+    from scipy.optimize import brentq
+
     wanted = log(1 / alpha)
 
     def lacks(log_t: float) -> float:

@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from optitune.common.summary import Summary, summarise
 from optitune.statistics.runs import Run, finalists_runs, paired
@@ -362,6 +361,8 @@ class _Estimates:
             return {self._names[0]: 1.0}
         if not self._df:
             return dict.fromkeys(self._names, 1 / k)
+        from scipy.stats import halfcauchy
+
         generator = np.random.default_rng(0)
         # contrasts, turned so that they are independent: what a round does to all falls away
         centre = np.eye(k) - 1 / k
@@ -376,7 +377,7 @@ class _Estimates:
         taus = scale * np.geomspace(1e-3, 1e3, 121)
         total = taus[None, :, None] ** 2 + noise[:, None, :]
         likelihood = -0.5 * (np.log(total) + y**2 / total).sum(-1)
-        weight = likelihood + stats.halfcauchy.logpdf(taus, scale=scale) + np.log(taus)
+        weight = likelihood + halfcauchy.logpdf(taus, scale=scale) + np.log(taus)
         cumulated = np.cumsum(np.exp(weight - weight.max(1, keepdims=True)), 1)
         levels = generator.random((SPREADS, DRAWS // SPREADS)) * cumulated[:, -1:]
         chosen = (cumulated[:, None, :] < levels[:, :, None]).sum(-1).clip(max=len(taus) - 1)

@@ -27,11 +27,12 @@ from optitune.storage.studies import (
     stored_settings,
     versions,
 )
+from optitune.study.best_config import DIGESTS
 from optitune.study.settings import StudySettings, differing, flat
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
-from optitune.tasks.splits import DIGESTS, SearchData, moved, unchanged
+from optitune.tasks.splits import SearchData, moved, unchanged
 from optitune.tasks.task import Task
 from optitune.training.task_code import Record, changes, listed
 

@@ -11,9 +11,8 @@ from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage.studies import VERSIONS, versions
-from optitune.study.best_config import BestConfig
+from optitune.study.best_config import DIGESTS, BestConfig
 from optitune.study.records import Outcome, TrialRecord
-from optitune.tasks.splits import DIGESTS
 
 OWNER = "owner"
 OUTCOME = "outcome"

@@ -13,6 +13,9 @@ from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
 from optitune.study.settings import study_name
 
+DIGESTS = ("sealed", "held_out", "inputs", "validation")
+"""The keys of digests of the data, wherever they are kept."""
+
 
 class BestConfig(Strict):
     """The best configuration of a study, with what is needed to train it again."""

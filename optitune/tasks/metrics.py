@@ -1,17 +1,23 @@
-"""What a training is judged by: one frozen row each. Adding a metric is adding a row."""
+"""What a training is judged by: one frozen row each. Adding a metric is adding a row.
+
+torch is imported where tensors are computed, so that `show` needs none.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf, isfinite, sqrt
 from types import MappingProxyType
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from optitune.common.text import Unit
 from optitune.errors import unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Direction = Literal["maximize", "minimize"]
 
@@ -153,6 +159,8 @@ def commonest(labels: Tensor, examples: int) -> float:
         labels: int64, whose commonest value is guessed.
         examples: how many of them the accuracy is measured on.
     """
+    import torch
+
     share = float(torch.unique(labels, return_counts=True)[1].max()) / labels.numel()
     return share + sqrt(share * (1 - share) / examples)
 
@@ -213,4 +221,6 @@ def restored(document: Mapping[str, Any]) -> Metric:
 
 def dtype_of_sums(device: torch.device) -> torch.dtype:
     """What sums over many examples are kept in on a device: double precision, which Apple's GPUs do not have."""
+    import torch
+
     return torch.float32 if device.type == "mps" else torch.float64

@@ -226,10 +226,6 @@ def unchanged() -> str:
     return f"if nothing was changed, {DIFFER}; or {splitter}"
 
 
-DIGESTS = ("sealed", "held_out", "inputs", "validation")
-"""The keys of digests, wherever they are kept."""
-
-
 def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
     """Whether `data` are others than those with the checksum and the digests `found`."""
     here = {"checksum": data.checksum, **data.digests}

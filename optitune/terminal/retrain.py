@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 
@@ -10,11 +10,13 @@ from optitune.common.summary import Summary
 from optitune.common.text import Unit, plural, roughly, short
 from optitune.comparing.sentences import no_interval
 from optitune.retraining.results import FullPlan
-from optitune.retraining.run import Result as Retrained
 from optitune.space.configuration import configuration_text
 from optitune.terminal.drawing import Bar
 from optitune.terminal.screen import Screen, Silent, dim
 from optitune.workers.pool import Event
+
+if TYPE_CHECKING:
+    from optitune.retraining.run import Result as Retrained
 
 
 class LiveRetrain:
@@ -136,7 +138,7 @@ def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
     )
 
 
-def print_retrained(result: Retrained) -> None:
+def print_retrained(result: "Retrained") -> None:
     """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
     console = Console(highlight=False, soft_wrap=True)
     if not result.trained:

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from optitune.common.commands import typed
 from optitune.common.text import Unit, duration, plural, roughly, setting, short
-from optitune.searching.join import Result as Joined
-from optitune.searching.run import Result
 from optitune.space.configuration import configuration_text
 from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
@@ -30,6 +29,10 @@ from optitune.terminal.drawing import (
 )
 from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.pool import Event
+
+if TYPE_CHECKING:
+    from optitune.searching.join import Result as Joined
+    from optitune.searching.run import Result
 
 
 def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
@@ -67,7 +70,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
 
 
 def print_result(
-    result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
+    result: "Result", studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
 ) -> None:
     """The end of a search: standings, the best configuration, and the next commands."""
     console = Console(highlight=False, soft_wrap=True)
@@ -117,7 +120,7 @@ def print_result(
     print_next(console, [compare, retrain, typed("dashboard", studies_dir, storage, None, result.name)])
 
 
-def print_joined(result: Joined) -> None:
+def print_joined(result: "Joined") -> None:
     """The end of a machine's help."""
     console = Console(highlight=False, soft_wrap=True)
     best = f", best {result.best:.4g}" if result.best is not None else ""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +15,6 @@ from optitune.common.schema import inline
 from optitune.common.text import Unit, duration, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
-from optitune.searching.watch import Result
 from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
@@ -26,6 +25,9 @@ from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
 from optitune.terminal.search import standings_table
 from optitune.training.export_code import building
+
+if TYPE_CHECKING:
+    from optitune.searching.watch import Result
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
@@ -274,7 +276,7 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
     console.print(table)
 
 
-def print_watched(result: Result, studies_dir: Path, storage: str | None) -> None:
+def print_watched(result: "Result", studies_dir: Path, storage: str | None) -> None:
     """The end of a study that was followed."""
     console, unit = _console(), result.metric.unit
     console.print(standings_table(result.records, result.settings.optimizers, unit))

@@ -21,6 +21,7 @@ from optitune.api.results import ComparisonResult, RetrainResult, SearchResult, 
 from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results
+from optitune.retraining.mistakes import MISTAKES, save_mistakes
 from optitune.retraining.records import EpochRecord
 from optitune.retraining.run import Result
 from optitune.storage import studies
@@ -233,7 +234,7 @@ def test_without_trials_there_is_nothing_to_draw() -> None:
 
 
 def test_mistakes_that_were_kept_are_drawn(tmp_path: Path) -> None:
-    retrain_results.save_mistakes(mistakes(), tmp_path / retrain_results.MISTAKES)
+    save_mistakes(mistakes(), tmp_path / MISTAKES)
     full = trained(tmp_path)
     assert full.figures[-1] == "mistakes"
     assert full.figure("mistakes").axes

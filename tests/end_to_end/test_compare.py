@@ -17,8 +17,9 @@ from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparing import run as comparing
 from optitune.comparing import worker as comparison_worker
+from optitune.comparing.kept_runs import load_run, load_runs, run_path
 from optitune.comparing.plan import practical
-from optitune.comparing.results import load_plan, load_run, load_runs, load_verdict, run_path, save_plan, taken
+from optitune.comparing.results import load_plan, load_verdict, save_plan, taken
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Plan, Run, RunId
 from optitune.storage import studies, trials

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.cli.main import run
 from optitune.common import checkpoint
-from optitune.comparing.results import load_runs, run_paths
+from optitune.comparing.kept_runs import load_runs, run_paths
 from optitune.searching.trial_checkpoint import path_of
 from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url

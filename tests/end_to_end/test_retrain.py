@@ -17,7 +17,8 @@ from optitune.common.summary import summarise
 from optitune.common.text import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
-from optitune.retraining.results import MISTAKES, MOST_MISTAKES, load, load_mistakes
+from optitune.retraining.mistakes import MISTAKES, MOST_MISTAKES, load_mistakes
+from optitune.retraining.results import load
 from optitune.storage import studies
 from optitune.study import best_config
 from optitune.tasks import datasets

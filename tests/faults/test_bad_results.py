@@ -28,9 +28,10 @@ from report_world import LEVEL, home, mistakes, stored, subject
 
 from optitune.common import checkpoint
 from optitune.common.files import write_text
-from optitune.comparing.results import save_run
+from optitune.comparing.kept_runs import save_run
+from optitune.retraining.mistakes import MISTAKES, save_mistakes
 from optitune.retraining.records import EpochRecord, SeedResult
-from optitune.retraining.results import MISTAKES, FullPlan, save_mistakes
+from optitune.retraining.results import FullPlan
 from optitune.statistics.runs import TUNED, Plan, Point, Run, RunId
 
 pytestmark = pytest.mark.wide
@@ -83,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
         patch.setattr("optitune.comparing.run.Pool", MadeUpWorkers)
         patch.setattr("optitune.retraining.run.Pool", MadeUpWorkers)
-        patch.setattr("optitune.retraining.results.training_curves", lambda *told: told[-1].touch())
+        patch.setattr("optitune.retraining.folder.training_curves", lambda *told: told[-1].touch())
         patch.setattr("optitune.report.page.drawn", lambda panel: ("data:,", "data:,"))
         stored(home(around), subject(("sgd", "adam"), stage="searched"))
         assert answer("compare", "--quiet").code == 0

@@ -10,10 +10,12 @@ import torch
 
 from optitune.common.summary import summarise
 from optitune.comparing import results as comparison_results
+from optitune.comparing.kept_runs import save_run
 from optitune.comparing.results import Comparison, conclude
 from optitune.report.page import Subject
+from optitune.retraining.mistakes import Mistakes
 from optitune.retraining.records import EpochRecord, SeedResult
-from optitune.retraining.results import FullPlan, Mistakes, Tested
+from optitune.retraining.results import FullPlan, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Finalist, Plan, Point, Run, RunId
 from optitune.storage import made_from, studies
@@ -241,7 +243,7 @@ def stored(home: StudyLocation, about: Subject) -> None:
         folder = home.folder / comparison_results.FOLDER
         comparison_results.save_plan(folder, about.comparison.plan)
         for run in about.comparison.runs:
-            comparison_results.save_run(folder, run)
+            save_run(folder, run)
         comparison_results.save_verdict(folder, about.comparison)
 
 

@@ -16,7 +16,7 @@ from optitune.common import checkpoint
 from optitune.report import page as report
 from optitune.report.page import Subject, write_page
 from optitune.retraining import results as retrain_results
-from optitune.retraining.results import load_mistakes, save_mistakes, worst_mistakes
+from optitune.retraining.mistakes import MISTAKES, load_mistakes, save_mistakes, worst_mistakes
 from optitune.tasks.data import Examples
 from optitune.tasks.metrics import METRICS, Metric
 
@@ -306,7 +306,7 @@ def test_no_mistakes_are_kept_of_what_is_no_image_or_all_right() -> None:
 
 
 def test_mistakes_are_read_back_or_left_out(tmp_path: Path) -> None:
-    kept, path = mistakes(3), tmp_path / retrain_results.MISTAKES
+    kept, path = mistakes(3), tmp_path / MISTAKES
     assert load_mistakes(path) is None
     save_mistakes(kept, path)
     found = load_mistakes(path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from optitune.common import checkpoint
-from optitune.retraining.results import confusion
+from optitune.retraining.mistakes import confusion
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.space.losses import OF_TASK
 from optitune.tasks import metrics

@@ -1,0 +1,72 @@
+"""The folder that a full training leaves: weights, curves, the worst mistakes, and last the metrics."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from optitune.common import checkpoint
+from optitune.common.files import clear, explained, replacing, write_text
+from optitune.common.text import plural
+from optitune.retraining.curves import training_curves
+from optitune.retraining.mistakes import MISTAKES
+from optitune.retraining.records import SeedResult
+from optitune.retraining.results import FullPlan, summaries
+from optitune.storage import studies
+from optitune.tasks.data import SAFETENSORS_SCRATCH
+from optitune.tasks.metrics import Metric, kept
+
+
+def _weights_file(state: Mapping[str, Any], about: dict[str, str]) -> bytes:
+    """Tensors under their names; what else `get_extra_state` gave as JSON by name, in the metadata's `extra_state`."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    extra = {name: value for name, value in state.items() if name not in tensors}
+    if extra:
+        about = about | {"extra_state": json.dumps(extra, default=lambda value: value.tolist())}
+    return to_bytes(tensors, about)
+
+
+def write(
+    folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
+) -> None:
+    """Weights, pictures, and last the metrics, whose presence says that all is there."""
+    last = checkpoint.load(partial / "seed-0.safetensors")
+    trained = last["training"]
+    # an older version kept no names
+    names = [f".{name}".replace("._orig_mod.", ".")[1:] for name in last.get("names", trained["model"])]
+    trained["model"] = dict(zip(names, trained["model"].values(), strict=True))
+    told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
+    if "scaling" in about:
+        told["scaling"] = json.dumps(about["scaling"])
+    for name, state in (("model", trained["model"]), ("loss", trained.get("loss"))):
+        # a file of its own: the network's is loaded as it is
+        if state or name == "model":
+            with replacing(folder / f"{name}.safetensors") as scratch:
+                scratch.write_bytes(_weights_file(state, told))
+    optimizer = plan.configuration.optimizer.name
+    value, loss = summaries(seeds, metric)
+    runs = plural(len(seeds), "seed")
+    title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test {metric.name} {value.mean:.4g}"
+    training_curves(
+        [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
+    )
+    if (partial / MISTAKES).exists():
+        with explained(folder / MISTAKES):
+            (partial / MISTAKES).replace(folder / MISTAKES)
+    metrics = {
+        **about,
+        "plan": plan.model_dump(mode="json"),
+        "metric": metric.name,
+        "judge": kept(metric),
+        "test_value": asdict(value),
+        "test_loss": asdict(loss),
+        "interval": "95 %, Student's t over the runs; none for a single run",
+        "runs": [asdict(seed) for seed in seeds],
+        "versions": studies.versions(),
+    }
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+    clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", SAFETENSORS_SCRATCH)
