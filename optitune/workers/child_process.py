@@ -82,18 +82,27 @@ def let_tasks_have_processes() -> None:
     if not hasattr(os, "register_at_fork"):
         return
     alive, held = os.pipe()
+    before = threading.local()
+
+    def block() -> None:
+        # a child has this process's handlers until it has its own: one that is ended at once would go on
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
 
     def in_child() -> None:
         # written by this process alone, so that its end is seen
         with suppress(OSError):
             os.close(held)
-        _thread.start_new_thread(_leave_with, (alive,))
         with suppress(ValueError):
             for number in signals:
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+        unblock()
+        _thread.start_new_thread(_leave_with, (alive,))
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
-    os.register_at_fork(after_in_child=in_child)
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_child)
 
 
 def _leave_with(alive: int) -> None:
