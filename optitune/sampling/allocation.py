@@ -1,4 +1,4 @@
-"""Whose turn it is among the optimizers of a study."""
+"""Allocation of trials to the optimizers of a study: which optimizer the next trial is given to."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,29 +17,29 @@ Allocation = Literal["equal", "racing"]
 UNDECIDED = (TrialState.RUNNING, TrialState.WAITING)
 
 LEAST = 0.1
-"""What a trial counts at least, in whole trainings: else an optimizer whose trials fail at once would get them all."""
+"""Smallest cost of a trial, in whole trainings: otherwise an optimizer whose trials end at once would get them all."""
 
 FAILURES = 3
-"""After how many failed trials, and none that ended otherwise, an optimizer is given no more."""
+"""Failed trials, with none that ended otherwise, after which an optimizer gets no more."""
 
 ERROR = 0.05
-"""How probable it may be, for all that are dropped together, that one of them would have won."""
+"""Probability, over all optimizers that racing drops, that one of them would have won."""
 
 TAIL_SHARE, TAIL_LEAST = 0.3, 4
-"""What share of an optimizer's trials shows how fast its good ones become rare, and how many that must be."""
+"""Share of an optimizer's trials that the tail of its scores is fitted to, and the least number of them."""
 
 
 @dataclass
 class Competitor:
-    """One optimizer of a study.
+    """An optimizer of a study, with its trials.
 
     Attributes:
         name: of the optimizer.
         forecast: of the study.
-        spent: in whole trainings; a trial under way, or one that failed, counts as a whole one, and none as less
-            than `LEAST`.
-        ended: its trials that have ended.
-        failed: how many others have failed.
+        spent: cost of its trials in whole trainings; a running or failed trial counts as one, none as less than
+            `LEAST`.
+        ended: its complete and pruned trials.
+        failed: number of its failed trials.
     """
 
     name: Any
@@ -50,18 +50,24 @@ class Competitor:
 
     @cached_property
     def scores(self) -> list[float]:
-        """What its ended trials came to or would have come to, where that can be told."""
+        """Final scores of its ended trials, reached or forecast; those without a forecast are left out."""
         return [expected.score for trial in self.ended if (expected := self.forecast(trial))]
 
 
 def competitors(
     trials: Sequence[FrozenTrial], names: Iterable[Any], maximize: bool, ideal: float | None, by: str = OPTIMIZER
 ) -> list[Competitor]:
-    """What the optimizers of these names have been given, and what came of it.
+    """Count the cost and the results of each optimizer's trials.
 
     Args:
-        trials: of a study; those without one of these optimizers are left out.
-        maximize, ideal, by: see `optitune.sampling.forecast.Forecast`.
+        trials: of a study; those of other optimizers are left out.
+        names: of the optimizers.
+        maximize: whether higher values are better.
+        ideal: see `optitune.sampling.forecast.Forecast`.
+        by: name of the parameter that holds the optimizer.
+
+    Returns:
+        One competitor per name, in that order.
     """
     forecast = Forecast(trials, maximize, ideal, by)
     found = {name: Competitor(name, forecast) for name in names}
@@ -76,20 +82,25 @@ def competitors(
         if not going_on:
             one.ended.append(each)
     for each in of_these:
-        # else one whose trials always fail would get them all
+        # otherwise one whose trials always fail would get them all
         found[each.params.get(by)].spent += each.state == TrialState.FAIL
         found[each.params.get(by)].failed += each.state == TrialState.FAIL
     return list(found.values())
 
 
 def chance(own: Sequence[float], best: float, draws: int) -> float:
-    """How probable it is that one of so many further draws surpasses `best`.
+    """The probability that one of `draws` further scores surpasses `best`.
 
-    The heights above a high threshold are taken to fall off exponentially (peaks over threshold: Pickands 1975, Annals
-    of Statistics 3:119). A space has an end, so that they fall off faster, and this is too high rather than too low.
+    Scores above a high threshold are modelled as exponential (peaks over threshold: Pickands 1975, Annals of Statistics
+    3:119). A search space is bounded, so that the tail falls faster: this errs on the high side.
+
+    Args:
+        own: scores so far.
+        best: score to surpass.
+        draws: number of further scores.
 
     Returns:
-        1 while there are too few draws to tell.
+        A probability; 1 while there are too few scores to fit the tail.
     """
     above = max(TAIL_LEAST, round(TAIL_SHARE * len(own)))
     if len(own) <= above:
@@ -104,12 +115,15 @@ def chance(own: Sequence[float], best: float, draws: int) -> float:
 
 
 def equal(competitors: Sequence[Competitor]) -> list[Any]:
-    """All of them."""
+    """The names of all competitors."""
     return [each.name for each in competitors]
 
 
 def racing(competitors: Sequence[Competitor]) -> list[Any]:
-    """Those that may still win: the others would do so with a probability of `ERROR` in all, in as many draws again."""
+    """The names of those that may still win.
+
+    The dropped ones together would win with a probability of at most `ERROR` if each were given as many trials again.
+    """
     best = max((max(each.scores, default=-np.inf) for each in competitors), default=-np.inf)
     error = ERROR / max(1, len(competitors) - 1)
     return [each.name for each in competitors if chance(each.scores, best, len(each.scores)) >= error]
@@ -118,16 +132,16 @@ def racing(competitors: Sequence[Competitor]) -> list[Any]:
 ALLOCATIONS: Mapping[str, Callable[[Sequence[Competitor]], list[Any]]] = MappingProxyType(
     {"equal": equal, "racing": racing}
 )
-"""From all optimizers of a study to those that still compete, by the name of the rule."""
+"""Allocation rules by name: from all optimizers to the names of those that still get trials."""
 
 
 def able(competitors: Sequence[Competitor]) -> list[Competitor]:
-    """Those that are not known to fail at every trial; all of them where none is left."""
+    """Competitors without those of which every trial failed; all of them where none is left."""
     return [each for each in competitors if each.ended or each.failed < FAILURES] or list(competitors)
 
 
 def turn(allocation: str, competitors: Sequence[Competitor]) -> Any:
-    """The optimizer that has been given the least so far, of those that still compete."""
+    """The optimizer for the next trial: the one that has cost the least, of those the allocation rule keeps."""
     left = able(competitors)
     competing = ALLOCATIONS[allocation](left)
     return min((each for each in left if each.name in competing), key=lambda each: each.spent).name

@@ -1,4 +1,4 @@
-"""The sampler and the pruner that a study's settings name."""
+"""Build the sampler and the pruner that a study's settings name."""
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -12,7 +12,7 @@ from optitune.tasks.metrics import Metric
 
 
 def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
-    """The sampler that these settings name; one of Optuna's is that and nothing else."""
+    """The sampler that the settings name: ours, or Optuna's of that name."""
     if settings.sampler != "optitune":
         return SAMPLERS[settings.sampler](settings.seed)
     return FairSampler(
@@ -25,6 +25,12 @@ def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
 
 
 def pruner_of(settings: StudySettings, metric: Metric, examples: int) -> BasePruner:
-    """The pruner that these settings name, sized for trials that train on so many examples."""
+    """The pruner that the settings name: ours, or Optuna's of that name.
+
+    Args:
+        settings: of the study.
+        metric: that trials report.
+        examples: number of training examples of a trial, which gives the steps per epoch.
+    """
     epoch = usual_steps(settings, examples)
     return build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)

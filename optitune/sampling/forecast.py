@@ -1,4 +1,4 @@
-"""What a trial that is still going on, or was pruned, will come to, as far as finished trials tell."""
+"""Forecast of the final value of a running or pruned trial, from the learning curves of complete trials."""
 
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite, log10
@@ -12,53 +12,53 @@ OPTIMIZER = "optimizer"
 """The parameter that names a trial's optimizer."""
 
 LR_AHEAD = "lr_ahead"
-"""The user attribute that says by how many powers of ten the learning rate is still to change, up to which step."""
+"""The user attribute with the changes of the learning rate that are still to come, in powers of ten, by last step."""
 
 SLOPE = 0.8, 0.3
-"""How much of a lead at an evaluation is left at the end, and how sure that is, before any trial has told."""
+"""Prior mean and standard deviation of the slope: the share of a lead at an evaluation that is left at the end."""
 
 LEVEL_SPREAD = 0.15
-"""By how much an optimizer's trials come to more or less than others that stood where they stand."""
+"""Prior standard deviation of an optimizer's level, the difference of its final scores from others' of equal curve."""
 
 AHEAD_SPREAD = 0.15
-"""What a tenfold drop of the learning rate that is still ahead may add."""
+"""Prior standard deviation of the score that a tenfold drop of the learning rate still to come adds."""
 
 SPREAD, SPREAD_TRIALS = 0.1, 4
-"""How far off a forecast is, before any trial has told, and how many trials that counts for."""
+"""Prior standard deviation of a single final score about the forecast, and the number of trials it counts for."""
 
 ROUNDS = 3
-"""How often weights and variance are fitted in turn."""
+"""Iterations in which weights and variance are fitted in turn."""
 
 WORST_SHARE = 0.2
-"""What share of the finished trials a forecast does not learn from: the worst tell little of how good ones go on."""
+"""Share of the complete trials, the worst ones, that is left out of the fit: they differ from good ones."""
 
 ENOUGH = 5
-"""How many finished trials an evaluation must have been met by."""
+"""Complete trials with an evaluation at a step that a forecast at that step needs."""
 
 MOST = 300
-"""How many of the latest finished trials a forecast learns from."""
+"""Number of complete trials, the latest, that a forecast is fitted to."""
 
 Array = NDArray[np.float64]
 
 
 class Expected(NamedTuple):
-    """A final height to be expected, and the variance of that expectation; 0 for one that was reached."""
+    """An expected final score and its variance, which is 0 for a score that was reached."""
 
     score: float
     variance: float
 
 
 class Score:
-    """From values to heights, of which more is better, on a scale on which their noise is about even.
+    """Variance-stabilising score of metric values: higher is better.
 
-    With an ideal (1 of an accuracy, 0 of a loss), a height is how many powers of ten a value is away from it; one that
-    has reached it counts as half as far as the nearest other. Without one, values are heights in units of how far
-    the better half is spread.
+    With an ideal (1 of an accuracy, 0 of a loss), the score is -log10 of the distance to it; a value that equals it
+    counts as half as far as the nearest other. Without one, it is the value in units of ten times the standard
+    deviation of the better half of `values`, its sign turned where lower values are better.
 
     Args:
-        values: that were reached at the end, any number.
-        maximize: whether more is better.
-        ideal: the value that cannot be passed.
+        values: final values, any number of them, which fix the scale.
+        maximize: whether higher values are better.
+        ideal: best possible value; None where there is none.
     """
 
     def __init__(self, values: Sequence[float], maximize: bool, ideal: float | None) -> None:
@@ -85,31 +85,31 @@ class Score:
         return -log10(max(abs(self._ideal - value), self._closest))
 
     def value(self, score: float) -> float:
-        """The value of that height."""
+        """The metric value of a score."""
         if self._ideal is None:
             return score / self._unit
         return float(self._ideal - self._unit * 10.0 ** min(-score, 300.0))
 
 
 def lr_ahead(trial: FrozenTrial, step: int) -> float:
-    """By how many powers of ten a trial's learning rate is still to change after a step, as far as it says."""
+    """The change of a trial's learning rate still to come after a step, in powers of ten; 0 where it has no record."""
     later = [(int(last), change) for last, change in trial.user_attrs.get(LR_AHEAD, {}).items() if int(last) >= step]
     return float(min(later)[1]) if later else 0.0
 
 
 class Forecast:
-    """Final heights of a study's trials: as reached, or as a regression on finished trials' curves tells.
+    """Final scores of a study's trials: reached, or forecast by a regression on the curves of complete trials.
 
-    At each evaluation, the final height is a linear function of the greatest height so far, of the optimizer, and of
-    how far the learning rate is still to fall, fitted to the trials that finished; all coefficients have normal priors
-    (Bayesian linear regression: Bishop 2006, Pattern Recognition and Machine Learning, 3.3). So a curve is compared
-    with others where those stood in their own schedules, and optimizers learn from each other.
+    At each step, the final score is a linear function of the best score so far, of the optimizer, and of the change of
+    the learning rate still to come, with normal priors on all coefficients (Bayesian linear regression: Bishop 2006,
+    Pattern Recognition and Machine Learning, 3.3). So trials are compared at the same step of their schedules, and
+    optimizers share what was learned.
 
     Args:
-        trials: of a study; those that did not finish are left out.
-        maximize: whether more is better in that study.
+        trials: of a study; only complete ones are fitted.
+        maximize: whether higher values are better in that study.
         ideal: see `Score`.
-        by: the parameter that names the optimizer.
+        by: name of the parameter that holds the optimizer.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Forecast:
         self._lines: dict[int, _Line | None] = {}
 
     def at(self, trial: FrozenTrial, step: int) -> Expected | None:
-        """What a trial comes to that stands where this one stood at this step; None where too few trials tell."""
+        """The forecast of a trial's final score from its curve up to `step`; None with too few complete trials."""
         if step not in self._lines:
             known = [each for each in self._complete if step in each.intermediate_values][-MOST:]
             self._lines[step] = self._line(known, step) if len(known) >= ENOUGH else None
@@ -130,16 +130,16 @@ class Forecast:
         return None if line is None else line(self._features(trial, step), self._of(trial))
 
     def best_of(self, optimizer: Any) -> float | None:
-        """The greatest final height that was reached with this optimizer."""
+        """The best final score of this optimizer's complete trials; None without any."""
         return max((self.finals[each.number] for each in self._complete if self._of(each) == optimizer), default=None)
 
     def leads(self, trial: FrozenTrial, step: int) -> bool:
-        """Whether a trial stands above all finished ones of its optimizer at this step."""
+        """Whether a trial's best score up to `step` is above that of all complete trials of its optimizer."""
         own = [each for each in self._complete if self._of(each) == self._of(trial)]
         return all(self._so_far(trial, step) > self._so_far(each, step) for each in own)
 
     def __call__(self, trial: FrozenTrial) -> Expected | None:
-        """What an ended trial came to, or would have come to; None where that cannot be told."""
+        """The final score of an ended trial, reached or forecast; None where no forecast is possible."""
         if trial.number in self.finals:
             return Expected(self.finals[trial.number], 0.0)
         return None if trial.last_step is None else self.at(trial, trial.last_step)
@@ -151,7 +151,7 @@ class Forecast:
         return [self._so_far(trial, step), lr_ahead(trial, step)]
 
     def _so_far(self, trial: FrozenTrial, step: int) -> float:
-        """The greatest height up to a step: single evaluations, on some of the data, have a noise of their own."""
+        """The best score up to a step: single evaluations, on some of the data, are noisy."""
         reached = (self.score(value) for at, value in trial.intermediate_values.items() if at <= step)
         return max(reached, default=-inf)
 
@@ -167,13 +167,14 @@ class Forecast:
 
 
 class _Line(NamedTuple):
-    """A linear function of features and optimizer with normal priors on its weights, and what is known of them.
+    """A Bayesian linear regression of final scores on features and optimizer.
 
     Attributes:
-        start, end: means of the features and of the final heights that it was fitted to.
-        names: the optimizers that have a level of their own.
-        weights: of features and levels, after the trials, with their `covariance`.
-        variance: of single trials about it.
+        start, end: means of the features, (2,), and of the final scores that it was fitted to.
+        names: of the optimizers, each with a level of its own.
+        weights: posterior mean of the weights of features and levels, (2 + len(names),).
+        covariance: posterior covariance of the weights.
+        variance: of single trials about the line.
     """
 
     start: Array

@@ -1,4 +1,4 @@
-"""From settings to Optuna's parameters and back: what a trial is asked for, and the configuration that it makes."""
+"""Conversion between a study's search space and Optuna's parameters."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SCHEDULE = "schedule"
 
 
 def _suggest(trial: optuna.Trial, parameter: str, value_range: Range, unit: float = 1.0) -> Any:
-    """Draw a value from `value_range`, in multiples of `unit`."""
+    """Draw a value from a range; the parameter is a multiple of `unit`."""
     if isinstance(value_range, Fixed):
         return value_range.value
     if isinstance(value_range, Choice):
@@ -37,12 +37,18 @@ def _suggest(trial: optuna.Trial, parameter: str, value_range: Range, unit: floa
 
 
 def _unit(row: Optimizer, parameter: str) -> float:
-    """What a parameter is a multiple of."""
+    """The unit of a parameter: of learning rates, the optimizer's known-good one."""
     return row.lr if parameter == LR_FACTOR else 1.0
 
 
 def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) -> Configuration:
-    """Draw the optimizer, its lr as a multiple of its known-good one, its other settings, schedule, and the rest."""
+    """Draw a configuration: optimizer, its learning rate and other settings, schedule, training settings, groups.
+
+    Args:
+        trial: whose parameters are suggested.
+        settings: of the study.
+        space: of the study, `settings.space()`.
+    """
     name = trial.suggest_categorical(OPTIMIZER, settings.optimizers)
     row, ranges = space.rows[name], space.optimizers[name]
 
@@ -60,7 +66,7 @@ def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) ->
         trial.suggest_categorical(SCHEDULE, settings.schedules) if several else settings.schedules[0]
     )
     shape = {key: drawn(schedule.name, key, each) for key, each in space.schedules[schedule.name].items()}
-    fed = {
+    training_values = {
         key: drawn(ALL_OWNERS, key, each)
         for key, each in space.training.items()
         if key != "warmup" or not schedule.warms_up
@@ -74,19 +80,19 @@ def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) ->
             traits=row.traits if own else (),
         ),
         schedule=ScheduleSettings(
-            name=schedule.name, settings=schedule.arguments(shape), warmup=fed.pop("warmup", 0.0)
+            name=schedule.name, settings=schedule.arguments(shape), warmup=training_values.pop("warmup", 0.0)
         ),
         training=TrainingSettings(
             loss=settings.loss or "cross-entropy",
             decay_biases=settings.decay_biases,
             groups={pattern: drawn(ALL_OWNERS, group(pattern), each) for pattern, each in space.groups.items()},
-            **fed,
+            **training_values,
         ),
     )
 
 
 def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
-    """The known-good settings as Optuna's parameters, in the order in which they are tried."""
+    """The known-good settings as Optuna's parameters by name, in the order in which they are tried."""
     space = settings.space()
     parameters = []
     for first in search_space.known_good(space, settings.epochs):
@@ -116,8 +122,10 @@ def known_good(settings: StudySettings) -> dict[str, Configuration]:
     return found
 
 
-class _Asked:
-    """A trial that keeps what it is asked for, and answers so that nothing is left out: never with 0.
+class _DistributionRecorder:
+    """A stand-in for a trial that records every distribution it is asked for.
+
+    It answers with values above 0, so that hyperparameters that depend on another one are suggested too.
 
     Attributes:
         distributions: by parameter.
@@ -125,11 +133,11 @@ class _Asked:
 
     def __init__(self, optimizer: str, schedule: str) -> None:
         self.distributions: dict[str, BaseDistribution] = {}
-        self._said = {OPTIMIZER: optimizer, SCHEDULE: schedule}
+        self._fixed = {OPTIMIZER: optimizer, SCHEDULE: schedule}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         self.distributions[name] = CategoricalDistribution(choices)
-        return self._said.get(name, choices[-1])
+        return self._fixed.get(name, choices[-1])
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         self.distributions[name] = FloatDistribution(low, high, log)
@@ -141,15 +149,15 @@ class _Asked:
 
 
 def spaces(settings: StudySettings) -> dict[str, dict[str, BaseDistribution]]:
-    """The distributions of Optuna's parameters, by optimizer; those of all schedules, the optimizer's own left out."""
+    """The distributions of all parameters that an optimizer's trials may have, by optimizer and parameter."""
     space = settings.space()
     found: dict[str, dict[str, BaseDistribution]] = {}
     for optimizer in settings.optimizers:
         own = found.setdefault(optimizer, {})
         for schedule in settings.schedules:
-            asked = _Asked(optimizer, schedule)
-            suggest(asked, settings, space)  # type: ignore[arg-type]
-            own.update(asked.distributions)
+            recorder = _DistributionRecorder(optimizer, schedule)
+            suggest(recorder, settings, space)  # type: ignore[arg-type]
+            own.update(recorder.distributions)
         del own[OPTIMIZER]
     return found
 
@@ -161,7 +169,7 @@ def _encoded(value: Any, value_range: Range, unit: float) -> Any:
 
 
 def owned_values(configuration: Configuration) -> dict[tuple[str, str], Any]:
-    """A configuration's hyperparameters by owner and name, as the ranges have them."""
+    """A configuration's hyperparameters by owner and name, as in `SearchSpace.owned`, with tuples split."""
     optimizer, schedule, training = configuration.optimizer, configuration.schedule, configuration.training
     values: dict[tuple[str, str], Any] = {}
     for owner, settings in ((optimizer.name, optimizer.settings), (schedule.name, schedule.settings)):

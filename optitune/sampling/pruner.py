@@ -1,4 +1,4 @@
-"""Which trials end early: those forecast to stay behind their own optimizer's best, or a pruner of Optuna's."""
+"""Pruners: ours, which ends trials forecast to stay behind their own optimizer's best, and Optuna's by name."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -18,26 +18,29 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.sampling.forecast import OPTIMIZER, Forecast
 
 WARMUP = 20
-"""How many optimizer steps every trial is given: after fewer, even a good learning rate need not show."""
+"""Optimizer steps before which no trial is pruned: even a good learning rate may not show earlier."""
 
 
 class ForecastPruner(BasePruner):
-    """Prune a trial that will hardly come to as much as the best of its own optimizer, as far as finished ones tell.
+    """An Optuna pruner that ends trials whose forecast final value is worse than their optimizer's best.
 
-    A trial is compared with its own optimizer's alone, so that each one's best is found, and by what it will come to
-    rather than by where it stands, so that neither slow starters nor learning rates that fall late are cut off: see
-    `optitune.sampling.forecast.Forecast`. One that is ahead of all its optimizer's goes on whatever is forecast. While
-    fewer than five trials have finished, nothing is pruned.
+    Trials are compared within their own optimizer, so that the best of each is found, and by their forecast rather than
+    their present value, so that neither slow starters nor late drops of the learning rate are cut off (see
+    `optitune.sampling.forecast.Forecast`). A trial that is ahead of all complete ones of its optimizer is never pruned,
+    nor is any while fewer than five trials are complete.
 
-    It serves in any Optuna study. Where the learning rate changes while a trial goes on, tell it at the trial's start:
-    `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` says that up to step 200 the learning rate is still
-    to fall by two powers of ten, then up to step 300 by one.
+    It works in any Optuna study. Where a schedule changes the learning rate, record the changes at the trial's start:
+    `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` means that up to step 200 the learning rate is still
+    to fall by two powers of ten, and from there up to step 300 by one.
 
     Args:
-        ideal: the value that cannot be passed, such as 1.0 of an accuracy or 0.0 of a loss, where there is one.
-        sure: by how many standard deviations the forecast must stay behind.
-        warmup: up to which step no trial is judged.
-        by: the parameter that names the optimizer; a study without one is one group.
+        ideal: best possible value, such as 1.0 of an accuracy or 0.0 of a loss; None where there is none.
+        sure: number of standard deviations by which the forecast must stay behind.
+        warmup: last step up to which no trial is pruned.
+        by: name of the parameter that holds the optimizer; a study without it is one group.
+
+    Example:
+        >>> study = optuna.create_study(direction="maximize", pruner=optitune.ForecastPruner(ideal=1.0))
     """
 
     def __init__(self, ideal: float | None = None, sure: float = 0.5, warmup: int = 0, by: str = OPTIMIZER) -> None:
@@ -47,7 +50,7 @@ class ForecastPruner(BasePruner):
         self._by = by
         self._known: tuple[optuna.Study, int, Forecast] | None = None
         self.why = ""
-        """Why the last trial that was pruned was."""
+        """The reason for which the last trial was pruned, in words."""
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
@@ -69,7 +72,7 @@ class ForecastPruner(BasePruner):
         return True
 
     def _forecast(self, study: optuna.Study) -> Forecast:
-        """Made anew when a trial has finished since."""
+        """The forecast of the study, fitted again when another trial is complete."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if self._known is None or self._known[0] is not study or self._known[1] != len(complete):
             maximize = study.direction == StudyDirection.MAXIMIZE
@@ -87,13 +90,16 @@ PRUNERS: Mapping[str, Callable[[int, int, float | None], BasePruner]] = MappingP
         "hyperband": lambda last, epoch, ideal: HyperbandPruner(min_resource=epoch, max_resource=last),
     }
 )
-"""Pruners by name, each built from the last step of a trial, the steps of one epoch, and the ideal value."""
+"""Pruners by name, each a function of the last step of a trial, the steps of one epoch, and the ideal value."""
 
 
 def build_pruner(name: str, last: int, epoch: int, ideal: float | None = None) -> BasePruner:
-    """The pruner called `name`, for trials of `last` training steps, `epoch` of them an epoch.
+    """Build the pruner called `name`.
 
     Args:
-        ideal: the metric's value that cannot be passed, where there is one.
+        name: a key of `PRUNERS`.
+        last: last step of a trial.
+        epoch: steps of an epoch.
+        ideal: best possible value of the metric; None where there is none.
     """
     return PRUNERS[name](last, epoch, ideal)

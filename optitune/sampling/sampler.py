@@ -1,4 +1,4 @@
-"""How the next configuration is drawn: by ours, fair to every optimizer, or by a sampler of Optuna's."""
+"""Samplers: ours, which shares trials among optimizers and draws Sobol points, and Optuna's by name."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, log
@@ -18,35 +18,40 @@ from optitune.sampling.allocation import UNDECIDED, Allocation, competitors, tur
 from optitune.sampling.forecast import OPTIMIZER
 
 AT_A_TIME = 64
-"""How many points of a sequence are made at once."""
+"""Points of a sequence that are generated at once."""
 
 EXHAUSTED = 1_000
-"""After how many points that were all drawn before a space has no others."""
+"""Points that were all drawn before, after which a space counts as used up and points repeat."""
 
 Space = Mapping[str, BaseDistribution]
 """Distributions by parameter."""
 
 
 class FairSampler(BaseSampler):
-    """Draws for several optimizers that compete in one study, so that each one's best is found.
+    """An Optuna sampler that shares the trials of a study fairly among several optimizers.
 
-    The known-good settings come first. Then the optimizer that has been given the fewest training steps is next, and
-    its configuration is the next point of a scrambled Sobol sequence of its own (Owen 1998, J. Complexity 14:466): such
-    points leave no hole in any few of the hyperparameters. Which search this was chosen against, and by what, is in
-    docs/search-quality.md.
+    The known-good settings come first. Then each trial goes to the optimizer with the fewest training steps so far, and
+    its configuration is the next point of that optimizer's own scrambled Sobol sequence (Owen 1998, J. Complexity
+    14:466), which covers any few hyperparameters evenly. docs/search-quality.md compares it with other samplers.
 
-    The optimizer is a categorical parameter that has to be suggested first; a study without one has one sequence.
-    Draws follow from the seed and from the trials before: a study that was stopped goes on as if it had not been, and
+    The optimizer must be a categorical parameter that is suggested first; a study without one has one sequence. Draws
+    follow from the seed and the earlier trials: a study that is resumed continues as if it had not been stopped, and
     no two workers draw the same.
 
     Args:
         seed: of all sequences.
-        allocation: `equal` gives every optimizer the same number of training steps; `racing` drops those that
-            would hardly win any more (`optitune.sampling.allocation.racing`).
-        ideal: the value that cannot be passed, where there is one; for racing.
-        by: the parameter that names the optimizer.
-        known_good: parameters by name, for trial 0, 1, ...
-        spaces: distributions by optimizer, where they are known beforehand; else those that its trials have had.
+        allocation: `equal` gives every optimizer the same number of training steps; `racing` drops those that are
+            unlikely to win (`optitune.sampling.allocation.racing`).
+        ideal: best possible value of the metric, for `racing`; None where there is none.
+        by: name of the parameter that holds the optimizer.
+        known_good: parameters by name for trial 0, 1, ...
+        spaces: distributions by optimizer and parameter, where known in advance; by default those of earlier trials.
+
+    Example:
+        >>> study = optuna.create_study(sampler=optitune.FairSampler(seed=0))
+        >>> def objective(trial):
+        ...     name = trial.suggest_categorical("optimizer", ["sgd", "adam"])
+        ...     return train(name, trial.suggest_float("lr", 1e-4, 1e-1, log=True))
     """
 
     def __init__(
@@ -67,7 +72,7 @@ class FairSampler(BaseSampler):
         self._drawn: dict[int, dict[str, Any]] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Choose the optimizer and its configuration; the space is what they are drawn from."""
+        """Choose the trial's optimizer and configuration; the distributions that they are drawn from."""
         if trial.number < len(self._known_good):
             return {}
         before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
@@ -104,12 +109,26 @@ class FairSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """The configuration that `infer_relative_search_space` has chosen.
+
+        Args:
+            study: of the trial.
+            trial: to be given parameters.
+            search_space: distributions by parameter.
+        """
         return self._drawn.pop(trial.number, {})
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Known-good settings, and what no trial before has had."""
+        """Known-good settings, and random values of parameters that no earlier trial had.
+
+        Args:
+            study: of the trial.
+            trial: to be given a parameter.
+            param_name: of the parameter.
+            param_distribution: of the parameter.
+        """
         if trial.number < len(self._known_good) and param_name in self._known_good[trial.number]:
             return self._known_good[trial.number][param_name]
         if param_name == self._by and isinstance(param_distribution, CategoricalDistribution):
@@ -118,7 +137,7 @@ class FairSampler(BaseSampler):
         return value_at(param_distribution, float(generator.random()))
 
     def _choices(self, before: Iterable[FrozenTrial]) -> list[Any] | None:
-        """All that compete; [None] in a study without optimizers, None where nothing is known yet."""
+        """All competing optimizers; [None] in a study without any, None where nothing is known yet."""
         known = [each for each in before if each.distributions]
         if not known:
             return list(self._spaces) or None
@@ -126,7 +145,7 @@ class FairSampler(BaseSampler):
         return list(choice.choices) if isinstance(choice, CategoricalDistribution) else [None]
 
     def _next(self, space: Space, drawn: Sequence[Mapping[str, Any]], sequence: int, skip: int) -> dict[str, Any]:
-        """The first point of a sequence that no trial has had, after as many as others are about to draw."""
+        """The first point of a sequence that no trial has had, after `skip` such points."""
         if not space:
             return {}
         had: dict[tuple[str, ...], set[tuple[Any, ...]]] = {}
@@ -143,7 +162,13 @@ class FairSampler(BaseSampler):
 
 
 def points(space: Space, seed: int, sequence: int) -> Iterator[dict[str, Any]]:
-    """The parameters at the points of a scrambled Sobol sequence, one after another without end."""
+    """Iterate over the points of a scrambled Sobol sequence, without end, as parameters by name.
+
+    Args:
+        space: distributions by parameter.
+        seed: of the study.
+        sequence: number of the sequence, from 0.
+    """
     engine = SobolEngine(len(space), scramble=True, seed=_seed(seed, sequence))  # type: ignore[no-untyped-call]
     while True:
         for point in engine.draw(AT_A_TIME, dtype=torch.float64).tolist():
@@ -151,7 +176,7 @@ def points(space: Space, seed: int, sequence: int) -> Iterator[dict[str, Any]]:
 
 
 def value_at(distribution: BaseDistribution, place: float) -> Any:
-    """The value at a place from 0 to 1 along a distribution's own scale."""
+    """The value of a distribution at `place`, from 0 to 1 on the distribution's own scale."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[min(int(place * len(distribution.choices)), len(distribution.choices) - 1)]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -171,10 +196,9 @@ def _seed(*entropy: int) -> int:
 
 
 class PerTrialSeedSampler(BaseSampler):
-    """Another sampler, whose draws of a trial follow from the study's seed and the trial's number alone.
+    """A wrapper of another sampler that seeds it anew for each trial, from the study's seed and the trial's number.
 
-    So workers draw different ones, and a study that was stopped goes on as if it had not been. (One generator per
-    process would repeat its first draws after every start.)
+    So workers draw different configurations, and a resumed study does not repeat its first draws.
 
     Args:
         make: builds the sampler from a seed.
@@ -200,16 +224,39 @@ class PerTrialSeedSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        """As Optuna's.
+
+        Args:
+            study: of the trial.
+            trial: to be given parameters.
+            search_space: distributions by parameter.
+        """
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        """As Optuna's.
+
+        Args:
+            study: of the trial.
+            trial: to be given a parameter.
+            param_name: of the parameter.
+            param_distribution: of the parameter.
+        """
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
+        """As Optuna's; the trial's sampler is then dropped.
+
+        Args:
+            study: of the trial.
+            trial: that has ended.
+            state: in which it has ended.
+            values: that it reported last.
+        """
         self._of(trial).after_trial(study, trial, state, values)
         del self._samplers[trial.number]
 
@@ -228,5 +275,5 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
         "nsgaii": lambda seed: PerTrialSeedSampler(lambda each: NSGAIISampler(seed=each), seed),
     }
 )
-"""Optuna's samplers by name, each built from a seed. A quasi-random sequence is kept whole by one seed throughout.
-Those that cannot draw from a space whose hyperparameters depend on the optimizer are left out: cmaes and grid."""
+"""Optuna's samplers by name, each a function of the seed; a quasi-random sequence has one seed throughout. cmaes and
+grid are left out: they cannot draw from a space whose hyperparameters depend on the optimizer."""
