@@ -1,4 +1,4 @@
-"""The few kinds of error a user meets; each message names the value, the cause and what to do next."""
+"""The exceptions of the package; each message names the value, the cause and what to do next."""
 
 import re
 from collections.abc import Iterable
@@ -6,33 +6,40 @@ from difflib import get_close_matches
 
 
 class OptituneError(Exception):
-    """Something could not be done. The message is printed as it stands, without a traceback."""
+    """The base of all errors: something could not be done. The command line prints the message alone."""
 
     exit_code = 1
 
 
 class UsageError(OptituneError):
-    """What was asked for makes no sense as asked: an unknown name, a value out of range."""
+    """An input is wrong: an unknown name, a value out of range."""
 
     exit_code = 2
 
 
 class Note(UserWarning):
-    """What a user should know of their own code, though nothing is wrong for certain: one line."""
+    """A warning about the user's own code, which may be wrong: one line."""
 
 
 class NoStudies(OptituneError):
-    """A database without a single study, which is no fault where studies are only listed."""
+    """A database has no study, which is no error where studies are only listed."""
 
 
 class Interrupted(OptituneError):
-    """The user stopped the work; what was finished is kept."""
+    """The user interrupted the work; finished results are kept."""
 
     exit_code = 130
 
 
 def unknown(kind: str, value: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """An error for a name that is not among the `known` ones, with the nearest of them."""
+    """The error for an unknown name, with a suggestion.
+
+    Args:
+        kind: what is named, such as `optimizer`.
+        value: the unknown name.
+        known: all valid names.
+        hint: a further sentence, such as the command that lists the names.
+    """
     names = sorted(known)
     near = get_close_matches(value, names, n=2, cutoff=0.5)
     if near:
@@ -45,9 +52,9 @@ def unknown(kind: str, value: str, known: Iterable[str], hint: str = "") -> Usag
 
 
 SECRET = re.compile(r"(://[^\s:/@]*:)\S*@|([?&]password=)[^\s&]*")
-"""A password in a URL, wherever it was typed; one with an unescaped @ included."""
+"""A password in a URL, also one with an unescaped @."""
 
 
 def without_passwords(text: str) -> str:
-    """`text` with stars in place of every password of a URL."""
+    """`text` with every password in a URL replaced by stars."""
     return SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)

@@ -1,4 +1,4 @@
-"""What lies beside a task's file can be imported by it, but hides nothing that Python and optitune themselves need."""
+"""Imports of modules beside a task's file, which hide no module that Python or optitune needs."""
 
 import multiprocessing
 import sys
@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 class Beside:
-    """A finder of modules in a folder, some names left to whoever else has them.
+    """A finder for `sys.meta_path` that finds the modules in a folder.
 
     Args:
         folder: searched before `sys.path`.
@@ -24,21 +24,28 @@ class Beside:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """As `importlib.abc.MetaPathFinder.find_spec`.
+
+        Args:
+            name: full name of the module.
+            path: search path of its package; None for a top-level module, the only kind that is found here.
+            target: passed on.
+        """
         if path is not None or name in self.hidden:
             return None
         return PathFinder.find_spec(name, [str(self.folder)], target)
 
 
 def importable(folder: Path) -> dict[str, Path]:
-    """Make modules in `folder` importable, before all others but those that Python and optitune need.
+    """Make the modules in `folder` importable, before all others but those that Python and optitune need.
 
     Returns:
-        the files that bear the name of such a one, by that name: nobody can import them under it.
+        Files that cannot be imported because a needed module has their name, by that name.
     """
     if any(isinstance(each, Beside) and each.folder == folder for each in sys.meta_path):
         return {}
     before = [*sys.path]
-    # no entry of sys.path: that goes to every process that is started from here
+    # not in sys.path, which every child process inherits
     sys.path[:] = [each for each in before if each != str(folder)]
     hidden = hiding(folder)
     if not hidden:
@@ -49,7 +56,7 @@ def importable(folder: Path) -> dict[str, Path]:
 
 
 def importable_with_note(folder: Path) -> None:
-    """Make modules in `folder` importable, and say which names mean something else."""
+    """Make the modules in `folder` importable, and print a note on those whose names are in use."""
     hidden = importable(folder)
     if hidden and multiprocessing.parent_process() is None:
         names = ", ".join(f"{path.name} ('import {name}')" for name, path in hidden.items())
@@ -61,7 +68,7 @@ def importable_with_note(folder: Path) -> None:
 
 
 def file_of(module: str, folder: Path) -> str | None:
-    """The file of the module of that dotted name in `folder`; None where there is none."""
+    """The file of a module in `folder`, by its dotted name; None where there is none."""
     within, parts, spec = [str(folder)], module.split("."), None
     for number in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:number]), within)
@@ -72,7 +79,7 @@ def file_of(module: str, folder: Path) -> str | None:
 
 
 def hiding(folder: Path) -> dict[str, Path]:
-    """The files in `folder` that would be imported in place of a module that Python or optitune need, by its name."""
+    """The files in `folder` that would hide a module that Python or optitune needs, by its name."""
     endings = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
     there = {}
     try:
@@ -91,7 +98,7 @@ def hiding(folder: Path) -> dict[str, Path]:
 
 
 def _needed() -> set[str]:
-    """The packages that optitune needs, and those that these need, as they are imported."""
+    """The names of the modules of all packages that optitune depends on, directly or not."""
     from importlib import metadata
 
     needed: set[str] = set()

@@ -1,9 +1,7 @@
-"""A nested state of tensors and plain values in one safetensors file, never pickle.
+"""Checkpoints: a nested state of tensors and plain values in one safetensors file, without pickle.
 
-The tensors are the file's tensors; everything else, and how they nest, is JSON in its header, so a
-checkpoint is one file and is whole or not there. safetensors checks sizes alone, so a flipped bit
-within a tensor, or zeros where a crash of the machine kept a block from the disk, would be trained on:
-every tensor has a checksum beside its name, and the outline has one of its own.
+Plain values and the nesting are JSON in the file's header. safetensors checks only sizes, so each tensor and the header
+have a CRC-32 of their own: a flipped bit, or a block that a crash kept from the disk, is noticed.
 """
 
 import json
@@ -21,16 +19,16 @@ from optitune.errors import OptituneError
 
 
 def save(state: Any, path: Path, durable: bool = True) -> None:
-    """Write `state`: dicts (keys str or int), lists, tuples, tensors, numbers, strings, booleans and None.
+    """Write a state to a file, all of it or nothing.
 
     Args:
-        state: what to keep.
-        path: where.
-        durable: wait for the disk; without, a crash of the machine may leave a damaged file, which `load` notices.
+        state: nested dicts (keys str or int), lists and tuples of tensors, numbers, strings, booleans and None.
+        path: of the file, which is replaced.
+        durable: whether to wait for the disk; if not, a crash of the machine may damage the file, which `load` notices.
 
     Raises:
         OptituneError: the file cannot be written.
-        TypeError: something else is in `state`.
+        TypeError: `state` holds a value of another type.
     """
     content = dumps(state)
     with replacing(path, durable) as scratch:
@@ -39,10 +37,10 @@ def save(state: Any, path: Path, durable: bool = True) -> None:
 
 
 def dumps(state: Any) -> bytes:
-    """What `save` writes.
+    """The bytes that `save` writes.
 
     Raises:
-        TypeError: something else is in `state`; the message names its place.
+        TypeError: `state` holds a value of another type; the message names its place.
     """
     tensors: dict[str, Tensor] = {}
     outline = json.dumps(_outline(state, tensors))
@@ -51,7 +49,7 @@ def dumps(state: Any) -> bytes:
 
 
 def load(path: Path) -> Any:
-    """What `save` wrote, every tensor in memory of its own, aligned as torch aligns it.
+    """Read the state that `save` wrote; every tensor on the CPU in memory of its own, aligned as torch aligns it.
 
     Raises:
         OptituneError: the file is damaged or not a checkpoint.
@@ -69,11 +67,11 @@ def load(path: Path) -> Any:
 
 
 FAULTS = (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError)
-"""What reading raises where the bytes make no sense; safetensors and torch have no error of their own for all of it."""
+"""What reading a damaged file may raise: safetensors and torch have no error of their own for all of it."""
 
 
 def _checksum(tensor: Tensor) -> int:
-    """CRC-32 of dtype, shape and bytes: the header names the first two, and may be damaged as well."""
+    """CRC-32 of dtype, shape and bytes of a tensor on the CPU."""
     shape = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     return zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, shape)
 

@@ -7,11 +7,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 
 
 def place(name: str, optimizers: Sequence[str]) -> int:
-    """The place of an optimizer among those of the study."""
+    """The position of an optimizer among those of the study."""
     # a best.toml that was edited may hold one that did not compete
     return optimizers.index(name) if name in optimizers else len(optimizers)
 
 
 def colour(name: str, optimizers: Sequence[str]) -> str:
-    """That of an optimizer, by its place among those of the study."""
+    """The colour of an optimizer, by its position among those of the study."""
     return COLOURS[place(name, optimizers) % len(COLOURS)]

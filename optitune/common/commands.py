@@ -10,7 +10,13 @@ PASSWORD = re.compile(r"^[\w+]+://(?:[^:/]*:[^@]+@|.*[?&](?:ssl)?passw(?:or)?d=)
 
 
 def place(studies_dir: Path, storage: str | None = None, data_dir: Path | None = None) -> list[str]:
-    """The options that lead a command to the same studies; of a URL with a password its place is only named."""
+    """The options by which a command finds the same studies and data.
+
+    Args:
+        studies_dir: folder of the studies; `studies` needs no option.
+        storage: URL of a database; one with a password is shown as `URL`.
+        data_dir: folder of the data sets.
+    """
     words = [] if studies_dir == Path("studies") else ["--studies-dir", str(studies_dir)]
     if data_dir is not None:
         words += ["--data-dir", str(data_dir)]
@@ -40,5 +46,5 @@ def line(words: Sequence[str]) -> str:
 
 
 def option_words(options: Mapping[str, object]) -> list[str]:
-    """Options and their values, those left out that are None; a number in all its digits."""
+    """Options and their values as words, without those that are None."""
     return [word for option, value in options.items() if value is not None for word in (option, str(value))]

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their name, then renamed into place."""
+"""Atomic writing of files: each is written under a scratch name, then renamed into place. Locks and sweeping."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ REMEDIES = {
 
 @contextmanager
 def explained(path: Path, doing: str = "write") -> Iterator[None]:
-    """Turn an `OSError` met while `doing` something to `path` into an `OptituneError` with a remedy."""
+    """Turn an `OSError` into an `OptituneError` with a remedy; `doing` is the verb for `path` in its message."""
     try:
         yield
     except OSError as error:
@@ -41,7 +41,7 @@ def explained(path: Path, doing: str = "write") -> Iterator[None]:
 
 
 def make_folder(path: Path) -> Path:
-    """Create `path` and its parents.
+    """Create a folder and its parents.
 
     Raises:
         OptituneError: the folder cannot be made.
@@ -52,7 +52,7 @@ def make_folder(path: Path) -> Path:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a file or folder to the first name of the form `STEM-before-N` that is free; the new path.
+    """Rename a file or folder to the first free name of the form `STEM-before-N`; the new path.
 
     Raises:
         OptituneError: it cannot be renamed.
@@ -71,7 +71,7 @@ def move_aside(path: Path) -> Path:
 
 
 def _rename(path: Path, target: Path) -> None:
-    """Rename, but never over a file that another process has made just now."""
+    """Rename without replacing a file that another process has just made."""
     if path.is_file():
         try:
             # unlike a rename, a second name takes no other file's place
@@ -90,15 +90,15 @@ def _rename(path: Path, target: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Give the name of a scratch file beside `path`; rename it to `path` if the block succeeds.
+    """Yield the path of a scratch file beside `path`, and rename it to `path` if the block succeeds.
 
     Args:
-        path: to be replaced.
-        durable: wait until the disk has it. Without, a process that is killed still leaves a whole file, but a crash
-            of the machine may leave a damaged one under the name of `path`: only for what its reader checks.
+        path: of the file to write or replace; its folder is made.
+        durable: whether to wait for the disk. If not, a killed process still leaves a whole file, but a crash of the
+            machine may leave a damaged one: only for files that are checked when read.
 
     Raises:
-        OptituneError: the folder or the file cannot be written; `path` is then as it was.
+        OptituneError: the folder or the file cannot be written; `path` is unchanged.
     """
     make_folder(path.parent)
     with explained(path):
@@ -121,7 +121,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def _scratch(path: Path) -> tuple[int, Path]:
-    """A new file beside `path`, open, and locked until it is closed, however this process ends."""
+    """Make a scratch file beside `path`, open and locked until this process closes it or ends."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         if fcntl is None:
@@ -136,13 +136,12 @@ def _scratch(path: Path) -> tuple[int, Path]:
 
 
 def sweep(folder: Path, stem: str, suffix: str) -> None:
-    """Remove what processes that were killed left of writing files; those that still write one hold their locks.
-
-    Nothing else is touched, whatever else begins with a dot.
+    """Remove the scratch files of killed processes; running ones hold locks on theirs.
 
     Args:
-        folder: need not be there.
-        stem, suffix: expressions for the names of the files.
+        folder: of the files; need not exist.
+        stem: regular expression for the names of the files that were being written, without suffix.
+        suffix: regular expression for their suffix.
     """
     for found in _named(folder, rf"\.(?:{stem})-[a-z0-9_]{{8}}(?:{suffix})"):
         with suppress(OSError), found.open("rb+") as file:
@@ -151,12 +150,13 @@ def sweep(folder: Path, stem: str, suffix: str) -> None:
 
 
 def clear(folder: Path, stem: str, suffix: str, also: str = "(?!)") -> None:
-    """Remove files of one's own from a folder in which nobody else is at work, then the folder if it is empty.
+    """Remove files and their scratch files from a folder that no other process uses, then the folder if it is empty.
 
     Args:
-        folder: need not be there.
-        stem, suffix: expressions for the names of the files; what was being written of them goes, too.
-        also: an expression for whole names.
+        folder: of the files; need not exist.
+        stem: regular expression for their names, without suffix.
+        suffix: regular expression for their suffix.
+        also: regular expression for whole names of further files.
     """
     sweep(folder, stem, suffix)
     for found in _named(folder, rf"(?:{stem})(?:{suffix})|{also}"):
@@ -167,14 +167,14 @@ def clear(folder: Path, stem: str, suffix: str, also: str = "(?!)") -> None:
 
 
 def _named(folder: Path, name: str) -> list[Path]:
-    """The files of a folder whose names an expression describes; none where it cannot be read."""
+    """The files of a folder whose names match a regular expression; none where it cannot be read."""
     with suppress(OSError):
         return [each for each in folder.iterdir() if re.fullmatch(name, each.name) and each.is_file()]
     return []
 
 
 def _lock(handle: int) -> bool:
-    """Lock an open file; False where another process has, or where files cannot be locked."""
+    """Lock an open file; False where another process holds the lock, or files cannot be locked."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -190,10 +190,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time work on the results in `folder`.
+    """Hold a lock on the results in `folder`: one process at a time works on them.
 
     Raises:
-        OptituneError: another one does.
+        OptituneError: another process holds it.
     """
     path = make_folder(folder.parent / "partial") / f"{folder.name}.lock"
     lock = FileLock(path)
@@ -209,7 +209,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder named by the user, or the one in their cache."""
+    """The folder of the data sets: `given`, or by default one in the user's cache."""
     if given is not None:
         return given
     from platformdirs import user_cache_path

@@ -1,4 +1,4 @@
-"""Where modules are that studies on disk name by the places they had before."""
+"""New names of modules that studies on disk name by their old ones."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -18,7 +18,7 @@ MOVED: Mapping[str, str] = MappingProxyType(
 
 
 def present(path: str) -> str:
-    """A dotted path or `module:name`, as it is now; any other is left as it is."""
+    """The present form of a dotted path or `module:name`."""
     for before, now in MOVED.items():
         if path.startswith((f"{before}:", f"{before}.")):
             return now + path[len(before) :]

@@ -1,4 +1,4 @@
-"""Every generator of random numbers that a network or a data set may draw from: seeded, kept, put back."""
+"""The random state of torch, numpy and Python: seed, save and restore it."""
 
 import random
 from typing import Any
@@ -8,14 +8,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seed all of them."""
+    """Seed the generators of torch, Python and numpy."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Where all of them stand, as a checkpoint can keep it."""
+    """The state of all generators, including that of `device`, as a checkpoint can hold it."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -26,7 +26,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Put all of them back to where `random_state` found them."""
+    """Restore the state of all generators that `random_state` gave."""
     torch.set_rng_state(state["torch"])
     if state["device"] is not None:
         torch.cuda.set_rng_state(state["device"], device)

@@ -1,4 +1,4 @@
-"""What every validated file and setting shares: strict models, and their errors in one plain sentence."""
+"""Strict pydantic models, their errors as one sentence, and TOML."""
 
 import json
 import re
@@ -23,7 +23,7 @@ class Strict(BaseModel):
 
 
 def sentence(error: ValidationError) -> str:
-    """Each fault as `key = value: what is wrong`, in one line."""
+    """A validation error in one line: `key = value: what is wrong` for each fault."""
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"])
@@ -43,7 +43,12 @@ def sentence(error: ValidationError) -> str:
 
 
 def validated(model: type[Model], data: dict[str, Any], where: str) -> Model:
-    """Build `model` from `data` that was written at `where`.
+    """Validate data.
+
+    Args:
+        model: class to build.
+        data: values by key.
+        where: the data come from, for messages.
 
     Raises:
         UsageError: some key is unknown, missing or has a value that is not allowed.
@@ -55,7 +60,7 @@ def validated(model: type[Model], data: dict[str, Any], where: str) -> Model:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The TOML file at `path`.
+    """Read the TOML file at `path`.
 
     Raises:
         OptituneError: the file cannot be read.
@@ -70,10 +75,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def existing(path: Path, advice: str) -> Path:
-    """`path` itself.
+    """`path`, after a check that the file exists.
 
     Raises:
-        OptituneError: there is no such file; the message ends in `advice`.
+        OptituneError: it does not; the message ends in `advice`.
     """
     if not path.is_file():
         raise OptituneError(f"there is no {path}: {advice}")
@@ -90,5 +95,5 @@ def inline(value: Any) -> str:
 
 
 def toml_key(key: str) -> str:
-    """A key as TOML has it, in quotes where it needs them."""
+    """A key in TOML, quoted where necessary."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

@@ -1,4 +1,4 @@
-"""Mean, spread and number of several values."""
+"""Mean, standard deviation and confidence interval of several values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,14 @@ from statistics import fmean, stdev
 
 @dataclass(frozen=True)
 class Summary:
-    """Runs of one thing: their mean, their standard deviation, and a 95 % interval for the mean.
+    """Mean, sample standard deviation and 95 % confidence interval of several runs.
 
-    `sd`, `low` and `high` are None for a single run, which says nothing of its own spread.
+    Attributes:
+        mean: of `each`.
+        sd: sample standard deviation; None for a single run.
+        low: lower end of the interval for the mean; None for a single run.
+        high: its upper end; None for a single run.
+        each: values of the runs.
     """
 
     mean: float
@@ -21,12 +26,12 @@ class Summary:
 
 
 def summarise(values: Sequence[float], lowest: float = -inf, highest: float = inf) -> Summary:
-    """Mean, sample standard deviation and Student's t interval (Student 1908), cut at the possible.
+    """Mean, sample standard deviation and Student's t interval (Student 1908) of values.
 
     Args:
         values: at least one.
-        lowest: what no value can fall below, such as 0 for an accuracy.
-        highest: what none can pass, such as 1 for an accuracy.
+        lowest: smallest possible value, such as 0 of an accuracy, where the interval is cut.
+        highest: largest possible value, such as 1 of an accuracy.
     """
     mean = fmean(values)
     if len(values) == 1:

@@ -8,11 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric is written.
+    """The format of a metric's values.
 
     Attributes:
         metric: its name.
-        percent: whether its values are shares, written in percent, and their differences in percentage points.
+        percent: whether values are shares, written in percent, and differences in percentage points.
     """
 
     metric: str
@@ -22,15 +22,15 @@ class Unit:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
     def difference(self, value: float) -> str:
-        """Without a sign."""
+        """A difference of two values, without its sign."""
         return f"{100 * abs(value):.2f} pp" if self.percent else f"{abs(value):.2g}"
 
     def signed(self, value: float, bare: bool = False) -> str:
-        """With its sign; `bare` in a column that has the unit above it."""
+        """A difference of two values with its sign; `bare` leaves out the unit."""
         return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
 
     def bare(self, value: float) -> str:
-        """Without the unit, for a column that has it above."""
+        """A value without its unit, for a column whose heading has it."""
         return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
 
     @property
@@ -44,7 +44,13 @@ class Unit:
         return "pp" if self.percent else "difference"
 
     def span(self, low: float, high: float, signed: bool = False) -> str:
-        """An interval, its unit said once."""
+        """An interval with its unit once.
+
+        Args:
+            low: lower end.
+            high: upper end.
+            signed: whether the ends are differences, written with their signs.
+        """
         sign = "+" if signed else ""
         if self.percent:
             return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"

@@ -1,4 +1,4 @@
-"""What an optimizer costs, beside what it reaches: time, memory, and how much it hangs on its settings."""
+"""Costs of an optimizer: time, memory, and sensitivity to its settings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from optitune.study.records import TrialRecord
 
 @dataclass(frozen=True)
 class Reached:
-    """How soon a target was reached; medians over the rounds that did, None where not half of them did.
+    """The time until runs reached a target value of the metric.
 
     Attributes:
-        rounds: how many there were.
-        reached: in how many.
+        rounds: number of runs.
+        reached: number of runs that reached the target.
+        epochs: until then, the median of the runs that did; None where fewer than half did.
+        seconds: until then, likewise.
     """
 
     rounds: int
@@ -26,9 +28,11 @@ class Reached:
 
 @dataclass(frozen=True)
 class Change:
-    """What another setting does to the metric: the mean over so many rounds; negative where it is worse.
+    """The effect of another setting on the metric.
 
-    `change` is None where one of them diverged.
+    Attributes:
+        rounds: that it is the mean of.
+        change: of the metric, negative where it is worse; None where a run diverged.
     """
 
     rounds: int
@@ -37,15 +41,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an optimizer costs.
+    """The costs of an optimizer.
 
     Attributes:
-        epoch_seconds: of an epoch, the median over its runs.
-        target: how soon it was reached.
-        state: bytes that the optimizer keeps for every byte of weights.
-        half, twice: what half and twice the lr do.
-        tuning: what the known-good settings give away against the tuned ones: how much tuning gained.
-        diverged: the share of its trials in the search that did; None where it had none.
+        optimizer: its name.
+        epoch_seconds: median seconds of an epoch; None without a run.
+        target: time until the target was reached.
+        state: bytes of optimizer state per byte of weights; None without a run.
+        half: effect of half the learning rate; None where it was not tried.
+        twice: effect of twice the learning rate; None where it was not tried.
+        tuning: effect of the known-good settings in place of the tuned ones; None where they were not tried.
+        diverged: share of its ended trials in the search that diverged; None without any.
     """
 
     optimizer: str
@@ -59,7 +65,16 @@ class Cost:
 
 
 def target_of(runs: Sequence[Run], optimizers: Iterable[str], sign: int) -> float | None:
-    """What the weakest of these optimizers reaches, on average; None where none finished."""
+    """The mean value of the weakest optimizer, which all others reach on average too.
+
+    Args:
+        runs: of a comparison.
+        optimizers: names of those to consider.
+        sign: 1 where higher values are better, -1 where lower ones are.
+
+    Returns:
+        A value of the metric; None where no run finished.
+    """
     means = [
         fmean(run.value for run in own)
         for name in optimizers
@@ -69,7 +84,13 @@ def target_of(runs: Sequence[Run], optimizers: Iterable[str], sign: int) -> floa
 
 
 def reached(runs: Sequence[Run], target: float, sign: int) -> Reached:
-    """How soon runs of one optimizer reached a value of the metric."""
+    """Measure the time until runs reached a target.
+
+    Args:
+        runs: of one optimizer.
+        target: value of the metric.
+        sign: 1 where higher values are better, -1 where lower ones are.
+    """
     points = [next((point for point in run.curve if sign * (point.value - target) >= 0), None) for run in runs]
     there = [point for point in points if point is not None]
     if not there or 2 * len(there) < len(runs):
@@ -80,11 +101,19 @@ def reached(runs: Sequence[Run], target: float, sign: int) -> Reached:
 
 
 def change(runs: Sequence[Run], optimizer: str, variant: str, sign: int) -> Change | None:
-    """What a variant of an optimizer's configuration does, from the rounds that have both; None without any."""
-    itself = {run.key.round: run for run in finalists_runs(runs, optimizer)}
-    pairs = [
-        (run, itself[run.key.round]) for run in finalists_runs(runs, optimizer, variant) if run.key.round in itself
-    ]
+    """Measure the effect of a variant of an optimizer's configuration.
+
+    Args:
+        runs: of a comparison.
+        optimizer: its name.
+        variant: one of `runs.VARIANTS`.
+        sign: 1 where higher values are better, -1 where lower ones are.
+
+    Returns:
+        The effect over the rounds that have both runs; None without any.
+    """
+    tuned = {run.key.round: run for run in finalists_runs(runs, optimizer)}
+    pairs = [(run, tuned[run.key.round]) for run in finalists_runs(runs, optimizer, variant) if run.key.round in tuned]
     if not pairs:
         return None
     if any(run.diverged or base.diverged for run, base in pairs):
@@ -101,15 +130,16 @@ def costs(
     sign: int,
     untuned: Mapping[str, bool],
 ) -> dict[str, Cost]:
-    """What each optimizer costs.
+    """The costs of each optimizer, by name.
 
     Args:
         runs: of the comparison.
+        optimizers: their names.
         trials: of the search.
         epochs: of a run.
-        target: of the metric; None where there is none.
-        sign: 1 where more is better, -1 where less is.
-        untuned: whether an optimizer's best configuration is its known-good one.
+        target: value of the metric; None where there is none.
+        sign: 1 where higher values are better, -1 where lower ones are.
+        untuned: whether an optimizer's best configuration is its known-good one, by name.
     """
     records = list(trials)
     found = {}
@@ -130,15 +160,17 @@ def costs(
 
 
 QUICKER, LIGHTER = 0.9, 0.9
-"""What share of another one's time or memory is worth a recommendation."""
+"""Shares of the leader's time and memory up to which an equal optimizer is recommended in its place."""
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which optimizer to take, and why.
+    """A recommended optimizer and the reason.
 
     Attributes:
-        seconds, state: its share of the leader's time to the target and of its memory, where that is why.
+        optimizer: its name.
+        seconds: its share of the leader's time to the target, where that is the reason.
+        state: its share of the leader's optimizer state, where that is the reason.
     """
 
     optimizer: str
@@ -147,14 +179,20 @@ class Recommendation:
 
 
 def recommend(leader: str, tied: Sequence[str], costs: Mapping[str, Cost]) -> Recommendation:
-    """The quickest of those that are equal to the leader; of those as quick, the one that keeps the least."""
+    """Recommend the quickest of the optimizers that equal the leader; of equally quick ones the one of least memory.
+
+    Args:
+        leader: name of the best optimizer.
+        tied: names of those that are equal to it.
+        costs: by name.
+    """
     base = costs[leader]
 
     def seconds(name: str) -> float:
         if not base.target.seconds:
             return 1.0
         found = costs[name].target.seconds
-        # one that does not get there is not quick
+        # one that does not reach the target is not quick
         return inf if found is None else found / base.target.seconds
 
     def state(name: str) -> float:

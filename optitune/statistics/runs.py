@@ -1,4 +1,4 @@
-"""Plain rows about a comparison: what was trained again on fresh seeds, and what came of it."""
+"""Plain rows of a comparison: its plan, and its runs on fresh seeds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from optitune.common.schema import Strict
 from optitune.space.configuration import Configuration, Precision
 
 TUNED = "itself"
-"""The finalist as it is."""
+"""The variant that is the finalist itself."""
 
 HALF, TWICE, KNOWN_GOOD = "half the lr", "twice the lr", "known-good settings"
 
 VARIANTS = (HALF, TWICE, KNOWN_GOOD)
-"""What else of a finalist is trained, to tell how much it hangs on its settings."""
+"""Variants of a finalist that are trained to measure its sensitivity."""
 
 
 class Finalist(Strict):
-    """An optimizer's best configuration.
+    """An optimizer's best configuration, which takes part in a comparison.
 
     Attributes:
-        trial: of the search that found it.
-        value: what that trial came to: the luckiest of many, so no estimate of anything.
-        configuration: as it is compared, its schedule stretched to the comparison's epochs.
-        known_good: its optimizer's known-good settings, likewise.
+        trial: number of the trial of the search that found it.
+        value: of that trial; biased, as the best of many.
+        configuration: with its schedule stretched to the comparison's epochs.
+        known_good: its optimizer's known-good configuration, stretched in the same way.
     """
 
     trial: Annotated[int, Field(ge=0)]
@@ -45,7 +45,7 @@ class Finalist(Strict):
         return self.configuration == self.known_good
 
     def variant(self, name: str) -> Configuration:
-        """What is trained under this name."""
+        """The configuration of a variant."""
         if name == KNOWN_GOOD:
             return self.known_good
         factor = {TUNED: 1.0, HALF: 0.5, TWICE: 2.0}[name]
@@ -53,17 +53,24 @@ class Finalist(Strict):
 
 
 class Plan(Strict):
-    """What a comparison is: two of equal plan have equal runs.
+    """The plan of a comparison: two comparisons of equal plan have equal runs.
 
     Attributes:
-        train_examples: that each run trains on.
-        held_out: that each run is judged on.
-        rounds: how many there are at most.
+        task: its name.
+        finalists: at least two, of different optimizers.
+        epochs: of a run.
+        precision: of the trainings.
+        seed: that all runs' seeds follow from.
+        data_checksum: of the task's data.
+        network: its fingerprint.
         metric: its name.
-        evaluations: of an epoch.
-        code: the digest of the task's code; empty for a built-in task.
-        validation: the checksum of validation data of the task's own, on which all rounds are judged; empty where each
-            round holds out others.
+        train_examples: training examples of a run.
+        held_out: examples on which a run is evaluated.
+        rounds: upper bound.
+        evaluations: per epoch.
+        code: digest of the task's code; empty for a built-in task.
+        validation: checksum of the task's own validation data, which serve all rounds; empty where each round holds
+            out other examples.
         scale_targets: as in `Task`.
     """
 
@@ -101,13 +108,13 @@ class Plan(Strict):
 
 @dataclass(frozen=True)
 class Point:
-    """Where a run stood at an evaluation.
+    """An evaluation of a run.
 
     Attributes:
-        epoch: epochs done, a fraction within one.
-        seconds: of training and evaluating so far.
-        value: of the metric on the examples held out.
-        loss: likewise.
+        epoch: epochs so far, with a fraction.
+        seconds: of training and evaluation so far.
+        value: metric on the held-out examples.
+        loss: on the same examples.
     """
 
     epoch: float
@@ -118,7 +125,13 @@ class Point:
 
 @dataclass(frozen=True, order=True)
 class RunId:
-    """Which run: all runs of a round have one seed and one part of the data held out."""
+    """The identity of a run. All runs of a round share one seed and one set of held-out examples.
+
+    Attributes:
+        round: its number, from 0.
+        optimizer: its name.
+        variant: `TUNED` or one of `VARIANTS`.
+    """
 
     round: int
     optimizer: str
@@ -130,13 +143,15 @@ class Run:
     """One training of a comparison.
 
     Attributes:
-        diverged: why there is no value, in words; empty where there is one.
-        value: of the metric on the examples held out, after the last epoch.
-        loss: likewise.
-        seconds: of training and evaluating.
-        state_bytes: what the optimizer keeps beside weights and gradients.
-        weight_bytes: of the weights.
-        each: the metric of each example held out, (n,) float32; None where it is no mean over examples.
+        key: identity of the run.
+        diverged: the reason why there is no value, in words; empty where there is one.
+        value: metric on the held-out examples, after the last epoch.
+        loss: on the same examples.
+        seconds: of training and evaluation.
+        state_bytes: size of the optimizer's state.
+        weight_bytes: size of the weights.
+        curve: evaluations in their order.
+        each: metric of each held-out example, (n,) float32; None where the metric is not a mean over examples.
     """
 
     key: RunId
@@ -151,13 +166,25 @@ class Run:
 
 
 def finalists_runs(runs: Iterable[Run], optimizer: str, variant: str = TUNED) -> list[Run]:
-    """The runs of one optimizer, by round."""
+    """The runs of one optimizer, in the order of their rounds.
+
+    Args:
+        runs: of a comparison.
+        optimizer: its name.
+        variant: by default the finalist itself.
+    """
     own = [run for run in runs if run.key.optimizer == optimizer and run.key.variant == variant]
     return sorted(own, key=lambda run: run.key)
 
 
 def paired(runs: Sequence[Run], one: str, other: str) -> list[tuple[Run, Run]]:
-    """The runs of two optimizers in the rounds that both finished."""
+    """Pairs of runs of two optimizers in the rounds that both finished.
+
+    Args:
+        runs: of a comparison.
+        one: name of an optimizer.
+        other: name of another one.
+    """
     others = {run.key.round: run for run in finalists_runs(runs, other) if not run.diverged}
     own = [run for run in finalists_runs(runs, one) if not run.diverged]
     return [(run, others[run.key.round]) for run in own if run.key.round in others]
