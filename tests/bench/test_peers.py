@@ -12,14 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
-from peer_space import Axis, Space, at_place, quiet, seed_all
-from peers import PEERS, Tell, cmaes, whole_trainings
-from replay import Replayed
 from replay_worlds import SMALL, settings, small_world
-from strategies import STRATEGIES, Parameters, Step
 
 from optitune.sampling.parameters import suggest
 from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.peer_space import Axis, Space, at_place, quiet, seed_all
+from scripts.bench.quality.peers import PEERS, Tell, cmaes, whole_trainings
+from scripts.bench.quality.replay import Replayed
+from scripts.bench.quality.strategies import STRATEGIES, Parameters, Step
 
 
 def space(*optimizers: str, by_range: bool = False) -> Space:

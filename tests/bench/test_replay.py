@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from curve_record import Curve
-from record_curves import FRESH_SEEDS
-from replay import FAILED, Kind, Replayed, World, accuracy, drawn, logarithm
 from replay_worlds import SMALL, small_world
+
+from scripts.bench.quality.make_record import FRESH_SEEDS
+from scripts.bench.quality.record import Curve
+from scripts.bench.quality.replay import FAILED, Kind, Replayed, World, accuracy, drawn, logarithm
 
 
 def test_accuracy_undoes_the_logarithm() -> None:

@@ -17,6 +17,7 @@ from optitune.space.optimizers import DEFAULT_OPTIMIZERS, OPTIMIZERS
 from optitune.space.schedules import SCHEDULES
 from optitune.study.study_file import from_file
 from optitune.tasks.builtin import TASKS
+from scripts.write_commands import PAGE, page
 
 
 def text_of(page: str) -> str:
@@ -33,11 +34,6 @@ def code(page: str, language: str) -> list[str]:
 
 
 def test_the_page_of_commands_is_what_the_program_prints() -> None:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from write_commands import PAGE, page
-    finally:
-        sys.path.pop(0)
     assert PAGE.read_text(encoding="utf-8") == page(), "run scripts/write_commands.py"
 
 

@@ -92,8 +92,8 @@ def test_a_shell_block_is_sound_and_every_command_of_ours_parses(block: Block) -
         program, *words = shlex.split(call)
         if program == "optitune":
             parse(words)
-        elif call.startswith("python scripts/"):
-            text = (ROOT / words[0]).read_text(encoding="utf-8")
+        elif call.startswith("python -m scripts."):
+            text = (ROOT / f"{words[1].replace('.', '/')}.py").read_text(encoding="utf-8")
             assert [word for word in words if word.startswith("--") and f'"{word}"' not in text] == []
         else:
             assert why_not_run(block, call), (

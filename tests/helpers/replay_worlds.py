@@ -6,10 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from curve_record import Curve, Provenance, path, read, write
-from replay import Kind, World
-
 from optitune.study.settings import StudySettings
+from scripts.bench.quality.record import Curve, Provenance, path, read, write
+from scripts.bench.quality.replay import Kind, World
 
 RECORDS = "mnist-cnn", "mnist-net"
 SMALL = "sgd", "adagrad"

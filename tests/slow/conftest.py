@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from dashboards import TRIALS, WAIT_MS, Dashboard, Open, Visit, search
-from postgres_server import Server, Unavailable, free_port, postgres_server
+
+from scripts.postgres_server import Server, Unavailable, free_port, postgres_server
 
 HANG_S = 900
 """No command of these tests takes nearly as long; it only keeps a hang from lasting for ever."""

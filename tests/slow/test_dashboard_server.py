@@ -16,7 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 from dashboards import TRIALS, WAIT_MS, Open, Visit, search, states
-from postgres_server import grpc_proxy
+
+from scripts.postgres_server import grpc_proxy
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 import pytest
 import storage_battery as battery
-from postgres_server import Proxy, grpc_proxy
 
 from optitune.storage import studies
 from optitune.storage.urls import RetryPolicy, open_storage
+from scripts.postgres_server import Proxy, grpc_proxy
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,7 @@
 """Kill workers and parents of a search at random moments, and look whether anything is lost.
 
-    python scripts/soak.py --storage sqlite --trials 100 --kills 200
-    python scripts/soak.py --storage postgresql --machines 2
+    python -m scripts.bench.soak.run --storage sqlite --trials 100 --kills 200
+    python -m scripts.bench.soak.run --storage postgresql --machines 2
 
 A second machine is a mount namespace with a folder of its own: it shares nothing with the first but the storage.
 Prints a line a check, and exits with 1 if one does not hold.
@@ -22,8 +22,6 @@ from pathlib import Path
 
 import torch
 from optuna.trial import FrozenTrial, TrialState
-from postgres_server import postgres_server
-from soak_task import LOG
 
 from optitune.errors import OptituneError
 from optitune.searching.objective import trial_plan
@@ -36,8 +34,10 @@ from optitune.study.steps import compared_step, usual_steps
 from optitune.tasks import loading, splits
 from optitune.training import build
 from optitune.training.engine import Training
+from scripts.bench.soak.task import LOG
+from scripts.postgres_server import postgres_server
 
-TASK = f"{Path(__file__).with_name('soak_task.py')}:make_task"
+TASK = f"{Path(__file__).with_name('task.py')}:make_task"
 NAME = "soak"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 VICTIMS = {"worker": 0.85, "parent": 0.12, "everybody": 0.03}

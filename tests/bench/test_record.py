@@ -4,11 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from curve_record import path
-from curve_record import read as read_record
-from curve_record import write as write_record
 from optuna.trial import FixedTrial
-from record_curves import (
+from replay_worlds import RECORDS, curve, recorded, settings
+
+from optitune.sampling.parameters import suggest
+from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.make_record import (
     BEST_OF_EACH,
     BEYOND,
     FRESH_SEEDS,
@@ -21,10 +22,9 @@ from record_curves import (
     kept,
     sample,
 )
-from replay_worlds import RECORDS, curve, recorded, settings
-
-from optitune.sampling.parameters import suggest
-from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.record import path
+from scripts.bench.quality.record import read as read_record
+from scripts.bench.quality.record import write as write_record
 
 
 @pytest.fixture(scope="module")

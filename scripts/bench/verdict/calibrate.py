@@ -1,9 +1,9 @@
 """Is the verdict honest? Thousands of comparisons of optimizers whose true values are known.
 
-The worlds and the rules are in `verdict_worlds.py`; everything is drawn, trained and dropped as `optitune compare`
+The worlds and the rules are in `worlds.py`; everything is drawn, trained and dropped as `optitune compare`
 does it, and judged by the code that judges for it.
 
-    python scripts/calibrate_verdict.py [--comparisons 1000] [--quick] [--seed 0] [--plot FILE.png]
+    python -m scripts.bench.verdict.calibrate [--comparisons 1000] [--quick] [--seed 0] [--plot FILE.png]
 
 Prints tables and one line of JSON. Shares are in percent with their standard error; pp are percentage points.
 """
@@ -20,7 +20,10 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from verdict_worlds import (
+
+from optitune.comparing.plan import ROUNDS
+from optitune.statistics import verdict
+from scripts.bench.verdict.worlds import (
     ACCURACY,
     EPSILON,
     MNIST,
@@ -41,9 +44,6 @@ from verdict_worlds import (
     one_better,
     outcome,
 )
-
-from optitune.comparing.plan import ROUNDS
-from optitune.statistics import verdict
 
 SOON = 12
 """Within how many rounds a difference of 0.2 pp should be told."""

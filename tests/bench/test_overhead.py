@@ -15,7 +15,7 @@ from optitune.study.settings import StudySettings
 
 
 def test_the_parts_add_up_to_the_time_of_all_workers() -> None:
-    from bench_overhead import Span, shares
+    from scripts.bench.search.overhead import Span, shares
 
     spans = [Span(1, 3.0, 5.0, 1.5), Span(2, 4.0, 10.0, 5.0), Span(1, 5.5, 8.0, 2.0)]
     parts = shares(spans, began=1.0, ended=11.0)
@@ -31,7 +31,7 @@ def test_the_parts_add_up_to_the_time_of_all_workers() -> None:
 
 
 def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_path: Path) -> None:
-    from bench_overhead import ACCURACY, FACTS, fill, growth, made_up
+    from scripts.bench.search.overhead import ACCURACY, FACTS, fill, growth, made_up
 
     settings = StudySettings(precision="fp32")
     trials = made_up(settings, 30)
@@ -56,7 +56,7 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_read_of_a_process_and_its_descendants() -> None:
-    from bench_overhead import family, memory
+    from scripts.bench.search.overhead import family, memory
 
     assert os.getpid() in family(os.getppid())
     held = memory(os.getpid())

@@ -8,8 +8,8 @@ Then the winner of the plain search and the best-so-far configurations of ours, 
 are trained by one and the same loop (our engine, float32) over seeds that neither search used. The first of ours whose
 mean validation accuracy is at least the plain winner's is as good as it; the time is when its trial ended.
 
-    python scripts/bench_search.py --data-dir DIR [--trials 50] [--epochs 5] [--train-examples 12000] [--seeds 5]
-        [--rounds 1] [--seed 0]
+    python -m scripts.bench.search.duration --data-dir DIR [--trials 50] [--epochs 5] [--train-examples 12000]
+        [--seeds 5] [--rounds 1] [--seed 0]
 
 Prints a table (medians over the rounds) and one line of JSON; tells on stderr how far it is.
 """
@@ -29,7 +29,6 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 import torch
-from yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.storage import studies
@@ -44,6 +43,7 @@ from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
 from optitune.workers.process import configure_worker_process
+from scripts.bench.yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader
 
 ROW = builtin.TASKS["mnist-cnn"]
 TASK = ROW.task(Path())

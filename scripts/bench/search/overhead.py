@@ -1,7 +1,7 @@
 """What a search costs beside training: its share of the wall clock, its memory, and how both grow with trials.
 
-    python scripts/bench_overhead.py --data-dir DIR [--trials 50] [--epochs 5] [--train-examples N]
-    python scripts/bench_overhead.py --growth [--sizes 50,500,5000] [--storage URL]
+    python -m scripts.bench.search.overhead --data-dir DIR [--trials 50] [--epochs 5] [--train-examples N]
+    python -m scripts.bench.search.overhead --growth [--sizes 50,500,5000] [--storage URL]
 
 The first runs one real search in a folder of its own and tells from the times that its trials wrote down where
 the workers' time went; what is not training and evaluation is split into start-up, what lies around the trainings

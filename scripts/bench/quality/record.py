@@ -1,6 +1,6 @@
 """The record of real trainings that searches are replayed on: what a line of it holds, and where it lies.
 
-`record_curves.py` makes it, `bench_search_quality.py` reads it. A record is one gzipped file of JSON lines: the first
+`make_record.py` makes it, `replay.py` reads it. A record is one gzipped file of JSON lines: the first
 says where the others come from, each other one is a training.
 """
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from optitune.common.files import replacing
 
-FOLDER = Path(__file__).resolve().parent.parent / "studies"
+FOLDER = Path(__file__).resolve().parents[3] / "studies"
 
 Origin = Literal["known-good", "sobol", "outer", "promising", "again"]
 

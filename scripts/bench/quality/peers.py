@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import optuna
-from peer_space import Space, quiet, seed_all
-from replay import Replayed, World
-from strategies import Parameters, Step, Strategy, our_space
 
 from optitune.sampling.forecast import OPTIMIZER
+from scripts.bench.quality.peer_space import Space, quiet, seed_all
+from scripts.bench.quality.replay import Replayed, World
+from scripts.bench.quality.strategies import Parameters, Step, Strategy, our_space
 
 ETA = 3
 """One of how many configurations goes on from a rung to the next where a peer halves: the default of all that do."""

@@ -4,7 +4,7 @@ The yardstick is the usual tutorial loop on the MNIST CNN: a DataLoader with per
 every step, torch's default number of threads. Against it: as many of our workers as there are cores, each with
 one thread, all training at the same time. The two alternate, and medians are compared.
 
-    python scripts/bench_epoch.py --data-dir DIR [--rounds 3] [--steps 150] [--accuracy-seeds 0]
+    python -m scripts.bench.training.epoch --data-dir DIR [--rounds 3] [--steps 150] [--accuracy-seeds 0]
 
 Then the roofline: what the arithmetic and the memory traffic of the same training would take alone, at the
 highest rates that torch reaches on this machine with all workers at once.
@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.tasks import builtin, metrics, splits
@@ -39,6 +38,7 @@ from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.workers.pool import auto
 from optitune.workers.process import configure_worker_process
+from scripts.bench.yardstick import BATCH, VALIDATION_BATCH, TutorialCnn, tutorial, tutorial_accuracy, tutorial_loader
 
 ADAM = {
     "optimizer": {"name": "adam", "settings": {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8}},

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from replay import World
-from strategies import Parameters, our_space
 
 from optitune.sampling.forecast import OPTIMIZER
+from scripts.bench.quality.replay import World
+from scripts.bench.quality.strategies import Parameters, our_space
 
 
 @dataclass(frozen=True)

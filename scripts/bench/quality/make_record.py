@@ -6,8 +6,8 @@ Then, in four rounds, three configurations of each that a fit to its curves expe
 believed where it was never tried. Then the best 20 of all and the best 3 of each optimizer again, with 5 fresh seeds
 each. Every training is evaluated four times an epoch.
 
-    python scripts/record_curves.py --task mnist-cnn --data-dir DIR
-    python scripts/record_curves.py --task mnist-net --data-dir DIR
+    python -m scripts.bench.quality.make_record --task mnist-cnn --data-dir DIR
+    python -m scripts.bench.quality.make_record --task mnist-net --data-dir DIR
 
 Trains on 6,000 images for 5 epochs. With other jobs on the same two cores, which multiply bfloat16 fast, that took
 about an hour for mnist-cnn and half of one for mnist-net. May be stopped at any time; the same command goes on. What is
@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curve_record import Curve, Origin, Provenance, path, write
-from replay import Model, Places, dimensions, drawn, promising
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.stats import qmc
 
@@ -43,6 +41,8 @@ from optitune.tasks.task import Task
 from optitune.training import build
 from optitune.training.engine import Diverged, Training
 from optitune.workers.process import configure_worker_process
+from scripts.bench.quality.record import Curve, Origin, Provenance, path, write
+from scripts.bench.quality.replay import Model, Places, dimensions, drawn, promising
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
 EPOCHS, TRAIN_EXAMPLES, EVALUATIONS = 5, 6_000, 4

@@ -9,7 +9,6 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from replay import World
 
 from optitune.sampling.forecast import LR_AHEAD, OPTIMIZER
 from optitune.sampling.parameters import first_parameters, spaces, suggest
@@ -19,6 +18,7 @@ from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.configuration import ScheduleSettings
 from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.replay import World
 
 Parameters = dict[str, Any]
 

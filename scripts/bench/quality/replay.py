@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from curve_record import Curve, read
 from numpy.typing import NDArray
 from scipy.stats import qmc, spearmanr
 from sklearn.exceptions import ConvergenceWarning
@@ -28,6 +27,7 @@ from optitune.sampling.parameters import suggest
 from optitune.space.ranges import Choice, Float, Int, Range
 from optitune.space.search_space import LR_FACTOR
 from optitune.study.settings import StudySettings
+from scripts.bench.quality.record import Curve, read
 
 Kind = Literal["fitted", "nearest"]
 Array = NDArray[np.float64]
@@ -279,7 +279,7 @@ class World:
     """Where searches are replayed.
 
     Args:
-        record: the file that `record_curves.py` wrote.
+        record: the file that `make_record.py` wrote.
         kind: how configurations that were not recorded are told.
         without: optimizers that do not compete.
 

@@ -1,34 +1,14 @@
-"""How good searches are: ours and others', replayed on recorded trainings at equal numbers of epochs.
+"""One search replayed on a recorded world, looked at as it goes: what `run.py` keeps and `report.py` sums up."""
 
-Every search runs on the worlds that `replay.py` makes of the records in studies/, again and again with other seeds,
-until it has spent as many epochs as 25 full trainings take. Judged is what it would have handed on at each moment: the
-complete trial with the best value, by its mean over seeds, not by the value that it was lucky to have.
-
-    python scripts/bench_search_quality.py run [NAME ...] [--worlds WORLD ...] [--repeats 200]
-    python scripts/bench_search_quality.py report
-
-`run` keeps every repeat in build/quality and goes on where it was stopped; `report` writes docs/search-quality-table.md
-and the pictures beside it. Searches of other packages are in `peers.py`; they want an environment in which those are
-installed.
-"""
-
-import argparse
-import json
-import multiprocessing
-import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import optuna
-from curve_record import Row, path
-from replay import FAILED, World
-from strategies import STRATEGIES, Strategy
-
 from optitune.sampling.allocation import competitors, racing
+from scripts.bench.quality.record import Row, path
+from scripts.bench.quality.replay import FAILED, World
+from scripts.bench.quality.strategies import Strategy
 
 FULL_TRAININGS = 25
 CHECKPOINTS = 25
@@ -43,6 +23,7 @@ WORLDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 """Record, kind of world, and who does not compete."""
 
 RESULTS = Path("build") / "quality"
+"""Where repeats are kept, a file for each world and search."""
 
 
 class Repeat(Row):
@@ -119,69 +100,9 @@ def repeat(world: World, strategy: Strategy, seed: int) -> Repeat:
     return Repeat(seed=seed, winner=winner, right=right, own=owns, trials=trials, seconds=seconds, dropped=dropped)
 
 
-def results(world_name: str, name: str) -> Path:
-    return RESULTS / f"{world_name}.{name}.jsonl"
-
-
 def read(file: Path) -> list[Repeat]:
     """Repeats that were kept; a last line that was cut off is left out."""
     if not file.exists():
         return []
     text = file.read_text()
     return [Repeat.model_validate_json(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def _one(task: tuple[str, str, int]) -> Repeat:
-    world_name, name, seed = task
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return repeat(world(world_name), strategies()[name], seed)
-
-
-@cache
-def strategies() -> dict[str, Strategy]:
-    from peers import PEERS
-
-    return {**STRATEGIES, **PEERS}
-
-
-def run(names: Sequence[str], worlds: Sequence[str], repeats: int, workers: int) -> None:
-    """Run what is missing, and keep it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for world_name in worlds:
-        world(world_name).best  # noqa: B018  # made once, before the workers are forked
-        for name in names:
-            file = results(world_name, name)
-            have = read(file)
-            file.write_text("".join(each.model_dump_json() + "\n" for each in have))
-            missing = [(world_name, name, seed) for seed in range(repeats) if seed not in {each.seed for each in have}]
-            began = time.monotonic()
-            with (
-                ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool,
-                file.open("a") as lines,
-            ):
-                for each in pool.map(_one, missing):
-                    lines.write(each.model_dump_json() + "\n")
-                    lines.flush()
-            print(f"{world_name} {name}: {len(missing)} repeats in {time.monotonic() - began:.0f} s", file=sys.stderr)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, dest="command")
-    runner = commands.add_parser("run")
-    runner.add_argument("names", nargs="*")
-    runner.add_argument("--worlds", nargs="+", choices=list(WORLDS), default=list(WORLDS))
-    runner.add_argument("--repeats", type=int, default=200)
-    runner.add_argument("--workers", type=int, default=2)
-    commands.add_parser("report")
-    options = parser.parse_args()
-    if options.command == "run":
-        run(options.names or list(STRATEGIES), options.worlds, options.repeats, options.workers)
-    else:
-        from quality_report import report
-
-        print(json.dumps(report(RESULTS)))
-
-
-if __name__ == "__main__":
-    main()

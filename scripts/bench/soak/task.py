@@ -1,4 +1,4 @@
-"""The digits task, with every evaluation that a worker makes written down: what `soak.py` counts."""
+"""The digits task, with every evaluation that a worker makes written down: what `run.py` counts."""
 
 import multiprocessing
 import os

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from bench_search_quality import CHECKPOINTS, Repeat, read, repeat, tied
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
-from quality_report import at_the_end, mean_and_error
-from replay import World
 from replay_worlds import SMALL, small_world
-from strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
 
 from optitune.sampling.parameters import first_parameters
 from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.repeats import CHECKPOINTS, Repeat, read, repeat, tied
+from scripts.bench.quality.replay import World
+from scripts.bench.quality.report import at_the_end, mean_and_error
+from scripts.bench.quality.strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
 
 pytestmark = pytest.mark.wide
 

@@ -3,7 +3,7 @@
 One thread, a batch of 64, ours and torch's taken in turn; the share is that of the whole step as we take it. The whole
 step is also taken with torch's pooling.
 
-    python scripts/bench_layers.py [--rounds 100]
+    python -m scripts.bench.training.layers [--rounds 100]
 
 Prints a table (medians, milliseconds) and one line of JSON.
 """
@@ -22,13 +22,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from yardstick import BATCH
 
 from optitune.storage import studies
 from optitune.tasks import models
 from optitune.tasks.models import mnist_cnn
 from optitune.tasks.pooling import max_pool2d_relu
 from optitune.workers.process import configure_worker_process
+from scripts.bench.yardstick import BATCH
 
 Calls = Mapping[str, Callable[[], Any]]
 WARM_UP = 10

@@ -5,8 +5,8 @@ default sampler and pruner (`--sampler tpe --pruner median`) for as many seconds
 same engine, space and workers, so that only the search differs. Then `optitune retrain` trains each winner from new
 seeds, on all that is not test data, and tests it.
 
-    python scripts/bench_real_search.py --data-dir DIR [--trials 50] [--epochs 5] [--seeds 5] [--retrainings 3]
-        [--train-examples N] [--keep build/real-search]
+    python -m scripts.bench.quality.real_searches --data-dir DIR [--trials 50] [--epochs 5] [--seeds 5]
+        [--retrainings 3] [--train-examples N] [--keep build/real-search]
 
 What is done is kept in the folder and not done again. Prints a table and one line of JSON.
 """

@@ -1,14 +1,23 @@
-"""What `bench_search_quality.py` found, as a table and pictures."""
+"""What replayed searches came to: a table of each recorded world, and a picture in docs/.
 
+    python -m scripts.bench.quality.report
+
+It prints the tables, writes the pictures, and ends with all figures as JSON. The repeats are those that `run.py` kept
+in build/quality.
+"""
+
+import argparse
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from bench_search_quality import FULL_TRAININGS, WORLDS, Repeat, read, world
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from scripts.bench.quality.repeats import FULL_TRAININGS, RESULTS, WORLDS, Repeat, read, world
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 LANES = ("tpe-median-wide", "tpe-median", "gp", "syne-tune-asha", "smac", "optitune")
 """Who is drawn; all are in the table."""
 
@@ -97,3 +106,12 @@ def report(results: Path) -> dict[str, Any]:
         print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
         draw(found, DOCS / f"search-quality-{name}.png")
     return told
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print(json.dumps(report(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import bench_real_search as bench
 import pytest
+
+from scripts.bench.quality import real_searches as bench
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """How long workers wait for their storage: many processes at one study, and trials that cost nothing themselves.
 
-    python scripts/bench_storage.py [--storage postgresql] [--workers 8] [--trials 2000] [--seconds 3600]
+    python -m scripts.bench.search.storage [--storage postgresql] [--workers 8] [--trials 2000] [--seconds 3600]
         [--sampler optitune]
 
 Starts a server of its own on 127.0.0.1 where it takes one (PostgreSQL with fsync off, and Optuna's gRPC proxy before
@@ -23,9 +23,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench_overhead import ACCURACY, FACTS, in_words, table
-from postgres_server import grpc_proxy, postgres_server
-
 from optitune.sampling import parameters as suggestion
 from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
@@ -34,6 +31,8 @@ from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import is_file, open_storage
 from optitune.study.settings import StudySettings
 from optitune.workers.leases import Owner
+from scripts.bench.search.overhead import ACCURACY, FACTS, in_words, table
+from scripts.postgres_server import grpc_proxy, postgres_server
 
 KINDS = ("sqlite", "journal", "postgresql", "grpc")
 PARTS = ("ask", "  its turn", "  reading trials", "  the sampler, once it asks", "draw and describe", "tell")

@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from yardstick import OPTIMIZERS
 
 from optitune.space.configuration import Configuration
 from optitune.training.build import build_optimizer, build_schedules
+from scripts.bench.yardstick import OPTIMIZERS
 
 
 def trial(number: int, seconds: float, value: float | None, lr: float | None = None) -> Any:
     """A trial told apart by its learning rate, pruned where it has no value."""
-    from yardstick import Ended, configuration
+    from scripts.bench.yardstick import Ended, configuration
 
     params = {"optimizer": "adagrad", "lr": lr or 0.001 * (number + 1), "step_size": 1, "gamma": 0.5}
     return Ended(number, seconds, "pruned" if value is None else "complete", value, configuration(params), 5.0)
@@ -23,7 +23,7 @@ def numbers(trials: list[Any]) -> list[int]:
 
 
 def test_incumbents_are_what_was_best_at_each_moment() -> None:
-    from yardstick import incumbents
+    from scripts.bench.yardstick import incumbents
 
     late = [trial(0, 9.0, 0.97), trial(1, 2.0, 0.90), trial(2, 1.0, None), trial(3, 3.0, 0.95), trial(4, 4.0, 0.93)]
     assert numbers(incumbents(late)) == [1, 3, 0]
@@ -31,14 +31,14 @@ def test_incumbents_are_what_was_best_at_each_moment() -> None:
 
 
 def test_of_equal_values_the_lowest_number_is_best_as_in_best_toml() -> None:
-    from yardstick import incumbents
+    from scripts.bench.yardstick import incumbents
 
     assert numbers(incumbents([trial(5, 1.0, 0.9), trial(7, 2.0, 0.9)])) == [5]
     assert numbers(incumbents([trial(5, 2.0, 0.9), trial(7, 1.0, 0.9)])) == [7, 5]
 
 
 def test_a_configuration_is_an_incumbent_once() -> None:
-    from yardstick import incumbents
+    from scripts.bench.yardstick import incumbents
 
     again = [trial(0, 1.0, 0.90, lr=0.01), trial(1, 2.0, 0.91, lr=0.02), trial(2, 3.0, 0.92, lr=0.01)]
     assert numbers(incumbents(again)) == [0, 1]
@@ -46,8 +46,8 @@ def test_a_configuration_is_an_incumbent_once() -> None:
 
 def judged(scores: dict[float, tuple[float, ...]]) -> Any:
     """A round of a plain search won at 30 of 40 seconds, against ours with three incumbents; scores by lr."""
-    from bench_search import judge
-    from yardstick import Search
+    from scripts.bench.search.duration import judge
+    from scripts.bench.yardstick import Search
 
     plain = Search(40.0, [trial(0, 20.0, 0.5), trial(1, 30.0, 0.9), trial(2, 40.0, 0.8)])
     ours = Search(8.0, [trial(10, 2.0, 0.7), trial(11, 5.0, 0.8), trial(12, 7.0, 0.99)])
@@ -55,7 +55,7 @@ def judged(scores: dict[float, tuple[float, ...]]) -> Any:
 
 
 def test_the_first_as_good_is_judged_by_fresh_seeds_not_by_what_the_search_saw(capsys: Any) -> None:
-    from bench_search import figures, table
+    from scripts.bench.search.duration import figures, table
 
     scores = {0.002: (0.90, 0.92), 0.011: (0.89, 0.92), 0.012: (0.92, 0.90), 0.013: (0.80, 0.81)}
     result = judged(scores)
@@ -71,7 +71,7 @@ def test_the_first_as_good_is_judged_by_fresh_seeds_not_by_what_the_search_saw(c
 
 
 def test_where_none_is_as_good_the_table_says_so_and_the_median_counts_it_as_endless() -> None:
-    from bench_search import figures, table
+    from scripts.bench.search.duration import figures, table
 
     never = figures(judged({0.002: (0.9, 0.9), 0.011: (0.8, 0.8), 0.012: (0.8, 0.8), 0.013: (0.8, 0.8)}))
     good = figures(judged({0.002: (0.9, 0.9), 0.011: (0.9, 0.9), 0.013: (0.9, 0.9)}))
@@ -101,7 +101,7 @@ class Drawn:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_our_engine_trains_a_plain_trial_with_the_very_same_settings(name: str) -> None:
-    from yardstick import BATCH, arguments, configuration, draw, torch_class
+    from scripts.bench.yardstick import BATCH, arguments, configuration, draw, torch_class
 
     params = draw(Drawn(name), epochs=3)  # type: ignore[arg-type]
     model = torch.nn.Linear(2, 2)
@@ -124,7 +124,7 @@ def test_our_engine_trains_a_plain_trial_with_the_very_same_settings(name: str) 
 
 
 def test_the_plain_search_ends_with_every_trial_and_its_time() -> None:
-    from yardstick import plain_search
+    from scripts.bench.yardstick import plain_search
 
     noise = torch.Generator().manual_seed(0)
     images = torch.utils.data.TensorDataset(torch.rand(16, 1, 28, 28, generator=noise), torch.arange(16) % 10)

@@ -1,4 +1,4 @@
-"""Whether the verdict is honest, in small; `scripts/calibrate_verdict.py` has it in large.
+"""Whether the verdict is honest, in small; `scripts/bench/verdict/calibrate.py` has it in large.
 
 All of it is drawn from fixed seeds. A rule that is broken fails here: a t-test after every step does.
 """
@@ -9,10 +9,13 @@ import sys
 from math import sqrt
 from pathlib import Path
 
-import calibrate_verdict as calibrate
 import numpy as np
 import pytest
-from verdict_worlds import (
+
+from optitune.comparing.plan import FIRST, ROUNDS
+from optitune.statistics import verdict
+from scripts.bench.verdict import calibrate
+from scripts.bench.verdict.worlds import (
     EPSILON,
     MOMENTS,
     OWN,
@@ -30,9 +33,6 @@ from verdict_worlds import (
     outcome,
     rounds_of,
 )
-
-from optitune.comparing.plan import FIRST, ROUNDS
-from optitune.statistics import verdict
 
 pytestmark = pytest.mark.wide
 

@@ -24,12 +24,12 @@ from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
-from curve_record import path, read
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS, opening, step
 from optitune.statistics.runs import Run, RunId
 from optitune.statistics.verdict import Difference, Verdict, judge
+from scripts.bench.quality.record import path, read
 
 EPSILON = 0.001
 """What `optitune compare` takes for a difference of accuracies that does not matter."""
