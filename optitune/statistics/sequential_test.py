@@ -67,5 +67,11 @@ def critical(n: int, alpha: float) -> float:
 
 
 def half_width(sd: float, n: int, alpha: float) -> float:
-    """Half the width of the interval after n rounds of this standard deviation."""
+    """Half the width of the interval for the mean difference.
+
+    Args:
+        sd: standard deviation of a round's difference.
+        n: number of rounds, at least 2.
+        alpha: probability, over all n together, that the interval misses the mean.
+    """
     return critical(n, alpha) * sd / sqrt(n) if sd else 0.0

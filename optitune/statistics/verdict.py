@@ -25,10 +25,10 @@ from optitune.statistics.runs import Run, finalists_runs, paired
 from optitune.statistics.sequential_test import half_width
 
 ERROR = 0.05
-"""How probable it may be that the truly best is ever found worse than another."""
+"""Probability that the truly best is ever found worse than another."""
 
 DRAWS, SPREADS = 20_000, 400
-"""How many draws the probabilities of being best rest on, and how many spreads of a run are drawn for them."""
+"""Number of draws behind the probabilities of being best, and of standard deviations drawn for them."""
 
 Relation = Literal["better", "worse", "equal", "undecided"]
 
@@ -37,13 +37,17 @@ Status = Literal["clear", "tied", "undecided"]
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one optimizer is better than another, in the metric's unit: negative where it is worse.
+    """The difference of two optimizers in the metric's unit: positive where `one` is better.
 
     Attributes:
-        rounds: that both finished.
-        mean: over them.
-        sd: of one round's difference; never less than the examples alone make it.
-        low, high: where the true mean lies, at any time.
+        one: name of an optimizer.
+        other: name of another one.
+        rounds: number of rounds that both finished.
+        mean: over the rounds.
+        sd: standard deviation of a round's difference, at least that of its examples.
+        low: lower end of the interval for the true mean, valid after every round.
+        high: its upper end.
+        relation: of `one` to `other`.
     """
 
     one: str
@@ -56,7 +60,7 @@ class Difference:
     relation: Relation
 
     def reversed(self) -> "Difference":
-        """The same seen from the other side."""
+        """The difference of `other` to `one`."""
         opposite: Mapping[Relation, Relation] = {"better": "worse", "worse": "better"}
         return Difference(
             self.other,
@@ -72,15 +76,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Place:
-    """How an optimizer stands in a comparison.
+    """An optimizer's place in a comparison.
 
     Attributes:
-        value: over its own rounds, with Student's t interval, which is not made for looking again and again; None
-            where all diverged.
-        loss: likewise.
-        diverged: in how many rounds; one is enough to be out.
-        best: how probable it is that it is truly the best; 0 for those that are out.
-        to_leader: how it compares with the leader; None for the leader itself, and without a common round.
+        optimizer: its name.
+        value: metric over its own rounds, with Student's t interval, which is not valid for repeated looks; None where
+            all runs diverged.
+        loss: over the same rounds.
+        diverged: number of diverged runs; one is enough to be out.
+        best: probability that it is truly the best; 0 for those that are out.
+        to_leader: its difference to the leader; None for the leader itself, and without a common round.
+        out: whether it gets no further runs: it diverged, or is worse than another one.
     """
 
     optimizer: str
@@ -94,16 +100,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a comparison says.
+    """The result of a comparison.
 
     Attributes:
-        status: `clear`: the leader is better than all others; `tied`: those that are not worse are equal to it for
-            practical purposes; `undecided`.
-        leader: of the highest estimate, of those that are not out.
-        places: of all, the leader first, those that are out last.
+        status: `clear`, the leader is better than all others; `tied`, those that are not worse equal it for practical
+            purposes; or `undecided`.
+        leader: name of the optimizer of the highest estimate, of those that are not out.
+        places: of all optimizers, the leader first, those that are out last.
         differences: of all pairs.
-        runs: of the finalists themselves.
-        more_runs: about how many more would decide it, should things go on as they went; 0 where it is decided.
+        epsilon: largest difference that does not matter.
+        error: probability that the truly best is ever found worse than another.
+        runs: number of runs of the finalists themselves.
+        more_runs: estimated number of further runs until it is decided; 0 where it is.
     """
 
     status: Status
@@ -119,7 +127,7 @@ class Verdict:
         return next(place for place in self.places if place.optimizer == optimizer)
 
     def related(self, relation: Relation) -> tuple[str, ...]:
-        """Those still in that are so to the leader, or to which the leader is so (`equal`, `undecided`)."""
+        """The names of those that are not out and have this relation to the leader."""
         return tuple(
             place.optimizer
             for place in self.places
@@ -128,12 +136,12 @@ class Verdict:
 
     @property
     def contenders(self) -> tuple[str, ...]:
-        """Those that are not out."""
+        """The names of those that are not out."""
         return tuple(place.optimizer for place in self.places if not place.out)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Those of whom another round would decide something."""
+        """The names of those that another round is needed of: the leader and the undecided ones, or none."""
         undecided = tuple(
             place.optimizer
             for place in self.places
@@ -147,14 +155,17 @@ class Verdict:
 def judge(
     runs: Sequence[Run], optimizers: Sequence[str], sign: int, epsilon: float, limits: tuple[float, float] = (-inf, inf)
 ) -> Verdict | None:
-    """The verdict on these runs; None where not one of an optimizer without a diverged one came to an end.
+    """Judge which optimizers are better than others.
 
     Args:
         runs: of the finalists themselves and perhaps of variants, which are left out.
-        optimizers: the finalists.
-        sign: 1 where more of the metric is better, -1 where less is.
-        epsilon: what difference does not matter.
-        limits: what no value can fall below or pass.
+        optimizers: names of the finalists.
+        sign: 1 where higher values of the metric are better, -1 where lower ones are.
+        epsilon: largest difference that does not matter, in the metric's unit.
+        limits: smallest and largest possible value of the metric.
+
+    Returns:
+        None where every optimizer has a diverged run, or none at all.
     """
     own = {name: finalists_runs(runs, name) for name in optimizers}
     sound = [name for name in optimizers if not any(run.diverged for run in own[name])]
@@ -208,9 +219,18 @@ def judge(
 def difference(
     rounds: Sequence[tuple[Run, Run]], one: str, other: str, sign: int, epsilon: float, alpha: float
 ) -> Difference:
-    """The difference of a pair, from the rounds that both finished."""
-    values = sign * np.array([mine.value - theirs.value for mine, theirs in rounds], dtype=np.float64)
-    examples = [_paired_errors(mine, theirs) for mine, theirs in rounds]
+    """The difference of two optimizers, from the rounds that both finished.
+
+    Args:
+        rounds: runs of `one` and of `other`, a pair per round.
+        one: name of an optimizer.
+        other: name of another one.
+        sign: 1 where higher values of the metric are better, -1 where lower ones are.
+        epsilon: largest difference that does not matter, in the metric's unit.
+        alpha: error probability of the interval.
+    """
+    values = sign * np.array([first.value - second.value for first, second in rounds], dtype=np.float64)
+    examples = [_paired_errors(first, second) for first, second in rounds]
     low, high, sd = -inf, inf, inf
     for n in range(2, len(values) + 1):
         mean, sd = float(values[:n].mean()), _sd(values[:n], examples[:n])
@@ -231,12 +251,12 @@ def difference(
 
 
 class PairedErrors(NamedTuple):
-    """How far a round's examples are apart.
+    """Differences of two runs on the same examples.
 
     Attributes:
-        squares: of their differences, the sum.
-        examples: how many.
-        most: the largest squared difference; where there is none, the largest that there could be.
+        squares: sum of squared differences.
+        examples: their number.
+        most: largest squared difference; where all are 0, the largest possible one.
     """
 
     squares: float
@@ -245,7 +265,7 @@ class PairedErrors(NamedTuple):
 
 
 def _paired_errors(one: Run, other: Run) -> PairedErrors | None:
-    """How far the examples of a round are apart; None where they have no values of their own."""
+    """The differences of two runs on the same examples; None where examples have no values of their own."""
     if one.each is None or other.each is None:
         return None
     each, others = one.each.astype(np.float64), other.each.astype(np.float64)
@@ -274,7 +294,7 @@ def _sd(values: NDArray[np.float64], examples: Sequence[PairedErrors | None]) ->
 def _grain(values: NDArray[np.float64]) -> float:
     """The least step between differences where some are the same, as those of continuous values never are.
 
-    Infinite where all are 0: how coarse they are cannot be told.
+    Infinite where all are 0: their step is unknown.
     """
     largest = float(np.abs(values).max())
     if not largest:

@@ -264,7 +264,7 @@ def _queue_writers(storage: RDBStorage) -> None:
 
     sqlalchemy.event.listen(storage.engine, "connect", connect)
     sqlalchemy.event.listen(storage.engine, "begin", begin)
-    # connections made before the listeners were there do not heed them
+    # connections made before the listeners were there lack them
     storage.engine.dispose()
     _files.add(storage.engine)
 

@@ -1,4 +1,4 @@
-"""Studies behind Optuna's gRPC proxy, which many machines reach through one door."""
+"""Client of Optuna's gRPC storage proxy."""
 
 import re
 import warnings
@@ -29,13 +29,13 @@ RETRIED = (
 AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 ITS_DATABASE = re.compile(r"OperationalError|InterfaceError|raised during the commit")
-"""How a proxy tells that its own database failed: Optuna's words for it do not say why."""
+"""Pattern of the errors that a proxy sends where its own database failed; Optuna has no code for it."""
 
 PREFIX = "Exception calling application: "
 
 
 class ProxyError(StorageInternalError):
-    """The proxy did not do what it was asked; `away` if it may when it is asked again."""
+    """A call to the proxy failed; `away` if it may succeed when it is repeated."""
 
     def __init__(self, message: str, away: bool) -> None:
         super().__init__(message)
@@ -99,7 +99,14 @@ class Proxy(GrpcStorageProxy):
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        """As Optuna's, also where the proxy was started anew since the trial was made."""
+        """As Optuna's, also where the proxy was restarted since the trial was made.
+
+        Args:
+            trial_id: Optuna's.
+            param_name: of the parameter.
+            param_value_internal: of the parameter.
+            distribution: of the parameter.
+        """
         given = (trial_id, param_name, param_value_internal, distribution)
         try:
             super().set_trial_param(*given)

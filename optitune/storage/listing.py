@@ -114,7 +114,12 @@ def study_names(studies_dir: Path, storage: str | None) -> list[str]:
 
 
 def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> StudyLocation:
-    """The study called `name`; without a name the default task's, or the only one.
+    """Find a study.
+
+    Args:
+        name: of the study; None for the default task's, or the only one.
+        studies_dir: folder of the studies.
+        storage: URL of a database; None for the SQLite files in `studies_dir`.
 
     Raises:
         UsageError: there is no such study.

@@ -1,4 +1,4 @@
-"""What a study was made from: it is made once, and gone on with from the same alone."""
+"""Creating and resuming studies, and the checks that a resumed one has the same settings, data, metric and code."""
 
 import shlex
 import warnings
@@ -46,18 +46,19 @@ def create_or_resume(
     code: Record = MappingProxyType({}),
     accepted: bool = False,
 ) -> optuna.Study:
-    """The study called `name`, made if it is not there.
+    """Create a study, or resume the one of that name.
 
     Args:
         storage: opened with `create`.
         name: of the study.
-        settings: with every `auto` resolved.
-        data: what the trials are trained and judged on: checksum and sizes.
-        judge: what they are judged by.
-        code: of the task; see `same_code`, also for `accepted`.
+        settings: of the study, with every `auto` resolved.
+        data: checksum, digests and sizes of the task's data.
+        judge: metric of the task.
+        code: of the task; see `same_code`.
+        accepted: whether changes of the code are accepted; see `same_code`.
 
     Raises:
-        UsageError: it is there and was made from other settings, data, ranges or code.
+        UsageError: it exists and was made with other settings, data, ranges, metric or code.
     """
     space = settings.space()
     judged = {"metric": judge.name, "direction": judge.direction}
@@ -113,10 +114,10 @@ def create_or_resume(
 
 
 def same_metric(study: optuna.Study, judge: Metric) -> None:
-    """Refuse to go on with another metric than the study was made with, whatever its name.
+    """Check that the metric is the one that the study was made with.
 
     Raises:
-        UsageError: name, direction or limits are others, or one is built in and the other is not.
+        UsageError: name, direction or limits differ, or one is built in and the other is not.
     """
     made_with = metric(study)
     # studies of older versions know of name and direction alone
@@ -129,10 +130,10 @@ def same_metric(study: optuna.Study, judge: Metric) -> None:
 
 
 def same_scaling(task: Task, made_with: Mapping[str, Any]) -> None:
-    """Refuse a task whose targets are scaled where those of the study were not, or the other way round.
+    """Check that the task scales its targets as the study did.
 
     Raises:
-        UsageError: it is one.
+        UsageError: it does not.
     """
     if task.scale_targets != bool(made_with):
         raise UsageError(
@@ -142,7 +143,13 @@ def same_scaling(task: Task, made_with: Mapping[str, Any]) -> None:
 
 
 def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -> None:
-    """Refuse a machine whose trials would not be those of the study.
+    """Check that this machine has the task that a study was made with.
+
+    Args:
+        study: to take part in.
+        task: as found on this machine.
+        data: of the task, loaded on this machine.
+        network: fingerprint of the task's network.
 
     Raises:
         OptituneError: data, network, loss or metric are not those that the study was made with.
@@ -171,13 +178,17 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
 
 
 def same_code(study: optuna.Study, task: str, code: Record, network: str, accepted: bool = False) -> str:
-    """Refuse a task whose code is no longer what the study was made with; the digest of the code it was made with.
+    """Check that a task's code is the one that the study was made with.
 
     Args:
+        study: to resume.
         task: as a user names it.
-        code: what `task_code.record` gave; empty for a built-in task.
-        network: its fingerprint; one of other shapes is another network whatever the user says.
-        accepted: whether the user says that the change makes no difference to a training.
+        code: record of the present code, by `task_code.record`; empty for a built-in task.
+        network: fingerprint of the task's network; a change of its shapes is never accepted.
+        accepted: whether the user accepts changes, as ones that make no difference to a training.
+
+    Returns:
+        The digest of the code that the study was made with.
 
     Raises:
         UsageError: the code has changed.

@@ -1,4 +1,4 @@
-"""Waiting for a storage that is away for a while: every call is repeated until it answers, or patience ends."""
+"""Retries of storage calls: a call that fails because the storage does not answer is repeated, up to a time limit."""
 
 import random
 import threading
@@ -17,19 +17,19 @@ FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 
 LOOK_S = 0.2
-"""How often somebody who waits looks whether to stop."""
+"""Seconds between two checks, while waiting, whether to stop."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class RetryPolicy:
-    """How to wait for a storage that does not answer.
+    """The policy of waiting for a storage that does not answer.
 
     Attributes:
-        notify: called with a line when a wait begins and when it is over; from any thread.
-        stopping: whether to wait no longer.
-        wait_s: how long to wait at most.
+        notify: called from any thread with a line of text when a wait begins and ends.
+        stopping: called while waiting; True ends the wait.
+        wait_s: longest wait, in seconds.
     """
 
     notify: Callable[[str], None]
@@ -38,13 +38,13 @@ class RetryPolicy:
 
 
 class Waiting:
-    """Repeats calls that fail because a storage is away; the threads that use the storage share one.
+    """Repeats calls that fail because a storage does not answer; all threads that use the storage share one.
 
     Args:
-        patience: how long, and whom to tell.
+        patience: policy of waiting.
         name: of the storage, without a password.
-        away: why the storage is away, by the error that a call met; None where the error means something else.
-        forget: called before a repetition in the thread that repeats; leaves nothing of the failed call behind.
+        away: error of a call -> why the storage does not answer; None where the error means something else.
+        forget: called before each repetition, in its thread, to discard the state of the failed call.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Waiting:
         self._jitter = random.Random()  # noqa: S311
 
     def out(self, call: Callable[[], T]) -> T:
-        """What `call` gives, once the storage answers.
+        """The result of `call`, repeated until the storage answers.
 
         Raises:
-            OptituneError: it did not in time, or the wait was stopped.
+            OptituneError: it did not answer in time, or the wait was stopped.
         """
         began, failures = time.monotonic(), 0
         while True:
@@ -147,11 +147,11 @@ class RetryingStorage(BaseStorage):
 
     A call that failed may have been carried out all the same, its answer lost, and is then made twice. Most calls
     overwrite, so that twice is once. `create_new_trial` may leave a running trial that nobody owns, and a trial
-    set to running may be reported as another's: whoever calls them looks for both. A study made twice is a
-    duplicate, which everyone who makes one heeds.
+    set to running may be reported as another's: callers check for both. A study made twice raises Optuna's
+    DuplicatedStudyError, which callers catch.
 
     Args:
-        inner: around all caches, so that no lock of theirs is held during a wait.
+        inner: outermost storage, caches included, so that no lock of a cache is held during a wait.
         waiting: for `inner`.
     """
 
@@ -187,7 +187,13 @@ class RetryingStorage(BaseStorage):
     check_trial_is_updatable = _retried("check_trial_is_updatable")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's; a trial that ended in an attempt whose answer was lost counts as ended by this call."""
+        """As Optuna's; a trial that ended in an attempt whose answer was lost counts as ended by this call.
+
+        Args:
+            trial_id: Optuna's.
+            state: to set.
+            values: of the trial.
+        """
         attempts = 0
 
         def attempt() -> bool:

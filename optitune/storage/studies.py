@@ -130,6 +130,12 @@ def is_blank(study: optuna.Study) -> bool:
 
 
 def home(studies_dir: Path, name: str, url: str | None) -> StudyLocation:
-    """Where the study called `name` lives: its own SQLite file unless a `url` is given."""
+    """The location of a study.
+
+    Args:
+        studies_dir: folder of the studies.
+        name: of the study.
+        url: of a database; None for an SQLite file of the study's own.
+    """
     folder = studies_dir / name
     return StudyLocation(name, folder, url or sqlite_url(folder / "study.db"))

@@ -1,4 +1,4 @@
-"""`best.toml`: what a search hands on to a full training, readable and editable by a person."""
+"""`best.toml`: the best configuration of a search, as a file that a person can read and edit."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ class BestConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, data: Any) -> Any:
-        """Refuse a file that leaves out what no training can do without; the rest of it is off where it is not said."""
+        """Refuse a file without the settings that every training needs; all others are off by default."""
         configuration = data.get("configuration") if isinstance(data, dict) else None
         if isinstance(configuration, dict):
             if "training" not in configuration:
@@ -116,7 +116,13 @@ def load(path: Path, advice: str) -> BestConfig:
 
 
 def check_task(best: BestConfig, study: str, task: str, path: Path) -> None:
-    """Hold a configuration against the study it is used in.
+    """Check that a configuration belongs to a study's task.
+
+    Args:
+        best: the configuration.
+        study: name of the study it is used in.
+        task: of that study.
+        path: of the configuration's file, for messages.
 
     Raises:
         UsageError: it was made for another task.

@@ -20,18 +20,24 @@ QUICK_EXAMPLES = 1_000
 
 
 def batches(examples: int, batch_size: int) -> int:
-    """How many batches an epoch has. A last one of a single example is left out: batch norm cannot take it."""
+    """The number of batches of an epoch, without a last one of a single example, which batch norm cannot take."""
     whole, rest = divmod(examples, batch_size)
     return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
 
 
 def steps_per_epoch(examples: int, training: TrainingSettings) -> int:
-    """How many optimizer steps an epoch has."""
+    """The number of optimizer steps of an epoch."""
     return -(-batches(examples, training.batch_size) // training.accumulation)
 
 
 def evaluations_per_epoch(train_examples: int, validation_examples: int, quick: int = QUICK_EXAMPLES) -> int:
-    """How often to evaluate in an epoch: less often on few examples, so that it takes little of the time."""
+    """The number of evaluations in an epoch: fewer on few examples, so that they take little of the time.
+
+    Args:
+        train_examples: of an epoch.
+        validation_examples: that are available.
+        quick: upper bound of the examples of an evaluation within a training; default 1,000.
+    """
     judged = min(quick, validation_examples)
     return max(1, min(EVALUATIONS_PER_EPOCH, round(3 * EVALUATION_SHARE * train_examples / judged)))
 
@@ -47,10 +53,14 @@ def usual_steps(settings: StudySettings, examples: int) -> int:
 
 
 def own_steps(records: Iterable[TrialRecord], examples: int | None) -> dict[int, float]:
-    """By how much a reported step of a trial is to be multiplied to be a step of its optimizer, by the trial's number.
+    """Factors from a trial's reported steps to its own optimizer steps, by the trial's number.
 
     Args:
-        examples: that every trial trains on; None where that is not known. Trials of one batch size report their own.
+        records: trials of a study.
+        examples: training examples of every trial; None where unknown.
+
+    Returns:
+        1 for all trials of one batch size; empty where several have been used and the factors are unknown.
     """
     rows = [row for row in records if row.configuration is not None]
     training = {row.number: row.configuration.training for row in rows if row.configuration is not None}
@@ -63,15 +73,15 @@ def own_steps(records: Iterable[TrialRecord], examples: int | None) -> dict[int,
 
 
 def compared_step(epoch: float, evaluations: int, usual: int) -> int | None:
-    """The step that a point of a training is reported at: the same for every batch size.
+    """The step at which an evaluation is reported: the same for every batch size.
 
     Args:
-        epoch: how far the training is.
-        evaluations: of an epoch.
+        epoch: epochs so far, with a fraction.
+        evaluations: per epoch.
         usual: steps of an epoch, by which trials are compared.
 
     Returns:
-        None where a later point has the same step, which only one can be reported at.
+        None where a later evaluation has the same step, since each step is reported once.
     """
 
     def step(point: int) -> int:
@@ -84,10 +94,7 @@ def compared_step(epoch: float, evaluations: int, usual: int) -> int | None:
 
 
 def reported_epoch(trials: Iterable[TrialRecord]) -> float | None:
-    """How many of the steps that trials report an epoch has: the same for every batch size, so that one trial tells.
-
-    None where no trial does.
-    """
+    """The number of reported steps per epoch, from an ended trial; None where there is none."""
     ended = [row for row in trials if row.curve and row.epochs and row.outcome in ("complete", "pruned")]
     ended.sort(key=lambda row: row.outcome != "complete")
     return ended[0].curve[-1][0] / ended[0].epochs if ended else None

@@ -306,7 +306,12 @@ SAFETENSORS_SCRATCH = r"\.tmp[A-Za-z0-9]{6}"
 
 
 def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write examples, by the name of their part, where worker processes find them; of streamed ones, their places.
+    """Write examples to a file for worker processes; of streamed ones only their indices.
+
+    Args:
+        parts: examples by the name of their part.
+        path: of the file.
+        about: further texts by key.
 
     Raises:
         OptituneError: the file cannot be written.

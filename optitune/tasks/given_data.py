@@ -1,4 +1,4 @@
-"""What a user gave as data, as a training takes it: in memory, or read batch by batch."""
+"""Conversion of a user's data to examples in memory, or to ones that are read batch by batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,10 +28,15 @@ def is_function(given: Any) -> bool:
 
 
 def part_of(task: Task, given: Any, field: str) -> Part:
-    """What a user gave as data, as a training takes it.
+    """Convert a user's data to examples.
+
+    Args:
+        task: that they belong to.
+        given: a pair (inputs, targets), a torch data set, or a function that gives either.
+        field: the argument of `Task` that holds them, for messages.
 
     Raises:
-        UsageError: it is not data.
+        UsageError: they are not data.
     """
     if is_function(given):
         with calling(task.name, f"{field}()"):

@@ -1,6 +1,6 @@
-"""The user's own code: run so that whatever goes wrong in it is one line that names file and line.
+"""Running the user's own code: its errors become one line that names file and line.
 
-What a script does at home it may do here: read its options, leave by `sys.exit`, change the folder.
+The code may read options, call `sys.exit` or change the folder, as in a script of its own.
 """
 
 import argparse
@@ -40,10 +40,14 @@ _folder: list[str] = []
 
 @contextmanager
 def calling(task: str, doing: str) -> Iterator[None]:
-    """Turn whatever goes wrong in a user's own code into one message that names the place.
+    """Run a user's own code in the block: any error becomes one message that names file and line.
+
+    Args:
+        task: its name, for the message.
+        doing: what is called, such as `model()`.
 
     Raises:
-        UsageError: something went wrong.
+        UsageError: the code failed.
         KeyboardInterrupt: the user stopped it.
     """
     try:
@@ -60,9 +64,7 @@ def calling(task: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def script(path: Path | None) -> Iterator[None]:
-    """Let code see `sys.argv` as a script called without options does.
-
-    A parser of options that refuses this says so in the `SystemExit` that it raises, and not on stderr.
+    """Run code with the `sys.argv` of a script without options; `argparse` reports refused options in `SystemExit`.
 
     Args:
         path: of the script; None to leave `sys.argv` as it is.
@@ -181,11 +183,16 @@ def whole(error: BaseException) -> str:
 
 
 def kept(error: BaseException, folder: Path, name: str, about: Mapping[str, object]) -> str:
-    """Write an error's traceback into the folder of a study; a line that says what it was and where that lies.
+    """Write an error's traceback into the folder of a study.
 
     Args:
-        name: of the file.
-        about: what else it is to say, such as the settings that were trained, by heading.
+        error: to be described.
+        folder: of the study.
+        name: of the file, without suffix.
+        about: further lines of the file by heading, such as the settings that were trained.
+
+    Returns:
+        The error in one line, with the path of the file.
     """
     line = without_passwords(reason(error))
     path = _written(error, line, folder, name, about)
@@ -207,10 +214,16 @@ def _written(error: BaseException, line: str, folder: Path, name: str, about: Ma
 
 @contextmanager
 def keeping(folder: Path, name: str, doing: str, about: Mapping[str, object]) -> Iterator[None]:
-    """Turn whatever goes wrong in a training into one line, and keep its traceback in the folder of a study.
+    """Turn any error of a training into one line, and keep its traceback in the folder of a study.
+
+    Args:
+        folder: of the study.
+        name: of the traceback's file, without suffix.
+        doing: what fails, for the message.
+        about: further lines of the file, by heading.
 
     Raises:
-        OptituneError: something went wrong.
+        OptituneError: the block failed.
     """
     try:
         yield

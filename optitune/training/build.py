@@ -1,4 +1,4 @@
-"""From settings to torch: parameter groups, the optimizer, its schedules, the loss."""
+"""Build torch's objects from settings: the network, parameter groups, optimizer, schedules and loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ FUSED: Mapping[str, tuple[str, ...]] = {"fused": ("cpu", "cuda"), "fused-cpu": (
 """The devices on which torch has a fused kernel, by trait; for real parameters with dense gradients alone."""
 
 STEPS_OF_A_GLANCE = 10
-"""How many steps between two evaluations show what a schedule does."""
+"""Simulated optimizer steps between two evaluations, from which `lr_ahead` reads a schedule."""
 
 
 def at(path: str) -> Any:
-    """What `module:name` means.
+    """Import the object that `module:name` names.
 
     Raises:
         ImportError: there is no such module.
@@ -50,13 +50,14 @@ def at(path: str) -> Any:
 
 
 def initialise(model: nn.Module, inputs: Callable[[], Tensor]) -> None:
-    """Let lazy layers, such as `nn.LazyLinear`, take their shapes and first weights from a batch, in place.
+    """Initialise lazy layers, such as `nn.LazyLinear`, in place, from the shapes of a batch.
 
-    The weights follow from torch's generator on the CPU and the shape of the batch alone. Statistics of batch norm, and
-    other buffers, are as before it, and a network without lazy layers is not called.
+    Weights follow from torch's generator on the CPU and the shape of the batch alone. Other buffers, such as batch-norm
+    statistics, are left as they were, and a network without lazy layers is not called.
 
     Args:
-        inputs: gives a batch, as the network takes it.
+        model: to initialise.
+        inputs: gives a batch of inputs.
     """
     network = bare(model)
     if not lazy(network):
@@ -93,15 +94,12 @@ def lazy(model: nn.Module) -> list[str]:
 
 
 def factor(name: str, groups: Mapping[str, float]) -> float:
-    """The factor of the learning rate of the parameter called `name`: that of the first pattern that fits it."""
+    """The learning-rate factor of the parameter called `name`: that of the first pattern that matches, or 1."""
     return next((value for pattern, value in groups.items() if fnmatchcase(name, pattern)), 1.0)
 
 
 def regularised(kind: str, training: TrainingSettings) -> bool:
-    """Whether weight decay and `l1` pull at a parameter of this kind (`weights.kinds`).
-
-    Where gradients are sparse they do not: torch would have to make them dense.
-    """
+    """Whether weight decay and `l1` apply to a parameter of this kind (`weights.kinds`): never to sparse ones."""
     return kind != "sparse" and (training.decay_biases or kind != "other")
 
 
@@ -111,13 +109,16 @@ def parameter_groups(
     training: TrainingSettings,
     inputs: Callable[[], Any] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """The trained parameters of `model` as torch's parameter groups, as few as their differences allow.
+    """The trained parameters of a network as torch's parameter groups, as few as possible.
 
-    They differ by the factor of their learning rate, by whether weight decay pulls at them, and, for optimizers that
-    treat hidden weight matrices apart, by whether they are one.
+    Groups differ in their learning-rate factor, in whether weight decay applies, and, for optimizers with the trait
+    `matrices`, in whether they hold hidden weight matrices.
 
     Args:
-        inputs: gives a few, as the network takes them, to see which layer comes last; or None: the one registered last.
+        model: the network, with its loss where that is trained.
+        settings: of the optimizer.
+        training: training settings.
+        inputs: gives a batch of inputs, from which the output layer is found; by default it is the one registered last.
     """
     decay = bool(settings.settings.get("weight_decay", 0.0))
     matrices = None
@@ -149,7 +150,13 @@ def build_optimizer(
     training: TrainingSettings,
     inputs: Callable[[], Any] = lambda: None,
 ) -> Optimizer:
-    """The torch optimizer that these settings describe, on the parameters of `model`; `inputs` as for the groups.
+    """Build the torch optimizer of the parameters of a network.
+
+    Args:
+        settings: of the optimizer.
+        model: the network, with its loss where that is trained.
+        training: training settings, which decide the parameter groups.
+        inputs: as for `parameter_groups`.
 
     Raises:
         ValueError, TypeError: torch refuses a setting.
@@ -168,7 +175,13 @@ def build_optimizer(
 
 @dataclass(frozen=True)
 class Stepped:
-    """A torch scheduler, whether it is stepped after every optimizer step, and whether it is told the epoch's loss."""
+    """A torch scheduler and how it is stepped.
+
+    Attributes:
+        scheduler: torch's.
+        per_step: whether it is stepped after every optimizer step, or after every epoch.
+        observes: whether its step takes the training loss of the epoch.
+    """
 
     scheduler: LRScheduler
     per_step: bool
@@ -178,9 +191,13 @@ class Stepped:
 def build_schedules(
     settings: ScheduleSettings, optimizer: Optimizer, epochs: int, steps_per_epoch: int
 ) -> Sequence[Stepped]:
-    """The torch schedulers that these settings describe: none for a learning rate that never changes.
+    """Build the torch schedulers of an optimizer: the schedule and its warm-up, which multiply; none if constant.
 
-    torch's schedulers multiply the learning rate as they find it, so that a warm-up and a schedule act together.
+    Args:
+        settings: of the schedule.
+        optimizer: whose learning rates they change.
+        epochs: of the training.
+        steps_per_epoch: optimizer steps.
     """
     row = schedules.find(settings.name)
     built = []
@@ -198,18 +215,26 @@ def build_schedules(
 
 
 def warmup_steps(settings: ScheduleSettings, epochs: int, steps_per_epoch: int) -> int:
-    """Over how many steps the learning rate is ramped up."""
+    """The number of optimizer steps of the warm-up.
+
+    Args:
+        settings: of the schedule.
+        epochs: of the training.
+        steps_per_epoch: optimizer steps.
+    """
     return round(settings.warmup * epochs * steps_per_epoch)
 
 
 def lr_ahead(settings: ScheduleSettings, epochs: int, evaluations: int) -> list[float]:
-    """By how many powers of ten the learning rate is still to change after each evaluation of a training.
+    """The changes of the learning rate still to come after each evaluation, in powers of ten.
 
-    It is told by torch's own schedulers, stepped through a training of a few steps. What falls below a hundredth
-    counts as one; a fall that depends on the loss is not foreseen.
+    torch's own schedulers are stepped through a simulated training. Factors below 0.01 count as 0.01; changes that
+    depend on the loss are left out.
 
     Args:
-        evaluations: of an epoch.
+        settings: of the schedule.
+        epochs: of the training.
+        evaluations: per epoch.
 
     Returns:
         A number for each evaluation, the last one 0; negative where the learning rate falls.
@@ -230,14 +255,15 @@ def lr_ahead(settings: ScheduleSettings, epochs: int, evaluations: int) -> list[
 
 
 def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None = None) -> Criterion:
-    """The loss that these settings describe.
+    """Build the loss of a training.
 
     Args:
-        own: the task's, where that is a function, a module, or a class of modules.
-        ignored: the label of places that do not count; None for what the loss itself leaves out.
+        training: training settings, which name it.
+        own: the task's own loss: a function, a module, or a class of modules; None where it has none.
+        ignored: label of targets that do not count; None for the label that the loss itself ignores.
 
     Raises:
-        UsageError: it is arguments to be the task's own, which has none.
+        UsageError: the settings name the task's own loss, and there is none.
     """
     if training.loss == OF_TASK:
         if own is None:
@@ -260,17 +286,22 @@ def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None
 
 
 def penalise(parameters: Sequence[nn.Parameter], l1: float) -> None:
-    """Add the gradient of `l1` times the sum of absolute values to the gradients of `parameters`."""
+    """Add the gradient of the L1 penalty, `l1` times the sum of absolute values, to the gradients of `parameters`."""
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad.add_(parameter.detach().sgn(), alpha=l1)
 
 
 def build(task: Task, seed: int, device: torch.device) -> nn.Module:
-    """A fresh network whose initial weights follow from `seed` alone.
+    """Build a network of a task.
+
+    Args:
+        task: whose `model` is called.
+        seed: that its initial weights follow from.
+        device: that it is moved to.
 
     Raises:
-        UsageError: the task gives none.
+        UsageError: `model` does not give a network.
     """
     seed_everything(seed)
     model = task.model()

@@ -1,4 +1,4 @@
-"""A loss as a training and its judging call it: outputs aligned, means weighed by what counts, its own parameters."""
+"""The loss of a training and its evaluations, with aligned outputs, ignored labels and parameters of its own."""
 
 import copy
 import inspect
@@ -28,11 +28,11 @@ MODULES_OF_TRUTHS = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 class Criterion(nn.Module):
-    """A loss with all that belongs to it.
+    """A loss function or module, with the label that it ignores.
 
     Attributes:
         own: (outputs, targets) -> mean loss, (); or a class of modules, which `fresh` builds.
-        ignored: the label of places that do not count; None where all do.
+        ignored: label of targets that do not count; None where all count.
     """
 
     def __init__(self, own: Loss | type[nn.Module], ignored: int | None = None) -> None:
@@ -42,7 +42,7 @@ class Criterion(nn.Module):
         self._aligns = of_torch(own)
 
     def fresh(self) -> "Criterion":
-        """The same for another training: parameters and buffers as they were at first, and shared with none."""
+        """A copy for another training, with initial parameters and buffers of its own."""
         if isinstance(self.own, type):
             return Criterion(self.own(), self.ignored)
         return copy.deepcopy(self) if isinstance(self.own, nn.Module) else self
@@ -83,7 +83,7 @@ class Criterion(nn.Module):
 
 
 class Together(nn.Module):
-    """A network and the loss that is trained with it, as an optimizer sees them: the network's names stay the same."""
+    """A module of a network and the loss that is trained with it; names of the network's parameters stay the same."""
 
     def __init__(self, network: nn.Module, loss: Criterion) -> None:
         super().__init__()
@@ -92,7 +92,13 @@ class Together(nn.Module):
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """The network's modules, and then the loss's, whose names begin with `loss`."""
+        """The network's modules by their own names, then those of the loss by names that begin with `loss`.
+
+        Args:
+            memo: modules to leave out; see `torch.nn.Module.named_modules`.
+            prefix: of all names.
+            remove_duplicate: whether a module that is used twice is given once.
+        """
         memo = set() if memo is None else memo
         inner = f"{prefix}.loss" if prefix else "loss"
         yield from self.network.named_modules(memo, prefix, remove_duplicate)
@@ -100,27 +106,27 @@ class Together(nn.Module):
 
 
 def fresh(loss: Loss) -> Criterion:
-    """A loss for one training, whatever it was given as."""
+    """A criterion for one training, of a loss function, module, class or criterion."""
     return (loss if isinstance(loss, Criterion) else Criterion(loss)).fresh()
 
 
 def own(loss: Loss) -> Loss:
-    """A loss as its task has it."""
+    """The task's own loss within a criterion."""
     return loss.own if isinstance(loss, Criterion) else loss
 
 
 def together(network: nn.Module, loss: Criterion) -> nn.Module:
-    """All that is trained: the network alone, where the loss has no parameters of its own."""
+    """The module to train: network and loss, or the network alone where the loss has no parameters."""
     return Together(network, loss) if any(each.requires_grad for each in loss.parameters()) else network
 
 
 def parted(loss: Any) -> tuple[Any, dict[str, Any]]:
-    """A loss and the arguments that it was given beforehand."""
+    """A loss and the arguments that `functools.partial` has bound to it."""
     return (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
 
 
 def label_left_out(loss: Any) -> int | None:
-    """The label that a loss leaves out, where it says one."""
+    """The label that a loss ignores; None where it has none."""
     base, given = parted(loss)
     label = given.get("ignore_index", LEFT_OUT if base in OF_CLASSES else getattr(base, "ignore_index", None))
     if isinstance(base, type) and issubclass(base, MODULES_OF_CLASSES):
@@ -129,13 +135,13 @@ def label_left_out(loss: Any) -> int | None:
 
 
 def of_classes(loss: Any) -> bool:
-    """Whether a loss is torch's own for classes as whole numbers."""
+    """Whether a loss is one of torch's for classes as whole numbers."""
     base = parted(loss)[0]
     return base in OF_CLASSES or isinstance(base, MODULES_OF_CLASSES)
 
 
 def of_torch(loss: Any) -> bool:
-    """Whether a loss is one of torch's own, and none for classes: it compares outputs with targets one by one."""
+    """Whether a loss is one of torch's that compare outputs with targets element by element."""
     base = parted(loss)[0]
     if of_classes(loss):
         return False
@@ -145,13 +151,13 @@ def of_torch(loss: Any) -> bool:
 
 
 def binary(loss: Any) -> bool:
-    """Whether a loss is torch's own for truths, which it takes as floating numbers alone."""
+    """Whether a loss is one of torch's for binary targets, which must be floating point."""
     base = parted(loss)[0]
     return base in OF_TRUTHS or isinstance(base, MODULES_OF_TRUTHS)
 
 
 def hidden_modules(function: Any) -> dict[str, nn.Module]:
-    """Modules that a loss uses which is no module itself, by the name that it knows them by."""
+    """The modules that a loss function refers to, by the name in the function; empty for a loss that is a module."""
     function = parted(function)[0]
     if isinstance(function, nn.Module | type):
         return {}

@@ -102,9 +102,17 @@ def joined(batches: Sequence[Any]) -> Any:
 def evaluate(
     model: nn.Module, examples: Part, loss: Loss, metric: Metric, precision: Precision, scaling: Scaling | None = None
 ) -> Evaluation:
-    """Mean loss and metric of `model` on all of `examples`, which are given on its device.
+    """Mean loss and metric of a network on examples.
 
-    Not under `torch.inference_mode`: what a network keeps from one batch to the next is met by its training as well.
+    Not under `torch.inference_mode`: tensors that a network keeps between batches are used by its training as well.
+
+    Args:
+        model: the network, which is put into eval mode.
+        examples: on the network's device.
+        loss: (outputs, targets) -> mean loss, ().
+        metric: computed beside the loss.
+        precision: `fp32` or `bf16`.
+        scaling: of the targets that the network was trained on; None where they were not scaled.
     """
     model.eval()
     criterion = loss if isinstance(loss, Criterion) else Criterion(loss)

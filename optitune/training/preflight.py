@@ -24,10 +24,15 @@ CPU = torch.device("cpu")
 
 
 def check(task: Task, train: Part, settings: StudySettings) -> str:
-    """Try the parts of a study on a few examples.
+    """Try network, loss, metric and optimizers of a study on a few examples.
+
+    Args:
+        task: of the study.
+        train: training examples.
+        settings: of the study.
 
     Returns:
-        the fingerprint of the network.
+        The fingerprint of the network.
 
     Raises:
         UsageError: they do not fit; the message names the place.
@@ -42,7 +47,15 @@ def check(task: Task, train: Part, settings: StudySettings) -> str:
 
 
 def check_configuration(task: Task, train: Part, configuration: Configuration) -> str:
-    """Try one configuration on a few examples; the fingerprint of its network.
+    """Try one configuration on a few examples.
+
+    Args:
+        task: to train.
+        train: training examples.
+        configuration: to try.
+
+    Returns:
+        The fingerprint of the network.
 
     Raises:
         UsageError: its parts do not fit; the message names the place.
@@ -58,7 +71,7 @@ def check_configuration(task: Task, train: Part, configuration: Configuration) -
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave random numbers as they are: whoever calls optitune from Python goes on with their own draws."""
+    """Restore the random state of torch, numpy and Python after the block, for the caller's own draws."""
     kept = random_state(CPU)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Before anything trains: do network, loss and metric take each other's numbers, in training and when judged?"""
+"""Check before a training that network, loss and metric fit each other, in training and in evaluation."""
 
 import math
 import warnings
@@ -352,9 +352,14 @@ def one_of_each_class_first(train: Part, most: int) -> Tensor:
 
 
 def compares_all_pairs(function: Callable[[Any, Tensor], Any], outputs: Any, targets: Tensor) -> bool:
-    """Whether a loss or metric subtracts (n, 1) and (n,) to (n, n), or the like.
+    """Whether a loss or metric broadcasts, such as (n, 1) minus (n,) to (n, n).
 
-    The order of the targets changes nothing then, but outputs in the shape of the targets change its value.
+    The order of the targets then changes nothing, but outputs in the shape of the targets change its value.
+
+    Args:
+        function: (outputs, targets) -> a number or a tensor.
+        outputs: of the network, (n, ...).
+        targets: (n, ...).
     """
     if not isinstance(outputs, Tensor) or outputs.shape == targets.shape:
         return False

@@ -1,4 +1,4 @@
-"""Before anything trains: do the network, its parameter groups and the optimizers that compete fit each other?"""
+"""Check before a training that the network, its parameter groups and the optimizers fit each other."""
 
 import copy
 import inspect
@@ -122,7 +122,12 @@ class Steps:
 
 
 def check_optimizers(settings: StudySettings, model: nn.Module, steps: Steps) -> None:
-    """Hold groups and every optimizer that competes against the network.
+    """Check that parameter groups and every competing optimizer fit the network.
+
+    Args:
+        settings: of the study.
+        model: network of the task, with its loss where that is trained.
+        steps: takes a step with an optimizer.
 
     Raises:
         UsageError: they do not fit; the message names the place.
@@ -175,10 +180,10 @@ def _furthest(value_range: Range, usual: float) -> Any:
 
 
 def check_groups(model: nn.Module, patterns: object) -> None:
-    """Hold the patterns of parameter groups against the names of the parameters.
+    """Check that every pattern of parameter groups matches a parameter.
 
     Raises:
-        UsageError: one fits no parameter, or none that an earlier one has left.
+        UsageError: one matches none, or none that an earlier one has left.
     """
     names = [name for name, (parameter, _) in kinds(model).items() if parameter.requires_grad]
     left = list(names)
@@ -191,10 +196,15 @@ def check_groups(model: nn.Module, patterns: object) -> None:
 
 
 def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: nn.Module) -> None:
-    """Build an optimizer, as the training will.
+    """Build an optimizer as a training does.
+
+    Args:
+        chosen: the optimizer.
+        training: training settings, which decide the parameter groups.
+        model: network of the task, with its loss where that is trained.
 
     Raises:
-        UsageError: its class cannot be had, or refuses its settings, or does not behave as its traits say.
+        UsageError: its class cannot be imported, refuses its settings, or does not match its traits.
     """
     path, traits = chosen.how
     place = f"optimizer '{chosen.name}' ({path.replace(':', '.')})"

@@ -1,8 +1,8 @@
-"""What of a task's own code decides a training, so that a change is noticed where no shape changes.
+"""A record of a task's code, by which changes are noticed that leave all shapes as they are.
 
-Of functions and classes it is the compiled code, in which comments, docstrings and line numbers do not count, and all
-that they refer to: constants, tensors, other functions and classes of the user's. Of libraries it is the name alone:
-their versions are kept with the study. Data are left out, since they have a checksum.
+Of functions and classes it holds digests of the compiled code, without comments, docstrings and line numbers, and of
+all that they refer to: constants, tensors, the user's other functions and classes. Libraries count by name, since their
+versions are kept with the study, and data are left out, since they have a checksum.
 """
 
 import dis
@@ -61,15 +61,15 @@ Record = Mapping[str, Any]
 
 
 def record(task: Task, model: nn.Module, source: str) -> dict[str, Any]:
-    """What is kept of a task's code, as JSON; nothing for a built-in task, which comes with a version.
+    """The record of a task's code, as JSON; empty for a built-in task.
 
     Args:
-        task: its model, loss, metric and transforms are looked at, and what these refer to.
+        task: whose model, loss, metric and transform are recorded, with all that they refer to.
         model: a network of the task.
         source: what a user types to name the task.
 
     Returns:
-        the versions that it holds for, the network as it prints itself, `parts` by name, and the digest of all as `id`.
+        The versions that it holds for, the `network` as printed, `parts` by name, and the digest of all as `id`.
     """
     if source in TASKS:
         return {}
@@ -91,12 +91,11 @@ def record(task: Task, model: nn.Module, source: str) -> dict[str, Any]:
 
 
 def changes(before: Record, now: Record) -> list[str]:
-    """What of a task's code has changed, a few words each; what another version of Python or torch may have changed
-    does not count.
+    """The changes of a task's code, a few words each, without those that another version of Python or torch may cause.
 
     Args:
-        before: what `record` gave when the study was made; empty where nothing was kept.
-        now: what it gives today.
+        before: record from when the study was made; empty where none was kept.
+        now: present record.
     """
     if not before or not now:
         return []
@@ -121,9 +120,14 @@ def changes(before: Record, now: Record) -> list[str]:
 
 
 def check_unchanged(task: Task, source: Source, before: Record) -> None:
-    """Refuse a task whose file was edited since the process began that this one works for; an object is what it was.
+    """Check that a task's file was not edited since the search or retraining began; a task given as an object is not.
 
-    The network and compiled code are compared. Constants may be of the process, such as a rank or the time.
+    Network and compiled code are compared, but not constants, which may differ by process, such as a rank or the time.
+
+    Args:
+        task: as loaded in this process.
+        source: that it was loaded from.
+        before: record of its code when the work began; empty to skip the check.
 
     Raises:
         OptituneError: it was.
