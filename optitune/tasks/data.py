@@ -1,4 +1,4 @@
-"""Data as a training takes them: tensors in memory, or a torch data set read batch by batch; and their split."""
+"""Examples of a training, in memory or read batch by batch from a torch data set, and their random split."""
 
 import errno
 import hashlib
@@ -23,19 +23,19 @@ from optitune.common.files import replacing
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 
 SPLIT_SEED = 0
-"""Fixed for good: the split decides what a recorded metric means."""
+"""It must never change: recorded metrics refer to this split."""
 
 Transform = Callable[[Tensor], Tensor]
-"""What is done to one input before it is trained on, such as a random crop."""
+"""A function of one training input that gives another, such as a random crop."""
 
 Batch = tuple[Tensor, Tensor]
 
 Item = Tensor | Batch
-"""A batch as it is handed around: the places of its examples, int64, or the examples themselves."""
+"""A batch: the indices of its examples, int64, or the examples themselves."""
 
 
 def size(item: Item) -> int:
-    """How many examples a batch has."""
+    """The number of examples of a batch."""
     return len(item) if isinstance(item, Tensor) else len(item[1])
 
 
@@ -45,11 +45,10 @@ class Examples:
 
     Attributes:
         inputs: (n, ...).
-        targets: (n,) or (n, ...); int64 for classes, floating for numbers.
-        max_pixel: the value of a full pixel of images kept as bytes; None for inputs as a network takes them.
-        stratify: whether a split is to hold classes in equal shares: not where a later reading may not know them.
-        transform: applied to each input alone where these are trained on, on their device; None to train on them as
-            they are. `in_turn` leaves it out.
+        targets: (n,) or (n, ...); int64 for classes, floating point for numbers.
+        max_pixel: largest value of images stored as bytes; None for inputs as a network takes them.
+        stratify: whether a split keeps the shares of the classes; not where streaming would not know the classes.
+        transform: applied to each training input, on its device; None for none. `in_turn` leaves it out.
     """
 
     inputs: Tensor
@@ -68,7 +67,7 @@ class Examples:
 
     @property
     def numbers(self) -> int:
-        """How many numbers an input has."""
+        """The number of elements of an input."""
         return self.inputs[0].numel()
 
     def take(self, indices: Tensor | slice) -> "Examples":
@@ -87,13 +86,13 @@ class Examples:
         return places if self.transform is None else map(self._transformed, places)
 
     def _transformed(self, places: Tensor) -> Batch:
-        """A batch to train on; drawn when it is asked for, so that a training taken up again draws the same."""
+        """A batch of transformed inputs; made on demand, so that a resumed training draws the same numbers."""
         assert self.transform is not None
         inputs, targets = self.batch(places)
         return torch.stack([as_input(self.transform(each)) for each in inputs]), targets
 
     def batch(self, item: Item | slice) -> Batch:
-        """Inputs and targets as a network takes them: bytes as float in -1 to 1, channels last in memory."""
+        """Inputs and targets as a network takes them: bytes as float32 from -1 to 1, channels last in memory."""
         if isinstance(item, tuple):
             return item
         chosen = self.take(item)
@@ -112,7 +111,7 @@ class Examples:
         return (self.batch(slice(start, start + batch_size)) for start in range(0, len(self), batch_size))
 
     def checksum(self) -> str:
-        """SHA-256 over inputs and targets: two data sets with one checksum are the same."""
+        """SHA-256 of inputs and targets."""
         digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
         digest.update(self.inputs.contiguous().numpy().tobytes())
         digest.update(self.targets.contiguous().numpy().tobytes())
@@ -120,10 +119,10 @@ class Examples:
 
 
 SAMPLED = 64
-"""How many examples of a streamed data set its checksum looks at."""
+"""Number of examples of a streamed data set that its checksum covers."""
 
 SAMPLED_INPUTS = 32
-"""Of how many its inputs are looked at as well, each read twice."""
+"""Number of examples whose inputs are covered as well, each read twice."""
 
 CPU = torch.device("cpu")
 
@@ -135,15 +134,15 @@ def digest(values: Tensor) -> str:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Examples of a torch data set, read by a DataLoader as they are needed.
+    """Examples of a torch data set, read by a DataLoader when needed.
 
     Attributes:
         dataset: gives (input, target) by index.
-        places: int64, (n,), which of its examples these are.
-        known: int64, targets of all of `dataset`, where it tells them without reading every example.
-        device: where batches go.
-        origin: the field of the task that gives `dataset`.
-        transform: as in `Examples`, before a batch goes to the device.
+        places: indices of these examples in it, (n,), int64.
+        known: targets of all of `dataset`, int64, where they are known without reading every example.
+        device: that batches are moved to.
+        origin: field of the task that holds `dataset`.
+        transform: as in `Examples`, before a batch is moved to the device.
     """
 
     dataset: Dataset[Any]
@@ -168,7 +167,7 @@ class Streamed:
 
     @property
     def numbers(self) -> int:
-        """How many numbers an input has; reads one."""
+        """The number of elements of an input; reads one."""
         return as_input(self.dataset[int(self.places[0])][0]).numel()
 
     def take(self, indices: Tensor | slice) -> "Streamed":
@@ -196,7 +195,7 @@ class Streamed:
         return (self.batch(item) for item in plain.items(torch.arange(len(self)), batch_size))
 
     def checksum(self) -> str:
-        """SHA-256 over the number of examples and the targets of some: reading all would take as long as an epoch."""
+        """SHA-256 of the number of examples and the targets of some: reading all would take an epoch."""
         some = np.unique(np.linspace(0, len(self) - 1, SAMPLED, dtype=np.int64))
         digest = hashlib.sha256(str(len(self)).encode())
         for _, targets in replace(self, transform=None).items(torch.from_numpy(some), SAMPLED):
@@ -204,10 +203,9 @@ class Streamed:
         return f"sha256:{digest.hexdigest()}"
 
     def inputs_checksum(self) -> str:
-        """SHA-256 over the inputs of some, with every generator seeded; empty where they differ even so.
+        """SHA-256 of the inputs of some examples, with all global generators seeded; empty where they differ even so.
 
-        A data set that augments draws from torch's, numpy's or Python's global generator as a rule, and is
-        comparable then; one with a generator of its own is not.
+        So a data set that augments has a checksum, unless it draws from a generator of its own.
         """
         kept = random_state(CPU)
         digest = hashlib.sha256()
@@ -226,7 +224,7 @@ class Streamed:
         return f"sha256:{digest.hexdigest()}"
 
     def identity(self) -> tuple[str, str]:
-        """What tells the whole data set from another one, whichever of its places these are: both checksums."""
+        """Both checksums of the whole data set, whichever of its examples these are."""
         whole = replace(self, places=torch.arange(len(self.dataset)))  # type: ignore[arg-type]
         return whole.checksum(), whole.inputs_checksum()
 
@@ -248,7 +246,7 @@ def _stacked(pairs: list[tuple[Any, Any]], transform: Transform | None = None) -
 
 
 def as_input(values: Any) -> Tensor:
-    """Numbers as layers take them: real ones and truths in single precision, whole ones as int64, bytes as they are."""
+    """An input as a tensor: floating point and booleans as float32, integers as int64, bytes unchanged."""
     tensor = torch.as_tensor(values).detach()
     if tensor.is_floating_point() or tensor.dtype == torch.bool:
         return tensor.to(torch.float32)
@@ -256,23 +254,22 @@ def as_input(values: Any) -> Tensor:
 
 
 def as_target(values: Any) -> Tensor:
-    """Targets as losses take them: numbers in single precision, classes as int64."""
+    """A target as a tensor: floating point as float32, integers as int64."""
     tensor = torch.as_tensor(values).detach()
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
 
 
 def split(targets: Tensor | None, total: int, validation: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
-    """Places for training and for validation, disjoint; classes in equal shares, as far as there are enough of each.
+    """Split examples at random into training and validation; stratified by class where each has enough examples.
 
     Args:
         targets: (total,) or (total, ...), or None where they are not known.
-        total: how many places there are.
-        validation: how many of them to hold out.
-        seed: another seed, another split.
+        total: number of examples.
+        validation: number of examples to hold out.
+        seed: of the split.
 
     Returns:
-        (training places, validation places), int64, each in a random order, so that a leading part
-        of either is a random sample of it.
+        (training indices, validation indices), int64, disjoint, each in a random order.
     """
     from sklearn.model_selection import train_test_split
 
@@ -286,23 +283,23 @@ def split(targets: Tensor | None, total: int, validation: int, seed: int = SPLIT
 
 
 def rotated(total: int, training: int, held_out: int, number: int) -> tuple[Tensor, Tensor]:
-    """Places for one round of several, each of which holds out others.
+    """The examples of a round of a comparison; each round holds out other ones.
 
     Args:
-        total: how many places there are, in a random order.
-        training: how many to train on: those that follow the ones held out, in a circle.
-        held_out: how many to hold out.
+        total: number of examples, in a random order.
+        training: number to train on, those that follow the held-out ones, cyclically.
+        held_out: number to hold out.
         number: of the round, from 0.
 
     Returns:
-        (training places, places held out), int64, disjoint.
+        (training indices, held-out indices), int64, disjoint.
     """
     order = (torch.arange(held_out + training) + number * held_out) % total
     return order[held_out:], order[:held_out]
 
 
 SAFETENSORS_SCRATCH = r"\.tmp[A-Za-z0-9]{6}"
-"""How safetensors names what it is writing, beside the file that it is to be; a kill leaves it."""
+"""Names of the scratch files of safetensors, which a killed process leaves."""
 
 
 def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -342,10 +339,10 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
 
 
 def shared(path: Path) -> tuple[dict[str, Examples | Tensor], dict[str, str]]:
-    """What `share` wrote, mapped into memory, so that all processes have one copy.
+    """Read what `share` wrote, mapped into memory, so that all processes have one copy.
 
     Returns:
-        (examples by the name of their part, or the places of streamed ones; what it was told `about` them)
+        (examples by the name of their part, or the indices of streamed ones; the texts of `about`)
     """
     parts: dict[str, Examples | Tensor] = {}
     with safe_open(path, framework="pt") as file:

@@ -1,7 +1,4 @@
-"""The built-in data sets: from files to tensors, and the sealed test set.
-
-A search sees `load_train` alone. `load_test` is for the one evaluation after a full training.
-"""
+"""The built-in data sets: training data for a search, and the sealed test set for the one evaluation afterwards."""
 
 import re
 import warnings
@@ -22,7 +19,13 @@ Half = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set by name; `torchvision` names the class that reads its files, or None for scikit-learn's digits."""
+    """A built-in data set.
+
+    Attributes:
+        name: what a user types.
+        torchvision: class of torchvision that reads its files; None for scikit-learn's digits.
+        about: content and source, in a line.
+    """
 
     name: str
     torchvision: str | None
@@ -45,7 +48,7 @@ IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-
 
 
 def load_train(dataset: str, data_dir: Path) -> Examples:
-    """Everything but the test set.
+    """Load all data but the test set.
 
     Raises:
         OptituneError: the files are missing and cannot be downloaded, or are damaged.
@@ -54,7 +57,7 @@ def load_train(dataset: str, data_dir: Path) -> Examples:
 
 
 def load_test(dataset: str, data_dir: Path) -> Examples:
-    """The sealed test set: for one evaluation, after all choices are made.
+    """Load the test set: for one evaluation, after all choices are made.
 
     Raises:
         OptituneError: the files are missing and cannot be downloaded, or are damaged.

@@ -16,14 +16,14 @@ from optitune.tasks.task import Task, kind
 from optitune.tasks.user_code import calling
 
 IN_MEMORY = 2 * 2**30
-"""Bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""
+"""Size in bytes up to which a torch data set is read into memory once; larger ones are read batch by batch."""
 
 LOOKED_AT = 32
-"""How many examples of a data set are read twice to see whether they stay the same."""
+"""Number of examples of a data set that are read twice to see whether they stay the same."""
 
 
 def is_function(given: Any) -> bool:
-    """Whether data are given by a function, and not as they are."""
+    """Whether data are given by a function."""
     return callable(given) and not isinstance(given, Examples | Dataset | tuple | list)
 
 
@@ -106,11 +106,7 @@ def _numbers(task: Task, what: str, values: Any) -> Any:
 
 
 def _of_one_shape(task: Task, what: str, tensors: Sequence[Tensor]) -> None:
-    """Hold the shapes of examples against each other.
-
-    Raises:
-        UsageError: they differ.
-    """
+    """Check that all examples have one shape."""
     shapes = sorted({tuple(each.shape) for each in tensors})
     if len(shapes) > 1:
         raise _of_several(task, what, shapes)
@@ -124,11 +120,7 @@ def _of_several(task: Task, what: str, shapes: Sequence[Any]) -> UsageError:
 
 
 def _checked(task: Task, field: str, inputs: Tensor, targets: Tensor) -> Examples:
-    """Inputs and targets that belong together.
-
-    Raises:
-        UsageError: they do not.
-    """
+    """Examples of inputs and targets, after a check of their shapes and numbers."""
     if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets) or len(inputs) == 0:
         raise UsageError(
             f"task '{task.name}': {field} has inputs of shape {tuple(inputs.shape)} and targets of shape "
@@ -184,7 +176,7 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
 
 
 def _known_targets(dataset: Any, total: int) -> Tensor | None:
-    """The targets of a data set that tells them as torchvision's do, without reading every example."""
+    """The targets of a data set with an attribute `targets`, as torchvision's have; None where they are unknown."""
     try:
         known = as_target(getattr(dataset, "targets", None))
         if known.ndim != 1 or len(known) != total:
@@ -198,7 +190,7 @@ def _known_targets(dataset: Any, total: int) -> Tensor | None:
 
 
 def _same_again(dataset: Any, total: int) -> bool:
-    """Whether examples are the same whenever they are read; not where they are cut or turned at random."""
+    """Whether examples are the same at every reading; not where the data set augments them."""
     return all(
         torch.equal(torch.nan_to_num(as_input(one)), torch.nan_to_num(as_input(again)))
         for number in range(0, total, max(1, total // LOOKED_AT))
@@ -207,15 +199,15 @@ def _same_again(dataset: Any, total: int) -> bool:
 
 
 def same_again(part: Streamed) -> bool:
-    """Whether examples are the same whenever they are read."""
+    """Whether examples are the same at every reading."""
     return _same_again(Subset(part.dataset, part.places.tolist()), len(part))
 
 
 def transform_fits(task: Task, train: Part) -> None:
-    """Hold the transform against an example.
+    """Check that the task's transform runs and keeps the shape of inputs.
 
     Raises:
-        UsageError: it fails, or gives an input of another shape.
+        UsageError: it does not.
     """
     if task.transform is None:
         return

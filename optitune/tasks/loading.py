@@ -1,4 +1,4 @@
-"""From what a user names to a task: a built-in one, a function in a file or module, or an object from Python."""
+"""Loading of tasks: built-in ones by name, functions in a file or module, and objects from Python."""
 
 import importlib.util
 import re
@@ -16,25 +16,25 @@ from optitune.tasks.task import Task, kind
 from optitune.tasks.user_code import calling, script
 
 Source = str | bytes
-"""Where a task comes from: the name of a built-in one, `module:function`, `file.py:function`, or what `packed` gave."""
+"""The source of a task: a built-in name, `module:function`, `file.py:function`, or the bytes that `packed` gave."""
 
 
 def study_of(source: str) -> str:
-    """The name of a study of this task, where it is given no other: the task's, or that of its file or module."""
+    """The default name of a task's study: the task's, or that of its file or module."""
     place = source.rpartition(":")[0] or source
     name = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2] if ":" in source else place
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._") or "study"
 
 
 FROM_PYTHON = "python:"
-"""What the name of a task begins with that was given as an object."""
+"""Prefix of the name of a task that was given as an object."""
 
 
 def packed(task: Task) -> bytes:
-    """A task for another process, its functions included.
+    """A task as bytes for another process, its functions included.
 
     Raises:
-        UsageError: it holds something that cannot go there.
+        UsageError: it holds something that cannot be pickled.
     """
     try:
         return bytes(cloudpickle.dumps(task))
@@ -46,10 +46,10 @@ def packed(task: Task) -> bytes:
 
 
 def find(source: Source, data_dir: Path) -> Task:
-    """The task that `source` means.
+    """Load the task that `source` names.
 
     Raises:
-        UsageError: there is none of that name, or the user's own cannot be imported or is no `Task`.
+        UsageError: there is none, or the user's own cannot be imported or gives no `Task`.
     """
     if isinstance(source, bytes):
         task: Task = cloudpickle.loads(source)
@@ -82,11 +82,7 @@ def find(source: Source, data_dir: Path) -> Task:
 
 
 def _imported(source: str, place: str) -> ModuleType:
-    """The module at `place`, a file or a dotted name.
-
-    Raises:
-        UsageError: there is none, or its import fails.
-    """
+    """Import the module at `place`, a file or a dotted name."""
     if not place.endswith(".py"):
         importable_with_note(Path.cwd())
         with calling(source, f"import {place}"), script(None):
@@ -99,9 +95,9 @@ def _imported(source: str, place: str) -> ModuleType:
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
     # others import what is called so
-    taken = known is not None or path.stem in hiding(path.parent)
-    name = f"optitune_task_{path.stem}" if taken else path.stem
-    if taken and getattr(sys.modules.get(name), "__file__", None) == str(path):
+    in_use = known is not None or path.stem in hiding(path.parent)
+    name = f"optitune_task_{path.stem}" if in_use else path.stem
+    if in_use and getattr(sys.modules.get(name), "__file__", None) == str(path):
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # noqa: PT018

@@ -1,4 +1,4 @@
-"""What a training is judged by: one frozen row each. Adding a metric is adding a row.
+"""The registry of metrics: one frozen row each. Adding a metric is adding a row.
 
 torch is imported where tensors are computed, so that `show` needs none.
 """
@@ -24,20 +24,28 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """A metric by which trainings are judged.
 
     Attributes:
-        name: what tables and files call it. It may be that of a built-in metric: direction, limits and unit are its own
-            all the same.
-        direction: whether more or less of it is better.
-        function: (outputs, targets) of all examples judged -> its value, a number or a tensor of one; or, with
-            `each`, a value per example, (n,), whose mean is the metric. None for the loss itself. Outputs are as the
-            network gives them in eval mode, those of all batches in one; those in a tuple, list or dict as well.
-        each: see `function`; only then is it told of the training too, without a second look at the data.
-        chance_level: (targets, number of examples judged) -> what a network that has learned nothing may reach by luck;
-            None where that is not known.
-        lowest: what its values cannot fall below.
-        highest: what they cannot pass.
+        name: in tables and files; may be that of a built-in metric, whose other attributes it then does not take over.
+        direction: `maximize` or `minimize`.
+        function: (outputs, targets) of all evaluated examples -> the value, a number or a tensor of one; or, with
+            `each`, a value per example, (n,), whose mean is the metric. None for the loss itself. Outputs are those of
+            the network in eval mode, all batches concatenated, also within a tuple, list or dict.
+        each: whether `function` gives a value per example; only then is the metric computed on training batches too.
+        chance_level: (targets, number of evaluated examples) -> value that a network which has learned nothing may
+            reach by chance; None where it is unknown.
+        lowest: smallest possible value; -inf by default.
+        highest: largest possible value; inf by default.
+
+    Raises:
+        ValueError: the direction is neither of the two.
+
+    Example:
+        >>> def recall(outputs, targets):
+        ...     found = outputs.argmax(1) == 1
+        ...     return (found & (targets == 1)).sum() / (targets == 1).sum()
+        >>> metric = optitune.Metric("recall", "maximize", recall, lowest=0.0, highest=1.0)
     """
 
     name: str
@@ -54,7 +62,7 @@ class Metric:
 
     @property
     def ideal(self) -> float | None:
-        """The best value there can be, where there is one."""
+        """The best possible value; None where there is none."""
         end = self.highest if self.direction == "maximize" else self.lowest
         return end if isfinite(end) else None
 
@@ -65,22 +73,22 @@ class Metric:
 
     @property
     def computes(self) -> Callable[..., Tensor | float] | None:
-        """Its function, whatever some of its arguments are bound to."""
+        """The function itself, without `functools.partial`."""
         return self.function.func if isinstance(self.function, partial) else self.function
 
     @property
     def unit(self) -> Unit:
-        """How its values are written: those of the built-in accuracy, whatever another is called, in percent."""
+        """The format of its values: percent for the built-in accuracy alone."""
         return Unit(self.name, percent=self.computes is correct)
 
     @property
     def built_in(self) -> bool:
-        """Whether it is a row of `METRICS`, and not one of a user's that bears its name."""
+        """Whether it is a row of `METRICS`, rather than a user's own of the same name."""
         row = METRICS.get(self.name)
         return row is not None and (row.function, row.document()) == (self.computes, self.document())
 
     def document(self) -> dict[str, Any]:
-        """What of it can be kept in a file: not its function."""
+        """The metric without its function, as JSON."""
         limits = {"lowest": self.lowest, "highest": self.highest}
         return {
             "name": self.name,
@@ -100,20 +108,20 @@ class Metric:
 
 
 def aligned(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Outputs in the shape of the targets where they differ by axes of one: (n, 1) minus (n,) would be (n, n)."""
+    """Outputs in the shape of the targets where the two differ by axes of length 1: (n, 1) - (n,) would be (n, n)."""
     if outputs.shape == targets.shape or outputs.shape[:1] != targets.shape[:1]:
         return outputs
-    ours, theirs = ([each for each in tensor.shape[1:] if each != 1] for tensor in (outputs, targets))
-    return outputs.reshape(targets.shape) if ours == theirs else outputs
+    given, wanted = ([each for each in tensor.shape[1:] if each != 1] for tensor in (outputs, targets))
+    return outputs.reshape(targets.shape) if given == wanted else outputs
 
 
 def correct(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Tensor:
-    """Whether the class of the largest logit is the right one; of sequences, at what share of the places.
+    """The accuracy of each example: whether its largest logit is that of its class, or the share of places where it is.
 
     Args:
-        outputs: (n, classes) or (n, classes, ...).
-        targets: (n,) or (n, ...), int64.
-        ignored: the label of places that do not count.
+        outputs: logits, (n, classes) or (n, classes, ...).
+        targets: classes, (n,) or (n, ...), int64.
+        ignored: label of places that do not count; None where all do.
 
     Returns:
         (n,); nan for an example in which no place counts.
@@ -127,7 +135,7 @@ def correct(outputs: Tensor, targets: Tensor, ignored: int | None = None) -> Ten
 
 
 def leaving_out(metric: Metric, ignored: int | None) -> Metric:
-    """The metric without the places of that label, where it is the package's accuracy; any other as it is."""
+    """The built-in accuracy without the targets of the label `ignored`; any other metric unchanged."""
     if ignored is None or metric.function is not correct:
         return metric
     return replace(metric, function=partial(correct, ignored=ignored))
@@ -144,20 +152,20 @@ def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def r2(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of the targets' variance that is explained. ()"""
+    """The coefficient of determination. ()"""
     away = (targets - targets.mean(0)).square().sum()
     return 1 - (aligned(outputs, targets) - targets).square().sum() / away
 
 
 def commonest(labels: Tensor, examples: int) -> float:
-    """The accuracy that guessing may reach: the share of the commonest class, and one standard error for luck.
+    """The accuracy of answering the most common class, plus one standard error.
 
-    A network that is stuck gives every example the same answer and never passes that share; a wider
-    margin would end slow learners on small data.
+    A network that is stuck gives every example the same answer and does not pass that; a wider margin would end slow
+    learners on small data.
 
     Args:
-        labels: int64, whose commonest value is guessed.
-        examples: how many of them the accuracy is measured on.
+        labels: classes, int64.
+        examples: number of examples that the accuracy is measured on.
     """
     import torch
 
@@ -166,13 +174,13 @@ def commonest(labels: Tensor, examples: int) -> float:
 
 
 def spread(targets: Tensor, examples: int) -> float:
-    """The mean squared error of answering the mean of the targets, whatever the input."""
+    """The mean squared error of always answering the mean of the targets."""
     targets = targets.cpu().double()
     return float((targets - targets.mean(0)).square().mean())
 
 
 def deviation(targets: Tensor, examples: int) -> float:
-    """The mean absolute error of answering the median of the targets, whatever the input."""
+    """The mean absolute error of always answering the median of the targets."""
     targets = targets.cpu().double()
     return float((targets - targets.median(0).values).abs().mean())
 
@@ -192,7 +200,7 @@ def find(name: str) -> Metric:
     """The row called `name`.
 
     Raises:
-        UsageError: there is none; the message has the nearest names.
+        UsageError: there is none; the message suggests similar names.
     """
     try:
         return METRICS[name]
@@ -201,15 +209,15 @@ def find(name: str) -> Metric:
 
 
 def kept(metric: Metric) -> dict[str, Any]:
-    """A metric as a study keeps it; `restored` reads it."""
+    """A metric as JSON, as a study stores it; `restored` reads it."""
     return {**metric.document(), "built_in": metric.built_in}
 
 
 def restored(document: Mapping[str, Any]) -> Metric:
-    """The metric that `kept` wrote; one of a user's own without its function.
+    """The metric that `kept` stored; a user's own has no function.
 
     Args:
-        document: of an older version it has name and, of a study, direction alone.
+        document: from `kept`; one of an older version has only a name and perhaps a direction.
     """
     name, direction = document["name"], document.get("direction")
     row = METRICS.get(name)
@@ -220,7 +228,7 @@ def restored(document: Mapping[str, Any]) -> Metric:
 
 
 def dtype_of_sums(device: torch.device) -> torch.dtype:
-    """What sums over many examples are kept in on a device: double precision, which Apple's GPUs do not have."""
+    """The dtype of sums over many examples on a device: double precision, except on Apple's GPUs, which lack it."""
     import torch
 
     return torch.float32 if device.type == "mps" else torch.float64

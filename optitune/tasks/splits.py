@@ -1,6 +1,6 @@
-"""A task's data as a search and a full training may see them: the split, and the sealed test set.
+"""The split of a task's data into training, validation and sealed test set.
 
-A search sees `search_data` alone. `load_test` is for the one evaluation after a full training.
+A search reads `search_data` alone. `load_test` is for the one evaluation after a full training.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling
 
 SEALED_SHARE = 0.2
-"""What share of the data is sealed away as test set where a task brings none."""
+"""Share of the data that is the test set where a task has none of its own."""
 
 SEALED_SEED = 1
-"""Fixed for good: the same examples are sealed away in every search and every full training."""
+"""It must never change: the test set is the same in every search and every full training."""
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """What a search may see.
+    """The data of a search.
 
     Attributes:
-        train: examples to train on, in a fixed random order.
-        validation: examples to judge on, disjoint from `train`, in a fixed random order.
-        checksum: of everything but the test set, before any split.
-        digests: what else tells these data from others: of the places sealed away as `sealed`, of those held out as
-            `held_out`, of the inputs of some streamed examples as `inputs`, of validation data of their own as
-            `validation`; each where there is one.
+        train: training examples, in a fixed random order.
+        validation: validation examples, disjoint from `train`, in a fixed random order.
+        checksum: of all data but the test set, before the split.
+        digests: further SHA-256 digests where they apply: of the indices of the test set (`sealed`) and of the
+            validation set (`held_out`), of the inputs of some streamed examples (`inputs`), of the task's own
+            validation data (`validation`).
     """
 
     train: Part
@@ -49,11 +49,11 @@ class SearchData:
 
 @dataclass(frozen=True)
 class FullData:
-    """What a full training sees.
+    """The data of a full training.
 
     Attributes:
-        train: everything but the test set.
-        sealed: the test set where it was sealed away from the task's data; None where the task brings its own.
+        train: all data but the test set.
+        sealed: test set taken from the task's data; None where the task has one of its own.
         checksum: of `train`.
         digests: as in `SearchData`.
     """
@@ -65,7 +65,7 @@ class FullData:
 
 
 def full_data(task: Task) -> FullData:
-    """Read a task's data once, and part them into what is trained on and what is sealed away.
+    """Read a task's data once, and split them into training data and test set.
 
     Raises:
         UsageError: the task's data are not what they must be.
@@ -86,7 +86,7 @@ def full_data(task: Task) -> FullData:
 
 
 def all_but_test(task: Task) -> Part:
-    """Everything but the test set.
+    """All data of a task but the test set.
 
     Raises:
         UsageError: the task's data are not what they must be.
@@ -97,7 +97,7 @@ def all_but_test(task: Task) -> Part:
 
 
 def load_test(task: Task) -> Part:
-    """The sealed test set: for one evaluation, after all choices are made.
+    """The test set of a task: for one evaluation, after all choices are made.
 
     Raises:
         UsageError: the task's data are not what they must be.
@@ -110,7 +110,7 @@ def load_test(task: Task) -> Part:
 
 
 def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
-    """Places to train on and places sealed away."""
+    """The indices of the training data and of the test set."""
     total = len(everything)
     if total < 10:
         raise UsageError(f"task '{task.name}': {total} examples are too few to seal a fifth of them away for the test")
@@ -118,14 +118,14 @@ def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
 
 
 def search_data(task: Task, train_examples: int | None) -> SearchData:
-    """Load a task's data and split it once, always the same way.
+    """Load a task's data and split them, always in the same way.
 
     Args:
-        task: whose data.
-        train_examples: train on a fixed random subset of this size; None for all.
+        task: that the data belong to.
+        train_examples: size of a fixed random subset to train on; None for all.
 
     Raises:
-        OptituneError: the data cannot be had.
+        OptituneError: the data cannot be loaded.
         UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
     """
     full = full_data(task)
@@ -151,11 +151,7 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
 
 
 def _with_validation(task: Task, full: FullData, train_examples: int | None) -> SearchData:
-    """All of the data to train on, and validation data of their own, in a fixed random order.
-
-    Raises:
-        UsageError: the validation data are none, or of another kind, or there are fewer examples than `train_examples`.
-    """
+    """All of the data as training data, and the task's own validation data, in a fixed random order."""
     given = part_of(task, task.validation, "validation")
     held = given.take(torch.randperm(len(given), generator=torch.Generator().manual_seed(SPLIT_SEED)))
     if train_examples is not None and train_examples > len(full.train):
@@ -182,7 +178,7 @@ def _too_many(task: Task, asked: int, there: int) -> UsageError:
 
 
 def remarks(task: Task, data: SearchData) -> list[str]:
-    """What a user should know of the data before a search begins, a line each."""
+    """Notes on the data for the user, before a search begins, a line each."""
     lines = []
     held = data.validation
     if not task.scale_targets and (line := unscaled(data.train)):
@@ -217,25 +213,25 @@ DIFFER = (
     "the data differ from reading to reading, so that examples of the test would get into the training: give the "
     "split or the shuffle a fixed seed, e.g. random_state=0 or generator=torch.Generator().manual_seed(0)"
 )
-"""What is wrong with data that are others whenever they are read, and what helps."""
+"""Cause and remedy where data differ at every reading."""
 
 
 def unchanged() -> str:
-    """Why data may be others though nobody has changed them."""
+    """The reasons why data may differ though nobody has changed them, for messages."""
     splitter = f"another version of scikit-learn (here {version('scikit-learn')}) parts them otherwise"
     return f"if nothing was changed, {DIFFER}; or {splitter}"
 
 
 def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
-    """Whether `data` are others than those with the checksum and the digests `found`."""
+    """Whether data differ from those whose checksum and digests are `found`."""
     here = {"checksum": data.checksum, **data.digests}
     return any(key in found and key in here and found[key] != here[key] for key in ("checksum", "inputs"))
 
 
 def moved(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Why data are parted otherwise than when the digests were `found`; empty where they are not.
+    """An explanation where data are split differently than when the digests were `found`; empty where they are not.
 
-    Digests that are not in both, as of studies of older versions, are not compared.
+    Only digests in both are compared: older versions wrote fewer.
     """
     held_out = found.get("validation_examples") == now.get("validation_examples")
     for key, what in (("sealed", "sealed away for the test"), *[("held_out", "held out for validation")] * held_out):
@@ -249,15 +245,15 @@ def moved(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
-    """Whether the data of a full training are others than those of the search, without harm to the test.
+    """Whether the data of a full training differ from those of the search, where the test set stays unseen.
 
     Args:
-        task: whose data.
+        task: that the data belong to.
         data: of the full training.
-        found: checksum and digests of those of the search.
+        found: checksum and digests of the data of the search.
 
     Raises:
-        UsageError: other examples may be sealed away than in the search, which has seen some of them.
+        UsageError: the test set may differ, so that the search may have seen a part of it.
     """
     other = differs(found, data)
     if other and data.sealed is not None:
@@ -272,7 +268,7 @@ def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
 
 
 def without_data(task: Task, *parts: Part) -> Task:
-    """The task for a process that gets these parts from a file: only data sets that are streamed go with it."""
+    """A copy of a task without the data that a process reads from a file; data sets that are streamed stay."""
     streamed = {part.origin for part in parts if isinstance(part, Streamed)}
     light = replace(
         task, data=task.data if "data" in streamed else None, test=task.test if "test" in streamed else None
@@ -282,7 +278,7 @@ def without_data(task: Task, *parts: Part) -> Task:
 
 
 def save(data: SearchData, path: Path) -> None:
-    """Write `data` where worker processes find it.
+    """Write data to a file for worker processes.
 
     Raises:
         OptituneError: the file cannot be written.
@@ -291,7 +287,7 @@ def save(data: SearchData, path: Path) -> None:
 
 
 def load(path: Path, task: Task) -> SearchData:
-    """What `save` wrote, shared by all processes; of streamed data, the task brings the data set."""
+    """Read the data that `save` wrote, in memory shared by all processes; data sets of streamed ones are the task's."""
     parts, about = opened(path, task)
     return SearchData(parts["train"], parts["validation"], about["checksum"])
 

@@ -1,4 +1,4 @@
-"""Tasks: data, model, loss and metric under one name, built in or the user's own."""
+"""Tasks: network, data, loss and metric under one name."""
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
@@ -21,41 +21,50 @@ Data = Examples | Dataset[Any] | tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, on what, and how it is judged.
+    """A task: network, data, loss and metric.
 
     Attributes:
-        model: builds a fresh network; its initial weights come from torch's global generator. Lazy layers, such as
-            `nn.LazyLinear`, take their shapes from a batch before anything else looks at them.
-        data: everything but the test set, or a function without arguments that gives it: a pair of tensors or arrays
-            (inputs, targets), or a torch data set of such pairs.
-        test: the test set likewise; without one, a fifth of `data` is sealed away from every search.
-        loss: a name in `losses.LOSSES`, or a function (outputs, targets) -> mean loss, (), over what counts. A torch
-            module is copied for every trial, and a class of modules built for each; its parameters are trained with
-            the network, and called `loss.NAME` in parameter groups. torch's losses that compare numbers one by one
-            get outputs in the shape of the targets where the two differ by axes of one.
+        model: function without arguments that builds a new network. Initial weights come from torch's global generator;
+            lazy layers, such as `nn.LazyLinear`, take their shapes from a batch.
+        data: all data but the test set: a pair (inputs, targets) of tensors or arrays, (n, ...) each, or a torch data
+            set of such pairs; or a function without arguments that gives either.
+        test: test set, in the form of `data`. Without one, a fifth of `data` is set apart as test set, which no search
+            uses.
+        loss: a name in `losses.LOSSES`, or a function (outputs, targets) -> mean loss, (). A torch module is copied for
+            every trial, and a class of modules is built for each; its parameters are trained with the network, and
+            are called `loss.NAME` in parameter groups. torch's elementwise losses get outputs in the shape of the
+            targets where the two differ by axes of length 1.
         metric: a name in `metrics.METRICS`, or a `Metric`.
-        ignore_index: the label of places that do not count, such as padding or the border of an object: the loss
-            'cross-entropy', accuracy and all means leave them out. Without it, it is the one that the loss itself
-            leaves out, -100 for 'cross-entropy'.
-        validation: what a search judges on: a share of the data, or a number of examples, that it holds out; or data
-            of its own, given as `data` is, which nothing trains on.
-        transform: applied to each training input alone (a float tensor without the batch's dimension, of which it
-            gives one of the same shape), anew in every epoch: augmentation. What is judged, in search, comparison
-            and test, is left as it is. Draw from torch's global generator, which is seeded in every epoch.
-        scale_targets: train on targets brought to mean 0 and standard deviation 1, each output by itself, by those of
-            the examples trained on. Outputs are brought back before loss and metric judge them, so that both are in
-            the targets' own unit; the loss of the training itself is that of scaled targets. The weights that are
-            kept give scaled outputs: `metrics.json` has mean and deviation.
-        name: what tables and files call it.
+        ignore_index: label of targets that do not count, such as padding: the loss 'cross-entropy', accuracy and all
+            means leave them out. Default: the label that the loss itself ignores, -100 for 'cross-entropy'.
+        validation: validation set of a search: a share of the data between 0 and 1, a number of examples, or data in
+            the form of `data`, on which nothing trains.
+        transform: augmentation: applied to each training input, a float tensor without batch dimension, anew in every
+            epoch; gives a tensor of the same shape. Validation and test inputs are not transformed. It should draw
+            from torch's global generator, which is seeded in every epoch.
+        scale_targets: whether to train on targets of mean 0 and standard deviation 1, each output by itself, over the
+            training examples. Loss and metric of evaluations are in the targets' own unit, the training loss is that
+            of scaled targets. Saved weights give scaled outputs; `metrics.json` has mean and standard deviation.
+        name: of the task in tables and files.
         about: data and network in a few words.
         in_memory: whether a torch data set is read into memory once; None to decide by its size, and by whether its
             examples are the same when read again.
-        channels_last: whether weights of convolutions lie channels last in memory, which is faster; a network
-            that calls `view` on their outputs then fails.
-        precision: what `auto` means for this task: `fp32`, or `auto` for bfloat16 where the hardware is fast at it.
+        channels_last: whether weights of convolutions lie channels last in memory, which is faster; a network that
+            calls `view` on their outputs then fails.
+        precision: meaning of `auto` for this task: `fp32`, or `auto` for bfloat16 where the hardware is fast at it.
 
     Raises:
-        UsageError: something is not of its kind.
+        UsageError: an argument is of the wrong type or out of range.
+
+    Example:
+        >>> inputs = torch.randn(200, 4)
+        >>> task = optitune.Task(
+        ...     model=lambda: torch.nn.Linear(4, 1),
+        ...     data=(inputs, inputs.sum(1, keepdim=True)),
+        ...     loss="mse",
+        ...     metric="r2",
+        ... )
+        >>> result = optitune.search(task, trials=8)
     """
 
     _: KW_ONLY
@@ -110,22 +119,22 @@ class Task:
 
     @property
     def own_validation(self) -> bool:
-        """Whether validation data are given, and not held out."""
+        """Whether validation data are given, rather than held out."""
         return not isinstance(self.validation, int | float)
 
     @property
     def judge(self) -> Metric:
-        """The metric itself."""
+        """The metric as a `Metric`."""
         return metrics.find(self.metric) if isinstance(self.metric, str) else self.metric
 
     @property
     def own_loss(self) -> Loss | None:
-        """The loss where it is a function of the task's own."""
+        """The loss where it is the task's own function; None for a loss by name."""
         return None if isinstance(self.loss, str) else self.loss
 
     @property
     def loss_name(self) -> str:
-        """The loss as a study's settings call it."""
+        """The name of the loss in a study's settings."""
         return self.loss if isinstance(self.loss, str) else losses.OF_TASK
 
 

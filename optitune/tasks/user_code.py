@@ -19,13 +19,13 @@ from optitune.common.files import write_text
 from optitune.errors import OptituneError, UsageError, without_passwords
 
 MOST_TEXT = 400
-"""How many characters of an error's own message are shown."""
+"""Characters of an error's own message that are shown."""
 
 MOST_TRACEBACK = 20_000
-"""How many characters of a traceback are kept, the later ones."""
+"""Characters of a traceback that are kept, the last ones."""
 
 FAILURES = "failures"
-"""Where tracebacks are kept, within the folder of a study."""
+"""Folder of tracebacks within the folder of a study."""
 
 LIBRARIES = {
     Path(__file__).resolve().parent.parent,
@@ -88,7 +88,7 @@ def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Run code in the folder that it has changed to, and keep that, its signals and its streams out of the rest."""
+    """Run code in the folder that it has changed to; restore our folder, signal handlers and streams afterwards."""
     ours = _here()
     streams = sys.stdout, sys.stderr
     main = threading.current_thread() is threading.main_thread()
@@ -119,7 +119,7 @@ def _here() -> str:
 
 
 def described(error: BaseException) -> str:
-    """An error in one line: its kind and what it says, however little or much that is."""
+    """An error in one line: its type and message, shortened where necessary."""
     name = type(error).__name__
     if isinstance(error, SystemExit):
         message = f"sys.exit({'' if error.code is None else repr(error.code)})"
@@ -167,7 +167,7 @@ def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 def of_a_library(file: str) -> bool:
-    """Whether a file is Python's, an installed package's or ours, and not the user's own code."""
+    """Whether a file belongs to Python, an installed package or optitune, rather than to the user."""
     if file.startswith("<"):
         return True
     path = Path(file)
@@ -175,7 +175,7 @@ def of_a_library(file: str) -> bool:
 
 
 def whole(error: BaseException) -> str:
-    """An error's whole traceback; with an error that cannot even be written, what can."""
+    """An error's traceback as text, also of an error whose message cannot be shown."""
     try:
         return "".join(traceback.format_exception(error))
     except Exception:
@@ -238,7 +238,7 @@ def keeping(folder: Path, name: str, doing: str, about: Mapping[str, object]) ->
 
 
 class WorkerTraceback(Exception):
-    """What went wrong in a worker, as text: errors themselves need not survive the way between processes."""
+    """The traceback of an error in a worker, as text: not every error can be pickled."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
