@@ -1,4 +1,4 @@
-"""What a study is, as plain data: its settings, its file, its own optimizers, its trials as records, `best.toml`.
+"""A study as plain data: its settings, file, own optimizers, trials as records, and `best.toml`.
 
 Public face: `settings.StudySettings`, `settings.resolve`, `records.TrialRecord`, `best_config.BestConfig`.
 """

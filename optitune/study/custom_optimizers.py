@@ -1,4 +1,4 @@
-"""Optimizers that a study brings itself: rows of the same form as the registry's, in the study's file."""
+"""A study's own optimizers: rows like those of the registry, in the study's file."""
 
 import re
 import sys
@@ -29,7 +29,7 @@ Setting = Annotated[bool | int | float, AfterValidator(_bearable)]
 
 
 class OwnRange(Strict):
-    """A range in a study's own row: its ends and scale, or its options."""
+    """A range of a study's own optimizer: two ends and a scale, or options."""
 
     low: Number | None = None
     high: Number | None = None
@@ -37,7 +37,7 @@ class OwnRange(Strict):
     options: tuple[Value, ...] = Field(default=(), strict=False)
 
     def range(self) -> Range:
-        """As the registry has it.
+        """The range as one of the registry.
 
         Raises:
             ValueError: there are neither two ends nor options, or the ends make no range.
@@ -52,7 +52,7 @@ class OwnRange(Strict):
 
 
 class OwnOptimizer(Strict):
-    """An optimizer of the study's own, a row as those of `optimizers.ROWS`."""
+    """A study's own optimizer; its keys are those of `optimizer_rows.Optimizer`."""
 
     name: str
     path: str
@@ -85,7 +85,7 @@ class OwnOptimizer(Strict):
         return self
 
     def row(self) -> optimizers.Optimizer:
-        """As the registry has it.
+        """The optimizer as a row of the registry.
 
         Raises:
             ValueError: known-good settings and ranges do not fit each other.
@@ -113,17 +113,16 @@ class OwnOptimizer(Strict):
 
 
 def find_modules(paths: Mapping[str, str], studies: Path) -> None:
-    """Let the modules of a study's own optimizers be imported by name in this process.
+    """Make the modules of a study's own optimizers importable in this process.
 
-    Each is looked for beside the study's file, then wherever Python looks, the folder of a task's file included, then
-    in the present folder.
+    Each is searched beside the study's file, then where Python looks, then in the present folder.
 
     Args:
         paths: `module:class` by the optimizer's name; empty for one of the registry.
-        studies: the folder of the study's file.
+        studies: folder of the study's file.
 
     Raises:
-        UsageError: a module is nowhere, or its name means another one here.
+        UsageError: a module is not found, or its name is in use by another one.
     """
     for name, path in paths.items():
         module = path.partition(":")[0]

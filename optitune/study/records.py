@@ -1,4 +1,4 @@
-"""Plain rows about trials and trainings, free of Optuna: what reports and statistics read."""
+"""Trials as plain rows without Optuna, for reports and statistics."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,20 +15,21 @@ FINISHED: tuple[Outcome, ...] = ("complete", "pruned", "diverged")
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial.
+    """A trial of a study.
 
     Attributes:
-        number: as Optuna counts, from 0.
-        outcome: what became of it; "diverged" is a loss that was nan or infinite.
-        configuration: what was trained; None before it was drawn.
-        value: the task's metric on all validation examples after the last epoch; None unless complete.
-        score: the same as something of which more is better: -value where less is.
-        began, ended: when, by the clock of the machine that trained it.
-        reason: why it ended early or was not trained, in words.
-        curve: (step, validation metric) at each evaluation; steps are counted alike for every batch size.
-        seconds: how long it trained; None where it has not ended.
-        epochs: the same; 0 where it has not ended.
-        same_as: the trial of the same configuration whose result this one was given; None where it was trained.
+        number: Optuna's, from 0.
+        outcome: "diverged" means that a loss was nan or infinite.
+        configuration: None before it is drawn.
+        value: metric on all validation examples after the last epoch; None unless complete.
+        reason: why it ended early or failed, in words.
+        curve: (step, validation metric) of each evaluation; steps are the same for every batch size.
+        seconds: of training; None where it has not ended.
+        same_as: number of the trial of equal configuration that the result was copied from; None where it was trained.
+        epochs: of training; 0 where it has not ended.
+        score: value, its sign turned where lower values are better, so that higher is better.
+        began: start, by the clock of the machine that trained it.
+        ended: end, by the same clock.
     """
 
     number: int
@@ -51,9 +52,16 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Standing:
-    """How one optimizer stands: over how many trials of how many epochs together, and its best complete one.
+    """The trials of an optimizer in numbers.
 
-    `failed` ones are not among the `finished`.
+    Attributes:
+        optimizer: its name.
+        finished: number of complete, pruned and diverged trials.
+        pruned: number of pruned trials.
+        diverged: number of diverged trials.
+        failed: number of failed trials, which are not among the finished ones.
+        epochs: of all trials together.
+        best: its best complete trial; None without any.
     """
 
     optimizer: str
@@ -67,27 +75,27 @@ class Standing:
 
 @dataclass(frozen=True)
 class Failing:
-    """An optimizer all of whose trials failed, and why the last one did."""
+    """An optimizer with failed trials alone: their number and the reason of the last one."""
 
     optimizer: str
     failed: int
     reason: str
 
     def sentence(self) -> str:
-        """It in words."""
+        """The failure in words."""
         every = "its only trial" if self.failed == 1 else f"all {self.failed} of its trials"
         return f"{self.optimizer}: {every} failed, the last with {self.reason}"
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
-    """Trials by outcome, with `finished` for all that need no more training."""
+    """The number of trials by outcome, and of all `finished` ones: complete, pruned or diverged."""
     found = Counter(row.outcome for row in records)
     by_outcome = {outcome: found[outcome] for outcome in get_args(Outcome)}
     return {"finished": sum(by_outcome[outcome] for outcome in FINISHED), **by_outcome}
 
 
 def best(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial of highest score; of equals the earliest, and one that was trained before its repetitions."""
+    """The complete trial of highest score; of equal ones a trained rather than a copied one, then the earliest."""
     complete = [row for row in records if row.outcome == "complete" and row.score is not None]
     return max(complete, key=lambda row: (row.score or 0.0, row.same_as is None, -row.number), default=None)
 
@@ -107,7 +115,7 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list
 
 
 def failing(records: Sequence[TrialRecord], optimizers: Iterable[str]) -> list[Failing]:
-    """The optimizers of which trials failed and none finished."""
+    """The optimizers with failed trials and no finished one."""
     found = []
     for name in optimizers:
         own = [row for row in records if row.optimizer == name]

@@ -1,4 +1,4 @@
-"""What a study is: from flags and `studies/<name>.toml` to one frozen, validated `StudySettings`."""
+"""The settings of a study: flags and `studies/NAME.toml` become one frozen, validated `StudySettings`."""
 
 import re
 import shlex
@@ -20,10 +20,10 @@ Pruner = Literal["optitune", "none", "median", "percentile", "successive-halving
 
 
 def study_name(name: str) -> str:
-    """`name`, if it can be a folder's on every system and stays inside its parent.
+    """`name`, after a check that it can name a folder on every system.
 
     Raises:
-        ValueError: it can not.
+        ValueError: it cannot.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(
@@ -34,10 +34,10 @@ def study_name(name: str) -> str:
 
 
 def checked_study_name(name: str) -> str:
-    """`name`, if it can be a study's.
+    """`name`, after a check that it can be a study's.
 
     Raises:
-        UsageError: it can not.
+        UsageError: it cannot.
     """
     try:
         return study_name(name)
@@ -52,11 +52,11 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class StudySettings(Strict):
-    """Everything that decides what a trial is: runs with equal settings can share one study.
+    """The settings of a study: all that decides what a trial is.
 
-    A study's file has the same keys. What is said there of a hyperparameter (`lr = [1e-4, 0.1]`) or in a table of an
-    optimizer or a schedule (`adam.beta2 = 0.999`) is kept in `hyperparameters`, by owner; `search_space` says what
-    may be said there, and of the training settings and groups, which may be ranges too.
+    A study's file has the same keys. Values of hyperparameters (`lr = [1e-4, 0.1]`), also in a table of an optimizer or
+    a schedule (`adam.beta2 = 0.999`), are kept in `hyperparameters` by owner; they, training settings and groups may be
+    ranges (see `search_space`).
     """
 
     task: str = "mnist-cnn"
@@ -175,25 +175,25 @@ class StudySettings(Strict):
         return self
 
     def rows(self) -> list[Optimizer]:
-        """The competing optimizers, the study's own among them."""
+        """The rows of the competing optimizers, the study's own included."""
         own = {row.name: row.row() for row in self.optimizer}
         return [own.get(name) or optimizers.find(name) for name in self.optimizers]
 
     def own_paths(self) -> dict[str, str]:
-        """`module:class` of the competing optimizers of the study's own, by name."""
+        """`module:class` of the competing optimizers that the study defines, by name."""
         return {row.name: row.path for row in self.optimizer if row.name in self.optimizers}
 
     def space(self) -> SearchSpace:
-        """Where the study looks.
+        """The search space of the study.
 
         Raises:
-            ValueError: something that is said of a hyperparameter is not allowed.
+            ValueError: an override of a hyperparameter is not allowed.
         """
         training = {name: getattr(self, name) for name in TRAINING_SETTINGS}
         return build(self.rows(), self.schedules, self.epochs, self.hyperparameters, training, self.groups)
 
     def document(self) -> dict[str, Any]:
-        """All of it as a study's file has it."""
+        """All settings as a study's file has them."""
         document = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
         for row in document["optimizer"]:
             row["ranges"] = {
@@ -210,7 +210,7 @@ class StudySettings(Strict):
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
-    """The names of all that may compete, and of all their hyperparameters; a study's own rows included."""
+    """The names of all optimizers and schedules, the study's own included, and those of all their hyperparameters."""
     ranges = [{**row.ranges, **row.also} for row in registry.values()]
     ranges += [dict(row.ranges(1)) for row in schedules.SCHEDULES.values()]
     brought = [row.get(table) for row in own for table in ("ranges", "also")]
@@ -219,17 +219,17 @@ def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) 
 
 
 def _listed(names: Any) -> Any:
-    """Names in one text, separated by commas, one by one; anything else as it is."""
+    """Names separated by commas as a tuple; any other value unchanged."""
     if not isinstance(names, str):
         return names
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _found(names: tuple[str, ...], find: Callable[[str], Any]) -> tuple[str, ...]:
-    """`names`, if all can be found.
+    """`names`, after a check that `find` finds each.
 
     Raises:
-        ValueError: one can not.
+        ValueError: it does not.
     """
     for name in names:
         try:
@@ -240,7 +240,7 @@ def _found(names: tuple[str, ...], find: Callable[[str], Any]) -> tuple[str, ...
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, table by table; what stands in both is as `over` has it."""
+    """Both documents merged, table by table; values of `over` go before those of `under`."""
     both = dict(under)
     for key, value in over.items():
         known = both.get(key)
@@ -249,14 +249,14 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ELSEWHERE = ("workers", "device", "trial_timeout", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
-"""Flags of a search that say nothing of what the study is."""
+"""Flags of a search that are no settings of the study."""
 
 
 ORDER = "order of groups"
 
 
 def flag(key: str, value: Any) -> str:
-    """What is typed to set `key`."""
+    """The option that sets `key`."""
     if key in FLAGS and (key in ("optimizers", "schedules") or not isinstance(value, list)):
         return f"--{key.replace('_', '-')} {_typed(value)}"
     return shlex.join(["--set", f"{key}={inline(value)}"])
@@ -280,13 +280,13 @@ FLAGS = (
 def resolve(
     given: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
 ) -> StudySettings:
-    """The settings of a study: what was typed, else in its file, else what it was made with, else the defaults.
+    """Resolve the settings of a study: those given go before its file's, then its stored ones, then the defaults.
 
     Args:
-        given: what was typed, by key.
-        file: what the study's file says, by key.
-        stored: what an existing study was made with; None for a new one.
-        study: the study's name, for messages.
+        given: settings from flags or arguments, by key.
+        file: settings in the study's file, by key.
+        stored: settings that an existing study was made with; None for a new one.
+        study: its name, for messages.
 
     Raises:
         UsageError: a value is not allowed, or differs from what the study was made with.
@@ -341,7 +341,7 @@ def _competing(requested: Mapping[str, Any], made: StudySettings) -> set[str]:
 
 
 def _compared(settings: StudySettings) -> dict[str, Any]:
-    """Settings by dotted key; own rows by their names, and the order of groups, where the first that fits holds."""
+    """Settings by dotted key; own optimizers by name, and the order of groups, which matters."""
     document = settings.document()
     rows = {row["name"]: row for row in document.pop("optimizer", [])}
     order = {ORDER: list(settings.groups)} if len(settings.groups) > 1 else {}
@@ -349,7 +349,7 @@ def _compared(settings: StudySettings) -> dict[str, Any]:
 
 
 def flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """A document without tables in tables: each value by its dotted key."""
+    """A nested document as values by dotted key."""
     flattened: dict[str, Any] = {}
     for key, value in document.items():
         name = f"{above}.{toml_key(key)}" if above else toml_key(key)
@@ -358,13 +358,13 @@ def flat(document: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def differing(now: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys whose values differ, with both values."""
+    """The values (now, made) of the keys whose values differ."""
     keys = list(made) + [key for key in now if key not in made]
     return {key: (now.get(key), made.get(key)) for key in keys if now.get(key) != made.get(key)}
 
 
 def _typed(value: Any) -> str:
-    """A value as a user would type it."""
+    """A value as a user types it."""
     if value is None:
         return "unsaid"
     return ",".join(str(each) for each in value) if isinstance(value, list | tuple) else str(value)

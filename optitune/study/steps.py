@@ -1,4 +1,4 @@
-"""Steps of an epoch, evaluations of an epoch, and the step at which trials of several batch sizes are compared."""
+"""Steps and evaluations of an epoch, and the steps at which trials of several batch sizes are compared."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 
 EVALUATIONS_PER_EPOCH = 4
-"""How often an epoch is interrupted to evaluate, at most."""
+"""Upper bound of the evaluations in an epoch."""
 
 EVALUATION_SHARE = 0.05
 """What share of the training's time evaluations within it may take, an example judged counting as a third of one

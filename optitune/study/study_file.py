@@ -1,4 +1,4 @@
-"""A study as a file: what `studies/NAME.toml` and `--set` say, and a commented file to begin from."""
+"""The file of a study, `studies/NAME.toml`, the option `--set`, and a commented template."""
 
 import json
 import re
@@ -15,14 +15,19 @@ from optitune.study.settings import StudySettings, merged
 
 
 class Budget(Strict):
-    """How much a study may cost: not what it is, so that it may be raised as the study goes on."""
+    """The budget of a study, which may be raised when it is resumed.
+
+    Attributes:
+        trials: number of finished trials to reach.
+        timeout: seconds after which no trial begins; None for no limit.
+    """
 
     trials: Annotated[int, Field(ge=1)] = 50
     timeout: Annotated[float, Field(gt=0)] | None = None
 
 
 def from_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a study's file says; nothing where there is no such file.
+    """Read a study's file; empty where there is none.
 
     Returns:
         (settings by key, budget by key)
@@ -55,10 +60,10 @@ def parted(document: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
 
 
 def seconds(text: str) -> float:
-    """A time such as 90, 90s, 10m or 2h, in seconds.
+    """Seconds of a time such as 90, 90s, 10m, 2h or 1d.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is not a time.
     """
     units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
@@ -68,7 +73,7 @@ def seconds(text: str) -> float:
 
 
 def from_text(assignments: Sequence[str]) -> dict[str, Any]:
-    """What `key=value` says, each as a line of a study's file; quotes around a word may be left out.
+    """Parse assignments `key=value` as lines of a study's file; quotes around a word may be left out.
 
     Raises:
         UsageError: one is not of that form.
@@ -90,7 +95,7 @@ def from_text(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def dumps(settings: Mapping[str, Any]) -> str:
-    """A study's settings as its file has them."""
+    """A study's settings as TOML."""
     lines = [f"{toml_key(key)} = {inline(value)}" for key, value in settings.items() if not isinstance(value, Mapping)]
     for table, values in settings.items():
         if isinstance(values, Mapping):
@@ -156,7 +161,7 @@ task = {task}
 # beta1 = {{ low = 0.5, high = 0.99, scale = "complement" }}
 # beta2 = {{ low = 0.9, high = 0.999, scale = "complement" }}
 """
-"""A study's file with everything that it can say, commented out."""
+"""A study's file with all of its keys, commented out."""
 
 
 def template(name: str, task: str) -> str:

@@ -1,7 +1,7 @@
-"""A training step recorded once and replayed: on a GPU a hundred launches of small kernels become one.
+"""Training steps as CUDA graphs: recorded once and replayed, so that launching many small kernels takes one call.
 
-A graph replays the same kernels on the same memory, so what goes in and comes out lies in buffers that
-never move, gradients included. Measured nowhere yet: written after the documentation of CUDA graphs in torch.
+A graph replays the same kernels on the same memory, so inputs, outputs and gradients lie in buffers that never move.
+Source: torch documentation, CUDA graphs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor, nn
 
 Step = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Places of a batch, int64, (n,), to its loss, (), and number of correct answers, (); leaves gradients behind."""
+"""A function of the indices of a batch, (n,), int64, that gives its loss, (), and metric, (), and leaves gradients."""
 
 Given = tuple[Tensor, Tensor]
 
 WARM_UP_STEPS = 3
-"""Steps taken as they are before one is recorded: libraries choose their kernels in the first ones."""
+"""Steps that are run before one is recorded: libraries choose their kernels in the first ones."""
 
 
 class Recorder(Protocol):
     """Records steps on one type of device."""
 
     def warm_up(self, step: Step, places: Tensor) -> Given:
-        """Take `step` as it is, where it will be recorded."""
+        """Run `step` on the stream on which it will be recorded."""
 
     def record(self, step: Step, places: Tensor) -> tuple[Given, Callable[[], None]]:
-        """What `step` will give for what lies in `places`, in memory that stays, and what makes it do so.
+        """Record `step`: its outputs, in fixed memory, and a function that computes them anew from `places`.
 
         Raises:
             RuntimeError: the step cannot be recorded.
@@ -36,7 +36,7 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Steps as CUDA graphs, recorded and warmed up on a stream of their own, as torch's documentation asks for."""
+    """A recorder of CUDA graphs on a stream of their own, as torch's documentation asks for."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -57,16 +57,16 @@ class CudaGraphs:
 
 
 RECORDERS: Mapping[str, Callable[[torch.device], Recorder]] = MappingProxyType({"cuda": CudaGraphs})
-"""By the type of device; on others, steps are taken as they are."""
+"""Recorders by type of device; on others, steps are run without recording."""
 
 
 class Replayed:
-    """A step that is recorded as soon as that is possible, and taken as it is where it is not.
+    """A training step that is recorded and replayed where possible.
 
     Args:
-        step: must not wait for the device, or it cannot be recorded.
-        parameters: whose gradients the step leaves.
-        batch_size: images of a full batch; others are not worth recording.
+        step: to record; it cannot be recorded if it waits for the device.
+        parameters: that the step computes gradients of.
+        batch_size: examples of a full batch; other batches are run without recording.
     """
 
     def __init__(self, step: Step, parameters: Sequence[nn.Parameter], batch_size: int) -> None:
@@ -104,7 +104,7 @@ class Replayed:
         return step(places)
 
     def _recorded(self, recorder: Recorder, places: Tensor) -> bool:
-        """Whether the step could be recorded; if not, it never is."""
+        """Try to record the step; if it fails once, it is not tried again."""
         self._places = places.clone()
         self._forget_gradients()
         try:

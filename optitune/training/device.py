@@ -1,4 +1,4 @@
-"""What a training makes of the machine it runs on: device, precision, and the process itself."""
+"""Choice of device and precision for a training."""
 
 import torch
 
@@ -7,7 +7,7 @@ from optitune.space.configuration import Precision
 
 
 def resolve_device(wanted: str) -> torch.device:
-    """The device to train on; `auto` takes a GPU where there is one.
+    """The device to train on; `auto` means a CUDA GPU where there is one, else the CPU.
 
     Raises:
         UsageError: there is no such device here.
@@ -24,14 +24,14 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def devices(chosen: torch.device) -> list[torch.device]:
-    """The devices that workers are spread over: all GPUs where one was meant without a number."""
+    """The devices that workers are spread over: all GPUs for `cuda` without a number, else the chosen one."""
     if chosen.type != "cuda" or chosen.index is not None:
         return [chosen]
     return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
 
 
 def resolve_precision(wanted: str, device: torch.device) -> Precision:
-    """The precision to train in; `auto` takes bfloat16 where the hardware multiplies it faster than float32."""
+    """The precision to train in; `auto` means bfloat16 where the hardware multiplies it faster than float32."""
     if wanted != "auto":
         return "fp32" if wanted == "fp32" else "bf16"
     if device.type == "cuda":

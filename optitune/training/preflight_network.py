@@ -23,25 +23,27 @@ from optitune.training.criterion import Criterion, binary, hidden_modules, label
 from optitune.training.evaluation import EVALUATION_NUMBERS, fed, in_full, numbers_of
 
 SIZES = (8, 64, 512, 1_000)
-"""How many examples are tried: the first to train on, and all, one after the other, until the metric takes them.
-Trials are judged on as many as the last, so that a metric has to."""
+"""Numbers of examples that are tried: the first to train on, and all, in turn, until the metric takes them. Trials are
+evaluated on as many as the last, so that a metric must take them."""
 
 PAIRS = 64
-"""How many examples show whether a function compares each output with every target."""
+"""Number of examples on which is tried whether a function compares each output with every target."""
 
 BROADCAST = "Using a target size"
-"""How torch's warning begins that outputs and targets are of different shapes."""
+"""Beginning of torch's warning that outputs and targets have different shapes."""
 
 
 def try_network(task: Task, model: nn.Module, train: Part, name: str) -> Criterion:
-    """Take a few examples through network, loss and metric, as training and judging will; what code warns of is noted.
+    """Run network, loss and metric on a few examples, as training and evaluation do; warnings become notes.
 
     Args:
-        model: on the CPU; it goes through two steps without an optimizer, and is judged.
+        task: of the network.
+        model: network on the CPU; it runs two steps without an optimizer, and an evaluation.
+        train: training examples.
         name: of the loss.
 
     Returns:
-        the loss, with parameters of its own where it has such.
+        The loss, with parameters of its own where it has any.
 
     Raises:
         UsageError: they do not fit.
@@ -55,7 +57,7 @@ def try_network(task: Task, model: nn.Module, train: Part, name: str) -> Criteri
 
 
 def _lines(met: Sequence[warnings.WarningMessage]) -> list[str]:
-    """What a user's own code was warned of, and nothing that libraries say of themselves."""
+    """The warnings of the user's own code, without those of libraries."""
     return [
         f"{' '.join(str(each.message).split())} ({each.filename}, line {each.lineno})"
         for each in met
@@ -64,7 +66,7 @@ def _lines(met: Sequence[warnings.WarningMessage]) -> list[str]:
 
 
 class _Trial:
-    """Examples on their way through network, loss and metric of a task."""
+    """A trial run of examples through network, loss and metric of a task."""
 
     def __init__(
         self, task: Task, model: nn.Module, train: Part, name: str, met: Sequence[warnings.WarningMessage]
@@ -90,7 +92,7 @@ class _Trial:
             return self.train.numbers
 
     def examples(self, size: int) -> Batch:
-        """The first few examples as the network takes them."""
+        """The first `size` examples as the network takes them."""
         with self.doing("reading the data"):
             return fed(next(self.train.take(self.places[:size]).in_turn(size)), self.numbers)
 
@@ -112,7 +114,7 @@ class _Trial:
         return self.criterion
 
     def _own_loss(self) -> None:
-        """Hold a loss of the task's own against what is kept of it."""
+        """Check the task's own loss: its ignored label, its reduction, and modules hidden in it."""
         own, label = self.task.own_loss, self.task.ignore_index
         if self.name != losses.OF_TASK or own is None:
             return

@@ -27,21 +27,23 @@ from optitune.training.plan import Plan
 from optitune.training.weights import bare, kinds
 
 LOOKED_AT = 8
-"""How many examples a step is taken on."""
+"""Number of examples of a trial step."""
 
 CPU = torch.device("cpu")
 
 
 class Refusal(Exception):
-    """An optimizer cannot train a network; the text says why."""
+    """An optimizer cannot train a network; the message has the reason."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Takes a real step with one optimizer after the other, each on a copy of the network.
+    """Takes a real training step with an optimizer, on a copy of the network.
 
     Attributes:
-        network: on the CPU; is left as it is.
+        task: of the network.
+        network: on the CPU; it is not changed.
+        train: training examples.
     """
 
     task: Task
@@ -49,10 +51,10 @@ class Steps:
     train: Part
 
     def take(self, chosen: OptimizerSettings, settings: TrainingSettings) -> None:
-        """Take a step, and see that what a training keeps can be written.
+        """Take a step, and check that the state of the training can be saved.
 
         Raises:
-            UsageError: one of them fails.
+            UsageError: either fails.
         """
         path, traits = chosen.how
         try:
@@ -72,12 +74,7 @@ class Steps:
         return "; sgd, adagrad and sparseadam train embeddings with sparse=True" if sparse else ""
 
     def _take(self, chosen: OptimizerSettings, settings: TrainingSettings) -> None:
-        """Take a step.
-
-        Raises:
-            Refusal: it fails.
-            UsageError: the network keeps something that cannot be written.
-        """
+        """Take a step; `Refusal` if it fails, `UsageError` if the network's state cannot be saved."""
         some = self.train.take(slice(0, LOOKED_AT))
         try:
             model = copy.deepcopy(bare(self.network))
@@ -175,7 +172,7 @@ def check_optimizers(settings: StudySettings, model: nn.Module, steps: Steps) ->
 
 
 def _furthest(value_range: Range, usual: float) -> Any:
-    """The end of a range that is not the usual value, if there is one."""
+    """The end of a range that is not the default value, if there is one."""
     return next((end for end in reversed(value_range.ends()) if end != usual), usual)
 
 

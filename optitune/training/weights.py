@@ -1,4 +1,4 @@
-"""What the parameters of a network are: weights, or something beside them, such as biases and factors of a norm.
+"""Kinds of a network's parameters: weights, embeddings, and others such as biases and normalisation factors.
 
 It needs nothing but torch, and nothing else of this package: exported code holds the text of its functions.
 """
@@ -9,20 +9,19 @@ import torch
 
 
 def bare(model: torch.nn.Module) -> torch.nn.Module:
-    """The network itself, without what `torch.compile` and `DataParallel` put around it."""
+    """The network without the wrappers of `torch.compile` and `DataParallel`."""
     while hasattr(model, "_orig_mod") or isinstance(model, torch.nn.DataParallel):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module  # type: ignore[assignment]
     return model
 
 
 def kinds(model: torch.nn.Module) -> dict[str, tuple[torch.nn.Parameter, str]]:
-    """The parameters of a network by name, in its order, each with its kind.
+    """The parameters of a network and their kinds, by name, in the network's order.
 
-    A `weight` is a matrix, or are the kernels of a convolution, between what goes into a layer and what comes out. The
-    weight of an `embedding` has a row per token; one whose gradients are sparse is `sparse`. All else is `other`:
-    biases, the factors of a normalisation whatever their shape, a layer's scale, learned tokens and positions.
-    It goes by the type of the layer; of parameters that stand by themselves in a network of the user's own, by shape
-    and name. Names are those of the network, without what `torch.compile` and `DataParallel` put into them.
+    Kinds: `weight`, the matrix of a layer or the kernels of a convolution; `embedding`, a matrix with a row per token;
+    `sparse`, an embedding with sparse gradients; `other`, all else: biases, normalisation factors, scales, learned
+    tokens and positions. The type of the layer decides, or shape and name for parameters of the user's own modules.
+    Names are without the prefixes of `torch.compile` and `DataParallel`.
     """
     modules = dict(bare(model).named_modules())
     found: dict[str, tuple[torch.nn.Parameter, str]] = {}
@@ -47,7 +46,7 @@ def kinds(model: torch.nn.Module) -> dict[str, tuple[torch.nn.Parameter, str]]:
 
 
 def _kind(layer: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> str:
-    """What a parameter is that `layer` calls by `name`."""
+    """The kind of the parameter of `layer` with that `name`."""
     if isinstance(layer, (torch.nn.Embedding, torch.nn.EmbeddingBag)):
         return "sparse" if layer.sparse else "embedding"
     wide = sum(size > 1 for size in parameter.shape)
@@ -76,15 +75,14 @@ def _kind(layer: torch.nn.Module, name: str, parameter: torch.nn.Parameter) -> s
 
 
 def hidden(model: torch.nn.Module, inputs: object = None) -> set[str]:
-    """The names of the weights that are neither an embedding's nor the output layer's.
+    """The names of the hidden weight matrices: all but those of embeddings and of the output layer.
 
-    The output layer is the one whose weight is used last on the way to what the network gives for `inputs`, as torch
-    recorded it in the graph of a copy of the network. Without inputs, or where the graph does not show it, it is taken
-    to be the last of the network.
+    The output layer is the one whose weight is used last in the autograd graph of the outputs for `inputs`. Without
+    inputs, or where the graph does not show it, it is the last of the network.
 
     Args:
-        model: is left as it is.
-        inputs: a few, as the network takes them; None where there are none.
+        model: the network, which is not changed.
+        inputs: a few inputs; None where there are none.
     """
     known = kinds(model)
     weights = [name for name, (_, kind) in known.items() if kind != "other"]
@@ -97,7 +95,7 @@ def hidden(model: torch.nn.Module, inputs: object = None) -> set[str]:
 
 
 def _last_used(model: torch.nn.Module, inputs: object) -> str:
-    """The name of the weight that is used last, by the numbers that torch gives to its operations; empty if unknown."""
+    """The name of the weight that is used last, by the sequence numbers of autograd's nodes; empty if unknown."""
     if inputs is None:
         return ""
     try:
