@@ -39,8 +39,8 @@ from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
-from optitune.workers.furthest import Furthest
-from optitune.workers.pool import Event, Pool, auto
+from optitune.workers.events import Event
+from optitune.workers.pool import Pool, auto
 
 MOST_RUNS = 100
 """How many runs a comparison may take if nothing else is said."""
@@ -136,7 +136,7 @@ class View(Protocol):
         """The finalists' runs are done; so many of other settings follow."""
 
     def show(self, event: Event) -> None:
-        """A worker told something."""
+        """A worker reported something."""
 
     def tick(self) -> None:
         """A moment passed."""
@@ -372,7 +372,7 @@ class Rounds:
             for worker in range(workers)
         ]
         try:
-            Pool(work, jobs, self._view.show, self._view.tick, sign_of_life=Furthest("key")).run()
+            Pool(work, jobs, self._view.show, self._view.tick).run()
         except Interrupted:
             raise Interrupted(
                 "stopped; finished runs are kept, run the same command again to go on after them"

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial as bound
 from pathlib import Path
 
 import torch
 
+from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.kept_runs import run_path, save_run
 from optitune.statistics.runs import Plan, Point, Run, RunId
 from optitune.storage.studies import versions
@@ -74,32 +74,22 @@ def work(
                 data.take(places).to(device),
                 (validation or replace(data.take(held), transform=None)).to(device),
             )
-            run = _train(training, plan, key, folder, bound(_tell, channel, key), channel.stopping)
+            run = _train(training, plan, key, folder, channel)
         if run is None:
             return
         save_run(folder, run)
-        channel.send("finished", key=key, value=run.value, diverged=run.diverged)
+        channel.send(RunFinished(channel.worker, key, run.value, run.diverged))
 
 
-def _tell(channel: Channel, key: RunId, point: Point) -> None:
-    channel.send("progress", key=key, epoch=point.epoch, value=point.value)
-
-
-def _train(
-    training: Training,
-    plan: Plan,
-    key: RunId,
-    folder: Path,
-    on_point: Callable[[Point], None],
-    stopping: Callable[[], bool],
-) -> Run | None:
+def _train(training: Training, plan: Plan, key: RunId, folder: Path, channel: Channel) -> Run | None:
     """Train a run, from its checkpoint if there is one; None if stopped on the way."""
     path = folder / "partial" / run_path(folder, key).name
     identity = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
     history: list[Progress] = []
     try:
-        for history, _ in resumable(training, path, identity, stopping, wait=lambda took: CHECKPOINT_S):
-            on_point(_point(history[-1]))
+        for history, _ in resumable(training, path, identity, channel.stopping, wait=lambda took: CHECKPOINT_S):
+            point = _point(history[-1])
+            channel.send(RunProgress(channel.worker, key, point.epoch, point.value))
     except Diverged as diverged:
         return _run(training, key, history, str(diverged))
     if training.epoch < plan.epochs:

@@ -31,8 +31,8 @@ from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
-from optitune.workers.furthest import Furthest
-from optitune.workers.pool import Event, Pool, auto
+from optitune.workers.events import Event
+from optitune.workers.pool import Pool, auto
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
@@ -112,7 +112,7 @@ class View(Protocol):
         """Training is about to begin; the seeds of the numbers `done` were finished before."""
 
     def show(self, event: Event) -> None:
-        """A worker told something."""
+        """A worker reported something."""
 
     def tick(self) -> None:
         """A moment passed."""
@@ -254,7 +254,7 @@ def _train_seeds(
         ]
         view.begin(plan, task.judge.unit, workers, set(range(len(plan.seeds))) - set(missing))
         try:
-            Pool(work, jobs, view.show, view.tick, sign_of_life=Furthest("seed")).run()
+            Pool(work, jobs, view.show, view.tick).run()
         except Interrupted:
             if any(seed_result(partial, plan, number) is None for number in missing):
                 raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None

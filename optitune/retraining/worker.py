@@ -1,15 +1,14 @@
 """What a worker process of a full training does: train seeds one by one, and test each once."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial as bound
 from pathlib import Path
 
 import torch
 
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
+from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.mistakes import MISTAKES, confusion, save_mistakes, worst_mistakes
 from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, seed_result
@@ -61,8 +60,7 @@ def work(
             model = build.build(task, plan.seeds[number], device)
             how = training_plan(plan.configuration, task, plan.epochs, plan.seeds[number], plan.precision)
             training = Training(model, how, train)
-            tell = bound(_send_epoch, channel, number)
-            epochs = _train(training, plan, partial / f"seed-{number}.safetensors", tell, channel.stopping)
+            epochs = _train(training, plan, number, partial / f"seed-{number}.safetensors", channel)
             if epochs is None:
                 return
             test = splits.opened(partial / TEST, task)[0]["test"].to(device)
@@ -85,26 +83,17 @@ def work(
                 save_mistakes(mistakes, partial / MISTAKES)
             document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
             write_text(partial / f"seed-{number}.json", json.dumps(document))
-            channel.send("finished", seed=number, value=evaluation.value)
+            channel.send(SeedFinished(channel.worker, number, evaluation.value))
 
 
-def _send_epoch(channel: Channel, seed: int, row: EpochRecord, fresh: bool) -> None:
-    channel.send("progress", seed=seed, fresh=fresh, **asdict(row))
-
-
-def _train(
-    training: Training,
-    plan: FullPlan,
-    path: Path,
-    on_epoch: Callable[[EpochRecord, bool], None],
-    stopping: Callable[[], bool],
-) -> list[EpochRecord] | None:
+def _train(training: Training, plan: FullPlan, number: int, path: Path, channel: Channel) -> list[EpochRecord] | None:
     """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
     rows: list[EpochRecord] = []
     try:
-        for history, new in resumable(training, path, plan.model_dump(mode="json"), stopping, keep_end=True):
+        identity = plan.model_dump(mode="json")
+        for history, new in resumable(training, path, identity, channel.stopping, keep_end=True):
             rows = [EpochRecord(round(each.epoch), each.lr, each.train_loss, each.train_value) for each in history]
-            on_epoch(rows[-1], new)
+            channel.send(SeedProgress(channel.worker, number, rows[-1], new))
     except Diverged as diverged:
         raise OptituneError(
             f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
@@ -13,8 +14,16 @@ from optitune.tasks.given_data import is_function
 from optitune.tasks.loading import Source
 from optitune.tasks.splits import DIFFER, SearchData, search_data
 from optitune.tasks.task import Task
-from optitune.workers.pool import Channel, Event, Pool
+from optitune.workers.events import Event
+from optitune.workers.pool import Channel, Pool
 from optitune.workers.process import configure_worker_process
+
+
+@dataclass(frozen=True)
+class DataRead(Event):
+    """A task's data were read: their checksum and digests."""
+
+    digests: dict[str, str]
 
 
 def check(
@@ -40,7 +49,7 @@ def check(
         found: list[Event] = []
         # a process of its own imports the task's file anew, and orders sets of words otherwise
         Pool(read, [(source, data_dir)], found.append, on_tick).run()
-        again = found[-1].body
+        again = next(event.digests for event in found if isinstance(event, DataRead))
     elif is_function(task.data) or is_function(task.validation):
         again = _read(task)
     here = {"checksum": data.checksum, **data.digests}
@@ -56,7 +65,7 @@ def read(channel: Channel, source: Source, data_dir: Path) -> None:
     """
     configure_worker_process()
     seed_everything(_other_seed())
-    channel.send("finished", **_read(loading.find(source, data_dir)))
+    channel.send(DataRead(channel.worker, _read(loading.find(source, data_dir))))
 
 
 def _read(task: Task) -> dict[str, str]:

@@ -15,6 +15,7 @@ from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint
+from optitune.searching.events import Note, TrialFailed, TrialFinished, TrialProgress, TrialStarted
 from optitune.searching.notes import TrialEnds
 from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
@@ -31,13 +32,15 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
 from optitune.tasks.task import Task
 from optitune.training.device import devices
+from optitune.workers.events import Event
 from optitune.workers.leases import Owner, sweep
-from optitune.workers.pool import Event, Pool, Supervisor, auto
+from optitune.workers.pool import Pool, auto
+from optitune.workers.supervisor import Supervisor
 
 
 def gets_on(event: Event) -> bool:
     """Whether an event shows that its worker gets on; of a trial that does not, `TrialGuard` takes care."""
-    return event.kind in ("started", "progress", "finished")
+    return isinstance(event, TrialStarted | TrialProgress | TrialFinished)
 
 
 class View(Protocol):
@@ -55,7 +58,7 @@ class View(Protocol):
         """The study is open; training is about to begin."""
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
-        """A worker told something; `records` are as fresh as the last finished trial."""
+        """A worker reported something; `records` are as fresh as the last finished trial."""
 
     def note(self, text: str) -> None:
         """Something happened that the user should know."""
@@ -158,11 +161,11 @@ def train(
 
         def handle(event: Event) -> None:
             nonlocal records
-            if event.kind == "note":
-                view.note(f"worker {event.worker + 1}: {event.body['text']}")
+            if isinstance(event, Note):
+                view.note(f"worker {event.worker + 1}: {event.text}")
                 return
             guard.handle(event)
-            if event.kind in ("finished", "failed"):
+            if isinstance(event, TrialFinished | TrialFailed):
                 if not exists(order.home.url):
                     # a process that has the file open goes on with it, and all of that would be gone in the end
                     raise OptituneError(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import optuna
 
 from optitune.errors import OptituneError
+from optitune.searching.events import TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.trial_queue import fail
+from optitune.workers.events import Event, Retired
 from optitune.workers.furthest import Furthest
-from optitune.workers.pool import Event
 
 DEATHS_OF_A_TRIAL = 3
 """How often workers may die at a trial without its getting any further."""
@@ -38,24 +39,24 @@ class TrialGuard:
         self._timeout = timeout
         self._tell = tell
         self._clock = clock
-        self._further = Furthest("number")
+        self._further = Furthest()
         self._at: dict[int, tuple[int, float]] = {}
         self._deaths: dict[int, int] = {}
         self._late: dict[int, int] = {}
         self._failed_in_a_row = 0
 
     def handle(self, event: Event) -> None:
-        """Hear what a worker tells."""
-        if event.kind in ("started", "finished", "failed", "left", "retired"):
+        """Take note of an event of a worker."""
+        if isinstance(event, TrialStarted | TrialFinished | TrialFailed | TrialLeft | Retired):
             # it has noticed by itself that its trial was ended, or had ended it before
             self._late.pop(event.worker, None)
             self._at.pop(event.worker, None)
-        if event.kind == "started":
-            self._at[event.worker] = event.body["number"], self._clock()
-        elif event.kind == "finished":
+        if isinstance(event, TrialStarted):
+            self._at[event.worker] = event.number, self._clock()
+        elif isinstance(event, TrialFinished):
             self._failed_in_a_row = 0
-        if self._further(event):
-            self._deaths.pop(event.body["number"], None)
+        if isinstance(event, TrialProgress | TrialFinished) and self._further(event):
+            self._deaths.pop(event.number, None)
 
     def late(self) -> list[tuple[int, int]]:
         """The workers whose trial has just been told failed since it took too long, each with that trial.

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.common.commands import line
+from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.supervisor import View
 from optitune.space.configuration import Configuration
 from optitune.storage import studies, trials
@@ -20,7 +21,7 @@ from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
 from optitune.tasks.metrics import Metric
-from optitune.workers.pool import Event
+from optitune.workers.events import Event
 
 POLL_S = 1.0
 
@@ -79,7 +80,7 @@ def watch(
 
 
 class _Watcher:
-    """What was seen of a study so far; tells a view what has changed, as workers of its own would."""
+    """What was seen of a study so far; shows a view what has changed, as workers of its own would."""
 
     def __init__(self, opened: optuna.Study, settings: StudySettings, view: View, going_on: str) -> None:
         self._study = opened
@@ -115,7 +116,7 @@ class _Watcher:
             self._ended = {row.number for row in self.records if row.outcome in (*FINISHED, "failed")}
             name = self._study.study_name
             self._view.begin(name, self._settings, self.metric.unit, self.target, self.records, len(running))
-        self._tell("sized", 0, target=self.target, workers=len(running))
+        self._show(StudySized(0, self.target, len(running)))
         self._show_ended({trial.number for trial in running})
         for trial in running:
             self._show_running(trial)
@@ -123,36 +124,38 @@ class _Watcher:
         self._view.tick()
         return complete
 
-    def _tell(self, kind: str, worker: int, **body: Any) -> None:
-        self._view.show(Event(kind, worker, body), self.records)
+    def _show(self, event: Event) -> None:
+        self._view.show(event, self.records)
 
     def _show_ended(self, running: set[int]) -> None:
         for row in self.records:
             if row.number in self._ended or row.outcome not in (*FINISHED, "failed"):
                 continue
             self._ended.add(row.number)
-            # one that began and ended between two looks was at nobody's desk
+            # one that began and ended between two looks was at no worker that is shown
             worker, _ = self._running.pop(row.number, (-1, 0))
-            kind = "failed" if row.outcome == "failed" else "finished"
-            self._tell(kind, worker, number=row.number, reason=row.reason)
+            if row.outcome == "failed":
+                self._show(TrialFailed(worker, row.number, row.reason))
+            else:
+                self._show(TrialFinished(worker, row.number))
         for number in [number for number in self._running if number not in running]:
             worker, _ = self._running.pop(number)
-            self._tell("left", worker, number=number)
+            self._show(TrialLeft(worker, number))
 
     def _show_running(self, trial: FrozenTrial) -> None:
         configuration = Configuration.model_validate(trial.user_attrs[trials.CONFIGURATION])
-        about = {"number": trial.number, "optimizer": configuration.optimizer.name, "lr": configuration.lr}
         worker, step = self._running.get(trial.number, (self._worker(trial), 0))
+        about = (worker, trial.number, configuration.optimizer.name, configuration.lr)
         new = trial.number not in self._running
         if new:
             began = trial.datetime_start or datetime.now()
             # the clock of the machine that began it may be ahead of this one's
-            self._tell("started", worker, **about, since=max(0.0, (datetime.now() - began).total_seconds()))
+            self._show(TrialStarted(*about, since=max(0.0, (datetime.now() - began).total_seconds())))
         last = trial.last_step or 0
         if last > step:
             epoch = min(last / self._steps, self._settings.epochs)
-            # what was there at the first look may have been told long ago
-            self._tell("progress", worker, **about, epoch=epoch, value=trial.intermediate_values[last], fresh=not new)
+            # what was there at the first look may have been reported long ago
+            self._show(TrialProgress(*about, epoch, trial.intermediate_values[last], fresh=not new))
         self._running[trial.number] = worker, last
 
     def _worker(self, trial: FrozenTrial) -> int:

@@ -5,7 +5,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import torch
@@ -13,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from optitune.errors import OptituneError
 from optitune.sampling.factory import pruner_of, sampler_of
+from optitune.searching.events import Note, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.notes import TrialEnds
 from optitune.searching.objective import ReturnedToQueue, run_trial
 from optitune.searching.trial_checkpoint import path_of, remove
@@ -31,6 +31,7 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
 from optitune.training.engine import Progress
+from optitune.workers.events import Retired
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
@@ -116,7 +117,7 @@ class Worker:
         task_code.check_unchanged(self._task, job.task, job.code)
         data = splits.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
-        patience = RetryPolicy(lambda text: channel.send("note", text=text), channel.stopping)
+        patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
         opened = open_study(job.home, job.settings, self._task.judge, patience)
         self._desk = TrialQueue(opened, job.target, owner, job.home.folder, is_file(job.home.url))
         self._succeeded = 0
@@ -157,7 +158,7 @@ class Worker:
 
     def _train(self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial) -> str:
         """Train one trial and tell how it ended; the outcome, or why there is none."""
-        job, number = self._job, frozen.number
+        job, number, worker = self._job, frozen.number, self._channel.worker
         checkpoint = path_of(job.home.folder, number)
 
         about: dict[str, object] = {"versions": studies.versions(), "device": job.device}
@@ -167,16 +168,12 @@ class Worker:
             about["settings"], self._optimizer = configuration.model_dump_json(), configuration.optimizer.name
             if not self._desk.is_ours(trial):
                 raise LeaseLost
-            trained: dict[str, Any] = {
-                "number": number,
-                "optimizer": configuration.optimizer.name,
-                "lr": configuration.lr,
-            }
+            trained = (worker, number, configuration.optimizer.name, configuration.lr)
             if progress is None:
-                self._channel.send("started", **trained)
+                self._channel.send(TrialStarted(*trained))
             else:
                 value = progress.validation.value if progress.validation else None
-                self._channel.send("progress", **trained, epoch=progress.epoch, value=value)
+                self._channel.send(TrialProgress(*trained, progress.epoch, value))
 
         try:
             result = run_trial(
@@ -195,7 +192,7 @@ class Worker:
             return "given back"
         except (LeaseLost, UpdateFinishedTrialError):
             # given up for dead by another machine, which trains it now, or ended for taking too long
-            self._channel.send("left", number=number)
+            self._channel.send(TrialLeft(worker, number))
             return "lost"
         except (OptituneError, *STORAGE_ERRORS):
             raise
@@ -204,21 +201,21 @@ class Worker:
             if self._succeeded:
                 # perhaps only since this process has leaked, or its GPU has: a fresh one shall try
                 self._desk.give_back(trial)
-                self._channel.send("retired", number=number)
+                self._channel.send(Retired(worker))
                 return "retired"
             reason = kept(error, job.home.folder, f"trial-{number}", about)
             # as text: the error itself would keep the network and its memory
             self._reason, self._traceback = reason, whole(error)
             self._story(trial, "failed", None, reason)
             if self._desk.tell(trial, "failed", None, reason, 0.0):
-                self._channel.send("failed", number=number, reason=reason)
+                self._channel.send(TrialFailed(worker, number, reason))
             return "failed"
         self._story(trial, result.outcome, result.value, result.reason)
         ours = self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         if ours:
             remove(checkpoint)
         self._succeeded += 1
-        self._channel.send("finished" if ours else "left", number=number)
+        self._channel.send(TrialFinished(worker, number) if ours else TrialLeft(worker, number))
         return result.outcome
 
     def _story(self, trial: optuna.Trial, outcome: Outcome, value: float | None, reason: str) -> None:
@@ -231,4 +228,4 @@ class Worker:
                 trial, outcome, value, reason, settings.epochs, an_epoch, self._job.home.folder
             )
             if problem:
-                self._channel.send("note", text=problem)
+                self._channel.send(Note(self._channel.worker, problem))

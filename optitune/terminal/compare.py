@@ -8,6 +8,7 @@ from rich.table import Table
 
 from optitune.common.commands import typed
 from optitune.common.text import Unit, duration, plural
+from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.comparing.sentences import NOT_BY_RUNS
@@ -16,7 +17,7 @@ from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.statistics.verdict import Difference, Place
 from optitune.terminal.drawing import Bar
 from optitune.terminal.screen import Screen, Silent, dim, print_next
-from optitune.workers.pool import Event
+from optitune.workers.events import Event
 
 
 def _value(place: Place, unit: Unit) -> str:
@@ -122,12 +123,11 @@ class LiveCompare:
         self._bar = Bar("runs of other settings", runs)
 
     def show(self, event: Event) -> None:
-        key: RunId = event.body["key"]
-        if event.kind == "progress":
-            self._doing[event.worker] = f"{_run(key)}, {_stand(event, self._plan, self._unit)}"
-        elif event.kind == "finished":
+        if isinstance(event, RunProgress):
+            self._doing[event.worker] = f"{_run(event.key)}, {_stand(event, self._plan, self._unit)}"
+        elif isinstance(event, RunFinished):
             self._doing.pop(event.worker, None)
-            if self._others or key.variant == TUNED:
+            if self._others or event.key.variant == TUNED:
                 self._bar.update(self._bar.completed + 1)
 
     def tick(self) -> None:
@@ -161,10 +161,9 @@ class LinesCompare:
         self._line(f"other settings are trained too: {plural(runs, 'run')}")
 
     def show(self, event: Event) -> None:
-        if event.kind == "finished":
-            diverged = event.body["diverged"]
-            unit = self._unit
-            self._line(f"{_run(event.body['key'])}: {diverged or unit.metric + ' ' + unit.value(event.body['value'])}")
+        if isinstance(event, RunFinished):
+            value = f"{self._unit.metric} {self._unit.value(event.value)}"
+            self._line(f"{_run(event.key)}: {event.diverged or value}")
 
     def tick(self) -> None:
         """Lines need no clock."""
@@ -181,8 +180,8 @@ def _run(key: RunId) -> str:
     return f"round {key.round + 1}, {key.optimizer}{variant}"
 
 
-def _stand(event: Event, plan: Plan, unit: Unit) -> str:
-    return f"epoch {event.body['epoch']:.2f} of {plan.epochs}, {unit.metric} {unit.value(event.body['value'])}"
+def _stand(event: RunProgress, plan: Plan, unit: Unit) -> str:
+    return f"epoch {event.epoch:.2f} of {plan.epochs}, {unit.metric} {unit.value(event.value)}"
 
 
 def _about(plan: Plan, workers: int, most: int) -> str:

@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 
 from optitune.common.summary import Summary
 from optitune.common.text import Unit, plural, roughly, short
 from optitune.comparing.sentences import no_interval
+from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.results import FullPlan
 from optitune.space.configuration import configuration_text
 from optitune.terminal.drawing import Bar
 from optitune.terminal.screen import Screen, Silent, dim
-from optitune.workers.pool import Event
+from optitune.workers.events import Event
 
 if TYPE_CHECKING:
     from optitune.retraining.run import Result as Retrained
@@ -39,18 +40,17 @@ class LiveRetrain:
         self._screen.begin()
 
     def show(self, event: Event) -> None:
-        body = event.body
-        if event.kind == "progress":
-            self._done[body["seed"]] = body["epoch"]
-            self._seeds[body["seed"]] = _epoch_line(body, self._plan.epochs, self._unit)
+        if isinstance(event, SeedProgress):
+            self._done[event.seed] = event.row.epoch
+            self._seeds[event.seed] = _epoch_line(event, self._plan.epochs, self._unit)
             done = sum(self._done.values())
             # the epochs of an earlier run took none of this one's time
-            self._trained += body.get("fresh", True)
+            self._trained += event.fresh
             seconds = time.monotonic() - self._began
             left = seconds / self._trained * (self._total - done) if self._trained else None
             self._bar.update(done, f"about {roughly(left)} left" if left else "")
-        elif event.kind == "finished":
-            self._seeds[body["seed"]] = _test_line(body, self._unit)
+        elif isinstance(event, SeedFinished):
+            self._seeds[event.seed] = _test_line(event, self._unit)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -79,15 +79,16 @@ class LinesRetrain:
             self._line(f"going on after {plural(len(done), 'finished seed')}")
 
     def show(self, event: Event) -> None:
-        if event.kind == "progress" and not event.body.get("fresh", True):
-            after = f"epoch {event.body['epoch']} of {self._plan.epochs}"
-            self._line(f"seed {event.body['seed'] + 1} goes on after {after}")
-        elif event.kind == "progress":
-            every = -(-self._plan.epochs // MOST_LINES)
-            if event.body["epoch"] % every == 0 or event.body["epoch"] == self._plan.epochs:
-                self._line(_epoch_line(event.body, self._plan.epochs, self._unit))
-        elif event.kind == "finished":
-            self._line(_test_line(event.body, self._unit))
+        epochs = self._plan.epochs
+        match event:
+            case SeedProgress(fresh=False):
+                self._line(f"seed {event.seed + 1} goes on after epoch {event.row.epoch} of {epochs}")
+            case SeedProgress(row=row):
+                every = -(-epochs // MOST_LINES)
+                if row.epoch % every == 0 or row.epoch == epochs:
+                    self._line(_epoch_line(event, epochs, self._unit))
+            case SeedFinished():
+                self._line(_test_line(event, self._unit))
 
     def tick(self) -> None:
         """Lines need no clock."""
@@ -106,16 +107,17 @@ def _about_plan(plan: FullPlan, workers: int) -> str:
     return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {plural(workers, 'worker')}"
 
 
-def _epoch_line(body: dict[str, Any], epochs: int, unit: Unit) -> str:
-    value = f", training {unit.metric} {unit.value(body['train_value'])}" if body["train_value"] is not None else ""
+def _epoch_line(event: SeedProgress, epochs: int, unit: Unit) -> str:
+    row = event.row
+    value = f", training {unit.metric} {unit.value(row.train_value)}" if row.train_value is not None else ""
     return (
-        f"seed {body['seed'] + 1}, epoch {body['epoch']} of {epochs}: training loss {body['train_loss']:.4g}{value}, "
-        f"lr {short(body['lr'])}"
+        f"seed {event.seed + 1}, epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4g}{value}, "
+        f"lr {short(row.lr)}"
     )
 
 
-def _test_line(body: dict[str, Any], unit: Unit) -> str:
-    return f"seed {body['seed'] + 1}: test {unit.metric} {unit.value(body['value'])}"
+def _test_line(event: SeedFinished, unit: Unit) -> str:
+    return f"seed {event.seed + 1}: test {unit.metric} {unit.value(event.value)}"
 
 
 def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from optitune.common.commands import typed
 from optitune.common.text import Unit, duration, plural, roughly, setting, short
+from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.space.configuration import configuration_text
 from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
@@ -28,7 +29,7 @@ from optitune.terminal.drawing import (
     one_above_other,
 )
 from optitune.terminal.screen import Screen, Silent, dim, print_next
-from optitune.workers.pool import Event
+from optitune.workers.events import Event, Retired
 
 if TYPE_CHECKING:
     from optitune.searching.join import Result as Joined
@@ -149,10 +150,6 @@ def time_left(records: Sequence[TrialRecord], target: int, workers: int) -> floa
     return median(trained) * left / max(1, workers) if trained else None
 
 
-LEAVING = ("finished", "failed", "left", "retired")
-"""What a worker tells when its trial is no longer under way."""
-
-
 @dataclass
 class Doing:
     """What a worker does: its trial, since when, its last report, and when that came, as `time.monotonic` counts."""
@@ -184,19 +181,16 @@ class LiveSearch:
         self._screen.begin()
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
-        body, now = event.body, time.monotonic()
-        if event.kind == "sized":
-            self._target, self._workers = body["target"], body["workers"]
-            self._update(records)
-        elif event.kind in ("started", "progress"):
-            self._handle(event, now)
-        elif event.kind == "failed":
-            self._console.print(
-                f"trial {body['number']} failed: {body['reason']}", style=BAD, highlight=False, markup=False
-            )
-        if event.kind in LEAVING:
+        if isinstance(event, StudySized):
+            self._target, self._workers = event.target, event.workers
+        elif isinstance(event, TrialStarted | TrialProgress):
+            self._handle(event)
+        elif isinstance(event, TrialFailed):
+            text = f"trial {event.number} failed: {event.reason}"
+            self._console.print(text, style=BAD, highlight=False, markup=False)
+        if isinstance(event, TrialFinished | TrialFailed | TrialLeft | Retired):
             self._doing.pop(event.worker, None)
-        if event.kind in ("finished", "failed"):
+        if isinstance(event, StudySized | TrialFinished | TrialFailed):
             self._update(records)
 
     def _update(self, records: list[TrialRecord]) -> None:
@@ -206,15 +200,14 @@ class LiveSearch:
         text = f"about {roughly(left)} left" if left else ""
         self._bar.update(counts(records)["finished"], text, self._target)
 
-    def _handle(self, event: Event, now: float) -> None:
-        body = event.body
-        doing = self._doing.get(event.worker)
-        if doing is None or doing.number != body["number"]:
-            began = now - body.get("since", 0.0)
-            doing = self._doing[event.worker] = Doing(body["number"], body["optimizer"], body["lr"], began, began)
-        if event.kind == "progress":
-            doing.epoch, doing.value = body["epoch"], body["value"]
-            doing.reported = now if body.get("fresh", True) else None
+    def _handle(self, event: TrialStarted | TrialProgress) -> None:
+        now, doing = time.monotonic(), self._doing.get(event.worker)
+        if doing is None or doing.number != event.number:
+            began = now - event.since if isinstance(event, TrialStarted) else now
+            doing = self._doing[event.worker] = Doing(event.number, event.optimizer, event.lr, began, began)
+        if isinstance(event, TrialProgress):
+            doing.epoch, doing.value = event.epoch, event.value
+            doing.reported = now if event.fresh else None
 
     def note(self, text: str) -> None:
         self._console.print(text, style=NOTE, highlight=False, markup=False)
@@ -269,11 +262,11 @@ class LinesSearch:
             self._line(f"going on after {len(self._seen)} finished trials")
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
-        if event.kind == "sized":
-            self._target = event.body["target"]
-        if event.kind == "failed":
-            self._line(f"trial {event.body['number']} failed: {event.body['reason']}")
-        if event.kind != "finished":
+        if isinstance(event, StudySized):
+            self._target = event.target
+        if isinstance(event, TrialFailed):
+            self._line(f"trial {event.number} failed: {event.reason}")
+        if not isinstance(event, TrialFinished):
             return
         leader = best(records)
         for row in records:

@@ -1,5 +1,6 @@
-"""Processes that work: the pool and what it is sent (`pool`), what a process is to a task's code (`child_process`),
-leases on trials (`leases`), and trainings that die at the same place again and again (`furthest`).
+"""Worker processes: the pool of this machine (`pool`), what supervises workers of any kind (`supervisor`), what they
+report (`events`), what a process is to a task's code (`child_process`), leases on trials (`leases`), and trainings that
+die at the same place again and again (`furthest`).
 
-Public face: `pool.Pool`, `pool.Channel`, `leases.Owner`.
+Public face: `pool.Pool`, `pool.Channel`, `events.Event`, `leases.Owner`.
 """

@@ -1,9 +1,8 @@
-"""How far trainings have got: by this one that dies at the same place again and again is told from one that goes on."""
+"""Which trainings get further: tells one that dies at the same place again and again from one that goes on."""
 
-from math import inf
-from typing import Any
+from collections.abc import Hashable
 
-from optitune.workers.pool import Event
+from optitune.workers.events import Event
 
 
 class Furthest:
@@ -11,22 +10,17 @@ class Furthest:
 
     What is trained again after a death does not count: a training that dies at the same place each time would never
     be given up, and one that gets further each time is not to be.
-
-    Args:
-        of: under which name an event has its training.
     """
 
-    def __init__(self, of: str) -> None:
-        self._of = of
-        self._places: dict[Any, float] = {}
+    def __init__(self) -> None:
+        self._places: dict[Hashable, float] = {}
 
     def __call__(self, event: Event) -> bool:
         """Whether this one does; to be asked once for each event."""
-        if event.kind not in ("progress", "finished"):
+        if event.place is None:
             return False
-        training = event.body[self._of]
-        place = inf if event.kind == "finished" else event.body["epoch"]
-        further: bool = place > self._places.get(training, 0.0)
+        training, place = event.place
+        further = place > self._places.get(training, 0.0)
         if further:
             self._places[training] = place
         return further

@@ -17,6 +17,7 @@ from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparing import run as comparing
 from optitune.comparing import worker as comparison_worker
+from optitune.comparing.events import RunProgress
 from optitune.comparing.kept_runs import load_run, load_runs, run_path
 from optitune.comparing.plan import practical
 from optitune.comparing.results import load_plan, load_verdict, save_plan, taken
@@ -28,6 +29,7 @@ from optitune.tasks import datasets, loading, splits
 from optitune.tasks.data import rotated, share
 from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
+from optitune.workers.events import Event
 from optitune.workers.pool import Channel
 from tests.api.test_functions import local_task
 
@@ -320,12 +322,14 @@ def test_a_task_of_ones_own_is_compared_and_what_diverges_is_out(tmp_path: Path)
 class Line:
     """A worker's line to nobody."""
 
+    worker = 0
+
     def __init__(self, stop_after: int = 1_000) -> None:
-        self.told: list[str] = []
+        self.told: list[Event] = []
         self._stop_after = stop_after
 
-    def send(self, kind: str, **body: Any) -> None:
-        self.told.append(kind)
+    def send(self, event: Event) -> None:
+        self.told.append(event)
 
     def stopping(self) -> bool:
         return len(self.told) >= self._stop_after
@@ -460,9 +464,9 @@ def killed_before_the_first_checkpoint(channel: Channel, *arguments: Any) -> Non
     """A worker that always dies at the same place, after some evaluations."""
     send = channel.send
 
-    def send_and_die(kind: str, **body: Any) -> None:
-        send(kind, **body)
-        if kind == "progress" and body["epoch"] >= 1:
+    def send_and_die(event: Event) -> None:
+        send(event)
+        if isinstance(event, RunProgress) and event.epoch >= 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     channel.send = send_and_die  # type: ignore[method-assign]

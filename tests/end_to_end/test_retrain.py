@@ -17,6 +17,7 @@ from optitune.common.summary import summarise
 from optitune.common.text import Unit
 from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
+from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.mistakes import MISTAKES, MOST_MISTAKES, load_mistakes
 from optitune.retraining.results import load
 from optitune.storage import studies
@@ -25,6 +26,7 @@ from optitune.tasks import datasets
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.splits import full_data
 from optitune.terminal import retrain as retrain_view
+from optitune.workers.events import Event
 from optitune.workers.pool import Channel
 
 pytestmark = pytest.mark.wide
@@ -233,9 +235,9 @@ def killed_at_every_step(channel: Channel, *arguments: Any) -> None:
     """A worker that the system kills whenever it has got further."""
     send = channel.send
 
-    def and_die(kind: str, **body: Any) -> None:
-        send(kind, **body)
-        if kind == "finished" or (kind == "progress" and body["fresh"]):
+    def and_die(event: Event) -> None:
+        send(event)
+        if isinstance(event, SeedFinished) or (isinstance(event, SeedProgress) and event.fresh):
             os.kill(os.getpid(), signal.SIGKILL)
 
     channel.send = and_die  # type: ignore[method-assign]

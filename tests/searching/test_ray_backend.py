@@ -13,6 +13,7 @@ from optitune.api.stages import search
 from optitune.cli.search import search as command
 from optitune.dashboard import trial_notes
 from optitune.errors import OptituneError, UsageError
+from optitune.searching.events import TrialFinished, TrialLeft, TrialStarted
 from optitune.searching.ray_backend import actor as ray_worker
 from optitune.searching.ray_backend.actor import ActorJob, Line, run_job
 from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_address, connected
@@ -24,7 +25,7 @@ from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.terminal.screen import Silent
-from optitune.workers.pool import Event
+from optitune.workers.events import Done, Event
 
 
 def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:
@@ -165,12 +166,10 @@ def test_a_death_is_told_in_a_line(text: str, expected: str) -> None:
 def test_what_an_actor_says_waits_until_it_is_fetched() -> None:
     line = Line(3)
     assert line.fetched(0.01) == []
-    line.send("started", number=7)
-    line.send("done")
-    assert [(event.kind, event.worker, event.body) for event in line.fetched(60)] == [
-        ("started", 3, {"number": 7}),
-        ("done", 3, {}),
-    ]
+    said = [TrialLeft(3, 7), Done(3, stopped=False)]
+    for event in said:
+        line.send(event)
+    assert line.fetched(60) == said
     assert not line.stopping()
     line.stop()
     assert line.stopping()
@@ -179,13 +178,13 @@ def test_what_an_actor_says_waits_until_it_is_fetched() -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """This machine as a node that has none of the search's files; its cache folder."""
-    monkeypatch.setattr(ray_worker, "own_the_process", lambda: None)
+    monkeypatch.setattr(ray_worker, "configure_worker_process", lambda: None)
     monkeypatch.setattr(ray_worker, "user_cache_path", lambda *args, **kwargs: tmp_path / "cache")
     monkeypatch.delenv("OPTITUNE_DATA_DIR", raising=False)
     return tmp_path / "cache"
 
 
-def errand(folder: Path, url: str) -> ActorJob:
+def actor_job(folder: Path, url: str) -> ActorJob:
     opened = studies.find(open_storage(url, create=False), "digits")
     settings = StudySettings.model_validate(studies.stored_settings(opened))
     home = studies.home(Path("/nowhere"), "digits", url)
@@ -197,10 +196,10 @@ def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, t
     url = f"journal:///{tmp_path}/study.log"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     line = Line(0)
-    run_job(line, errand(tmp_path, url))
+    run_job(line, actor_job(tmp_path, url))
     opened = studies.find(open_storage(url, create=False), "digits")
     assert storage_trials.finished(opened) == 2
-    assert [event.kind for event in line.fetched(60)].count("finished") == 2
+    assert sum(isinstance(event, TrialFinished) for event in line.fetched(60)) == 2
     (folder,) = (elsewhere / "clusters").glob("*/digits-*")
     assert not list((folder / "workers").iterdir()), "neither lock nor data are left"
 
@@ -214,14 +213,14 @@ def test_a_node_with_other_data_says_which_node_it_is(
     made.set_user_attr(studies.DATA, {**made.user_attrs[studies.DATA], "checksum": "another"})
     monkeypatch.setattr(ray_worker.socket, "gethostname", lambda: "node7")
     with pytest.raises(OptituneError, match="on node7: task 'digits' is another one"):
-        run_job(Line(0), errand(tmp_path, url))
+        run_job(Line(0), actor_job(tmp_path, url))
 
 
 def test_a_node_cannot_use_a_file_of_another_machine(elsewhere: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     with pytest.raises(UsageError, match="is a file of another machine: name a storage"):
-        run_job(Line(0), errand(tmp_path, url))
+        run_job(Line(0), actor_job(tmp_path, url))
 
 
 class QuickRay:
@@ -258,14 +257,15 @@ def test_an_actor_is_killed_for_a_trial_only_if_it_is_still_at_it(monkeypatch: p
     monkeypatch.setattr("optitune.searching.ray_backend.pool.quiet_ray", lambda: ray)
 
     def handle(event: Event) -> None:
-        at.append(event.body["number"])
+        assert isinstance(event, TrialStarted)
+        at.append(event.number)
 
     pool = RayPool(Cluster("ray", 1, 0, elsewhere=True), [], handle, lambda: None, lambda *_: True, lambda _: True)
     pool._actors[0] = actor
     pool._ask(0)
     if moves:
         # said before the decision, and not fetched yet
-        ray.said[next(iter(pool._questions))] = [Event("started", 0, {"number": 2})]
+        ray.said[next(iter(pool._questions))] = [TrialStarted(0, 2, "sgd", 0.1)]
     pool.kill_if(0, lambda: at == [1])
     pool._listen()
     assert ray.killed == ([] if moves else [actor])

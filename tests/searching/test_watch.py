@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from report_world import facts, home
 
+from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
 from optitune.storage import made_from, studies, trials
@@ -17,7 +18,7 @@ from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS
-from optitune.workers.pool import Event
+from optitune.workers.events import Event
 
 Run = Callable[..., tuple[int, str, str]]
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32", epochs=3)
@@ -48,8 +49,8 @@ class Told:
     def end(self) -> None:
         self.ended += 1
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [event.body for event in self.events if event.kind == kind]
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 class World:
@@ -129,14 +130,14 @@ def test_a_study_is_followed_to_its_last_trial(place: StudyLocation, world: Worl
     name, settings, unit, target, records, workers = told.begun
     assert (name, settings, unit, target, workers) == ("digits", SETTINGS, METRICS["accuracy"].unit, 2, 1)
     assert records[0].outcome == "running"
-    assert [body["number"] for body in told.of("started")] == [0, 1]
-    assert told.of("started")[0]["since"] == pytest.approx(300, abs=100)
-    assert [(body["epoch"], body["value"], body["fresh"]) for body in told.of("progress")] == [
+    assert [event.number for event in told.of(TrialStarted)] == [0, 1]
+    assert told.of(TrialStarted)[0].since == pytest.approx(300, abs=100)
+    assert [(event.epoch, event.value, event.fresh) for event in told.of(TrialProgress)] == [
         (1.0, 0.5, False),
         (2.0, 0.8, True),
     ]
-    assert [body["number"] for body in told.of("finished")] == [0, 1]
-    assert [event.worker for event in told.events if event.kind == "started"] == [0, 1]
+    assert [event.number for event in told.of(TrialFinished)] == [0, 1]
+    assert [event.worker for event in told.of(TrialStarted)] == [0, 1]
     assert told.ended == 1
     assert result.document()["best"] == {"number": 1, "value": 0.95, "optimizer": "sgd"}
     assert result.document()["trials"]["finished"] == 2
@@ -152,9 +153,9 @@ def test_failed_trials_and_those_given_back_are_no_longer_under_way(place: Study
             world.end(world.begin(), 0.9)
 
     watch(place, told, script(lambda: world.end(0, None), lambda: world.give_back(1), finish))
-    assert [(body["number"], body["reason"]) for body in told.of("failed")] == [(0, "RuntimeError: no")]
-    assert [body["number"] for body in told.of("left")] == [1]
-    assert len(told.of("finished")) == 2
+    assert [(event.number, event.reason) for event in told.of(TrialFailed)] == [(0, "RuntimeError: no")]
+    assert [event.number for event in told.of(TrialLeft)] == [1]
+    assert len(told.of(TrialFinished)) == 2
 
 
 def test_a_study_may_grow_while_it_is_followed(place: StudyLocation, world: World) -> None:
@@ -166,7 +167,7 @@ def test_a_study_may_grow_while_it_is_followed(place: StudyLocation, world: Worl
         world.end(world.begin(), 0.8)
 
     result = watch(place, told, script(grow, lambda: world.end(world.begin(), 0.7)))
-    assert [body["target"] for body in told.of("sized")] == [2, 3, 3]
+    assert [event.target for event in told.of(StudySized)] == [2, 3, 3]
     assert result.target == 3
 
 

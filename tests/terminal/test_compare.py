@@ -9,6 +9,7 @@ import pytest
 from made_up_runs import DIVERGED, curve, made_up, noisy, runs
 from rich.console import Console
 
+from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison, conclude
 from optitune.comparing.run import Result
 from optitune.space.configuration import Configuration
@@ -23,7 +24,6 @@ from optitune.terminal.compare import (
     verdict_table,
 )
 from optitune.terminal.screen import Silent
-from optitune.workers.pool import Event
 
 
 @pytest.fixture
@@ -76,14 +76,14 @@ def plain(renderable: Any, width: int) -> list[str]:
 def drive(view: Any, plan: Plan, found: Comparison) -> None:
     view.begin("digits", plan, METRICS["accuracy"].unit, 2, 100)
     view.judged(None, 0)
-    view.show(Event("progress", 0, {"key": RunId(0, "adam"), "epoch": 0.5, "value": 0.9}))
-    view.show(Event("finished", 0, {"key": RunId(0, "adam"), "value": 0.95, "diverged": ""}))
-    view.show(Event("finished", 1, {"key": RunId(0, "muon"), "value": 0.0, "diverged": DIVERGED}))
-    view.show(Event("finished", 1, {"key": RunId(0, "adam", HALF), "value": 0.9, "diverged": ""}))
+    view.show(RunProgress(0, RunId(0, "adam"), 0.5, 0.9))
+    view.show(RunFinished(0, RunId(0, "adam"), 0.95, ""))
+    view.show(RunFinished(1, RunId(0, "muon"), 0.0, DIVERGED))
+    view.show(RunFinished(1, RunId(0, "adam", HALF), 0.9, ""))
     view.judged(found, 14)
     view.others(6)
-    view.show(Event("finished", 0, {"key": RunId(1, "adam", HALF), "value": 0.95, "diverged": ""}))
-    view.show(Event("progress", 1, {"key": RunId(1, "sgd"), "epoch": 0.5, "value": 0.9}))
+    view.show(RunFinished(0, RunId(1, "adam", HALF), 0.95, ""))
+    view.show(RunProgress(1, RunId(1, "sgd"), 0.5, 0.9))
     view.tick()
     view.end()
 

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.common.text import Unit
+from optitune.retraining.events import SeedFinished, SeedProgress
+from optitune.retraining.records import EpochRecord
 from optitune.retraining.run import FullPlan
+from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialProgress, TrialStarted
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS
 from optitune.study.records import TrialRecord
@@ -22,7 +25,6 @@ from optitune.terminal.drawing import Curve, curves
 from optitune.terminal.retrain import LinesRetrain, LiveRetrain, retrain_view
 from optitune.terminal.screen import Silent
 from optitune.terminal.search import LinesSearch, LiveSearch, search_view, standings_table, time_left
-from optitune.workers.pool import Event
 
 ACCURACY = Unit("accuracy", percent=True)
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32")
@@ -66,11 +68,10 @@ def shown(console: Console) -> str:
 
 def drive_search(view: Any, records: list[TrialRecord]) -> None:
     view.begin("digits", SETTINGS, ACCURACY, 4, records[:1], 2)
-    view.show(Event("started", 0, {"number": 1, "optimizer": "sgd", "lr": 0.05}), records[:1])
-    progress = {"number": 1, "optimizer": "sgd", "lr": 0.05, "epoch": 0.25, "value": 0.5}
-    view.show(Event("progress", 0, progress), records[:1])
-    view.show(Event("failed", 1, {"number": 2, "reason": "RuntimeError: [no] such kernel"}), records[:1])
-    view.show(Event("finished", 0, {"number": 1}), records)
+    view.show(TrialStarted(0, 1, "sgd", 0.05), records[:1])
+    view.show(TrialProgress(0, 1, "sgd", 0.05, 0.25, 0.5), records[:1])
+    view.show(TrialFailed(1, 2, "RuntimeError: [no] such kernel"), records[:1])
+    view.show(TrialFinished(0, 1), records)
     view.tick()
     view.end()
 
@@ -109,9 +110,9 @@ def running(console: Console, search: list[TrialRecord], workers: int = 2) -> An
     settings = StudySettings(task="digits", optimizers=DEFAULT_OPTIMIZERS, precision="fp32", epochs=12)
     view.begin("digits", settings, ACCURACY, 50, search, workers)
     for worker in range(workers):
-        about = {"number": 16 + worker, "optimizer": "adadelta", "lr": 0.000123}
-        view.show(Event("started", worker, {**about, "since": 3700.0}), search)
-        view.show(Event("progress", worker, {**about, "epoch": 11.75, "value": 0.9876}), search)
+        about = (worker, 16 + worker, "adadelta", 0.000123)
+        view.show(TrialStarted(*about, since=3700.0), search)
+        view.show(TrialProgress(*about, 11.75, 0.9876), search)
     return view
 
 
@@ -177,14 +178,14 @@ def test_a_worker_that_ended_its_trial_is_not_at_it_any_more(search: list[TrialR
     console = terminal()
     view = running(console, search, 1)
     assert any("11.75 of 12" in line and "1 h 01 min" in line for line in lines(console, view._draw()))
-    view.show(Event("finished", 0, {"number": 16}), search)
+    view.show(TrialFinished(0, 16), search)
     assert any("no trial is under way" in line for line in lines(console, view._draw()))
 
 
 def test_a_study_that_grows_has_a_longer_bar(search: list[TrialRecord]) -> None:
     console = terminal()
     view = running(console, search)
-    view.show(Event("sized", 0, {"target": 90, "workers": 1}), search)
+    view.show(StudySized(0, 90, 1), search)
     assert "16/90" in lines(console, view._draw())[-1]
 
 
@@ -204,17 +205,16 @@ def test_the_time_left_follows_workers_and_target_and_is_gone_at_the_end(search:
     view = running(console, search)
     # 16 trials of 20 s are finished, and two workers have 34 to go
     assert "about 5.5 min left" in lines(console, view._draw())[-1]
-    view.show(Event("sized", 0, {"target": 20, "workers": 1}), search)
+    view.show(StudySized(0, 20, 1), search)
     assert "about 80 s left" in lines(console, view._draw())[-1]
-    view.show(Event("sized", 0, {"target": 16, "workers": 1}), search)
+    view.show(StudySized(0, 16, 1), search)
     assert "left" not in lines(console, view._draw())[-1]
 
 
 def test_a_value_that_was_there_before_was_told_nobody_knows_when(search: list[TrialRecord]) -> None:
     console = terminal(200)
     view = running(console, search, 1)
-    about = {"number": 30, "optimizer": "sgd", "lr": 0.1}
-    view.show(Event("progress", 0, {**about, "epoch": 1.0, "value": 0.5, "fresh": False}), search)
+    view.show(TrialProgress(0, 30, "sgd", 0.1, 1.0, 0.5, fresh=False), search)
     (line,) = [line for line in lines(console, view._draw()) if "1.00 of 12" in line]
     assert line.rstrip().endswith(" -")
 
@@ -289,10 +289,9 @@ def test_a_full_training_shows_each_seed(view: Any, plan: FullPlan) -> None:
     console = terminal(120)
     shows = view(console)
     shows.begin(plan, ACCURACY, 1)
-    row = {"seed": 0, "epoch": 3, "lr": 0.001, "train_loss": 0.25, "train_value": 0.9}
-    shows.show(Event("progress", 0, row))
+    shows.show(SeedProgress(0, 0, EpochRecord(3, 0.001, 0.25, 0.9), fresh=True))
     shows.tick()
-    shows.show(Event("finished", 0, {"seed": 1, "value": 0.98}))
+    shows.show(SeedFinished(0, 1, 0.98))
     shows.end()
     text = shown(console)
     assert "epoch 3 of 4: training loss 0.25, training accuracy 90.00 %, lr 0.001" in text
@@ -303,9 +302,13 @@ def full_training(console: Console, view: Any, plan: FullPlan) -> Any:
     """A full training taken up again: its second seed was finished before, its first after its second epoch."""
     shows = view(console)
     shows.begin(plan, ACCURACY, 1, {1})
-    row = {"seed": 0, "lr": 0.001, "train_loss": 0.25, "train_value": 0.9}
-    shows.show(Event("progress", 0, {**row, "epoch": 2, "fresh": False}))
-    return lambda epoch: shows.show(Event("progress", 0, {**row, "epoch": epoch, "fresh": True})) or shows
+
+    def show(epoch: int, fresh: bool = True) -> Any:
+        shows.show(SeedProgress(0, 0, EpochRecord(epoch, 0.001, 0.25, 0.9), fresh))
+        return shows
+
+    show(2, fresh=False)
+    return show
 
 
 def test_the_bar_of_a_training_taken_up_again_begins_where_it_was_and_ends_at_its_end(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,39 @@ import pytest
 
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.workers.child_process import Printed, start
-from optitune.workers.furthest import Furthest
-from optitune.workers.pool import DEATHS_IN_A_ROW, Channel, Event, Pool, auto
+from optitune.workers.events import Event, Retired
+from optitune.workers.pool import Channel, Pool, auto
+from optitune.workers.supervisor import DEATHS_IN_A_ROW
+
+
+@dataclass(frozen=True)
+class Began(Event):
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Left(Event):
+    number: int
+
+
+@dataclass(frozen=True)
+class Epoch(Event):
+    seed: int
+    epoch: int
+
+    @property
+    def place(self) -> tuple[int, float]:
+        return self.seed, self.epoch
+
+
+@dataclass(frozen=True)
+class Ended(Event):
+    body: Any = None
 
 
 def count(channel: Channel, start: int) -> None:
     for number in range(start, start + 3):
-        channel.send("finished", number=number)
+        channel.send(Ended(channel.worker, number))
 
 
 def die_once(channel: Channel, folder: Path) -> None:
@@ -29,7 +56,7 @@ def die_once(channel: Channel, folder: Path) -> None:
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    channel.send("finished", number=1)
+    channel.send(Ended(channel.worker, 1))
 
 
 def retire_thrice(channel: Channel, folder: Path) -> None:
@@ -37,14 +64,14 @@ def retire_thrice(channel: Channel, folder: Path) -> None:
     assert not pid.exists(), "the same process again"
     pid.touch()
     if len(list(folder.iterdir())) <= 2 * DEATHS_IN_A_ROW:
-        channel.send("retired", number=1)
+        channel.send(Retired(channel.worker))
     else:
-        channel.send("finished", number=1)
+        channel.send(Ended(channel.worker, 1))
 
 
 def leave_a_thread(channel: Channel) -> None:
     threading.Thread(target=time.sleep, args=(3600,)).start()
-    channel.send("finished", number=1)
+    channel.send(Ended(channel.worker, 1))
 
 
 def die_always(channel: Channel) -> None:
@@ -60,14 +87,14 @@ def blunder(channel: Channel) -> None:
 
 
 def until_stopped(channel: Channel, folder: Path) -> None:
-    channel.send("started")
+    channel.send(Began(channel.worker))
     while not channel.stopping():
         time.sleep(0.02)
     (folder / f"left-{channel.worker}").touch()
 
 
 def deaf(channel: Channel) -> None:
-    channel.send("started")
+    channel.send(Began(channel.worker))
     time.sleep(600)
 
 
@@ -84,12 +111,12 @@ def run(target: Callable[..., None], jobs: list[tuple], on_event: Callable[[Even
 
 def test_events_of_all_workers_arrive_in_their_order() -> None:
     events = run(count, [(0,), (10,)])
-    by_worker = {worker: [e.body["number"] for e in events if e.worker == worker] for worker in (0, 1)}
+    by_worker = {worker: [e.body for e in events if e.worker == worker] for worker in (0, 1)}
     assert by_worker == {0: [0, 1, 2], 1: [10, 11, 12]}
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    assert [event.body for event in run(die_once, [(tmp_path,)])] == [{"number": 1}]
+    assert run(die_once, [(tmp_path,)]) == [Ended(0, 1)]
 
 
 def test_workers_that_keep_dying_end_the_run_with_the_cause() -> None:
@@ -163,7 +190,7 @@ def test_an_error_keeps_its_exit_code() -> None:
 
 def test_a_worker_that_retires_is_replaced_by_a_fresh_process_as_often_as_it_likes(tmp_path: Path) -> None:
     events = run(retire_thrice, [(tmp_path,)])
-    assert [event.kind for event in events] == ["retired"] * 2 * DEATHS_IN_A_ROW + ["finished"]
+    assert events == [Retired(0)] * 2 * DEATHS_IN_A_ROW + [Ended(0, 1)]
     assert len(list(tmp_path.iterdir())) == 2 * DEATHS_IN_A_ROW + 1
 
 
@@ -184,10 +211,10 @@ def test_deaths_that_are_dealt_with_do_not_end_it() -> None:
 
 def test_a_worker_that_is_killed_on_purpose_is_replaced(tmp_path: Path) -> None:
     def handle(event: Event) -> None:
-        if event.kind == "started" and not killed:
+        if isinstance(event, Began) and not killed:
             killed.append(event.worker)
             pool.kill(event.worker)
-        elif event.kind == "started":
+        elif isinstance(event, Began):
             os.kill(os.getpid(), signal.SIGTERM)
 
     killed: list[int] = []
@@ -248,7 +275,7 @@ def with_processes(channel: Channel) -> None:
     # left open, as one that a module keeps
     left = ProcessPoolExecutor(1)
     doubled.append(left.submit(double, 4).result())
-    channel.send("finished", doubled=doubled, keep=[each.pid for each in multiprocessing.active_children()])
+    channel.send(Ended(channel.worker, (doubled, [each.pid for each in multiprocessing.active_children()])))
 
 
 def sleep_in_child(folder: Path) -> None:
@@ -261,7 +288,7 @@ def with_child(channel: Channel, folder: Path) -> None:
     child.start()
     while not (folder / str(child.pid)).exists():
         time.sleep(0.01)
-    channel.send("finished")
+    channel.send(Ended(channel.worker))
     time.sleep(600)
 
 
@@ -279,8 +306,9 @@ def has_gone(pid: int) -> bool:
 
 def test_a_worker_may_make_processes_and_none_of_them_is_left() -> None:
     (event,) = run(with_processes, [()])
-    assert event.body["doubled"] == [0, 2, 4, 6, 8]
-    assert all(has_gone(pid) for pid in event.body["keep"])
+    doubled, kept = event.body
+    assert doubled == [0, 2, 4, 6, 8]
+    assert all(has_gone(pid) for pid in kept)
 
 
 def test_the_processes_of_a_worker_that_is_killed_end_with_it(tmp_path: Path) -> None:
@@ -297,11 +325,11 @@ def test_the_processes_of_a_worker_that_is_killed_end_with_it(tmp_path: Path) ->
 def choose_a_method(channel: Channel) -> None:
     assert multiprocessing.get_start_method(allow_none=True) is None
     multiprocessing.set_start_method("spawn")
-    channel.send("finished", method=multiprocessing.get_start_method())
+    channel.send(Ended(channel.worker, multiprocessing.get_start_method()))
 
 
 def test_a_task_may_choose_how_its_processes_start() -> None:
-    assert run(choose_a_method, [()])[0].body == {"method": "spawn"}
+    assert run(choose_a_method, [()])[0].body == "spawn"
 
 
 def chatter(channel: Channel) -> None:
@@ -312,11 +340,11 @@ def chatter(channel: Channel) -> None:
     print("no end", end="", flush=True)
     subprocess.run([sys.executable, "-c", "print('by a process')"], stdout=sys.stdout, check=True)
     os.write(1, b"by C\n")
-    channel.send("finished")
+    channel.send(Ended(channel.worker))
 
 
 def test_what_workers_print_goes_to_standard_error_in_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    assert [event.kind for event in run(chatter, [()])] == ["finished"]
+    assert run(chatter, [()]) == [Ended(0)]
     printed = capfd.readouterr()
     assert printed.out == ""
     assert {"by Python in two parts", "bytes", " 100 %", "no end"} <= set(printed.err.splitlines())
@@ -344,18 +372,18 @@ def test_a_file_named_as_pythons_own_is_not_imported_by_processes_that_start(
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("{'mark': None}\n", "")
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def path(channel: Channel) -> None:
-    channel.send("finished", mark=os.environ.get("PYTHONSAFEPATH"))
+    channel.send(Ended(channel.worker, os.environ.get("PYTHONSAFEPATH")))
 
 
 def two_trials(channel: Channel, folder: Path) -> None:
-    channel.send("started", number=1)
+    channel.send(Began(channel.worker, 1))
     wait_for(folder / "go")
-    channel.send("left", number=1)
-    channel.send("started", number=2)
+    channel.send(Left(channel.worker, 1))
+    channel.send(Began(channel.worker, 2))
     (folder / "moved").touch()
     until_stopped(channel, folder)
 
@@ -373,8 +401,8 @@ def test_a_worker_is_killed_for_a_trial_only_if_it_is_still_at_it(tmp_path: Path
     killed: list[str] = []
 
     def handle(event: Event) -> None:
-        if event.kind == "started" and "number" in event.body:
-            at.append(event.body["number"])
+        if isinstance(event, Began) and event.number:
+            at.append(event.number)
 
     def tick() -> None:
         if at != [1] or killed:
@@ -413,11 +441,11 @@ def die_after_two_epochs(channel: Channel, folder: Path) -> None:
     mark = folder / f"epoch-{channel.worker}"
     done = int(mark.read_text()) if mark.exists() else 0
     for epoch in (done + 1, done + 2):
-        channel.send("progress", seed=channel.worker, epoch=epoch)
+        channel.send(Epoch(channel.worker, channel.worker, epoch))
         mark.write_text(str(epoch))
     if done + 2 < 2 * DEATHS_IN_A_ROW + 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    channel.send("finished", seed=channel.worker)
+    channel.send(Ended(channel.worker))
 
 
 def die_at_the_second_epoch(channel: Channel) -> None:
@@ -425,37 +453,33 @@ def die_at_the_second_epoch(channel: Channel) -> None:
         epoch = 0
         while not channel.stopping():
             epoch += 1
-            channel.send("progress", seed=0, epoch=epoch)
+            channel.send(Epoch(0, 0, epoch))
             time.sleep(0.005)
     else:
-        channel.send("progress", seed=1, epoch=1)
+        channel.send(Epoch(1, 1, 1))
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_that_get_further_each_time_may_die_as_often_as_they_like(tmp_path: Path) -> None:
-    kinds: list[str] = []
-    jobs = [(tmp_path,)] * 2
-    Pool(
-        die_after_two_epochs, jobs, lambda event: kinds.append(event.kind), lambda: None, sign_of_life=Furthest("seed")
-    ).run()
-    assert kinds.count("finished") == 2
+    events = run(die_after_two_epochs, [(tmp_path,)] * 2)
+    assert sum(isinstance(event, Ended) for event in events) == 2
 
 
 def test_one_that_dies_at_the_same_place_is_given_up_whatever_others_do(tmp_path: Path) -> None:
     told: list[Event] = []
-    pool = Pool(die_at_the_second_epoch, [(), ()], told.append, lambda: None, sign_of_life=Furthest("seed"))
+    pool = Pool(die_at_the_second_epoch, [(), ()], told.append, lambda: None)
     with pytest.raises(OptituneError, match=rf"workers died {DEATHS_IN_A_ROW} times in a row"):
         pool.run()
-    assert [event.kind for event in told if event.worker == 1] == ["progress"] * DEATHS_IN_A_ROW
+    assert [event for event in told if event.worker == 1] == [Epoch(1, 1, 1)] * DEATHS_IN_A_ROW
 
 
 def test_a_fork_server_that_was_killed_is_started_anew(tmp_path: Path) -> None:
     def kill_both(event: Event) -> None:
-        if event.kind == "started" and not killed:
+        if isinstance(event, Began) and not killed:
             killed.append(multiprocessing.forkserver._forkserver._forkserver_pid)
             os.kill(killed[0], signal.SIGKILL)
             pool.kill(0)
-        elif event.kind == "started":
+        elif isinstance(event, Began):
             os.kill(os.getpid(), signal.SIGTERM)
 
     killed: list[int] = []
@@ -485,4 +509,4 @@ def test_a_fork_server_that_is_ending_is_waited_for() -> None:
 def test_a_worker_whose_task_leaves_a_thread_behind_ends_all_the_same() -> None:
     found: list[Event] = []
     Pool(leave_a_thread, [()], found.append, lambda: None).run()
-    assert [event.kind for event in found] == ["finished"]
+    assert found == [Ended(0, 1)]

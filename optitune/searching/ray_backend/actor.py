@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
+from optitune.searching.events import Note
 from optitune.searching.worker import Job, Worker, work
 from optitune.storage import made_from, trials
 from optitune.storage.retry import RetryPolicy
@@ -25,8 +26,9 @@ from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, sh
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.training.preflight import check
+from optitune.workers.events import Event
 from optitune.workers.leases import Owner, machine, sweep
-from optitune.workers.pool import Channel, Event, run_target
+from optitune.workers.pool import Channel, run_target
 from optitune.workers.process import configure_worker_process
 
 POLL_S = 5.0
@@ -50,16 +52,21 @@ class ActorJob:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class Begun(Event):
+    """The actor has a place on the cluster, and its worker begins."""
+
+
 class Line(Channel):
-    """An actor's line to the search, which comes and fetches what was said."""
+    """Connection from an actor to the search, which comes and fetches its events."""
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stop = threading.Event()
 
-    def send(self, kind: str, **body: object) -> None:
-        self._said.put(Event(kind, self.worker, body))
+    def send(self, event: Event) -> None:
+        self._said.put(event)
 
     def stop(self) -> None:
         """Let the worker stop at the next occasion."""
@@ -79,12 +86,12 @@ class Line(Channel):
 class Actor:
     """A worker in a thread of its own, so that its actor has time to answer."""
 
-    def __init__(self, worker: int, errand: ActorJob) -> None:
+    def __init__(self, worker: int, actor_job: ActorJob) -> None:
         if not os.environ.get("OPTITUNE_DEBUG"):
             warnings.simplefilter("ignore")
         self._line = Line(worker)
-        self._line.send("begun")
-        threading.Thread(target=run_target, args=(self._line, run_job, [errand]), daemon=True).start()
+        self._line.send(Begun(worker))
+        threading.Thread(target=run_target, args=(self._line, run_job, [actor_job]), daemon=True).start()
 
     def events(self) -> list[Event]:
         return self._line.fetched(POLL_S)
@@ -93,17 +100,17 @@ class Actor:
         self._line.stop()
 
 
-def run_job(channel: Channel, errand: ActorJob) -> None:
+def run_job(channel: Channel, actor_job: ActorJob) -> None:
     """Train trials until the study has enough.
 
     Raises:
         UsageError: the task is not on this node, or the storage out of its reach.
         OptituneError: the data here are others, trial after trial fails, or the storage does.
     """
-    deadline = None if errand.seconds is None else time.monotonic() + errand.seconds
-    job = replace(errand.job, deadline=deadline)
-    if errand.machine == machine():
-        os.chdir(errand.folder)
+    deadline = None if actor_job.seconds is None else time.monotonic() + actor_job.seconds
+    job = replace(actor_job.job, deadline=deadline)
+    if actor_job.machine == machine():
+        os.chdir(actor_job.folder)
         work(channel, job)
         return
     try:
@@ -120,7 +127,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     cache = user_cache_path("optitune", appauthor=False)
     home = replace(job.home, folder=_folder(cache, job.home))
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
-    patience = RetryPolicy(lambda text: channel.send("note", text=text), channel.stopping)
+    patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
     opened = home.open(patience)
     task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)

@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optitune.searching.ray_backend.actor import Actor, ActorJob
+from optitune.searching.events import Note
+from optitune.searching.ray_backend.actor import Actor, ActorJob, Begun
 from optitune.searching.ray_backend.cluster import Cluster, explained_cluster, quiet_ray
 from optitune.searching.worker import Job
 from optitune.storage import databases
 from optitune.storage.urls import JOURNAL
+from optitune.workers.events import Done, Event, Failed
 from optitune.workers.leases import machine
-from optitune.workers.pool import TICK_S, WORKERS_PER_GPU, Event, Supervisor
+from optitune.workers.pool import TICK_S, WORKERS_PER_GPU
+from optitune.workers.supervisor import Supervisor
 
 PLACE_S = 30.0
 """How long an actor may wait for a place before the user is told."""
@@ -36,10 +39,7 @@ class RayPool(Supervisor):
     Args:
         cluster: that one.
         jobs: of each worker.
-        on_event: as of any `Supervisor`.
-        on_tick: likewise.
-        on_death: likewise.
-        sign_of_life: likewise.
+        on_event, on_tick, on_death, sign_of_life: as of any `Supervisor`.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class RayPool(Supervisor):
                 self._part(worker, _cause(error))
                 return
         for event in events:
-            if event.kind == "begun":
+            if isinstance(event, Begun):
                 self._waiting.pop(worker, None)
             else:
                 self._handle(event)
-        if any(event.kind in ("done", "error") for event in events):
+        if any(isinstance(event, Done | Failed) for event in events):
             self._part(worker, "")
         else:
             with explained_cluster(self._address):
@@ -159,7 +159,7 @@ class RayPool(Supervisor):
         if late and not self._complained:
             self._complained = True
             text = "has not begun: the cluster starts it slowly, or has no free place for it ('ray status' shows them)"
-            self._on_event(Event("note", late[0], {"text": text}))
+            self._on_event(Note(late[0], text))
 
 
 def _for_all(url: str) -> str:
