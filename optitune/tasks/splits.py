@@ -85,17 +85,6 @@ def full_data(task: Task) -> FullData:
         return FullData(train, sealed, train.checksum(), digests)
 
 
-def all_but_test(task: Task) -> Part:
-    """All data of a task but the test set.
-
-    Raises:
-        UsageError: the task's data are not what they must be.
-        OptituneError: built-in data cannot be had.
-    """
-    everything = part_of(task, task.data, "data")
-    return everything if task.test is not None else everything.take(_sealed(task, everything)[0])
-
-
 def load_test(task: Task) -> Part:
     """The test set of a task: for one evaluation, after all choices are made.
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from optitune import Task
 from optitune.cli.main import run
 from optitune.tasks.data import Examples
-from optitune.tasks.splits import all_but_test
+from optitune.tasks.splits import full_data
 
 pytestmark = pytest.mark.wide
 
@@ -50,7 +50,7 @@ def guessed(name: str) -> float:
         return 0.5
     if name == "diabetes":
         return 0.0
-    targets = all_but_test(task_of(name)).targets
+    targets = full_data(task_of(name)).train.targets
     if targets is None:
         return 0.1
     if targets.is_floating_point():
@@ -134,7 +134,7 @@ def pasted(code: str, task: Task, best: Any) -> list[float]:
     """The losses of a training by what is exported, in a loop of one's own."""
     names: dict[str, Any] = {}
     exec(code, names)  # noqa: S102
-    data = all_but_test(task)
+    data = full_data(task).train
     dataset: Any = TensorDataset(data.inputs, data.targets) if isinstance(data, Examples) else data.dataset
     torch.manual_seed(0)
     loader = DataLoader(dataset, best["training"]["batch_size"], shuffle=True)

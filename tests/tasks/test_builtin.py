@@ -11,7 +11,7 @@ from optitune.tasks import datasets, loading
 from optitune.tasks.builtin import ROWS, TASKS, BuiltIn
 from optitune.tasks.data import Examples
 from optitune.tasks.datasets import DATASETS, load_train
-from optitune.tasks.splits import SearchData, all_but_test, load_test, search_data
+from optitune.tasks.splits import SearchData, full_data, load_test, search_data
 from optitune.training.build import build, build_loss
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_a_search_sees_everything_but_the_test_set_once(digits: SearchData) -> N
 
 
 def test_a_full_training_sees_what_the_search_saw_and_the_test_set_apart(digits: SearchData) -> None:
-    everything, test = all_but_test(DIGITS), load_test(DIGITS)
+    everything, test = full_data(DIGITS).train, load_test(DIGITS)
     assert everything.checksum() == digits.checksum
     assert isinstance(everything, Examples)
     assert isinstance(test, Examples)

@@ -11,7 +11,7 @@ from torch import nn
 
 from optitune import Task
 from optitune.tasks.data import as_input, as_target
-from optitune.tasks.splits import all_but_test, search_data
+from optitune.tasks.splits import full_data, search_data
 
 
 def task(inputs: Any, targets: Any, in_memory: bool | None) -> Task:
@@ -44,7 +44,7 @@ INPUTS: dict[str, tuple[Any, torch.dtype]] = {
 @every_way
 def test_inputs_arrive_as_layers_take_them(values: Any, dtype: torch.dtype, in_memory: bool | None) -> None:
     targets = [0, 1] * 6
-    whole = all_but_test(task(values, targets, in_memory))
+    whole = full_data(task(values, targets, in_memory)).train
     inputs, labels = next(whole.in_turn(12))
     assert (inputs.dtype, labels.dtype) == (dtype, torch.int64)
     assert not inputs.requires_grad
@@ -70,7 +70,7 @@ TARGETS: dict[str, tuple[Any, torch.dtype]] = {
 @every_way
 def test_targets_arrive_as_losses_take_them(values: Any, dtype: torch.dtype, in_memory: bool | None) -> None:
     inputs = torch.rand(12, 2)
-    whole = all_but_test(task(inputs, values, in_memory))
+    whole = full_data(task(inputs, values, in_memory)).train
     _, targets = next(whole.in_turn(12))
     assert targets.dtype == dtype
     torch.testing.assert_close(targets, torch.as_tensor(values).to(dtype), rtol=1e-6, atol=0)

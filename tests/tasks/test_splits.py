@@ -19,8 +19,8 @@ import optitune
 from optitune import Task
 from optitune.errors import UsageError
 from optitune.tasks.data import Examples, Part, Streamed, share, shared
-from optitune.tasks.given_data import LOOKED_AT
-from optitune.tasks.splits import all_but_test, load, load_test, opened, remarks, save, search_data, without_data
+from optitune.tasks.given_data import LOOKED_AT, part_of
+from optitune.tasks.splits import full_data, load, load_test, opened, remarks, save, search_data, without_data
 
 
 def never() -> Any:
@@ -83,7 +83,7 @@ class Told(Pairs):
 @given(st.integers(10, 400), st.integers(1, 12))
 def test_a_fifth_is_sealed_away_and_the_rest_is_all_that_a_search_sees(total: int, classes: int) -> None:
     mine = task(numbered(total, classes), validation=2)
-    searched, sealed, rest = search_data(mine, None), who(load_test(mine)), who(all_but_test(mine))
+    searched, sealed, rest = search_data(mine, None), who(load_test(mine)), who(full_data(mine).train)
     seen = who(searched.train) + who(searched.validation)
     assert len(sealed) == round(total / 5)
     assert sorted(seen) == sorted(rest)
@@ -95,7 +95,7 @@ def test_every_part_has_its_share_of_every_class(labels: list[int]) -> None:
     # one of each at least, so that the sealing has two of each class to divide
     targets = torch.tensor([*labels, *[0, 1, 2, 3] * 8])
     mine = task((torch.zeros(len(targets), 1), targets))
-    sealed, rest = load_test(mine), all_but_test(mine)
+    sealed, rest = load_test(mine), full_data(mine).train
     searched = search_data(mine, None)
     for part, whole in ((sealed, targets), (searched.validation, rest.targets)):
         expected = torch.bincount(whole, minlength=4) * len(part) / len(whole)
@@ -121,18 +121,18 @@ def test_the_sealed_fifth_is_the_same_in_memory_and_streamed() -> None:
     inputs, targets = numbered(90)
     streamed = task(Told(inputs, targets), in_memory=False)
     assert who(load_test(streamed)) == who(load_test(task((inputs, targets))))
-    assert who(all_but_test(streamed)) == who(all_but_test(task((inputs, targets))))
+    assert who(full_data(streamed).train) == who(full_data(task((inputs, targets))).train)
 
 
 def test_with_a_test_set_of_its_own_a_task_keeps_all_of_its_data() -> None:
     mine = task(numbered(60), test=(torch.full((7, 1), -1.0), torch.zeros(7)))
-    assert who(all_but_test(mine)) == list(range(60))
+    assert who(full_data(mine).train) == list(range(60))
     assert who(load_test(mine)) == [-1] * 7
 
 
 def test_a_search_never_asks_for_a_test_set_of_the_tasks_own() -> None:
     assert len(search_data(task(numbered(60), test=never), None).validation) == 12
-    assert len(all_but_test(task(numbered(60), test=never))) == 60
+    assert len(full_data(task(numbered(60), test=never)).train) == 60
     with pytest.raises(UsageError, match=r"task 'mine': test\(\) fails: AssertionError: the test set was asked for"):
         load_test(task(numbered(60), test=never))
 
@@ -208,7 +208,7 @@ def test_what_is_held_out_is_a_share_or_a_number(validation: float, held: int) -
 @pytest.mark.parametrize("wrapped", [TensorDataset, Pairs])
 def test_a_data_set_that_stays_the_same_is_read_into_memory(wrapped: Callable[..., Any]) -> None:
     inputs, targets = torch.rand(40, 3), torch.arange(40) % 4
-    whole = all_but_test(task(wrapped(inputs, targets), test=never))
+    whole = full_data(task(wrapped(inputs, targets), test=never)).train
     assert isinstance(whole, Examples)
     assert torch.equal(whole.inputs, inputs)
     assert torch.equal(whole.targets, targets)
@@ -216,7 +216,7 @@ def test_a_data_set_that_stays_the_same_is_read_into_memory(wrapped: Callable[..
 
 def test_a_list_of_pairs_is_a_data_set() -> None:
     pairs = [(torch.tensor([float(number)]), number % 2) for number in range(12)]
-    whole = all_but_test(task(pairs, test=never))
+    whole = full_data(task(pairs, test=never)).train
     assert isinstance(whole, Examples)
     assert who(whole) == list(range(12))
     assert whole.targets.tolist() == [0, 1] * 6
@@ -237,7 +237,7 @@ def test_a_data_set_of_chance_is_streamed_whatever_it_draws_from(coin: Callable[
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        whole = all_but_test(task(Turned(inputs, targets, coin), test=never))
+        whole = full_data(task(Turned(inputs, targets, coin), test=never)).train
         assert isinstance(whole, Streamed)
 
 
@@ -256,16 +256,16 @@ def test_what_the_task_says_of_memory_holds_whatever_the_data(in_memory: bool) -
     inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
     turned = [] if in_memory else [Turned(inputs, targets, random.random)]
     for data in (Pairs(inputs, targets), *turned):
-        whole = all_but_test(task(data, test=never, in_memory=in_memory))
+        whole = full_data(task(data, test=never, in_memory=in_memory)).train
         assert isinstance(whole, Examples if in_memory else Streamed)
 
 
 def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optitune.tasks.given_data.IN_MEMORY", 1_000)
     data = Told(torch.rand(500, 4), torch.arange(500) % 5)
-    whole = all_but_test(task(data, test=never))
+    whole = part_of(task(data), data, "data")
     assert isinstance(whole, Streamed)
-    # the first one, and those whose targets are held against what the data set tells
+    # the first one, and those whose targets are compared with the attribute `targets`
     assert sum(data.read) <= 2 + LOOKED_AT + 1
     assert whole.targets is not None
     assert torch.equal(whole.targets, data.labels)
@@ -275,7 +275,7 @@ def test_what_is_too_large_for_memory_is_streamed_and_hardly_read(monkeypatch: p
 def test_targets_that_do_not_say_one_class_each_are_not_taken_for_them(told: Any) -> None:
     data = Pairs(torch.rand(500, 4), torch.arange(500) % 5)
     data.targets = told  # type: ignore[attr-defined]
-    whole = all_but_test(task(data, test=never, in_memory=False))
+    whole = full_data(task(data, test=never, in_memory=False)).train
     assert isinstance(whole, Streamed)
     assert whole.targets is None
 
@@ -283,7 +283,7 @@ def test_targets_that_do_not_say_one_class_each_are_not_taken_for_them(told: Any
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_streamed_batches_are_those_of_the_same_data_in_memory(batch_size: int) -> None:
     inputs, targets = torch.rand(40, 3), torch.arange(40) % 4
-    parts = [all_but_test(task(Pairs(inputs, targets), test=never, in_memory=each)) for each in (False, True)]
+    parts = [full_data(task(Pairs(inputs, targets), test=never, in_memory=each)).train for each in (False, True)]
     order = torch.randperm(40)
     streamed, whole = ([part.batch(item) for item in part.items(order, batch_size)] for part in parts)
     assert len(streamed) == len(whole) == -(-40 // batch_size)
@@ -293,7 +293,7 @@ def test_streamed_batches_are_those_of_the_same_data_in_memory(batch_size: int) 
 
 
 def test_reading_a_stream_draws_nothing_from_torchs_generator() -> None:
-    stream = all_but_test(task(Pairs(*numbered(50)), in_memory=False))
+    stream = full_data(task(Pairs(*numbered(50)), in_memory=False)).train
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -304,7 +304,7 @@ def test_reading_a_stream_draws_nothing_from_torchs_generator() -> None:
 def test_one_other_target_is_another_checksum_streamed_or_not() -> None:
     inputs, targets = numbered(50)
     other = targets.clone()
-    other[all_but_test(task((inputs, targets))).inputs[0].long()] += 1  # type: ignore[union-attr]
+    other[full_data(task((inputs, targets))).train.inputs[0].long()] += 1  # type: ignore[union-attr]
     for in_memory in (True, False):
         one, same, changed = (
             search_data(task(Pairs(inputs, each), in_memory=in_memory, validation=5), None).checksum
@@ -381,11 +381,11 @@ def test_what_was_found_to_be_streamed_stays_so_at_the_workers(tmp_path: Path) -
     inputs, targets = torch.rand(80, 2), torch.arange(80) % 2
     coins = iter([1.0, 0.0])
     moody = task(Turned(inputs, targets, lambda: next(coins, 1.0)), test=never)
-    whole = all_but_test(moody)
+    whole = full_data(moody).train
     assert isinstance(whole, Streamed)
     share({"train": whole}, tmp_path / "shared")
     # its coin has fallen on both sides, and now falls on one side only
-    assert isinstance(all_but_test(moody), Examples)
+    assert isinstance(full_data(moody).train, Examples)
     assert isinstance(opened(tmp_path / "shared", moody)[0]["train"], Streamed)
 
 
@@ -412,7 +412,9 @@ def test_targets_that_the_data_set_does_not_give_are_not_believed() -> None:
         def __getitem__(self, place: int) -> tuple[Tensor, int]:
             return torch.zeros(3), int(self.targets[place]) % 2
 
-    whole = all_but_test(Task(model=lambda: nn.Linear(3, 2), data=Transformed(), test=Transformed(), in_memory=False))
+    whole = full_data(
+        Task(model=lambda: nn.Linear(3, 2), data=Transformed(), test=Transformed(), in_memory=False)
+    ).train
     assert isinstance(whole, Streamed)
     assert whole.targets is None
 
@@ -445,11 +447,9 @@ def test_a_transform_is_for_training_alone(in_memory: bool, tmp_path: Path) -> N
     mine = task(Pairs(*numbered(100)), transform=plus_thousand, in_memory=in_memory)
     data = search_data(mine, None)
     save(data, tmp_path / "shared")
-    for part in (data.train, load(tmp_path / "shared", mine).train, all_but_test(mine)):
+    for part in (data.train, load(tmp_path / "shared", mine).train, full_data(mine).train):
         met = [part.batch(item) for item in part.items(torch.arange(len(part)), 16)]
-        # in memory `all_but_test` is what the split is made of; whoever trains on it does so by `full_data`
-        expected = 0 if part is not data.train and len(part) == 80 else 1_000
-        assert min(float(inputs.min()) for inputs, _ in met) >= expected
+        assert min(float(inputs.min()) for inputs, _ in met) >= 1_000
         assert max(who(part)) < 100
     for judged in (data.validation, load(tmp_path / "shared", mine).validation, load_test(mine)):
         met = [judged.batch(item) for item in judged.items(torch.arange(len(judged)), 16)]
