@@ -3,9 +3,9 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from optitune.common.tables import Table
 from optitune.errors import OptituneError, unknown
 from optitune.report.style import Picture, whole
-from optitune.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ class NotebookView:
         # no colours of its own: those of the notebook are right in the light and in the dark
         words = "".join(f"<p>{escape(text)}</p>" for text in self._words())
         table = self._table()
-        head = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
+        head = "".join(f"<th>{escape(name)}</th>" for name in table.headings)
         rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
         return (
             f"<div><p><b>{escape(self.headline)}</b></p>{words}"

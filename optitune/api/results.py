@@ -10,17 +10,18 @@ import optuna
 
 from optitune.api.notebook import NotebookView
 from optitune.common.summary import Summary
+from optitune.common.tables import Table
 from optitune.common.text import Unit, duration
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.errors import OptituneError
-from optitune.report import dataframes, retrain_figures
+from optitune.report import compared as tables
+from optitune.report import dataframes, retrain_figures, standings
 from optitune.report import page as report
 from optitune.report import tables as report_tables
 from optitune.report.page import Subject
 from optitune.report.style import Picture
-from optitune.report.tables import Table
 from optitune.retraining import results as retrain_results
 from optitune.retraining import run as retraining
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
@@ -175,7 +176,7 @@ class SearchResult(NotebookView):
         return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, sure]
 
     def _table(self) -> Table:
-        return report_tables.searched(self.records, self.settings.optimizers, self.metric.unit)
+        return standings.searched(self.records, self.settings.optimizers, self.metric.unit)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(_subject(self.name, self.metric, self.settings.optimizers, self.records))
@@ -244,7 +245,7 @@ class ComparisonResult(NotebookView):
         return [self.advice]
 
     def _table(self) -> Table:
-        return report_tables.compared(self.comparison, self.metric.unit)
+        return tables.compared(self.comparison)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(_subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
@@ -333,7 +334,7 @@ class RetrainResult(NotebookView):
             )
             for seed in self.tested.seeds
         )
-        return Table("", ("seed", f"test {self.metric}", "test loss", "trained"), rows)
+        return Table.of("", ("seed", f"test {self.metric}", "test loss", "trained"), rows)
 
     def _pictures(self) -> list[Picture]:
         configuration = self.plan.configuration

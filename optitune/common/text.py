@@ -29,10 +29,6 @@ class Unit:
         """A difference of two values with its sign; `bare` leaves out the unit."""
         return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
 
-    def bare(self, value: float) -> str:
-        """A value without its unit, for a column whose heading has it."""
-        return f"{100 * value:.2f}" if self.percent else f"{value:.4g}"
-
     @property
     def heading(self) -> str:
         """The metric with its unit."""
@@ -40,20 +36,21 @@ class Unit:
 
     @property
     def points(self) -> str:
-        """The unit of differences."""
-        return "pp" if self.percent else "difference"
+        """The unit of differences after a heading."""
+        return ", pp" if self.percent else ""
 
-    def span(self, low: float, high: float, signed: bool = False) -> str:
-        """An interval with its unit once.
+    def span(self, low: float, high: float, signed: bool = False, bare: bool = False) -> str:
+        """An interval, with its unit once.
 
         Args:
-            low: lower end.
-            high: upper end.
-            signed: whether the ends are differences, written with their signs.
+            low: its lower end.
+            high: its upper end.
+            signed: whether it is of a difference, whose ends have a sign.
+            bare: without the unit, for a column that has it above.
         """
-        sign = "+" if signed else ""
+        sign, unit = ("+", "pp") if signed else ("", "%")
         if self.percent:
-            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {'pp' if signed else '%'}"
+            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f}{'' if bare else f' {unit}'}"
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 

@@ -8,7 +8,7 @@ them with its own functions.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
+from optitune.common.tables import Table
 from optitune.dashboard import artifacts
 from optitune.errors import OptituneError
 
@@ -111,9 +112,9 @@ def _save(storage: BaseStorage, study: int, key: str, text: str, attrs: Mapping[
             storage.set_study_system_attr(study, name, piece)
 
 
-def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table in Markdown."""
+def table(shown: Table) -> str:
+    """A table in Markdown, without its caption."""
     # the dashboard leaves no room between columns; a browser keeps a wide space, and Markdown does not strip it
-    lines = [[cell.replace("|", "/") + WIDE_SPACE for cell in line] for line in (headings, *rows)]
-    lines.insert(1, ["---"] + ["---:"] * (len(headings) - 1))
+    lines = [[cell.replace("|", "/") + WIDE_SPACE for cell in line] for line in (shown.headings, *shown.rows)]
+    lines.insert(1, ["---"] + ["---:"] * (len(shown.columns) - 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -12,7 +12,7 @@ from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import tables as report_tables
-from optitune.report.tables import Table
+from optitune.report.compared import compared
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -26,10 +26,10 @@ def write_comparison(home: StudyLocation, found: Comparison) -> str:
     def chapter(opened: optuna.Study) -> Chapter:
         verdict, unit = found.verdict, found.unit
         names = studies.stored_settings(opened)["optimizers"]
-        table = report_tables.compared(found, unit)
+        table = compared(found)
         values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
         return Chapter(
-            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{_markdown(table)}",
+            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{story.table(table)}\n\n{table.caption}",
             plotly_figures.of_comparison(values, gaps, verdict.leader, verdict.epsilon, names, unit),
         )
 
@@ -67,7 +67,3 @@ def _tell(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Cha
         return unwritten or story.tell(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not tell of it: {' '.join(str(error).split())}"
-
-
-def _markdown(table: Table) -> str:
-    return f"{story.table(table.columns, list(table.rows))}\n\n{table.caption}"

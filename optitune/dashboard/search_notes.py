@@ -11,16 +11,17 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.schema import inline
-from optitune.common.text import Unit, plural, short
+from optitune.common.text import Unit, plural
 from optitune.dashboard import notes as story
 from optitune.dashboard import plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
+from optitune.report.standings import searched
 from optitune.storage import studies
 from optitune.storage.trials import best_config
 from optitune.study import steps
 from optitune.study.best_config import BestConfig
-from optitune.study.records import TrialRecord, best, counts, standings
+from optitune.study.records import TrialRecord, best, counts
 from optitune.study.settings import StudySettings, flat
 from optitune.study.steps import reported_epoch
 from optitune.study.study_file import Budget
@@ -93,7 +94,7 @@ def _parts(
         f"{plural(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
-        _standings(records, settings["optimizers"], unit),
+        story.table(searched(records, settings["optimizers"], unit)),
     ]
     if config is not None:
         compared = story.PART + "compare" in system_attrs(opened)
@@ -111,27 +112,6 @@ def _parts(
     own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}
     made_by = command(opened.study_name, own, target)
     return [*parts, f"Made by\n\n```sh\n{made_by}\n```" if made_by else "Made from Python by `optitune.search`."]
-
-
-def _standings(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> str:
-    stand = standings(records, optimizers)
-    failed = ("failed",) if any(row.failed for row in stand) else ()
-    rows = [
-        (
-            row.optimizer,
-            str(row.finished),
-            str(row.pruned),
-            str(row.diverged),
-            *([str(row.failed)] if failed else []),
-            f"{row.epochs:.1f}",
-            unit.value(row.best.value) if row.best and row.best.value is not None else "-",
-            short(row.best.configuration.lr) if row.best and row.best.configuration else "-",
-            str(row.best.number) if row.best else "-",
-        )
-        for row in stand
-    ]
-    headings = ("optimizer", "finished", "pruned", "diverged", *failed, "epochs", f"best {unit.metric}", "lr", "trial")
-    return story.table(headings, rows)
 
 
 def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
+from optitune.report.compared import finalists
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, flat
-from optitune.statistics.runs import TUNED, finalists_runs
+from optitune.statistics.runs import TUNED
 from optitune.study.records import TrialRecord
 from optitune.study.records import standings as standing_of
 from optitune.study.steps import own_steps, reported_epoch
@@ -86,20 +86,7 @@ def curves(records: Sequence[TrialRecord], examples: int | None = None) -> "Data
 
 def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> "DataFrame":
     """A row per optimizer, the best first: its best complete trial, and what it had of the budget."""
-    rows = [
-        {
-            "optimizer": row.optimizer,
-            "value": row.best.value if row.best else None,
-            "lr": row.best.configuration.lr if row.best and row.best.configuration else None,
-            "trial": row.best.number if row.best else None,
-            "finished": row.finished,
-            "pruned": row.pruned,
-            "diverged": row.diverged,
-            "failed": row.failed,
-            "epochs": row.epochs,
-        }
-        for row in standing_of(records, optimizers)
-    ]
+    rows = [_scalars(row, "best") for row in standing_of(records, optimizers)]
     return frame(rows, {"optimizer": str, "value": float, "lr": float, "trial": int})
 
 
@@ -116,34 +103,13 @@ def compared(found: Comparison) -> "DataFrame":
     `low` and `high` are Student's interval over its own runs; `difference_low` and `difference_high` bound by how much
     it is better than the leader, however often one looks.
     """
-    rows = []
-    for place in found.verdict.places:
-        value, apart, cost = place.value, place.to_leader, found.costs[place.optimizer]
-        finalist = found.plan.finalist(place.optimizer)
-        relation = "leader" if place.optimizer == found.verdict.leader else apart.relation if apart else None
-        rows.append(
-            {
-                "optimizer": place.optimizer,
-                "value": value.mean if value else None,
-                "low": value.low if value else None,
-                "high": value.high if value else None,
-                "runs": len(finalists_runs(found.runs, place.optimizer)),
-                "probability_best": place.best,
-                "relation": "diverged" if place.diverged else relation,
-                "difference": apart.mean if apart else None,
-                "difference_low": apart.low if apart and isfinite(apart.low) else None,
-                "difference_high": apart.high if apart and isfinite(apart.high) else None,
-                "diverged": place.diverged,
-                "loss": place.loss.mean if place.loss else None,
-                "trial": finalist.trial,
-                "lr": finalist.configuration.lr,
-                "epoch_seconds": cost.epoch_seconds,
-                "target_seconds": cost.target.seconds,
-                "target_epochs": cost.target.epochs,
-                "memory": cost.state,
-            }
-        )
+    rows = [_scalars(row, "cost") for row in finalists(found)]
     return frame(rows, dict.fromkeys(MEASURED, float))
+
+
+def _scalars(row: Any, other: str) -> Row:
+    """The fields of a row of data, the one aside that is no column."""
+    return {name: value for name, value in vars(row).items() if name != other}
 
 
 def runs(found: Comparison) -> "DataFrame":

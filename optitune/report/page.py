@@ -15,6 +15,7 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.files import write_text
+from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, listed
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
@@ -24,8 +25,9 @@ from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
+from optitune.report.compared import compared, costs
+from optitune.report.standings import searched
 from optitune.report.style import DARK, Palette, Panel, Picture, darkened, save_png, svg
-from optitune.report.tables import Table
 from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
@@ -145,16 +147,16 @@ def pictures(subject: Subject) -> list[Picture]:
 
 
 def _standings(subject: Subject) -> Section:
-    found, unit = subject.comparison, subject.unit
+    found = subject.comparison
     if found is None:
-        table = report_tables.searched(subject.trials, subject.optimizers, unit)
+        table = searched(subject.trials, subject.optimizers, subject.unit)
         return Section("standings", "How the optimizers stand in the search", tables=(table,))
     verdict, pictures = found.verdict, []
     if rows := report_data.intervals(verdict.places):
         pictures.append(report_figures.values(rows, subject.palette))
     if gaps := report_data.gaps(verdict):
         pictures.append(report_figures.differences(gaps, verdict.leader, verdict.epsilon, subject.palette))
-    tables = (report_tables.compared(found, unit), report_tables.costs(found, unit))
+    tables = (compared(found), costs(found))
     return Section("standings", "How the optimizers stand", tables=tables, pictures=tuple(pictures))
 
 

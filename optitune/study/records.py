@@ -52,19 +52,25 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Standing:
-    """The trials of an optimizer in numbers.
+    """How one optimizer stands in a search: the columns of every table of standings.
 
     Attributes:
         optimizer: its name.
-        finished: number of complete, pruned and diverged trials.
-        pruned: number of pruned trials.
-        diverged: number of diverged trials.
-        failed: number of failed trials, which are not among the finished ones.
-        epochs: of all trials together.
-        best: its best complete trial; None without any.
+        value: of its best complete trial; None without one.
+        lr: of that trial.
+        trial: its number.
+        finished: how many of its trials were trained to their end or ended early.
+        pruned: how many of those were pruned.
+        diverged: how many of those diverged.
+        failed: how many of its trials failed; they are not among the finished.
+        epochs: of all its trials together.
+        best: its best complete trial.
     """
 
     optimizer: str
+    value: float | None
+    lr: float | None
+    trial: int | None
     finished: int
     pruned: int
     diverged: int
@@ -110,7 +116,10 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> list
         own = by_optimizer[name]
         number, epochs = counts(own), sum(row.epochs for row in own)
         ended = {outcome: number[outcome] for outcome in ("finished", "pruned", "diverged", "failed")}
-        table.append(Standing(optimizer=name, **ended, epochs=epochs, best=best(own)))
+        leader = best(own)
+        value, trial = (leader.value, leader.number) if leader else (None, None)
+        lr = leader.configuration.lr if leader and leader.configuration else None
+        table.append(Standing(name, value, lr, trial, **ended, epochs=epochs, best=leader))
     return sorted(table, key=lambda row: -(row.best.score or 0.0) if row.best else inf)
 
 

@@ -1,101 +1,29 @@
 """A comparison on the terminal: while it runs, and what came of it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 
 from optitune.common.commands import typed
+from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, plural
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import Result
 from optitune.comparing.sentences import NOT_BY_RUNS
-from optitune.statistics.costs import Change, Cost
+from optitune.report.compared import compared, costs
 from optitune.statistics.runs import TUNED, Plan, RunId
-from optitune.statistics.verdict import Difference, Place
-from optitune.terminal.drawing import Bar
+from optitune.terminal.drawing import Bar, Fitted
 from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.events import Event
 
 
-def _value(place: Place, unit: Unit) -> str:
-    value = place.value
-    if value is None:
-        return "-"
-    if value.low is None or value.high is None:
-        return unit.bare(value.mean)
-    return f"{unit.bare(value.mean)} ({unit.bare(value.low)} to {unit.bare(value.high)})"
-
-
-def _between(apart: Difference, unit: Unit) -> str:
-    return f"{unit.signed(apart.low, bare=True)} to {unit.signed(apart.high, bare=True)}"
-
-
-def _relation(place: Place, leader: str) -> str:
-    if place.optimizer == leader:
-        return "leads"
-    if place.diverged:
-        return f"diverged in {place.diverged}"
-    if place.to_leader is None:
-        return "-"
-    return "worse" if place.out else place.to_leader.relation
-
-
-def verdict_table(found: Comparison) -> Table:
-    """One row per finalist, the leader first."""
-    unit, verdict = found.unit, found.verdict
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("optimizer")
-    for name in ("runs", unit.heading, "P(best)", f"than {verdict.leader}, {unit.points}", ""):
-        table.add_column(name, justify="right" if name else "left", no_wrap=name == unit.heading)
-    for place in verdict.places:
-        runs = len(place.value.each) if place.value else 0
-        apart = place.to_leader
-        table.add_row(
-            place.optimizer,
-            str(runs + place.diverged),
-            _value(place, unit),
-            f"{place.best:.2f}",
-            _between(apart, unit) if apart is not None and apart.rounds > 3 else "",
-            _relation(place, verdict.leader),
-        )
-    return table
-
-
-def costs_table(found: Comparison) -> Table:
-    """What those that are not out cost."""
-    unit = found.unit
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("optimizer", no_wrap=True)
-    to_target = f"to {unit.value(found.target)}" if found.target is not None else "to target"
-    half, twice, tuning = (f"{name}{', pp' * unit.percent}" for name in ("lr / 2", "lr x 2", "tuning"))
-    for name in (to_target, "epochs", "s/epoch", "state", half, twice, tuning, "diverged"):
-        table.add_column(name, justify="right", min_width=6)
-    for name in found.verdict.contenders:
-        table.add_row(name, *_cost(found.costs[name], unit))
-    return table
-
-
-def _cost(cost: Cost, unit: Unit) -> list[str]:
-    target = cost.target
-    return [
-        f"{target.seconds:.3g} s" if target.seconds is not None else f"in {target.reached} of {target.rounds}",
-        f"{target.epochs:.3g}" if target.epochs is not None else "-",
-        f"{cost.epoch_seconds:.3g}" if cost.epoch_seconds is not None else "-",
-        f"{cost.state:.2g} x" if cost.state is not None else "-",
-        _change(cost.half, unit),
-        _change(cost.twice, unit),
-        _change(cost.tuning, unit, -1),
-        f"{100 * cost.diverged:.0f} %" if cost.diverged is not None else "-",
-    ]
-
-
-def _change(change: Change | None, unit: Unit, sign: int = 1) -> str:
-    if change is None:
-        return "-"
-    return "failed" if change.change is None else unit.signed(sign * change.change + 0.0, bare=True)
+def fitted(table: Table) -> Fitted:
+    """A table as the terminal lays it out."""
+    name, *columns = table.columns
+    return Fitted([replace(name, left=True), *columns])
 
 
 class LiveCompare:
@@ -115,7 +43,7 @@ class LiveCompare:
         self._screen.begin()
 
     def judged(self, found: Comparison | None, done: int) -> None:
-        self._table = verdict_table(found) if found is not None else ""
+        self._table = fitted(compared(found)) if found is not None else ""
         self._bar.update(done)
 
     def others(self, runs: int) -> None:
@@ -193,11 +121,6 @@ def _about(plan: Plan, workers: int, most: int) -> str:
     )
 
 
-def _on(plan: Plan) -> str:
-    fresh = f"{plan.held_out} held-out examples a round"
-    return fresh if not plan.validation else f"the {plan.held_out} validation examples"
-
-
 def _judged(plan: Plan) -> str:
     return f"{plan.held_out} others" if not plan.validation else f"the task's own {plan.held_out} validation examples"
 
@@ -218,31 +141,25 @@ def print_comparison(result: Result, studies_dir: Path, storage: str | None, dat
         console.print(f"study '{result.study}' was compared just so before; nothing was trained")
     if result.set_aside is not None:
         console.print(f"another comparison lay here; it is kept as {result.set_aside}")
-    console.print(verdict_table(found))
-    console.print(
-        f"\n{plan.metric} on {_on(plan)}, 95 % interval of each over its own runs; "
-        "then from what to what it is better than the leader. With 95 % confidence, however often one looked, the "
-        "best is not among those called worse.\n"
-    )
+    verdict, spent = compared(found), costs(found)
+    console.print(fitted(verdict))
+    console.print(f"\n{verdict.caption}\n", markup=False)
     if plan.validation:
         console.print(
             "All rounds are judged on the task's own validation examples, which the search chose by: the seeds are "
             "fresh, the examples are not, and the intervals hold for these examples alone.\n"
         )
-    console.print(costs_table(found))
-    console.print(
-        "\ntime and epochs to the value named (medians); optimizer state against weights; what half and twice the lr "
-        "change, and what tuning gained over the known-good settings, from few runs; share of its trials that diverged"
-    )
+    console.print(fitted(spent))
+    console.print(f"\n{spent.caption}", markup=False)
     if result.left_out:
         console.print(f"\nnot compared, for want of a complete trial: {', '.join(result.left_out)}")
     console.print(f"\n[bold]{found.sentence}[/bold]")
     console.print(found.advice)
     if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
-        spent = "--max-runs" if result.ending == "runs" else "--timeout"
+        limit = "--max-runs" if result.ending == "runs" else "--timeout"
         hopeless = found.verdict.more_runs > found.left
         goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
-        console.print(f"After {found.verdict.runs} runs {spent} is spent{goes_on}")
+        console.print(f"After {found.verdict.runs} runs {limit} is spent{goes_on}")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
     retrain = typed("retrain best", studies_dir, storage, data_dir, result.study)
     print_next(console, [retrain, typed(f"report {result.study}", studies_dir, storage)])

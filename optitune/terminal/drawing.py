@@ -1,7 +1,7 @@
 """Tables that fit where they are shown, tiny curves, and a bar: what the terminal's views are made of."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, log
 from statistics import median
@@ -11,10 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from optitune.common.tables import Column, Tone
 from optitune.common.text import duration
 
 GOOD, BAD, CURVE, QUIET, NOTE = "green", "red", "cyan", "dim", "magenta"
 """Colours that can be read on a dark background and on a light one."""
+
+TONES: Mapping[Tone, str] = {"": "", "good": GOOD, "bad": BAD}
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 """Eight heights of a tiny curve; the second for consoles whose encoding lacks the first."""
@@ -74,31 +77,13 @@ def curves(drawn: Sequence[Sequence[float]], less: bool = False) -> list[Curve]:
     return [Curve(tuple(height(value) for value in each)) for each in finite]
 
 
-Cell = str | Text | Curve
+def width_needed(column: Column) -> int:
+    """How many characters the widest line of a column has."""
+    return max(len(text) for text in (*column.heading.split("\n"), *map(_plain, column.cells)))
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        heading: may have two lines.
-        cells: one a row.
-        keep: where there is no room for all columns, the lowest is left out first; None is never left out.
-        left: whether its cells stand at the left.
-    """
-
-    heading: str
-    cells: Sequence[Cell]
-    keep: int | None = None
-    left: bool = False
-
-    def width(self) -> int:
-        return max(len(text) for text in (*self.heading.split("\n"), *map(_plain, self.cells)))
-
-
-def _plain(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell.text(True).plain if isinstance(cell, Curve) else cell.plain
+def _plain(cell: str | Curve) -> str:
+    return cell.text(True).plain if isinstance(cell, Curve) else cell
 
 
 @dataclass(frozen=True)
@@ -120,7 +105,7 @@ class Fitted:
     def kept(self, width: int) -> list[Column]:
         """The columns that there is room for."""
         kept = list(self.columns)
-        while sum(column.width() + GAP for column in kept) - GAP > width:
+        while sum(width_needed(column) + GAP for column in kept) - GAP > width:
             spare = [column for column in kept if column.keep is not None]
             if not spare:
                 break
@@ -135,18 +120,21 @@ class Fitted:
         for column, heading in zip(kept, headings, strict=True):
             text = "\n".join([""] * (lines - len(heading)) + heading)
             justify: JustifyMethod = "left" if column.left else "right"
-            table.add_column(text, justify=justify, min_width=column.width(), no_wrap=True)
+            table.add_column(text, justify=justify, min_width=width_needed(column), no_wrap=True)
         count = len(self) if self.most is None else min(self.most, len(self))
         for row in range(count):
-            table.add_row(*(_drawn(column.cells[row], options.ascii_only) for column in kept))
+            table.add_row(*(_drawn(column, row, options.ascii_only) for column in kept))
         # where lines have no end, the table must not be squeezed into the width that rich supposes
         yield from console.render(table, options.update(width=width_of(console, options)))
         if count < len(self):
             yield Text(f"... and {len(self) - count} more", QUIET)
 
 
-def _drawn(cell: Cell, ascii_only: bool) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell.text(ascii_only) if isinstance(cell, Curve) else cell
+def _drawn(column: Column, row: int, ascii_only: bool) -> Text:
+    cell = column.cells[row]
+    if isinstance(cell, Curve):
+        return cell.text(ascii_only)
+    return Text(cell, TONES[column.tones[row]] if column.tones else "")
 
 
 class Bar:

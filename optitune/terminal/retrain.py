@@ -135,7 +135,7 @@ def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
         return f"{test} ({no_interval(value.each)}), loss {loss.mean:.4g}"
     return (
         f"{test}, 95 % interval {unit.span(value.low, value.high)} "
-        f"(Student's t, {len(value.each)} seeds, standard deviation {unit.bare(value.sd)}{' pp' * unit.percent}); "
+        f"(Student's t, {len(value.each)} seeds, standard deviation {unit.difference(value.sd)}); "
         f"loss {loss.mean:.4g}"
     )
 

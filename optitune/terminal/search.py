@@ -1,8 +1,8 @@
 """A running search or full training on the terminal; plain lines where there is none."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -11,23 +11,14 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from optitune.common.commands import typed
+from optitune.common.tables import Column
 from optitune.common.text import Unit, duration, plural, roughly, setting, short
+from optitune.report.standings import searched
 from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.space.configuration import configuration_text
 from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
-from optitune.terminal.drawing import (
-    BAD,
-    GOOD,
-    NOTE,
-    QUIET,
-    Bar,
-    Cell,
-    Column,
-    Fitted,
-    curves,
-    one_above_other,
-)
+from optitune.terminal.drawing import BAD, NOTE, QUIET, Bar, Fitted, curves, one_above_other
 from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.events import Event, Retired
 
@@ -37,37 +28,14 @@ if TYPE_CHECKING:
 
 
 def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
-    """One row per optimizer, the best first, each with the learning curve of its best trial."""
-    rows = standings(records, optimizers)
-    leaders = [row.best for row in rows]
+    """The standings of a search, each optimizer with the learning curve of its best trial."""
+    leaders = [row.best for row in standings(records, optimizers)]
     # a score is a value, or the value with its sign changed
     scored = [row for row in leaders if row is not None and row.value]
-    sign = 1 if all(row.score == row.value for row in scored) else -1
-    tiny = curves([[value for _, value in leader.curve] if leader else [] for leader in leaders], less=sign < 0)
-    top = next((leader.score for leader in leaders if leader), None)
-
-    def told(text: Callable[[TrialRecord], str]) -> list[Cell]:
-        return [text(leader) if leader else "-" for leader in leaders]
-
-    values: list[Cell] = [
-        Text(text, GOOD if leader and leader.score == top else "") if isinstance(text, str) else text
-        for text, leader in zip(told(lambda row: unit.value(row.value or 0.0)), leaders, strict=True)
-    ]
-    failed = Column("failed", [Text(str(row.failed), BAD if row.failed else "") for row in rows], keep=2)
-    return Fitted(
-        [
-            Column("optimizer", [row.optimizer for row in rows], left=True),
-            Column("learning\ncurve", list(tiny), keep=6, left=True),
-            Column(f"best\n{unit.metric}", values),
-            Column("lr", told(lambda row: short(row.configuration.lr) if row.configuration else "-")),
-            Column("trial", told(lambda row: str(row.number)), keep=4),
-            Column("trials", [str(row.finished) for row in rows], keep=5),
-            Column("pruned", [str(row.pruned) for row in rows], keep=3),
-            Column("diverged", [Text(str(row.diverged), BAD if row.diverged else "") for row in rows], keep=2),
-            *([failed] if any(row.failed for row in rows) else []),
-            Column("epochs", [f"{row.epochs:.1f}" for row in rows], keep=1),
-        ],
-    )
+    less = any(row.score != row.value for row in scored)
+    tiny = curves([[value for _, value in leader.curve] if leader else [] for leader in leaders], less)
+    name, *columns = searched(records, optimizers, unit).columns
+    return Fitted([replace(name, left=True), Column("learning\ncurve", tiny, keep=6, left=True), *columns])
 
 
 def print_result(

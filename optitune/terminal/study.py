@@ -12,6 +12,7 @@ from rich.text import Text
 
 from optitune.common.commands import typed
 from optitune.common.schema import inline
+from optitune.common.tables import Column
 from optitune.common.text import Unit, duration, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
@@ -20,7 +21,7 @@ from optitune.storage.listing import StudyRow
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
-from optitune.terminal.drawing import Column, Curve, Fitted, curves
+from optitune.terminal.drawing import Curve, Fitted, curves
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
 from optitune.terminal.search import standings_table

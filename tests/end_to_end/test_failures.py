@@ -13,10 +13,9 @@ from optuna.trial import TrialState, create_trial
 
 import optitune
 from optitune.common.text import Unit
-from optitune.dashboard import search_notes
 from optitune.errors import OptituneError, UsageError
 from optitune.report import dataframes
-from optitune.report import tables as report_tables
+from optitune.report.standings import searched
 from optitune.sampling.allocation import FAILURES, able, competitors, turn
 from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration
@@ -228,14 +227,12 @@ def test_failed_trials_stand_in_every_table_where_there_are_any(configured: Call
     unit = Unit("accuracy")
     shown: dict[str, Any] = {
         "terminal": [column.heading for column in standings_table(records, names, unit).columns],
-        "report": report_tables.searched(records, names, unit).columns,
-        "dashboard": search_notes._standings(records, names, unit).splitlines()[0],
+        "report": searched(records, names, unit).headings,
         "frame": list(dataframes.standings(records, names).columns),
     }
     assert all("failed" in heading for heading in shown.values())
-    assert "failed" not in report_tables.searched(records[:1], names, unit).columns
-    assert "failed" not in search_notes._standings(records[:1], names, unit)
-    assert report_tables.searched(records, names, unit).rows[1][-2] == "2"
+    assert "failed" not in searched(records[:1], names, unit).headings
+    assert searched(records, names, unit).rows[1][-2] == "2"
 
 
 def study_of(outcomes: list[tuple[str, TrialState]]) -> optuna.Study:

@@ -87,7 +87,7 @@ def test_without_a_comparison_it_says_that_the_best_is_one_lucky_run_and_how_to_
     assert "one lucky run" in text
     assert "optitune compare digits" in text
     assert "no estimate" in text
-    assert "probability of being best" not in text
+    assert "P(best)" not in text
 
 
 def test_with_a_comparison_its_sentence_stands_on_top(page: Any) -> None:
@@ -128,7 +128,7 @@ def test_parts_stand_in_order(page: Any) -> None:
 
 def test_one_that_diverged_is_out_and_not_without_a_value(page: Any) -> None:
     text = page(subject(stage="compared", diverging="adam")).text
-    assert "out: 1 of 8 runs diverged" in text
+    assert "diverged in 1" in text
 
 
 def test_a_first_round_has_no_bounds_yet(page: Any) -> None:
@@ -140,7 +140,7 @@ def test_a_first_round_has_no_bounds_yet(page: Any) -> None:
 def test_a_metric_of_ones_own_that_is_minimised(page: Any) -> None:
     text = page(subject(metric=Metric("<regret>", "minimize", None))).text
     assert "validation <regret>, less is better" in text
-    assert "%" not in text.split("so it is")[1].split("Each optimizer")[0]
+    assert "%" not in text.split("P(best)", 1)[1].split("verdict", 1)[1].split("Each optimizer")[0]
 
 
 @pytest.mark.parametrize("stage", ["searched", "compared", "tested"])

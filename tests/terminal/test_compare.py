@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from made_up_runs import DIVERGED, curve, made_up, noisy, runs
 from rich.console import Console
+from rich.text import Text
 
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison, conclude
 from optitune.comparing.run import Result
+from optitune.report.compared import compared, costs
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Plan, RunId
 from optitune.tasks.metrics import METRICS
@@ -19,9 +21,8 @@ from optitune.terminal.compare import (
     LinesCompare,
     LiveCompare,
     compare_view,
-    costs_table,
+    fitted,
     print_comparison,
-    verdict_table,
 )
 from optitune.terminal.screen import Silent
 
@@ -68,9 +69,9 @@ def text(console: Console) -> str:
 
 
 def plain(renderable: Any, width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width)
+    console = terminal(width)
     console.print(renderable)
-    return text(console).splitlines()
+    return Text.from_ansi(text(console)).plain.splitlines()
 
 
 def drive(view: Any, plan: Plan, found: Comparison) -> None:
@@ -125,15 +126,21 @@ def test_the_bar_counts_the_runs_of_other_settings_for_themselves(plan: Plan, fo
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_tables_keep_their_numbers_whole(width: int, found: Comparison) -> None:
-    heading, *rows = plain(verdict_table(found), width)
-    assert "accuracy, %" in heading
+    upper, heading, *rows = plain(fitted(compared(found)), width)
+    assert "held-out" in upper
+    assert "accuracy" in heading
     assert len(rows) == 3
-    assert all(len(row.rstrip()) <= width for row in rows)
-    costs = plain(costs_table(found), width)
-    (own,) = [row for row in costs if row.startswith("adam")]
-    assert "failed" in own
-    assert "2 x" in own
-    assert not any(row.startswith("muon") for row in costs)
+    assert all(len(row.rstrip()) <= width and "\u2026" not in row for row in rows)
+    (own,) = [row for row in rows if row.startswith("adam")]
+    assert "95.0" in own
+    assert " % " in own
+    (lost,) = [row for row in rows if row.startswith("muon")]
+    assert "diverged in 1" in lost
+    spent = plain(fitted(costs(found)), width)
+    assert all(len(row.rstrip()) <= width for row in spent)
+    (own,) = [row for row in spent if row.startswith("adam")]
+    assert "diverged (1)" in own
+    assert " 2.0 " in own
 
 
 def test_the_end_says_what_is_spent_and_what_to_type_next(
