@@ -1,9 +1,9 @@
-"""Where the files that optuna-dashboard shows beside a study lie, and how they are called."""
+"""Artifacts: the files that optuna-dashboard shows beside a study."""
 
 import re
 
 FOLDER = "artifacts"
-"""Within the folder of a study."""
+"""Their folder within the folder of a study."""
 
 
 ID = re.compile(r"[0-9a-fA-F-]{1,64}")

@@ -1,4 +1,4 @@
-"""Studies in a database: an SQLite file, or any server that SQLAlchemy reaches by URL."""
+"""Database storages: SQLite files, and servers that SQLAlchemy reaches by URL."""
 
 import atexit
 import gc
@@ -31,10 +31,10 @@ from optitune.common.files import make_folder
 from optitune.errors import OptituneError, UsageError
 
 LOCK_TIMEOUT_S = 60
-"""How long a process waits for another one's write to an SQLite file."""
+"""Longest wait for another process's write to an SQLite file, in seconds."""
 
 OPENINGS = 50
-"""How often to open a database whose tables another process is making at the same moment; each time more are there."""
+"""Attempts to open a database whose tables another process is creating."""
 
 POSTGRES_DRIVER = "postgresql+psycopg"
 
@@ -45,13 +45,13 @@ POSTGRES_LIMITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""How soon a server that vanished without a word is noticed; the system alone takes two hours."""
+"""Timeouts by which a server that vanished is noticed; the system's defaults take two hours."""
 
 SECRETS = ("password", "passwd", "sslpassword")
-"""Passwords that drivers also take among the options at the end of a URL."""
+"""Query parameters of a URL that hold a password."""
 
 HOPELESS = ("authentication failed", "access denied", "no pg_hba.conf entry", "does not exist")
-"""What a server answers to those whom it will not let in later either; it has no code for it at that point."""
+"""Parts of a server's messages after which a retry is useless; there is no code for them."""
 
 _only_reading = ContextVar("only_reading", default=False)
 
@@ -71,11 +71,11 @@ class _Storage(RDBStorage):
                 gc.enable()
 
     def forget(self) -> None:
-        """Leave nothing of a call that failed to the next one of this thread."""
+        """Discard the session of a failed call in this thread."""
         try:
             self.remove_session()
         except SQLAlchemyError:
-            # to close a session whose connection is dead may fail as well, and would at every attempt
+            # closing a session with a dead connection may fail at every attempt
             self.scoped_session.registry.clear()
 
 
@@ -113,11 +113,11 @@ def is_sqlite(target: URL) -> bool:
 
 
 def check(target: URL, create: bool) -> None:
-    """Look at an SQLite file before it is opened; make its folder if it is to be made.
+    """Check an SQLite file before it is opened, and make its folder if `create` is set.
 
     Raises:
-        UsageError: it would be in memory.
-        OptituneError: it is missing and `create` is not set, is damaged, or another program's.
+        UsageError: the database would be in memory.
+        OptituneError: the file is missing and `create` is not set, is damaged, or is another program's.
     """
     if is_sqlite(target):
         if not target.database or target.database == ":memory:":
@@ -131,7 +131,7 @@ def connect(target: URL, create: bool) -> _Storage:
     Raises:
         OptituneError: its driver is not installed.
         SQLAlchemyError: it cannot be reached, lacks the tables and `create` is not set, or is another program's.
-        StorageInternalError: likewise.
+        StorageInternalError: it cannot be reached.
         RuntimeError: its tables are of another version of Optuna.
     """
     options: dict[str, Any] = {"pool_pre_ping": True}
@@ -152,7 +152,7 @@ def connect(target: URL, create: bool) -> _Storage:
 
 
 def _opened(url: str, create: bool, options: dict[str, Any]) -> _Storage:
-    """Open a database and perhaps make the tables it lacks, also while other processes do the same."""
+    """Open a database and create missing tables if asked, also while other processes do the same."""
     for _ in range(OPENINGS - 1):
         try:
             return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
@@ -165,27 +165,27 @@ def _opened(url: str, create: bool, options: dict[str, Any]) -> _Storage:
 
 
 def lacks_tables(error: BaseException) -> bool:
-    """Whether opening failed because nobody has made Optuna's tables yet."""
+    """Whether opening failed because Optuna's tables are missing."""
     # SQLite and the servers have different words for a table that is not there
     return any(isinstance(each, ProgrammingError) or "no such table" in str(each) for each in _causes(error))
 
 
 def is_damaged(error: BaseException) -> bool:
-    """Whether an SQLite file makes no sense to SQLite."""
+    """Whether SQLite found a file to be damaged or no database."""
     codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return any(getattr(getattr(each, "orig", None), "sqlite_errorcode", 0) & 0xFF in codes for each in _causes(error))
 
 
 def cause(error: BaseException) -> str:
-    """The database's own words, without the statement that met them."""
+    """The database's own message, without the SQL statement."""
     *_, error = _causes(error)
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def away(error: BaseException) -> str | None:
-    """Why a database server does not answer, by the error it left; None if it answered, or will never let us in.
+    """Why a database server does not answer, by the error of a call; None if it answered, or a retry is useless.
 
-    Deadlocks and failed serializations count as well: they too are over when the call is made again.
+    Deadlocks and failed serializations count as well: a retry solves them too.
     """
     if not isinstance(error, SQLAlchemyError | StorageInternalError):
         return None
@@ -198,7 +198,7 @@ def away(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException | None, contexts: bool = False) -> Iterator[BaseException]:
-    """An error and what caused it, the root last; with `contexts` also what was being handled when it came."""
+    """An error and its causes, the root last; with `contexts` also the errors that were being handled."""
     while error is not None:
         yield error
         handled = error.__context__ if contexts and not error.__suppress_context__ else None
@@ -232,9 +232,9 @@ def _check_sqlite(path: Path, create: bool) -> None:
 
 
 def _write_ahead(connection: Any) -> None:
-    """Let readers and a writer work side by side; SQLite refuses at once where another process does the same just then.
+    """Switch to write-ahead logging, so that readers and a writer do not block each other.
 
-    Elsewhere it waits for as long as the connection says.
+    SQLite refuses this at once while another process does the same, so it is repeated here.
     """
     until = time.monotonic() + LOCK_TIMEOUT_S
     while True:
@@ -270,12 +270,12 @@ def _queue_writers(storage: RDBStorage) -> None:
 
 
 _files: WeakSet[Engine] = WeakSet()
-"""The SQLite files that this process has open."""
+"""Engines of the SQLite files that this process has open."""
 
 
 @atexit.register
 def _close() -> None:
-    """Let whoever has a file open last bring all of it into one: a copy of it alone would lack what is in `-wal`."""
+    """Close all SQLite files: the last process to do so merges `-wal` into the file, so that a copy is complete."""
     for engine in list(_files):
         with suppress(SQLAlchemyError, sqlite3.Error):
             engine.dispose()

@@ -1,4 +1,4 @@
-"""A study in a journal: one file to which every process appends lines, on a shared disk too."""
+"""Journal storage: one file, perhaps on a shared disk, to which every process appends lines."""
 
 import json
 import os
@@ -16,22 +16,22 @@ from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError
 
 POLL_S = 0.002
-"""How often to try for the lock; a line is written in less."""
+"""Seconds between two attempts to lock the file."""
 
 BEGINNING = b'{"op_code":'
-"""What every line of a journal begins with."""
+"""The beginning of every line of a journal."""
 
 BLOCK = 1 << 16
 
 
 class JournalFile(BaseJournalBackend):
-    """A journal's file. Its lines are whole, whatever happened to those who wrote them.
+    """A journal file whose lines are always whole.
 
-    The lock beside the file is let go by the system when its holder dies. What a killed process left of a line is
-    cut back by the next one to append; what cannot be written whole, on a full disk, is cut back at once.
+    The system releases the lock beside the file when its holder dies. A partial line of a killed process is removed by
+    the next one to append; one that cannot be finished, on a full disk, at once.
 
     Args:
-        path: of a file that is there.
+        path: of an existing file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class JournalFile(BaseJournalBackend):
         self._read, self._offset = 0, 0
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Every whole line from that number on.
+        """Iterate over the whole lines from that number on.
 
         Raises:
             OptituneError: the file cannot be read, or is damaged.
@@ -82,7 +82,7 @@ class JournalFile(BaseJournalBackend):
             self._lock.release()
 
     def _new_lines(self) -> list[bytes]:
-        """The whole lines after those that were read; a last one without its end is somebody's who is writing it."""
+        """The whole lines after those that were read; a last one without its end is still being written."""
         with explained(self.path, "read"):
             size = self.path.stat().st_size
         if size == self._offset:
@@ -92,7 +92,7 @@ class JournalFile(BaseJournalBackend):
             with self._locked():
                 data = self._tail()
         except OptituneError:
-            # who may only read cannot lock
+            # a process with read access alone cannot lock
             data = self._tail()
         return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
 

@@ -1,4 +1,4 @@
-"""The studies that there are, one row each."""
+"""Listing and finding of studies."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,17 +18,19 @@ from optitune.study.settings import StudySettings, checked_study_name
 
 @dataclass(frozen=True)
 class StudyRow:
-    """One study.
+    """A row of the list of studies.
 
     Attributes:
-        trials: how many, by outcome.
-        best: its best value.
+        name: of the study.
+        task: its name.
+        trials: number of trials by outcome.
+        best: its best value; None without a complete trial.
         unit: of its metric.
-        changed: when a trial of it was last begun or finished.
-        target: how many finished trials it is to have; None where it does not say.
+        changed: when a trial last began or ended.
+        target: number of finished trials to reach; None where it is not stored.
         optimizer: of its best trial.
-        curve: of that one, its values.
-        less: whether less is better.
+        curve: metric values of its best trial.
+        less: whether lower values are better.
     """
 
     name: str

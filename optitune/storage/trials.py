@@ -28,22 +28,22 @@ NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def finished(study: optuna.Study) -> int:
-    """How many trials of the study need no more training."""
+    """The number of complete and pruned trials of a study."""
     return len(study.get_trials(deepcopy=False, states=NO_MORE_TRAINING))
 
 
 def unfinished(study: optuna.Study) -> list[int]:
-    """The numbers of the trials that have not ended, as the storage has them now."""
+    """The numbers of the trials that have not ended."""
     return [trial.number for trial in study.get_trials(deepcopy=False) if not trial.state.is_finished()]
 
 
 def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device: str) -> FrozenTrial | None:
-    """A finished trial of this study whose training, repeated, would give the same numbers; a complete one if possible.
+    """Find a finished trial that a training of this configuration would repeat; a complete one if possible.
 
     Args:
-        study: all its trials have one task, precision, seed and length.
-        configuration: as a trial stores it.
-        device: as a trial stores it.
+        study: whose trials share task, precision, seed and epochs.
+        configuration: as stored in a trial.
+        device: as stored in a trial.
     """
     equal = [
         trial
@@ -60,10 +60,10 @@ def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device
 
 
 def outcome(trial: FrozenTrial) -> Outcome:
-    """What became of a trial.
+    """The outcome of a trial.
 
-    Two may end it at the same moment, a worker and whoever gives it up. Its state is that of the first; of what both
-    wrote beside it, only what fits the state counts.
+    A worker and a process that gives the trial up may end it at the same moment. Its state is that of the first; of
+    the attributes that both wrote, only those that fit the state count.
     """
     if trial.state == TrialState.PRUNED:
         return "diverged" if trial.user_attrs.get(OUTCOME) == "diverged" else "pruned"
@@ -72,7 +72,7 @@ def outcome(trial: FrozenTrial) -> Outcome:
 
 
 class RecordCache:
-    """A study's trials as plain rows, for those who read them again and again: an ended trial is made a row once."""
+    """A cache of a study's trials as plain rows: an ended trial is converted once."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study

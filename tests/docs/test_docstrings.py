@@ -11,7 +11,7 @@ import pytest
 
 import optitune
 
-UNFINISHED = ("api", "cli", "comparing", "dashboard", "report", "retraining", "searching", "terminal", "workers")
+UNFINISHED = ("cli", "comparing", "dashboard", "report", "retraining", "searching", "terminal", "workers")
 """Folders whose functions may still lack an `Args:` section."""
 
 ROOT = Path(optitune.__file__).parent
@@ -55,7 +55,8 @@ def test_functions_of_three_or_more_parameters_explain_them(folder: str) -> None
     ] == []
 
 
-EXPORTED = [name for name, module in optitune._PLACES.items() if module.split(".")[1] not in UNFINISHED]
+# the functions of `api` and their results do not name all of their parameters yet
+EXPORTED = [name for name, module in optitune._PLACES.items() if not module.startswith("optitune.api.")]
 
 
 @pytest.mark.parametrize("name", EXPORTED)
@@ -65,5 +66,5 @@ def test_what_is_exported_explains_every_parameter(name: str) -> None:
     for called, function in {name: exported, **(methods if inspect.isclass(exported) else {})}.items():
         if inspect.isclass(function) and issubclass(function, Exception):
             continue
-        names = [each for each in inspect.signature(function).parameters if each != "self"]
+        names = [each for each in inspect.signature(function).parameters if each != "self" and each[0] != "_"]
         assert len(names) < 3 or unexplained(names, function.__doc__) == [], called
