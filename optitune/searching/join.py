@@ -7,6 +7,7 @@ from typing import Any
 
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
+from optitune.searching.worker import Job
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
@@ -84,22 +85,8 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     ledger = trials.RecordCache(opened)
     described = notes.of_study(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
-        order = supervisor.Order(
-            home=home,
-            settings=settings,
-            task=task,
-            source=settings.task,
-            data=data,
-            data_dir=request.data_dir,
-            device=device,
-            workers=request.workers,
-            target=target,
-            follow=True,
-            timeout=request.timeout,
-            trial_ends=notes.trial_ends,
-            trial_timeout=request.trial_timeout,
-        )
-        supervisor.train(order, opened, patience, described.refreshed, view)
+        job = Job(home, settings, settings.task, request.data_dir, str(device), None, notes.trial_ends)
+        supervisor.train(request, job, data, task.judge.unit, opened, patience, described.refreshed, view)
     with explained_storage(home.url):
         unwritten, records = described.end(), ledger.read()
     if unwritten:

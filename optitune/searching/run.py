@@ -16,6 +16,7 @@ from optitune.searching import steady, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
+from optitune.searching.worker import Job
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
@@ -243,23 +244,9 @@ def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Clus
     keeper = BestFile(opened, request.home)
     described = notes.of_study(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
-        order = supervisor.Order(
-            home=request.home,
-            settings=settings,
-            task=task,
-            source=source,
-            data=data,
-            data_dir=request.data_dir,
-            device=device,
-            workers=request.workers,
-            target=budget.trials,
-            follow=False,
-            timeout=budget.timeout,
-            trial_ends=notes.trial_ends,
-            trial_timeout=request.trial_timeout,
-            cluster=cluster,
-        )
-        supervisor.train(order, opened, patience, described.refreshed, view)
+        job = Job(request.home, settings, source, request.data_dir, str(device), budget.trials, notes.trial_ends)
+        asked, unit = replace(request, timeout=budget.timeout), task.judge.unit
+        supervisor.train(asked, job, data, unit, opened, patience, described.refreshed, view, cluster)
     with explained_storage(request.home.url):
         unwritten = described.end()
     if unwritten:

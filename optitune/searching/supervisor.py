@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import optuna
@@ -16,7 +15,6 @@ from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
 from optitune.searching import trial_checkpoint
 from optitune.searching.events import Note, TrialFailed, TrialFinished, TrialProgress, TrialStarted
-from optitune.searching.notes import TrialEnds
 from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
 from optitune.searching.trial_guard import TrialGuard
@@ -29,8 +27,7 @@ from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, explained_storage, shown
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading, splits
-from optitune.tasks.task import Task
+from optitune.tasks import splits
 from optitune.training.device import devices
 from optitune.workers.events import Event
 from optitune.workers.leases import Owner, sweep
@@ -70,94 +67,69 @@ class View(Protocol):
         """No more will come."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What the workers of this machine are to do.
+class Asked(Protocol):
+    """What a request says of the workers: how many, and for how many seconds they may train, or be at one trial."""
 
-    Attributes:
-        home: where the study lives.
-        settings: with every `auto` resolved.
-        task: what is trained.
-        source: where workers have the task from.
-        data: what they train and judge on.
-        data_dir: where torchvision's files lie.
-        device: as torch names it.
-        workers: how many; None to choose.
-        target: how many finished trials the study is to have.
-        follow: whether to go by the study's own number of trials, which may grow meanwhile.
-        timeout: seconds after which no further trial is begun; None for never.
-        trial_ends: describes a trial that is about to end.
-        trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
-        cluster: where the workers are to run; None for this machine.
-    """
+    @property
+    def workers(self) -> int | None: ...
 
-    home: StudyLocation
-    settings: StudySettings
-    task: Task
-    source: loading.Source
-    data: splits.SearchData
-    data_dir: Path
-    device: torch.device
-    workers: int | None
-    target: int
-    follow: bool
-    timeout: float | None
-    trial_ends: TrialEnds
-    trial_timeout: float | None
-    cluster: Cluster | None = None
+    @property
+    def timeout(self) -> float | None: ...
+
+    @property
+    def trial_timeout(self) -> float | None: ...
 
 
 def train(
-    order: Order,
+    request: Asked,
+    job: Job,
+    data: splits.SearchData,
+    unit: Unit,
     opened: optuna.Study,
     patience: RetryPolicy,
     refreshed: Callable[[], list[TrialRecord]],
     view: View,
+    cluster: Cluster | None = None,
 ) -> None:
     """Let workers train the trials that the study lacks.
 
     Args:
+        request: as the user has made it, its timeout in seconds, counted from now; None for never.
+        job: what all workers are handed, but for their own device and the file of the data.
+        data: what they train and evaluate on.
+        unit: of the metric.
         opened: the study, waited for with `patience`.
+        patience: learns when the user asks for an end.
         refreshed: reads the trials again.
+        view: shows the search.
+        cluster: where the workers are to run; default: this machine.
 
     Raises:
         Interrupted: the user stopped it.
         OptituneError: training keeps failing, or the storage does.
     """
-    folder = order.home.folder / "workers"
-    deadline = None if order.timeout is None else time.monotonic() + order.timeout
-    cluster = order.cluster
-    spread = [order.device] if cluster else devices(order.device)
+    home, settings, device = job.home, job.settings, torch.device(job.device)
+    target = studies.target(opened) if job.target is None else job.target
+    folder = home.folder / "workers"
+    deadline = None if request.timeout is None else time.monotonic() + request.timeout
+    spread = [device] if cluster else devices(device)
     records = refreshed()
-    missing = order.target - counts(records)["finished"]
+    missing = target - counts(records)["finished"]
     if cluster is None:
-        workers = auto(order.workers, len(spread) * (order.device.type != "cpu"), missing)
+        workers = auto(request.workers, len(spread) * (device.type != "cpu"), missing)
     else:
-        workers = cluster.workers(order.workers, order.device, missing)
-    guard = TrialGuard(opened, order.trial_timeout, view.note)
+        workers = cluster.workers(request.workers, device, missing)
+    guard = TrialGuard(opened, request.trial_timeout, view.note)
     owner = Owner(folder)
     try:
         shared = owner.belongings / "data.safetensors"
-        splits.save(order.data, shared)
-        target = None if order.follow else order.target
-        code = opened.user_attrs.get(studies.CODE) or {}
-        job = Job(
-            home=order.home,
-            settings=order.settings,
-            task=order.source,
-            data_dir=order.data_dir,
-            device=str(order.device),
-            data=shared,
-            target=target,
-            deadline=deadline,
-            trial_ends=order.trial_ends,
-            code=code,
-        )
+        splits.save(data, shared)
+        job = replace(job, data=shared, deadline=deadline, code=opened.user_attrs.get(studies.CODE) or {})
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
-        view.begin(order.home.name, order.settings, order.task.judge.unit, order.target, records, workers)
+        view.begin(home.name, settings, unit, target, records, workers)
 
         # of another sampler's trials, nobody is left out
-        noted = set() if order.settings.sampler == "optitune" else {*order.settings.optimizers}
+        noted = set() if settings.sampler == "optitune" else {*settings.optimizers}
 
         def handle(event: Event) -> None:
             nonlocal records
@@ -166,15 +138,15 @@ def train(
                 return
             guard.handle(event)
             if isinstance(event, TrialFinished | TrialFailed):
-                if not exists(order.home.url):
+                if not exists(home.url):
                     # a process that has the file open goes on with it, and all of that would be gone in the end
                     raise OptituneError(
-                        f"the storage {shown(order.home.url)} was removed or renamed while this ran: put it back, "
+                        f"the storage {shown(home.url)} was removed or renamed while this ran: put it back, "
                         "or run the same command again to start anew"
                     )
                 records = refreshed()
-                for each in failing(records, order.settings.optimizers):
-                    if each.failed >= FAILURES and each.optimizer not in noted and len(order.settings.optimizers) > 1:
+                for each in failing(records, settings.optimizers):
+                    if each.failed >= FAILURES and each.optimizer not in noted and len(settings.optimizers) > 1:
                         noted.add(each.optimizer)
                         view.note(f"{each.sentence()}; it is given no more of them")
             view.show(event, records)
@@ -190,15 +162,14 @@ def train(
             else RayPool(cluster, jobs, handle, tick, guard.died, gets_on)
         )
         patience.stopping = pool.asked
-        with explained_storage(order.home.url):
+        with explained_storage(home.url):
             pool.run()
     except OptituneError as error:
         if not isinstance(error, Interrupted) and not patience.stopping():
             raise
-        if (done := counts(refreshed())["finished"]) < order.target:
+        if (done := counts(refreshed())["finished"]) < target:
             raise Interrupted(
-                f"stopped with {done} of {order.target} trials finished, nothing lost; "
-                "run the same command again to go on"
+                f"stopped with {done} of {target} trials finished, nothing lost; run the same command again to go on"
             ) from None
     finally:
         view.end()

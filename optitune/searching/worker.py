@@ -51,7 +51,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process needs to know.
+    """What a search hands to its workers, whole; it pickles, and is small.
 
     Attributes:
         home: where the study lives.
@@ -59,10 +59,10 @@ class Job:
         task: where the task comes from.
         data_dir: where torchvision's files lie.
         device: as torch names it.
-        data: the file that `splits.save` wrote.
         target: how many finished trials the study is to have; None for as many as the study itself says.
-        deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
         trial_ends: describes a trial that is about to end.
+        data: the file that `splits.save` wrote.
+        deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
         code: of the task, as the study keeps it; empty for a built-in task.
     """
 
@@ -71,10 +71,10 @@ class Job:
     task: loading.Source
     data_dir: Path
     device: str
-    data: Path
     target: int | None
-    deadline: float | None
     trial_ends: TrialEnds
+    data: Path = Path()
+    deadline: float | None = None
     code: task_code.Record = field(default_factory=dict)
 
 

@@ -188,7 +188,7 @@ def actor_job(folder: Path, url: str) -> ActorJob:
     opened = studies.find(open_storage(url, create=False), "digits")
     settings = StudySettings.model_validate(studies.stored_settings(opened))
     home = studies.home(Path("/nowhere"), "digits", url)
-    job = Job(home, settings, "digits", folder, "cpu", Path("/no/data"), 2, None, trial_notes.attach)
+    job = Job(home, settings, "digits", folder, "cpu", 2, trial_notes.attach, Path("/no/data"))
     return ActorJob(job, "another machine", Path("/nowhere"), None)
 
 
