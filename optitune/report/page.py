@@ -3,7 +3,6 @@
 It reads what a search, a comparison and a full training left; nothing is trained, and no data are read.
 """
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +26,7 @@ from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
 from optitune.report.compared import compared, costs
 from optitune.report.standings import searched
-from optitune.report.style import DARK, Palette, Panel, Picture, darkened, save_png, svg
+from optitune.report.style import DARK, Palette, Picture, save_png, svg, variable
 from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
@@ -323,30 +322,15 @@ def write_page(subject: Subject, folder: Path) -> Path:
         advice=advice,
         command=command,
         sections=sections(subject),
-        drawn=drawn,
-        colours=colours(subject),
+        drawn=svg,
+        colours={name: variable(subject.palette.colour(name)) for name in subject.optimizers},
+        papers={variable(light): (light, dark) for light, dark in DARK.items()},
         writer=studies.versions()["optitune"],
         written=datetime.now().astimezone(),
     )
     path = folder / "report.html"
     write_text(path, page)
     return path
-
-
-def colours(subject: Subject) -> dict[str, tuple[str, str]]:
-    """Each optimizer's colour on light and on dark paper."""
-    palette = subject.palette
-    return {name: (palette.colour(name), DARK[palette.colour(name).lower()]) for name in subject.optimizers}
-
-
-def drawn(panel: Panel) -> tuple[str, str]:
-    """A panel for light and for dark paper, as addresses that hold it."""
-    light = svg(panel)
-    return _address(light), _address(darkened(light))
-
-
-def _address(text: str) -> str:
-    return "data:image/svg+xml;base64," + b64encode(text.encode()).decode()
 
 
 def write_pictures(subject: Subject, folder: Path) -> list[Path]:

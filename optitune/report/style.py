@@ -1,12 +1,13 @@
 """How the figures of a report look: one style, each optimizer in one colour throughout, on light and on dark paper.
 
-A figure is a few panels, so that a page can lay them out as wide as its window is. They are drawn for light paper;
-`DARK` has what stands for each colour on dark paper, so that both versions are the same but for that.
+A figure is a few panels, so that a page can lay them out as wide as its window is. They are drawn once, for light
+paper; in a page, each colour that `DARK` has is a CSS variable, so that the same panel is right on dark paper too.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +131,16 @@ class Palette:
         place.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
+def variable(colour: str) -> str:
+    """The page's CSS variable for one of the colours of `DARK`."""
+    return f"--figure-{colour.lower().removeprefix('#')}"
+
+
 def svg(panel: Panel) -> str:
-    """A panel for light paper."""
+    """A panel as an element of a page, whose CSS variables say what each colour is on its paper.
+
+    Two panels of a page may define the same clip path or marker: its id is a hash of what it draws.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -139,15 +148,17 @@ def svg(panel: Panel) -> str:
         figure = Figure(figsize=panel.size, layout="constrained")
         panel.draw(figure)
         text = StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    drawn = text.getvalue()
+    # neither the head of a file of its own nor names of groups, which every panel has
+    drawn = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", drawn[drawn.index("<svg") :])
+    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(panel.alt)}" ', 1)
+    return re.sub(r"(?<=: )#[0-9a-f]{6}\b", lambda found: _by_variable(found[0]), drawn)
 
 
-def darkened(drawn: str) -> str:
-    """The same for dark paper."""
-    # what has no colour of its own is black
-    drawn = drawn.replace("<svg ", f'<svg fill="{DARK["#000000"]}" ', 1)
-    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: DARK.get(found[0].lower(), found[0]), drawn)
+def _by_variable(colour: str) -> str:
+    return f"var({variable(colour)})" if colour in DARK else colour
 
 
 def whole(picture: Picture) -> "Figure":

@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setattr("optitune.retraining.run.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.server.serve", refused)
         patch.setattr("optitune.tasks.datasets._download", refused)
-        patch.setattr("optitune.report.page.drawn", lambda panel: ("data:,", "data:,"))
+        patch.setattr("optitune.report.page.svg", lambda panel: "<svg></svg>")
         patch.setattr("optitune.report.page.save_png", nothing)
         patch.setattr("webbrowser.open", nothing)
         yield around, kept
