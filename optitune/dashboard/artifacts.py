@@ -104,7 +104,7 @@ def system_attrs(of: optuna.Trial | optuna.Study) -> dict[str, Any]:
 
 
 def attached(attrs: Mapping[str, Any]) -> dict[str, str]:
-    """The artifacts that system attributes tell of: id by name of the file."""
-    told = {key.removeprefix(PREFIX): json.loads(value) for key, value in attrs.items() if key.startswith(PREFIX)}
+    """The artifacts in system attributes: id by name of the file."""
+    known = {key.removeprefix(PREFIX): json.loads(value) for key, value in attrs.items() if key.startswith(PREFIX)}
     # one that was removed in the dashboard is null
-    return {about["filename"]: artifact_id for artifact_id, about in told.items() if about}
+    return {about["filename"]: artifact_id for artifact_id, about in known.items() if about}

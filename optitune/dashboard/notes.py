@@ -1,4 +1,4 @@
-"""What a study tells in optuna-dashboard: a note, figures and files, written anew as there is more to tell.
+"""A study's note, figures and files in optuna-dashboard, written anew as there is more to show.
 
 Each stage, search, comparison and full training, has its part of the note; what a person writes below stays.
 
@@ -37,7 +37,7 @@ LINE = "*optitune writes what is above this line, and writes it anew; what you w
 
 @dataclass(frozen=True)
 class Chapter:
-    """What a stage tells.
+    """A stage's part of the note, with figures and files.
 
     Attributes:
         text: Markdown.
@@ -50,8 +50,8 @@ class Chapter:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-def tell(opened: optuna.Study, stage: str, chapter: Chapter, folder: Path) -> str:
-    """Let the study tell a stage's chapter; what could not be done, or nothing.
+def write(opened: optuna.Study, stage: str, chapter: Chapter, folder: Path) -> str:
+    """Write a stage's part of the note; returns what could not be done, or nothing.
 
     Args:
         stage: one of `STAGES`.

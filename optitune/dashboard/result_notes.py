@@ -1,4 +1,4 @@
-"""What a comparison and a full training tell in optuna-dashboard."""
+"""The notes of a comparison and of a full training in optuna-dashboard."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,7 @@ import optuna
 
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
-from optitune.dashboard import notes as story
-from optitune.dashboard import plotly_figures, search_notes
+from optitune.dashboard import notes, plotly_figures, search_notes
 from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
@@ -21,7 +20,7 @@ from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
 
 
 def write_comparison(home: StudyLocation, found: Comparison) -> str:
-    """Let a study tell what its comparison came to; what could not be done, or nothing."""
+    """Write what the comparison came to into the study's note; returns what could not be done, or nothing."""
 
     def chapter(opened: optuna.Study) -> Chapter:
         verdict, unit = found.verdict, found.unit
@@ -29,15 +28,15 @@ def write_comparison(home: StudyLocation, found: Comparison) -> str:
         table = compared(found)
         values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
         return Chapter(
-            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{story.table(table)}\n\n{table.caption}",
+            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{notes.table(table)}\n\n{table.caption}",
             plotly_figures.of_comparison(values, gaps, verdict.leader, verdict.epsilon, names, unit),
         )
 
-    return _tell(home, "compare", chapter)
+    return _write(home, "compare", chapter)
 
 
 def write_tested(home: StudyLocation, name: str) -> str:
-    """Let a study tell what its full training of that name came to; what could not be done, or nothing."""
+    """Write what a full training came to into the study's note; returns what could not be done, or nothing."""
 
     def chapter(opened: optuna.Study) -> Chapter | None:
         result = retrain_results.load(home.folder / "retrain" / name)
@@ -49,10 +48,10 @@ def write_tested(home: StudyLocation, name: str) -> str:
         words = report_tables.tested(result, found, metric.unit, metric.sign)
         return Chapter(f"## On the test set\n\n{' '.join(words)}")
 
-    return _tell(home, "retrain", chapter)
+    return _write(home, "retrain", chapter)
 
 
-def _tell(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
+def _write(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
     """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
     try:
         if not exists(home.url) or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:
@@ -61,9 +60,9 @@ def _tell(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Cha
         written = chapter(opened)
         if written is None:
             return ""
-        unwritten = story.tell(opened, stage, written, home.folder)
+        unwritten = notes.write(opened, stage, written, home.folder)
         # which advises a comparison until there is one
         searched = search_notes.chapter(opened, storage_trials.records(opened))
-        return unwritten or story.tell(opened, "search", searched, home.folder)
+        return unwritten or notes.write(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
-        return f"the dashboard does not tell of it: {' '.join(str(error).split())}"
+        return f"the dashboard does not show it: {' '.join(str(error).split())}"

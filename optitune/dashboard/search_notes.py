@@ -1,4 +1,4 @@
-"""What a search tells in optuna-dashboard: its question, how it stands, what made it."""
+"""The note of a search in optuna-dashboard: its question, its standings, the command that made it."""
 
 import csv
 import time
@@ -12,8 +12,7 @@ import optuna
 from optitune.common.commands import line
 from optitune.common.schema import inline
 from optitune.common.text import Unit, plural
-from optitune.dashboard import notes as story
-from optitune.dashboard import plotly_figures, trial_notes
+from optitune.dashboard import notes, plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
 from optitune.report.standings import searched
@@ -29,11 +28,11 @@ from optitune.tasks.loading import FROM_PYTHON
 from optitune.training import export_code
 
 EVERY_S = 10.0
-"""How often a search that goes on is told of, at most."""
+"""The least time between two notes of a running search, in seconds."""
 
 
 class SearchNotes:
-    """Tells of a search as it goes on, and at its end.
+    """Writes the note of a search as it goes on, and at its end.
 
     Args:
         opened: the study.
@@ -48,23 +47,23 @@ class SearchNotes:
         self._next = 0.0
 
     def refreshed(self) -> list[TrialRecord]:
-        """Read the trials again, and tell how they stand unless that was done a moment ago."""
+        """Read the trials again, and write how they stand unless that was done a moment ago."""
         records = self._read()
         if time.monotonic() >= self._next:
-            self._tell(records)
+            self._write(records)
             self._next = time.monotonic() + EVERY_S
         return records
 
     def end(self) -> str:
-        """Tell how the trials stand in the end; what could not be told, or nothing."""
-        return self._tell(self._read())
+        """Write how the trials stand in the end; returns what could not be written, or nothing."""
+        return self._write(self._read())
 
-    def _tell(self, records: Sequence[TrialRecord]) -> str:
-        return story.tell(self._study, "search", chapter(self._study, records), self._folder)
+    def _write(self, records: Sequence[TrialRecord]) -> str:
+        return notes.write(self._study, "search", chapter(self._study, records), self._folder)
 
 
 def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
-    """What there is to tell of a search."""
+    """The search's part of the note."""
     settings, data = studies.stored_settings(opened), opened.user_attrs[studies.DATA]
     metric = studies.metric(opened)
     unit, sign = metric.unit, metric.sign
@@ -94,10 +93,10 @@ def _parts(
         f"{plural(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
-        story.table(searched(records, settings["optimizers"], unit)),
+        notes.table(searched(records, settings["optimizers"], unit)),
     ]
     if config is not None:
-        compared = story.PART + "compare" in system_attrs(opened)
+        compared = notes.PART + "compare" in system_attrs(opened)
         next_step = (
             "Which optimizer is truly best, and which to take, says the comparison below."
             if compared

@@ -1,4 +1,4 @@
-"""What a trial tells in optuna-dashboard: how it ended, its learning curve, its settings as torch takes them."""
+"""The note of a trial in optuna-dashboard: how it ended, its learning curve, its settings as torch takes them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,8 +8,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
 from optitune.common.text import Unit, plural
-from optitune.dashboard import artifacts
-from optitune.dashboard import notes as story
+from optitune.dashboard import artifacts, notes
 from optitune.space.configuration import Configuration, settings_text
 from optitune.storage import studies, trials
 from optitune.study.records import Outcome
@@ -44,7 +43,7 @@ def attach(
         except Exception as error:
             # a trial is worth more than its picture, whatever keeps it from being drawn
             problem = f"trial {trial.number} has no picture in the dashboard: {' '.join(str(error).split())}"
-    story.note_trial(trial, note(frozen, outcome, value, reason, unit, epochs, image))
+    notes.note_trial(trial, note(frozen, outcome, value, reason, unit, epochs, image))
     return problem
 
 

@@ -15,7 +15,7 @@ from optitune.study.records import Outcome, TrialRecord, counts, standings
 from optitune.study.steps import reported_epoch
 
 ENOUGH = 10
-"""Of how many finished trials of an optimizer the importance of its settings is told."""
+"""Of how many finished trials of an optimizer the importance of its settings is given."""
 
 REACH = 4.0
 """How many times as wide as what matters an axis may become for the sake of the rest."""
@@ -292,7 +292,7 @@ class Influence:
     """How much an optimizer's result hangs on each of its settings.
 
     Attributes:
-        trials: how many tell it.
+        trials: how many it rests on.
         shares: by setting, how much of the ranks' variance it explains by itself, from 0 to 1; empty where the trials
             are too few.
     """
@@ -311,19 +311,19 @@ def influences(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: 
     rows = [row for row in records if row.outcome in ("complete", "pruned", "diverged") and row.same_as is None]
     found = []
     for name in optimizers:
-        told = [
+        scored = [
             (_comparable(row.configuration), -inf if (value := last_seen(row)) is None else sign * value)
             for row in rows
             if row.configuration is not None and row.optimizer == name
         ]
         shares: dict[str, float] = {}
-        if len(told) >= ENOUGH:
-            for key in {key: None for settings, _ in told for key in settings}:
-                having = [(settings[key], score) for settings, score in told if key in settings]
+        if len(scored) >= ENOUGH:
+            for key in {key: None for settings, _ in scored for key in settings}:
+                having = [(settings[key], score) for settings, score in scored if key in settings]
                 share = explained([value for value, _ in having], [score for _, score in having])
                 if share is not None:
                     shares[key] = share
-        found.append(Influence(name, len(told), shares))
+        found.append(Influence(name, len(scored), shares))
     return found
 
 

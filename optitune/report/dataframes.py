@@ -196,5 +196,5 @@ def _column(values: list[Any], kind: type | None) -> Any:
         return pandas.Series(values, dtype="float64")
     if kinds == {datetime}:
         return pandas.Series(values, dtype="datetime64[us]")
-    # what several optimizers call alike and mean otherwise is told in words: a file's column has one type
+    # what several optimizers call alike and mean otherwise becomes text: a file's column has one type
     return pandas.Series([value if value is None else str(value) for value in values], dtype="object")

@@ -104,9 +104,9 @@ def _beyond(axes: "Axes", number: int, value: float, text: str) -> bool:
     low, high = axes.get_xlim()
     if low <= value <= high:
         return False
-    told = f"◂ {text}" if value < low else f"{text} ▸"
+    written = f"◂ {text}" if value < low else f"{text} ▸"
     side = "left" if value < low else "right"
-    axes.text(low if value < low else high, number, told, ha=side, va="center", color=FAINT, fontsize=8.5)
+    axes.text(low if value < low else high, number, written, ha=side, va="center", color=FAINT, fontsize=8.5)
     return True
 
 
@@ -175,8 +175,8 @@ def _off(axes: "Axes", rows: Sequence[tuple[str, Sequence[float]]]) -> None:
     low, high = axes.get_ylim()
     below = [name for name, heights in rows if max(heights) < low]
     above = [name for name, heights in rows if min(heights) > high]
-    told = [f"{mark} {', '.join(names)}" for mark, names in (("▾", below), ("▴", above)) if names]
-    axes.set_title("   ".join(told), loc="right", fontsize=8.5, color=FAINT)
+    marks = [f"{mark} {', '.join(names)}" for mark, names in (("▾", below), ("▴", above)) if names]
+    axes.set_title("   ".join(marks), loc="right", fontsize=8.5, color=FAINT)
 
 
 def _line(axes: "Axes", row: Curve, palette: Palette, **style: Any) -> None:
@@ -286,8 +286,8 @@ def shares(rows: Sequence[Share], palette: Palette) -> Picture:
         axes.set_xlabel(label)
 
     size = for_rows(len(rows) + 1)
-    told = [f"{row.optimizer} {row.complete} complete, {row.pruned} pruned, {row.diverged} diverged" for row in rows]
-    panels = [Panel(trials, "Trials: " + "; ".join(told), size)]
+    counted = [f"{row.optimizer} {row.complete} complete, {row.pruned} pruned, {row.diverged} diverged" for row in rows]
+    panels = [Panel(trials, "Trials: " + "; ".join(counted), size)]
     columns: dict[str, list[float]] = {
         "epochs of the search": [row.epochs for row in rows],
         "runs of the comparison": [row.runs for row in rows],
@@ -305,33 +305,33 @@ def shares(rows: Sequence[Share], palette: Palette) -> Picture:
 
 def influences(rows: Sequence[Influence]) -> Picture:
     """A heat map: how much the result of every optimizer hangs on each of its settings."""
-    told = [row for row in rows if row.shares]
+    known = [row for row in rows if row.shares]
     strength: dict[str, float] = {}
-    for row in told:
+    for row in known:
         for key, share in row.shares.items():
             strength[key] = max(strength.get(key, 0.0), share)
     settings = sorted(strength, key=lambda key: -strength[key])
 
     def draw(place: "FigureBase") -> None:
         axes = place.subplots()
-        for column, row in enumerate(told):
+        for column, row in enumerate(known):
             for number, key in enumerate(settings):
                 if key in row.shares:
                     tile(axes, column, number, row.shares[key], f"{100 * row.shares[key]:.0f}")
         rows_of(axes, settings)
-        columns = [f"{row.optimizer} ({row.trials})" for row in told]
-        slanted: dict[str, Any] = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if len(told) > 4 else {}
-        axes.set_xticks(range(len(told)), columns, color=INK, **slanted)
+        columns = [f"{row.optimizer} ({row.trials})" for row in known]
+        slanted: dict[str, Any] = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"} if len(known) > 4 else {}
+        axes.set_xticks(range(len(known)), columns, color=INK, **slanted)
         axes.tick_params(axis="x", length=0, labeltop=True, labelbottom=False)
-        axes.set_xlim(-0.5, len(told) - 0.5)
+        axes.set_xlim(-0.5, len(known) - 0.5)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
 
-    alt = "; ".join(f"{row.optimizer}: {max(row.shares, key=lambda key: row.shares[key])} most" for row in told)
+    alt = "; ".join(f"{row.optimizer}: {max(row.shares, key=lambda key: row.shares[key])} most" for row in known)
     caption = (
         "How much of the differences between an optimizer's trials each of its settings explains by itself, in percent "
         "of the variance of their ranks (a parabola of its rank, less what chance would; pruned trials by the "
-        f"last value seen, diverged ones last), over {over([row.trials for row in told], 'trial')} each, in brackets."
+        f"last value seen, diverged ones last), over {over([row.trials for row in known], 'trial')} each, in brackets."
     )
     return Picture("importance", caption, (Panel(draw, alt, (WIDE[0], 1.1 + 0.28 * len(settings))),))
 

@@ -74,7 +74,7 @@ def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path,
                         writer.add_scalar(f"validation/{metric}", value, step)
                     came_to = {} if row.value is None else {f"final/{metric}": row.value}
                     # "." is the run itself: by default TensorBoard would show a second one for the settings
-                    writer.add_hparams(_told(row), came_to, run_name=".")
+                    writer.add_hparams(_facts(row), came_to, run_name=".")
             if folder.exists():
                 folder.rmdir()
             (Path(scratch) / folder.name).rename(folder)
@@ -90,7 +90,7 @@ def write_mlflow(
     """Log a run per trial that has ended to the experiment called as the study; one that is there is left as it is.
 
     Args:
-        uri: of the tracking server or its files; None for what MLflow itself is told by its environment.
+        uri: of the tracking server or its files; None for what MLflow takes from its environment.
 
     Returns:
         (trials logged, trials that were there before)
@@ -122,7 +122,7 @@ def write_mlflow(
             points = [Metric(_plain(metric), value, ended, step) for step, value in _own(row, times)]
             if row.value is not None:
                 points.append(Metric("value", row.value, ended, 0))
-            params = [Param(_plain(key), str(value)) for key, value in _told(row).items()]
+            params = [Param(_plain(key), str(value)) for key, value in _facts(row).items()]
             run = client.create_run(place, start_time=began, run_name=_name(row)).info.run_id
             # as many as one request may hold
             for begin in range(0, len(points), 1000):
@@ -151,11 +151,11 @@ def _name(row: TrialRecord) -> str:
     return f"trial-{row.number:04d}" + (f"-{row.optimizer}" if row.optimizer else "")
 
 
-def _told(row: TrialRecord) -> dict[str, bool | int | float | str]:
-    """Settings and end of a trial, what is empty left out."""
+def _facts(row: TrialRecord) -> dict[str, bool | int | float | str]:
+    """Settings and end of a trial without those that are empty."""
     settings = dataframes.settings(row.configuration) if row.configuration else {}
-    told = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
-    return {key: value for key, value in told.items() if value is not None and value != ""}
+    facts = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
+    return {key: value for key, value in facts.items() if value is not None and value != ""}
 
 
 def _milliseconds(time: datetime | None) -> int:

@@ -261,7 +261,7 @@ def _repeat(subject: Subject) -> Section:
         commands, how = [], "Its task was given from Python: give it to optitune.search again, with these settings."
     else:
         how = f"Save the settings as studies/{subject.name}.toml, and run the commands."
-    told = (
+    notes = (
         how,
         f"Data: {subject.data['train_examples']} examples to train on and {subject.data['validation_examples']} to "
         f"judge on in the search; checksum {subject.data['checksum']}.",
@@ -271,7 +271,7 @@ def _repeat(subject: Subject) -> Section:
     if rows := _chosen(subject):
         tables.insert(0, report_tables.configurations(rows))
     code = ["\n".join(commands)] * bool(commands) + [dumps(subject.settings)]
-    return Section("repeat", "To repeat it", told, tuple(tables), code=tuple(code))
+    return Section("repeat", "To repeat it", notes, tuple(tables), code=tuple(code))
 
 
 def _chosen(subject: Subject) -> list[tuple[str, int, Any]]:

@@ -25,29 +25,29 @@ def tested(rows: Sequence[tuple[str, Summary]], optimizer: str, palette: Palette
 
     def draw(place: "FigureBase") -> None:
         axes = place.subplots()
-        seen = [value for _, told in rows for value in (told.low, told.high, *told.each) if value is not None]
+        seen = [value for _, found in rows for value in (found.low, found.high, *found.each) if value is not None]
         axes.set_xlim(window(palette.scaled(seen)))
-        for number, (_, told) in enumerate(rows):
-            each, colour = palette.scaled(told.each), palette.colour(optimizer)
+        for number, (_, found) in enumerate(rows):
+            each, colour = palette.scaled(found.each), palette.colour(optimizer)
             axes.plot(each, [number + 0.24] * len(each), "|", color=colour, alpha=0.6, markersize=5)
-            if told.low is not None and told.high is not None:
-                axes.plot(palette.scaled([told.low, told.high]), [number] * 2, color=colour, linewidth=2)
-            axes.plot(palette.scaled([told.mean]), [number], color=colour, marker="o", markersize=6)
+            if found.low is not None and found.high is not None:
+                axes.plot(palette.scaled([found.low, found.high]), [number] * 2, color=colour, linewidth=2)
+            axes.plot(palette.scaled([found.mean]), [number], color=colour, marker="o", markersize=6)
         rows_of(axes, [name for name, _ in rows])
         axes.set_xlabel(palette.label("").strip())
 
-    alt = "; ".join(f"{name} {palette.unit.value(told.mean)}" for name, told in rows)
-    counts = " and ".join(f"{over([len(told.each)], 'run')} ({name})" for name, told in rows)
+    alt = "; ".join(f"{name} {palette.unit.value(found.mean)}" for name, found in rows)
+    counts = " and ".join(f"{over([len(found.each)], 'run')} ({name})" for name, found in rows)
     caption = f"Mean and 95 % interval (Student's t) of {optimizer}'s configuration over {counts}."
     return Picture("tested", caption, (Panel(draw, alt, for_rows(len(rows))),))
 
 
-def training(told: Tested) -> Picture:
+def training(result: Tested) -> Picture:
     """Loss, metric and learning rate of every seed, by epoch."""
-    curves, loss = [seed.epochs for seed in told.seeds], told.plan.configuration.training.loss
-    draw = partial(draw_training, curves, loss, told.metric, told.plan.task)
+    curves, loss = [seed.epochs for seed in result.seeds], result.plan.configuration.training.loss
+    draw = partial(draw_training, curves, loss, result.metric, result.plan.task)
     ends = ", ".join(f"{curve[-1].train_loss:.4g}" for curve in curves)
-    caption = f"Training loss, {told.metric} and learning rate over {over([len(curves)], 'seed')}."
+    caption = f"Training loss, {result.metric} and learning rate over {over([len(curves)], 'seed')}."
     return Picture("training", caption, (Panel(draw, f"the loss ends at {ends}", TRAINING),))
 
 
@@ -106,9 +106,9 @@ def mistakes(found: Mistakes) -> Picture:
             panel.imshow(shown if shown.shape[2] == 3 else shown[:, :, 0], cmap="gray", vmin=0, vmax=1)
             panel.set_title(f"{true}, not {said}", loc="center", fontsize=9)
 
-    told = [f"{true} taken for {said}" for true, said in zip(found.truths, found.answers, strict=True)]
+    pairs = [f"{true} taken for {said}" for true, said in zip(found.truths, found.answers, strict=True)]
     caption = (
-        f"The {len(told)} test images that the first seed's network answered wrong most confidently, of one run: what "
+        f"The {len(pairs)} test images that the first seed's network answered wrong most confidently, of one run: what "
         "each is, and not what it was taken for."
     )
-    return Picture("mistakes", caption, (Panel(draw, "; ".join(told), (WIDE[0], 0.2 + 1.4 * rows)),))
+    return Picture("mistakes", caption, (Panel(draw, "; ".join(pairs), (WIDE[0], 0.2 + 1.4 * rows)),))

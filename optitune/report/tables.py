@@ -40,23 +40,23 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
         if value.low is not None and value.high is not None and value.sd
         else no_interval(value.each)
     )
-    told = [
+    sentences = [
         f"{name}, trained in full for {plural(result.plan.epochs, 'epoch')} on everything but the test set: "
         f"test {unit.metric} {unit.value(value.mean)} ({spread})."
     ]
     if found is None:
-        return told
+        return sentences
     place = compared_as(result, found)
     if place is None or place.value is None:
         taken = found.recommendation.optimizer
-        return [*told, f"That is not what the comparison looked at, which says to take {taken}."]
+        return [*sentences, f"That is not what the comparison looked at, which says to take {taken}."]
     if relation := agreement(value.mean, place.value, sign):
-        told.append(
+        sentences.append(
             f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of "
             f"{plural(found.plan.epochs, 'epoch')} on {found.plan.train_examples} examples, "
             "judged on others than the test set's."
         )
-    return told
+    return sentences
 
 
 def compared_as(result: Tested, found: Comparison) -> Place | None:
@@ -67,15 +67,15 @@ def compared_as(result: Tested, found: Comparison) -> Place | None:
 
 
 def too_few(rows: Sequence[Influence]) -> str:
-    """Of which optimizers no importance is told, and why; empty where it is of all."""
+    """The optimizers without an importance, and why; empty where all have one."""
     few = [f"{row.optimizer} ({row.trials})" for row in rows if row.trials < ENOUGH]
     flat = [row.optimizer for row in rows if row.trials >= ENOUGH and not row.shares]
-    told = []
+    sentences = []
     if few:
-        told.append(f"Fewer than {ENOUGH} finished trials are too few to tell it: {listed(few)}.")
+        sentences.append(f"Fewer than {ENOUGH} finished trials are too few to tell it: {listed(few)}.")
     if flat:
-        told.append(f"In the trials of {listed(flat)}, nothing differs.")
-    return " ".join(told)
+        sentences.append(f"In the trials of {listed(flat)}, nothing differs.")
+    return " ".join(sentences)
 
 
 def configurations(rows: Iterable[tuple[str, int, Configuration]]) -> Table:

@@ -73,7 +73,7 @@ class LinesCompare:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told = ""
+        self._last = ""
         self._began = time.monotonic()
 
     def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
@@ -81,8 +81,8 @@ class LinesCompare:
         self._line(f"{name}: {_about(plan, workers, most)}")
 
     def judged(self, found: Comparison | None, done: int) -> None:
-        if found is not None and found.sentence != self._told and done >= len(self._plan.finalists):
-            self._told = found.sentence
+        if found is not None and found.sentence != self._last and done >= len(self._plan.finalists):
+            self._last = found.sentence
             self._line(f"after {done} runs, {duration(time.monotonic() - self._began)}: {found.sentence}")
 
     def others(self, runs: int) -> None:

@@ -135,11 +135,11 @@ def _about(shown: StudyView) -> str:
 def _set(settings: Mapping[str, Any]) -> str:
     """The length of a trial, and the settings that are not what they are by themselves."""
     usual = StudySettings().document()
-    told = ("task", "optimizers", "precision", "loss")
+    elsewhere = ("task", "optimizers", "precision", "loss")
     return ", ".join(
         f"{key} = {inline(value)}"
         for key, value in settings.items()
-        if key == "epochs" or (key not in told and value != usual.get(key))
+        if key == "epochs" or (key not in elsewhere and value != usual.get(key))
     )
 
 
@@ -161,12 +161,12 @@ def _print_reasons(console: Console, records: Sequence[TrialRecord]) -> None:
 
 
 def _summed(rows: Sequence[TrialRecord], count: int, outcome: str) -> str:
-    """Trials of one outcome in a line: how many, when, and whose."""
+    """Trials of one outcome in a line: how many, when, and of which optimizers."""
     epochs = sorted(row.epochs for row in rows)
     first, middle, last = (f"{value:g}" for value in (epochs[0], epochs[len(epochs) // 2], epochs[-1]))
     when = f" at epoch {first}" if first == last else f" at epoch {first} to {last}, half of them by {middle}"
-    whose = Counter(row.optimizer or "?" for row in rows).most_common()
-    return f"{count} {outcome}{when if epochs[-1] else ''}: {', '.join(f'{name} {of}' for name, of in whose)}"
+    owners = Counter(row.optimizer or "?" for row in rows).most_common()
+    return f"{count} {outcome}{when if epochs[-1] else ''}: {', '.join(f'{name} {of}' for name, of in owners)}"
 
 
 def _next(shown: StudyView) -> list[str]:
@@ -258,8 +258,8 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
         return f"{row.trials['finished']}{of}"
 
     def rest(row: StudyRow) -> str:
-        told = ("complete", "pruned", "diverged", "failed", "running")
-        return ", ".join(f"{row.trials[outcome]} {outcome}" for outcome in told if row.trials[outcome]) or "none"
+        outcomes = ("complete", "pruned", "diverged", "failed", "running")
+        return ", ".join(f"{row.trials[outcome]} {outcome}" for outcome in outcomes if row.trials[outcome]) or "none"
 
     table = Fitted(
         [

@@ -135,9 +135,9 @@ def made(tmp_path: Path) -> optuna.Study:
 def test_a_note_that_was_there_before_is_kept(tmp_path: Path) -> None:
     told = made(tmp_path)
     save_note(told, "mine")
-    story.tell(told, "search", Chapter("found"), tmp_path)
-    story.tell(told, "compare", Chapter("compared"), tmp_path)
-    story.tell(told, "search", Chapter("found more"), tmp_path)
+    story.write(told, "search", Chapter("found"), tmp_path)
+    story.write(told, "compare", Chapter("compared"), tmp_path)
+    story.write(told, "search", Chapter("found more"), tmp_path)
     assert get_note(told) == f"found more\n\ncompared\n\n---\n\n{LINE}\n\nmine"
 
 
