@@ -21,12 +21,11 @@ from typing import Any
 
 from optitune.api import results, stages
 from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
-from optitune.common.files import data_folder
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
-from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose
-from optitune.searching import run as searching
+from optitune.retraining.run import RetrainRequest
+from optitune.searching.requests import SearchRequest
 from optitune.storage import studies
 from optitune.storage.listing import choose_study
 from optitune.study.settings import checked_study_name
@@ -105,13 +104,12 @@ def search(
     own, source, name = _parted(task, study)
     _begin(workers)
     home = studies.home(Path(studies_dir), name, storage)
-    request = searching.Request(
+    request = SearchRequest(
         home=home,
-        studies_dir=Path(studies_dir),
-        said={**_plain(settings), "task": source},
+        settings={**_plain(settings), "task": source},
         trials=trials,
         timeout=timeout,
-        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
+        data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
         task=own,
@@ -167,14 +165,14 @@ def retrain(
     _begin(workers)
     chosen = choose(what, name, Path(studies_dir), storage)
     _fits(name, chosen.config.task, source)
-    request = retraining.Request(
+    request = RetrainRequest(
         name=chosen.name,
         config=chosen.config,
         home=chosen.home,
         epochs=epochs,
         seeds=seeds,
         seed=seed,
-        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
+        data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
         precision=precision,
@@ -224,9 +222,9 @@ def compare(
     home = choose_study(name, Path(studies_dir), storage)
     opened = home.open()
     _fits(name, studies.stored_settings(opened)["task"], source)
-    request = comparing.Request(
+    request = comparing.CompareRequest(
         home=home,
-        data_dir=data_folder(None if data_dir is None else Path(data_dir)),
+        data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
         optimizers=None if optimizers is None else tuple(optimizers),

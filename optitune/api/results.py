@@ -14,7 +14,7 @@ from optitune.common.tables import Table
 from optitune.common.text import Unit, duration
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
-from optitune.comparing.run import Result
+from optitune.comparing.run import CompareOutcome
 from optitune.errors import OptituneError
 from optitune.report import compared as tables
 from optitune.report import dataframes, retrain_figures, standings
@@ -23,11 +23,11 @@ from optitune.report import tables as report_tables
 from optitune.report.page import Subject
 from optitune.report.style import Picture
 from optitune.retraining import results as retrain_results
-from optitune.retraining import run as retraining
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
 from optitune.retraining.results import FullPlan, Tested
+from optitune.retraining.run import RetrainOutcome
 from optitune.sampling.parameters import owned_values
-from optitune.searching import run as searching
+from optitune.searching.run import SearchOutcome
 from optitune.space.configuration import configuration_text
 from optitune.space.edges import Edge, edges
 from optitune.storage import studies, trials
@@ -76,7 +76,7 @@ class SearchResult(NotebookView):
     settings: StudySettings
     metric: Metric
     records: Sequence[TrialRecord]
-    run: searching.Result | None
+    run: SearchOutcome | None
     _home: StudyLocation
     examples: int | None = None
 
@@ -200,7 +200,7 @@ class ComparisonResult(NotebookView):
     metric: Metric
     optimizers: Sequence[str]
     folder: Path
-    run: Result | None
+    run: CompareOutcome | None
 
     @property
     def sentence(self) -> str:
@@ -265,7 +265,7 @@ class RetrainResult(NotebookView):
     name: str
     tested: Tested
     folder: Path
-    run: retraining.Result | None
+    run: RetrainOutcome | None
 
     @property
     def plan(self) -> FullPlan:
@@ -346,7 +346,7 @@ class RetrainResult(NotebookView):
         return [training, *report.pictures(about)]
 
 
-def searched(home: StudyLocation, found: searching.Result) -> SearchResult:
+def searched(home: StudyLocation, found: SearchOutcome) -> SearchResult:
     """What a search left."""
     return SearchResult(home.name, found.settings, found.metric, found.records, found, home, found.examples)
 
@@ -363,7 +363,7 @@ def opened(home: StudyLocation) -> SearchResult:
     return SearchResult(home.name, settings, studies.metric(there), trials.records(there), None, home, examples)
 
 
-def compared(found: Result, there: optuna.Study) -> ComparisonResult:
+def compared(found: CompareOutcome, there: optuna.Study) -> ComparisonResult:
     """What a comparison left.
 
     Args:
@@ -373,7 +373,7 @@ def compared(found: Result, there: optuna.Study) -> ComparisonResult:
     return ComparisonResult(found.study, found.comparison, studies.metric(there), optimizers, found.folder, found)
 
 
-def retrained(found: retraining.Result) -> RetrainResult:
+def retrained(found: RetrainOutcome) -> RetrainResult:
     """What full trainings left.
 
     Raises:

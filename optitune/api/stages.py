@@ -10,27 +10,28 @@ from optitune.searching import join as joining
 from optitune.searching import run as searching
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
+from optitune.searching.requests import JoinRequest, SearchRequest
 
 NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchNotes)
 
 
-def search(request: searching.Request, view: supervisor.View) -> searching.Result:
+def search(request: SearchRequest, view: supervisor.View) -> searching.SearchOutcome:
     """Train until the study has as many finished trials as were asked for; see `searching.run.search`."""
     return searching.search(request, view, NOTES)
 
 
-def join(request: joining.Request, view: supervisor.View) -> joining.Result:
+def join(request: JoinRequest, view: supervisor.View) -> joining.JoinOutcome:
     """Help with a search that was begun elsewhere; see `searching.join.join`."""
     return joining.join(request, view, NOTES)
 
 
-def compare(request: comparing.Request, view: comparing.View) -> comparing.Result:
+def compare(request: comparing.CompareRequest, view: comparing.View) -> comparing.CompareOutcome:
     """Train each optimizer's best configuration again; see `comparing.run.compare`."""
     result = comparing.compare(request, view)
     return replace(result, unwritten=result_notes.write_comparison(request.home, result.comparison))
 
 
-def retrain(request: retraining.Request, view: retraining.View) -> retraining.Result:
+def retrain(request: retraining.RetrainRequest, view: retraining.View) -> retraining.RetrainOutcome:
     """Train in full and test once; see `retraining.run.retrain`."""
     result = retraining.retrain(request, view)
     return replace(result, unwritten=result_notes.write_tested(request.home, request.name))

@@ -1,13 +1,15 @@
 """`optitune compare`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from optitune.cli.main import print_json
 from optitune.cli.options import AtLeast, Duration, Names, data_place, machine, output, study_places
-from optitune.common.files import data_folder
+
+if TYPE_CHECKING:
+    from optitune.comparing.run import CompareRequest
 
 
 @click.command()
@@ -46,22 +48,7 @@ from optitune.common.files import data_folder
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other runs.")
 @output
 def compare(
-    study: str | None,
-    optimizers: tuple[str, ...] | None,
-    epochs: int | None,
-    max_runs: int,
-    epsilon: float | None,
-    timeout: float | None,
-    target: float | None,
-    sensitivity: int,
-    studies_dir: Path,
-    storage: str | None,
-    data_dir: Path | None,
-    workers: int | None,
-    device: str,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
+    study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any
 ) -> None:
     """Which optimizer, and how sure: train the best of each again on fresh seeds.
 
@@ -73,30 +60,17 @@ def compare(
     from optitune.workers.pool import WORKER_MODULES, warm_up
 
     warm_up(*WORKER_MODULES)
-    from optitune.comparing.run import Request
+    from optitune.comparing.run import CompareRequest
     from optitune.storage.listing import choose_study
 
-    request = Request(
-        home=choose_study(study, studies_dir, storage),
-        optimizers=optimizers,
-        epochs=epochs,
-        max_runs=max_runs,
-        timeout=timeout,
-        epsilon=epsilon,
-        target=target,
-        sensitivity=sensitivity,
-        seed=seed,
-        data_dir=data_folder(data_dir),
-        workers=workers,
-        device=device,
-    )
-    document = compared(request, studies_dir, storage, data_dir, as_json, quiet)
+    request = CompareRequest(home=choose_study(study, studies_dir, storage), **asked)
+    document = compared(request, studies_dir, storage, as_json, quiet)
     if as_json:
         print_json(document)
 
 
 def compared(
-    request: Any, studies_dir: Path, storage: str | None, data_dir: Path | None, as_json: bool, quiet: bool
+    request: "CompareRequest", studies_dir: Path, storage: str | None, as_json: bool, quiet: bool
 ) -> dict[str, Any]:
     """Compare, print what came of it unless it is to be JSON, and give that JSON."""
     from optitune.api import stages
@@ -110,5 +84,5 @@ def compared(
             "note: the data are not those that the configurations were found on (their checksums differ)", err=True
         )
     if not as_json:
-        print_comparison(result, studies_dir, storage, data_dir)
+        print_comparison(result, studies_dir, storage, request.data_dir)
     return result.document()

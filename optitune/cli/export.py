@@ -22,7 +22,6 @@ PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard",
 @click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
 @click.option(
     "--out",
-    "--output",
     "out",
     metavar="PATH|URI",
     help="Where all trials go: a folder, or MLflow's tracking URI.  [default: studies/STUDY/export; what MLflow's "
@@ -55,7 +54,7 @@ def _print(what: str, form: str, study: str | None, out: str | None, studies_dir
     from optitune.training.export_code import export as exported
 
     if out is not None:
-        raise UsageError(f"--output {out}: {form} is printed; send it to a file with '> FILE', or choose csv")
+        raise UsageError(f"--out {out}: {form} is printed; send it to a file with '> FILE', or choose csv")
     chosen = choose(what, study, studies_dir, storage)
     if chosen.note:
         click.echo(f"note: {chosen.note}", err=True)
@@ -79,7 +78,7 @@ def _write(
     if what is not None:
         raise UsageError(f"'{what}': {form} has all trials of a study; name the study with --study, and no trial")
     if form != "mlflow" and out is not None and "://" in out:
-        raise UsageError(f"--output {out}: {form} is written into a folder; name one")
+        raise UsageError(f"--out {out}: {form} is written into a folder; name one")
     home = choose_study(study, studies_dir, storage)
     opened = home.open()
     stored_settings(opened)

@@ -1,12 +1,12 @@
 """`optitune retrain`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from optitune.cli.main import print_json
 from optitune.cli.options import AtLeast, data_place, machine, output, study_places
-from optitune.common.files import data_folder
 
 MOST_SEEDS = 1000
 
@@ -39,19 +39,7 @@ MOST_SEEDS = 1000
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other trainings.")
 @output
 def retrain(
-    what: str,
-    epochs: int | None,
-    seeds: int,
-    study: str | None,
-    studies_dir: Path,
-    storage: str | None,
-    data_dir: Path | None,
-    workers: int | None,
-    device: str,
-    precision: str,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
+    what: str, study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any
 ) -> None:
     """Train a configuration in full and test it once on the sealed test set.
 
@@ -65,22 +53,11 @@ def retrain(
     warm_up(*WORKER_MODULES)
     from optitune.api import stages
     from optitune.retraining.choose import choose
-    from optitune.retraining.run import Request
+    from optitune.retraining.run import RetrainRequest
     from optitune.terminal.retrain import print_retrained, retrain_view
 
     chosen = choose(what, study, studies_dir, storage)
-    request = Request(
-        name=chosen.name,
-        config=chosen.config,
-        home=chosen.home,
-        epochs=epochs,
-        seeds=seeds,
-        seed=seed,
-        data_dir=data_folder(data_dir),
-        workers=workers,
-        device=device,
-        precision=precision,
-    )
+    request = RetrainRequest(name=chosen.name, config=chosen.config, home=chosen.home, **asked)
     if chosen.note and not (quiet or as_json):
         click.echo(f"note: {chosen.note}", err=True)
     result = stages.retrain(request, retrain_view(quiet=quiet or as_json))

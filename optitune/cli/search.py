@@ -17,7 +17,6 @@ from optitune.cli.options import (
     trial_timeout,
     workers,
 )
-from optitune.common.files import data_folder
 from optitune.study.settings import StudySettings
 
 DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
@@ -42,9 +41,7 @@ def _default(key: str) -> str:
 )
 @click.option("--epochs", type=AtLeast(1), help="Length of a trial." + _default("epochs"))
 @click.option("--batch-size", type=AtLeast(1), help="Examples per batch." + _default("batch_size"))
-@click.option(
-    "--train-examples", "--train-images", type=AtLeast(1), help="Train on a fixed random subset.  [default: all]"
-)
+@click.option("--train-examples", type=AtLeast(1), help="Train on a fixed random subset.  [default: all]")
 @click.option(
     "--set",
     "assignments",
@@ -95,22 +92,14 @@ def _default(key: str) -> str:
 )
 @output
 def search(
-    trials: int | None,
-    timeout: float | None,
     study: str | None,
     studies_dir: Path,
     storage: str | None,
-    data_dir: Path | None,
-    workers: int | None,
-    cluster: str | None,
-    device: str,
-    trial_timeout: float | None,
     assignments: tuple[str, ...],
-    accept_changes: bool,
     then_compare: bool,
     as_json: bool,
     quiet: bool,
-    **flags: Any,
+    **asked: Any,
 ) -> None:
     """Search for the best optimizer and settings.
 
@@ -120,45 +109,32 @@ def search(
     ('optitune init STUDY' writes it), then from the study if it exists, then from the defaults.
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
-    if cluster is None:
+    if asked["cluster"] is None:
         from optitune.workers.pool import WORKER_MODULES, warm_up
 
         warm_up(*WORKER_MODULES)
     from optitune.api import stages
-    from optitune.searching.run import Request
+    from optitune.searching.requests import SearchRequest
     from optitune.storage.studies import home
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.loading import study_of
     from optitune.terminal.search import print_result, search_view
 
-    said = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
-    name = checked_study_name(study or study_of(str(said.get("task") or DEFAULTS["task"])))
-    request = Request(
-        home=home(studies_dir, name, storage),
-        studies_dir=studies_dir,
-        said=said,
-        trials=trials,
-        timeout=timeout,
-        data_dir=data_folder(data_dir),
-        workers=workers,
-        device=device,
-        trial_timeout=trial_timeout,
-        cluster=cluster,
-        accept_changes=accept_changes,
-    )
+    flags = {key: asked.pop(key) for key in DEFAULTS if key in asked}
+    settings = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
+    name = checked_study_name(study or study_of(str(settings.get("task") or DEFAULTS["task"])))
+    request = SearchRequest(home=home(studies_dir, name, storage), settings=settings, **asked)
     result = stages.search(request, search_view(quiet=quiet or as_json))
     if not as_json:
-        print_result(result, studies_dir, storage, data_dir, next_steps=not then_compare)
+        print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)
     document = result.document()
     if then_compare:
         from optitune.cli.compare import compared
-        from optitune.comparing.run import Request as ComparisonRequest
+        from optitune.comparing.run import CompareRequest
 
-        again = ComparisonRequest(
-            home=request.home, data_dir=request.data_dir, workers=workers, device=device, task=request.task
-        )
-        document["comparison"] = compared(again, studies_dir, storage, data_dir, as_json, quiet)
+        stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device")}
+        document["comparison"] = compared(CompareRequest(**stage), studies_dir, storage, as_json, quiet)
     if as_json:
         print_json(document)
     if result.failing():

@@ -1,12 +1,12 @@
 """`optitune worker`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from optitune.cli.main import print_json
 from optitune.cli.options import Duration, data_place, machine, output, study_places, trial_timeout
-from optitune.common.files import data_folder
 
 
 @click.command()
@@ -17,18 +17,7 @@ from optitune.common.files import data_folder
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
 @trial_timeout
 @output
-def worker(
-    study: str | None,
-    studies_dir: Path,
-    storage: str | None,
-    data_dir: Path | None,
-    workers: int | None,
-    device: str,
-    timeout: float | None,
-    trial_timeout: float | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def worker(study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
     """Train trials of a study that was begun elsewhere.
 
     Joins a study that 'optitune search' made in a storage which this machine reaches, too, with everything read
@@ -39,18 +28,11 @@ def worker(
 
     warm_up(*WORKER_MODULES)
     from optitune.api.stages import join
-    from optitune.searching.join import Request
+    from optitune.searching.requests import JoinRequest
     from optitune.storage.listing import choose_study
     from optitune.terminal.search import print_joined, search_view
 
-    request = Request(
-        home=choose_study(study, studies_dir, storage),
-        data_dir=data_folder(data_dir),
-        workers=workers,
-        device=device,
-        timeout=timeout,
-        trial_timeout=trial_timeout,
-    )
+    request = JoinRequest(home=choose_study(study, studies_dir, storage), **asked)
     result = join(request, search_view(quiet=quiet or as_json))
     if as_json:
         print_json(result.document())

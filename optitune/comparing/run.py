@@ -31,16 +31,15 @@ from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import made_from, studies, trials
-from optitune.storage.studies import StudyLocation
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, share
-from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
+from optitune.workers.request import StageRequest
 
 MOST_RUNS = 100
 """How many runs a comparison may take if nothing else is said."""
@@ -54,12 +53,11 @@ RUN = r"\d+-.+"
 Ending = Literal["decided", "runs", "timeout", "rounds"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a user asked of a comparison.
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest(StageRequest):
+    """To compare the optimizers of a study.
 
     Attributes:
-        home: of the study.
         optimizers: whom to compare; None for all that have a complete trial.
         epochs: of a run; None for the search's.
         max_runs: how many runs of finalists there may be in all.
@@ -68,13 +66,8 @@ class Request:
         target: of the metric, whose time is told; None for what the weakest that is not out reaches.
         sensitivity: in how many rounds other settings are trained too.
         seed: another seed, other runs.
-        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
-    home: StudyLocation
-    data_dir: Path
-    workers: int | None
-    device: str
     optimizers: tuple[str, ...] | None = None
     epochs: int | None = None
     max_runs: int = MOST_RUNS
@@ -83,11 +76,10 @@ class Request:
     target: float | None = None
     sensitivity: int = SENSITIVITY
     seed: int = 0
-    task: Task | None = None
 
 
 @dataclass(frozen=True)
-class Result:
+class CompareOutcome:
     """What a comparison left.
 
     Attributes:
@@ -145,7 +137,7 @@ class View(Protocol):
         """No more will come."""
 
 
-def compare(request: Request, view: View) -> Result:
+def compare(request: CompareRequest, view: View) -> CompareOutcome:
     """Train each optimizer's best configuration again, round by round, until the verdict is clear.
 
     Raises:
@@ -164,7 +156,7 @@ def compare(request: Request, view: View) -> Result:
     if request.max_runs < len(who):
         raise UsageError(f"--max-runs {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
     device = resolve_device(request.device)
-    task = request.task or loading.find(settings.task, request.data_dir)
+    task = request.task or loading.find(settings.task, request.data_folder)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[studies.DATA]
     made_from.same_metric(opened, task.judge)
@@ -210,7 +202,7 @@ def compare(request: Request, view: View) -> Result:
         found = replace(found, asked=CompareOptions.model_validate(asked))
         save_verdict(folder, found)
         clear(folder / "partial", RUN, r"\.safetensors")
-    return Result(
+    return CompareOutcome(
         study=request.home.name,
         comparison=found,
         ending=ending,
@@ -223,7 +215,7 @@ def compare(request: Request, view: View) -> Result:
     )
 
 
-def _check(request: Request) -> None:
+def _check(request: CompareRequest) -> None:
     """Hold a request against what is allowed.
 
     Raises:
@@ -278,7 +270,7 @@ class Rounds:
 
     def __init__(
         self,
-        request: Request,
+        request: CompareRequest,
         plan: Plan,
         unit: Unit,
         folder: Path,
@@ -365,7 +357,7 @@ class Rounds:
                 keys[worker::workers],
                 self._folder,
                 self._source,
-                self._request.data_dir,
+                self._request.data_folder,
                 str(self._spread[worker % len(self._spread)]),
                 self._deadline,
             )

@@ -19,7 +19,6 @@ from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from, studies
-from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
@@ -33,6 +32,7 @@ from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
+from optitune.workers.request import StageRequest
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
@@ -42,36 +42,29 @@ LONGER, SEEDS = 3, 3
 """How many times as long as a trial a full training is, and how many there are, if nothing else is said."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a user asked of a full training.
+@dataclass(frozen=True, kw_only=True)
+class RetrainRequest(StageRequest):
+    """To train a configuration in full.
 
     Attributes:
         name: of the folder that the results go to.
         config: what to train.
-        home: of the study it belongs to.
         epochs: None for three times the search's.
         seeds: how many trainings.
         seed: another seed, other trainings.
         precision: `auto` for the search's.
-        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
     name: str
     config: BestConfig
-    home: StudyLocation
-    epochs: int | None
-    seeds: int
-    seed: int
-    data_dir: Path
-    workers: int | None
-    device: str
-    precision: str
-    task: Task | None = None
+    epochs: int | None = None
+    seeds: int = SEEDS
+    seed: int = 0
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)
-class Result:
+class RetrainOutcome:
     """What a full training left; `trained` is False where all of it was there already.
 
     `other_data` says that the data differ from those the configuration was found on, `remarks` what a user should know
@@ -122,7 +115,7 @@ class View(Protocol):
 
 
 def make_plan(
-    request: Request, device: torch.device, data: splits.FullData, network: str, code: str, scaled: bool = False
+    request: RetrainRequest, device: torch.device, data: splits.FullData, network: str, code: str, scaled: bool = False
 ) -> FullPlan:
     """The plan that a request comes to.
 
@@ -150,7 +143,7 @@ def make_plan(
     )
 
 
-def retrain(request: Request, view: View) -> Result:
+def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     """Train in full over fresh seeds, test each once, and write the folder of results.
 
     Raises:
@@ -160,7 +153,7 @@ def retrain(request: Request, view: View) -> Result:
     """
     began = time.monotonic()
     device = resolve_device(request.device)
-    task = request.task or loading.find(request.config.task, request.data_dir)
+    task = request.task or loading.find(request.config.task, request.data_folder)
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     data = splits.full_data(task)
@@ -179,11 +172,11 @@ def retrain(request: Request, view: View) -> Result:
 
     remarks = ["the validation data are not trained on"] if task.own_validation else []
 
-    def result(seeds: list[SeedResult], trained: bool) -> Result:
+    def result(seeds: list[SeedResult], trained: bool) -> RetrainOutcome:
         value, loss = summaries(seeds, task.judge)
         seconds = round(time.monotonic() - began, 3)
         known = (other_data, tuple(remarks))
-        return Result(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *known)
+        return RetrainOutcome(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *known)
 
     with exclusive_lock(folder):
         done = finished_seeds(folder / "metrics.json", plan)
@@ -202,7 +195,7 @@ def _scaling(task: Task, data: splits.FullData) -> dict[str, Any]:
     return {"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}
 
 
-def _code(request: Request, task: Task, code: task_code.Record, network: str) -> str:
+def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: str) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
@@ -223,7 +216,7 @@ def _partial(folder: Path, plan: FullPlan) -> Path:
 
 
 def _train_seeds(
-    request: Request,
+    request: RetrainRequest,
     plan: FullPlan,
     task: Task,
     data: splits.FullData,
@@ -249,7 +242,7 @@ def _train_seeds(
         share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
         source = plan.task if request.task is None else loading.packed(splits.without_data(task, data.train, test))
         jobs = [
-            (plan, missing[worker::workers], partial, source, request.data_dir, str(spread[worker % len(spread)]))
+            (plan, missing[worker::workers], partial, source, request.data_folder, str(spread[worker % len(spread)]))
             for worker in range(workers)
         ]
         view.begin(plan, task.judge.unit, workers, set(range(len(plan.seeds))) - set(missing))

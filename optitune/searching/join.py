@@ -2,15 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
+from optitune.searching.requests import JoinRequest
 from optitune.searching.worker import Job
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import explained_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
@@ -21,28 +20,7 @@ from optitune.training.preflight import check, fresh_model
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asked of a machine that is to help.
-
-    Attributes:
-        home: where the study lives; its folder is this machine's own.
-        data_dir: where torchvision's files lie.
-        workers: how many; None to choose.
-        device: `auto`, or as torch names it.
-        timeout: seconds after which no further trial is begun; None for never.
-        trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
-    """
-
-    home: StudyLocation
-    data_dir: Path
-    workers: int | None
-    device: str
-    timeout: float | None
-    trial_timeout: float | None
-
-
-@dataclass(frozen=True)
-class Result:
+class JoinOutcome:
     """What the study had when this machine left it, and how long it helped."""
 
     study: str
@@ -57,7 +35,7 @@ class Result:
         return dict(vars(self))
 
 
-def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
+def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutcome:
     """Train until the study has all its trials.
 
     Args:
@@ -75,7 +53,7 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     settings = studies.settings_of(opened)
     target = studies.target(opened)
     device = resolve_device(request.device)
-    task = loading.find(settings.task, request.data_dir)
+    task = loading.find(settings.task, request.data_folder)
     find_modules(settings.own_paths(), home.folder.parent)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
@@ -85,14 +63,14 @@ def join(request: Request, view: supervisor.View, notes: Notes) -> Result:
     ledger = trials.RecordCache(opened)
     described = notes.of_study(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
-        job = Job(home, settings, settings.task, request.data_dir, str(device), None, notes.trial_ends)
+        job = Job(home, settings, settings.task, request.data_folder, str(device), None, notes.trial_ends)
         supervisor.train(request, job, data, task.judge.unit, opened, patience, described.refreshed, view)
     with explained_storage(home.url):
         unwritten, records = described.end(), ledger.read()
     if unwritten:
         view.note(unwritten)
     leader = best(records)
-    return Result(
+    return JoinOutcome(
         study=home.name,
         storage=shown(home.url),
         trials=counts(records),

@@ -1,7 +1,6 @@
 """`optitune search` from request to result: settings, study, workers, the best configuration on disk."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from optitune.searching import steady, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
+from optitune.searching.requests import SearchRequest
 from optitune.searching.worker import Job
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import exists, explained_storage, open_storage, shown
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
@@ -37,40 +36,7 @@ from optitune.training.preflight import check, fresh_model
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asked of a search.
-
-    Attributes:
-        home: where the study lives.
-        studies_dir: the folder of all studies.
-        said: the settings that were typed, by key.
-        trials: how many finished trials the study is to have; None for what its file says, or the default.
-        timeout: seconds after which no further trial is begun; None for what its file says, or never.
-        data_dir: where torchvision's files lie.
-        workers: how many; None to choose, 0 to leave the training to workers elsewhere.
-        device: `auto`, or as torch names it.
-        task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
-        trial_timeout: seconds that a worker may be at one trial; None for as long as it takes.
-        cluster: the Ray cluster that is to train, as a user types it; None for this machine.
-        accept_changes: whether the user says that what has changed of the task's code makes no difference.
-    """
-
-    home: StudyLocation
-    studies_dir: Path
-    said: Mapping[str, Any]
-    trials: int | None
-    timeout: float | None
-    data_dir: Path
-    workers: int | None
-    device: str
-    task: Task | None = None
-    trial_timeout: float | None = None
-    cluster: str | None = None
-    accept_changes: bool = False
-
-
-@dataclass(frozen=True)
-class Result:
+class SearchOutcome:
     """What a search left: `best_file` and `best` are None where no trial is complete.
 
     Attributes:
@@ -139,16 +105,6 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class Settled:
-    """What a search is, all of it decided; `new` where its study is not there yet."""
-
-    settings: StudySettings
-    budget: Budget
-    task: Task
-    new: bool
-
-
 def completed(settings: StudySettings, task: Task, device: torch.device, where: str) -> StudySettings:
     """The settings with every `auto` and the loss decided by the task and the device.
 
@@ -160,8 +116,11 @@ def completed(settings: StudySettings, task: Task, device: torch.device, where: 
     return validated(StudySettings, {**settings.document(), **decided}, where)
 
 
-def settle(request: Request, device: torch.device) -> Settled:
+def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings, Budget, Task, bool]:
     """The settings of the study and its task, from what was typed, its file, and what it was made with.
+
+    Returns:
+        (settings without `auto`, how much to train, task, whether the study is new)
 
     Raises:
         UsageError: a setting is not allowed, or differs from what the study was made with.
@@ -170,18 +129,18 @@ def settle(request: Request, device: torch.device) -> Settled:
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
     existing = studies.load(open_storage(url, create=True), name) if exists(url) else None
     stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
-    file, filed = from_file(request.studies_dir / f"{name}.toml")
-    typed, set_ = parted(request.said, "the command line")
+    file, filed = from_file(request.home.folder.with_name(f"{name}.toml"))
+    typed, set_ = parted(request.settings, "the command line")
     given = {"trials": request.trials, "timeout": request.timeout}
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name)
-    task = request.task or loading.find(settings.task, request.data_dir)
-    find_modules(settings.own_paths(), request.studies_dir)
-    return Settled(completed(settings, task, device, f"study '{name}'"), budget, task, stored is None)
+    task = request.task or loading.find(settings.task, request.data_folder)
+    find_modules(settings.own_paths(), request.home.folder.parent)
+    return completed(settings, task, device, f"study '{name}'"), budget, task, stored is None
 
 
-def search(request: Request, view: supervisor.View, notes: Notes) -> Result:
+def search(request: SearchRequest, view: supervisor.View, notes: Notes) -> SearchOutcome:
     """Train until the study has as many finished trials as were asked for.
 
     Args:
@@ -198,11 +157,11 @@ def search(request: Request, view: supervisor.View, notes: Notes) -> Result:
         return _search(request, view, notes, cluster)
 
 
-def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Cluster | None) -> Result:
+def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster: Cluster | None) -> SearchOutcome:
     began = time.monotonic()
     device = cluster.device(request.device) if cluster else resolve_device(request.device)
-    settled = settle(request, device)
-    settings, task, budget = settled.settings, settled.task, settled.budget
+    settings, budget, task, new = settle(request, device)
+    request = replace(request, timeout=budget.timeout)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     source: loading.Source = settings.task
@@ -214,8 +173,8 @@ def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Clus
     remarks = tuple(splits.remarks(task, data))
     for line in remarks:
         view.note(line)
-    if settled.new:
-        steady.check(task, source, request.data_dir, data, view.tick)
+    if new:
+        steady.check(task, source, request.data_folder, data, view.tick)
     facts: dict[str, Any] = {
         "network": network,
         "loss": task.loss_name,
@@ -244,16 +203,16 @@ def _search(request: Request, view: supervisor.View, notes: Notes, cluster: Clus
     keeper = BestFile(opened, request.home)
     described = notes.of_study(opened, request.home.folder, keeper.refresh)
     if before < budget.trials and request.workers != 0:
-        job = Job(request.home, settings, source, request.data_dir, str(device), budget.trials, notes.trial_ends)
-        asked, unit = replace(request, timeout=budget.timeout), task.judge.unit
-        supervisor.train(asked, job, data, unit, opened, patience, described.refreshed, view, cluster)
+        job = Job(request.home, settings, source, request.data_folder, str(device), budget.trials, notes.trial_ends)
+        unit = task.judge.unit
+        supervisor.train(request, job, data, unit, opened, patience, described.refreshed, view, cluster)
     with explained_storage(request.home.url):
         unwritten = described.end()
     if unwritten:
         view.note(unwritten)
     winner = best_record(keeper.records)
     competing, dropped = _competing(opened, settings, task.judge)
-    return Result(
+    return SearchOutcome(
         name=request.home.name,
         settings=settings,
         storage=shown(request.home.url),

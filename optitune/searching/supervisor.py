@@ -17,6 +17,7 @@ from optitune.searching import trial_checkpoint
 from optitune.searching.events import Note, TrialFailed, TrialFinished, TrialProgress, TrialStarted
 from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
+from optitune.searching.requests import JoinRequest
 from optitune.searching.trial_guard import TrialGuard
 from optitune.searching.worker import Job, work
 from optitune.storage import artifacts as storage_artifacts
@@ -67,21 +68,8 @@ class View(Protocol):
         """No more will come."""
 
 
-class Asked(Protocol):
-    """What a request says of the workers: how many, and for how many seconds they may train, or be at one trial."""
-
-    @property
-    def workers(self) -> int | None: ...
-
-    @property
-    def timeout(self) -> float | None: ...
-
-    @property
-    def trial_timeout(self) -> float | None: ...
-
-
 def train(
-    request: Asked,
+    request: JoinRequest,
     job: Job,
     data: splits.SearchData,
     unit: Unit,

@@ -30,7 +30,7 @@ IDLE_POLLS = 5
 
 
 @dataclass(frozen=True)
-class Result:
+class WatchOutcome:
     """What the study had when it was complete."""
 
     study: str
@@ -56,7 +56,7 @@ class Result:
 
 def watch(
     home: StudyLocation, view: View, wait: Callable[[float], None] = time.sleep, where: Sequence[str] = ()
-) -> Result:
+) -> WatchOutcome:
     """Show a study until it has all its trials; nothing is written to it.
 
     Args:
@@ -76,7 +76,7 @@ def watch(
                 wait(POLL_S)
         finally:
             view.end()
-    return Result(home.name, shown(home.url), settings, watcher.metric, watcher.records, watcher.target)
+    return WatchOutcome(home.name, shown(home.url), settings, watcher.metric, watcher.records, watcher.target)
 
 
 class _Watcher:

@@ -11,7 +11,7 @@ from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, plural
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
-from optitune.comparing.run import Result
+from optitune.comparing.run import CompareOutcome
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report.compared import compared, costs
 from optitune.statistics.runs import TUNED, Plan, RunId
@@ -133,7 +133,7 @@ def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
     return LiveCompare(console) if console.is_interactive else LinesCompare(console)
 
 
-def print_comparison(result: Result, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
+def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
     """The end of a comparison: the verdict, what it rests on, what the optimizers cost, and the next commands."""
     console = Console(highlight=False, soft_wrap=True)
     found, plan = result.comparison, result.comparison.plan

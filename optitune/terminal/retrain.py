@@ -17,7 +17,7 @@ from optitune.terminal.screen import Screen, Silent, dim
 from optitune.workers.events import Event
 
 if TYPE_CHECKING:
-    from optitune.retraining.run import Result as Retrained
+    from optitune.retraining.run import RetrainOutcome
 
 
 class LiveRetrain:
@@ -140,7 +140,7 @@ def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
     )
 
 
-def print_retrained(result: "Retrained") -> None:
+def print_retrained(result: "RetrainOutcome") -> None:
     """The end of a full training: test accuracy and loss with their spread, and where everything lies."""
     console = Console(highlight=False, soft_wrap=True)
     if not result.trained:

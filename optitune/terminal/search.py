@@ -23,8 +23,8 @@ from optitune.terminal.screen import Screen, Silent, dim, print_next
 from optitune.workers.events import Event, Retired
 
 if TYPE_CHECKING:
-    from optitune.searching.join import Result as Joined
-    from optitune.searching.run import Result
+    from optitune.searching.join import JoinOutcome
+    from optitune.searching.run import SearchOutcome
 
 
 def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
@@ -39,7 +39,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
 
 
 def print_result(
-    result: "Result", studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
+    result: "SearchOutcome", studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
 ) -> None:
     """The end of a search: standings, the best configuration, and the next commands."""
     console = Console(highlight=False, soft_wrap=True)
@@ -89,7 +89,7 @@ def print_result(
     print_next(console, [compare, retrain, typed("dashboard", studies_dir, storage, None, result.name)])
 
 
-def print_joined(result: "Joined") -> None:
+def print_joined(result: "JoinOutcome") -> None:
     """The end of a machine's help."""
     console = Console(highlight=False, soft_wrap=True)
     best = f", best {result.best:.4g}" if result.best is not None else ""

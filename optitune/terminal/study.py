@@ -28,7 +28,7 @@ from optitune.terminal.search import standings_table
 from optitune.training.export_code import building
 
 if TYPE_CHECKING:
-    from optitune.searching.watch import Result
+    from optitune.searching.watch import WatchOutcome
 
 FEW = 8
 """Up to how many trials that ended early are named one by one."""
@@ -277,7 +277,7 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
     console.print(table)
 
 
-def print_watched(result: "Result", studies_dir: Path, storage: str | None) -> None:
+def print_watched(result: "WatchOutcome", studies_dir: Path, storage: str | None) -> None:
     """The end of a study that was followed."""
     console, unit = _console(), result.metric.unit
     console.print(standings_table(result.records, result.settings.optimizers, unit))

@@ -23,7 +23,7 @@ from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, save_mistakes
 from optitune.retraining.records import EpochRecord
-from optitune.retraining.run import Result
+from optitune.retraining.run import RetrainOutcome
 from optitune.storage import studies
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import METRICS, kept
@@ -182,7 +182,7 @@ def test_full_trainings_have_their_tests_curves_and_confusion() -> None:
 def test_what_cannot_be_read_back_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     told = trained().tested
     result = (told.plan, METRICS["accuracy"].unit, told.value, told.loss, tmp_path / "gone", 1.0, True, False)
-    run = Result("best", *result)
+    run = RetrainOutcome("best", *result)
     with pytest.raises(OptituneError, match="gone holds no results any more: run the same again"):
         retrained(run)
 

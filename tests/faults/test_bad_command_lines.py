@@ -20,6 +20,7 @@ from report_world import home, stored, subject
 from optitune.cli.main import COMMANDS
 from optitune.errors import OptituneError
 from optitune.searching import run as searching
+from optitune.searching.requests import SearchRequest
 from optitune.training.device import resolve_device
 
 pytestmark = pytest.mark.wide
@@ -43,7 +44,7 @@ def refused(*_: Any, **__: Any) -> None:
     raise OptituneError("nothing is trained or served here")
 
 
-def settled(request: searching.Request, *_: Any) -> None:
+def settled(request: SearchRequest, *_: Any) -> None:
     """A search up to where it would take data and train."""
     searching.settle(request, resolve_device(request.device))
     refused()

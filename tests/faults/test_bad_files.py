@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from optitune.common import checkpoint
 from optitune.errors import OptituneError
 from optitune.searching import run as searching
+from optitune.searching.requests import SearchRequest
 from optitune.study import best_config
 from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import dumps, from_file
@@ -141,7 +142,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("work") / "studies"
     folder.mkdir()
 
-    def settled(request: searching.Request, *_: Any) -> None:
+    def settled(request: SearchRequest, *_: Any) -> None:
         searching.settle(request, resolve_device(request.device))
         raise OptituneError("nothing is trained here")
 

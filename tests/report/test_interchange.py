@@ -40,7 +40,7 @@ def test_csv_has_a_row_per_trial_and_one_per_evaluation(
 ) -> None:
     out = tmp_path / "new" / "folder"
     code, printed, err = run_command(
-        "export", "--study", "digits", "--format", "csv", "--output", str(out), "--studies-dir", str(made)
+        "export", "--study", "digits", "--format", "csv", "--out", str(out), "--studies-dir", str(made)
     )
     assert (code, err) == (0, "")
     assert printed.splitlines() == [str(out / "trials.csv"), str(out / "curves.csv")]
@@ -120,12 +120,12 @@ def test_where_a_file_cannot_be_written_the_other_stays_as_it_was(
         (("best", "--format", "mlflow"), "'best': mlflow has all trials of a study"),
         (
             ("--format", "json", "--out", "x"),
-            "--output x: json is printed; send it to a file with '> FILE', or choose csv",
+            "--out x: json is printed; send it to a file with '> FILE', or choose csv",
         ),
-        (("--out", "x"), "--output x: python is printed"),
+        (("--out", "x"), "--out x: python is printed"),
         (
             ("--format", "csv", "--out", "sqlite:///x.db"),
-            "--output sqlite:///x.db: csv is written into a folder; name one",
+            "--out sqlite:///x.db: csv is written into a folder; name one",
         ),
         (("--format", "xlsx"), "'xlsx' is not one of"),
         (("--format", "csv", "--study", "digit"), "unknown study 'digit': did you mean 'digits'"),

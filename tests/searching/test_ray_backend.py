@@ -18,7 +18,7 @@ from optitune.searching.ray_backend import actor as ray_worker
 from optitune.searching.ray_backend.actor import ActorJob, Line, run_job
 from optitune.searching.ray_backend.cluster import Cluster, _answers, checked_address, connected
 from optitune.searching.ray_backend.pool import RayPool, _cause, _for_all
-from optitune.searching.run import Request
+from optitune.searching.requests import SearchRequest
 from optitune.searching.worker import Job
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -28,13 +28,11 @@ from optitune.terminal.screen import Silent
 from optitune.workers.events import Done, Event
 
 
-def request(folder: Path, url: str, trials: int, workers: int | None) -> Request:
-    return Request(
+def request(folder: Path, url: str, trials: int, workers: int | None) -> SearchRequest:
+    return SearchRequest(
         home=studies.home(folder, "digits", url),
-        studies_dir=folder,
-        said={"task": "digits", "epochs": 1},
+        settings={"task": "digits", "epochs": 1},
         trials=trials,
-        timeout=None,
         data_dir=folder / "data",
         workers=workers,
         device="cpu",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from optitune.cli.main import run
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import run as searching
+from optitune.searching.requests import SearchRequest
 from optitune.storage import studies
 from optitune.study.settings import StudySettings
 from optitune.study.study_file import Budget, from_file, from_text, parted, seconds, template
@@ -336,37 +337,38 @@ def test_the_budget_is_told_from_the_settings() -> None:
     assert parted({"timeout": 90}, "here") == ({}, {"timeout": 90})
 
 
-def settled(path: Path, said: dict[str, Any], trials: int | None = None, timeout: float | None = None) -> Any:
+def settled(
+    path: Path, said: dict[str, Any], trials: int | None = None, timeout: float | None = None
+) -> tuple[StudySettings, Budget]:
     """What a search with this file beside it comes to."""
-    request = searching.Request(
+    request = SearchRequest(
         home=studies.home(path.parent, path.stem, None),
-        studies_dir=path.parent,
-        said=said,
+        settings=said,
         trials=trials,
         timeout=timeout,
         data_dir=path.parent,
         workers=1,
         device="cpu",
     )
-    return searching.settle(request, torch.device("cpu"))
+    return searching.settle(request, torch.device("cpu"))[:2]
 
 
 def test_what_is_typed_goes_before_the_file_and_the_file_before_the_defaults(path: Path) -> None:
     path.write_text('task = "digits"\nepochs = 9\nbatch_size = 32\ntrials = 7\ntimeout = "1h"\nadam.beta2 = 0.99\n')
-    found = settled(path, {})
-    assert (found.settings.epochs, found.settings.batch_size, found.settings.accumulation) == (9, 32, 1)
-    assert found.budget == Budget(trials=7, timeout=3600.0)
-    over = settled(path, from_text(["epochs=8", "trials=5", "timeout=2h", "adam.lr=0.1"]))
-    assert (over.settings.epochs, over.settings.batch_size) == (8, 32)
-    assert over.settings.hyperparameters["adam"] == {"beta2": 0.99, "lr": 0.1}
-    assert over.budget == Budget(trials=5, timeout=7200.0)
-    assert settled(path, {}, trials=3, timeout=9.0).budget == Budget(trials=3, timeout=9.0)
+    found, budget = settled(path, {})
+    assert (found.epochs, found.batch_size, found.accumulation) == (9, 32, 1)
+    assert budget == Budget(trials=7, timeout=3600.0)
+    over, budget = settled(path, from_text(["epochs=8", "trials=5", "timeout=2h", "adam.lr=0.1"]))
+    assert (over.epochs, over.batch_size) == (8, 32)
+    assert over.hyperparameters["adam"] == {"beta2": 0.99, "lr": 0.1}
+    assert budget == Budget(trials=5, timeout=7200.0)
+    assert settled(path, {}, trials=3, timeout=9.0)[1] == Budget(trials=3, timeout=9.0)
     path.write_text('task = "digits"\n')
-    assert settled(path, {}).budget == Budget(trials=50, timeout=None)
+    assert settled(path, {})[1] == Budget(trials=50, timeout=None)
 
 
 def test_the_loss_of_the_task_is_written_down_so_that_no_later_default_can_change_it(path: Path) -> None:
     path.write_text('task = "digits"\n')
-    assert settled(path, {}).settings.loss == "cross-entropy"
+    assert settled(path, {})[0].loss == "cross-entropy"
     with pytest.raises(UsageError, match=r"label_smoothing = 0\.1: only cross-entropy"):
         settled(path, {"loss": "mse", "label_smoothing": 0.1})

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison, conclude
-from optitune.comparing.run import Result
+from optitune.comparing.run import CompareOutcome
 from optitune.report.compared import compared, costs
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Plan, RunId
@@ -146,7 +146,7 @@ def test_tables_keep_their_numbers_whole(width: int, found: Comparison) -> None:
 def test_the_end_says_what_is_spent_and_what_to_type_next(
     found: Comparison, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    result = Result("digits", found, "runs", ("nadam",), tmp_path, 14, 1.0, None, False)
+    result = CompareOutcome("digits", found, "runs", ("nadam",), tmp_path, 14, 1.0, None, False)
     print_comparison(result, Path("studies"), None, None)
     told = capsys.readouterr().out
     assert "Not enough evidence to tell adam and sgd apart" in told
