@@ -63,7 +63,14 @@ class Table:
     def of(
         cls, caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], optimizers: bool = True
     ) -> "Table":
-        """A table whose cells are there already, row by row."""
+        """Make a table of rows of cells.
+
+        Args:
+            caption: of the table.
+            headings: of its columns.
+            rows: cells of each row, one per column.
+            optimizers: whether the first cell of a row names an optimizer; True by default.
+        """
         columns = [Column(heading, [row[place] for row in rows]) for place, heading in enumerate(headings)]
         return cls(caption, tuple(columns), optimizers)
 
