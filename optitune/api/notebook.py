@@ -1,10 +1,10 @@
 """What all results of the Python API have in common: words and a table for a notebook, and figures by name."""
 
-from html import escape
 from typing import TYPE_CHECKING
 
 from optitune.common.tables import Table
 from optitune.errors import OptituneError, unknown
+from optitune.report.page import rendered
 from optitune.report.style import Picture, whole
 
 if TYPE_CHECKING:
@@ -58,12 +58,4 @@ class NotebookView:
         return f"<{type(self).__name__}: {self.headline}>"
 
     def _repr_html_(self) -> str:
-        # no colours of its own: those of the notebook are right in the light and in the dark
-        words = "".join(f"<p>{escape(text)}</p>" for text in self._words())
-        table = self._table()
-        head = "".join(f"<th>{escape(name)}</th>" for name in table.headings)
-        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-        return (
-            f"<div><p><b>{escape(self.headline)}</b></p>{words}"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
+        return rendered("notebook.html", headline=self.headline, words=self._words(), table=self._table())

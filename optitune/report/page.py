@@ -303,20 +303,26 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     return found.sentence, advice, "" if subject.tested else subject.command("retrain", "best", "--study", subject.name)
 
 
-def write_page(subject: Subject, folder: Path) -> Path:
-    """Write `report.html`, all of it or nothing.
-
-    Raises:
-        OptituneError: the file cannot be written.
-    """
+def rendered(template: str, **values: Any) -> str:
+    """A template that lies beside this file as HTML, every value in it escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("optitune.report", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    return environment.get_template(template).render(**values)
+
+
+def write_page(subject: Subject, folder: Path) -> Path:
+    """Write `report.html`, all of it or nothing.
+
+    Raises:
+        OptituneError: the file cannot be written.
+    """
     headline, advice, command = verdict(subject)
-    page = environment.get_template("report.html").render(
+    page = rendered(
+        "report.html",
         subject=subject,
         headline=headline,
         advice=advice,
