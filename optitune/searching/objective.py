@@ -54,7 +54,7 @@ class Result:
 
 
 def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection[int]) -> Result:
-    """Give a trial the curve and the end of another one, whose training would be repeated to the last bit."""
+    """Give a trial the curve and the end of another one, since its training would repeat that one's to the last bit."""
     trial.set_user_attr(trials.SAME_AS, before.number)
     for step, value in sorted(before.intermediate_values.items()):
         if step not in reported:
@@ -125,7 +125,7 @@ def run_trial(
     """Train a trial's configuration and report to its study; one that was trained before is given the same result.
 
     Args:
-        trial: asked, not yet told.
+        trial: asked for, and running.
         settings: with precision and loss settled.
         data: on `device`.
         reported: steps that an earlier attempt at this trial, killed since, has reported already.
@@ -186,7 +186,7 @@ def run_trial(
                 reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {value:.4g}, {why}"
                 return Result("pruned", None, reason, seconds, progress.epoch)
     except Diverged as diverged:
-        # told with the worst value there is, so that the sampler learns to stay away
+        # reported with the worst value there is, so that the sampler learns to stay away
         worst = metric.lowest if metric.direction == "maximize" else metric.highest
         step = max(1, diverged.step * usual // training.steps_per_epoch)
         if isfinite(worst) and step not in reported:

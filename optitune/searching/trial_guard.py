@@ -1,4 +1,4 @@
-"""Trials that kill their worker again and again, or take too long, are told failed, so that the study can go on."""
+"""Guard of running trials: fails those that kill their worker again and again, or take too long."""
 
 import time
 from collections.abc import Callable
@@ -22,9 +22,9 @@ class TrialGuard:
     """Watches the trials of one machine's workers from the parent process.
 
     Args:
-        study: where failed trials are told.
+        study: where failed trials are written.
         timeout: seconds that a worker may be at one trial; None for as long as it takes.
-        tell: called with what the user should know, a line each.
+        note: called with what the user should know, a line each.
         clock: in seconds.
     """
 
@@ -32,12 +32,12 @@ class TrialGuard:
         self,
         study: optuna.Study,
         timeout: float | None,
-        tell: Callable[[str], None],
+        note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._study = study
         self._timeout = timeout
-        self._tell = tell
+        self._note = note
         self._clock = clock
         self._further = Furthest()
         self._at: dict[int, tuple[int, float]] = {}
@@ -59,7 +59,7 @@ class TrialGuard:
             self._deaths.pop(event.number, None)
 
     def late(self) -> list[tuple[int, int]]:
-        """The workers whose trial has just been told failed since it took too long, each with that trial.
+        """The workers whose trial has just been failed since it took too long, each with that trial.
 
         Each is to be killed if `is_late` says so when all that it has sent has been heard: it may have noticed.
 
@@ -72,13 +72,13 @@ class TrialGuard:
         for worker, (number, since) in list(self._at.items()):
             if worker in self._late or self._clock() - since <= self._timeout:
                 continue
-            # told before the worker is dead, or another one would take the trial up
+            # before the worker is dead, or another one would take the trial up
             if not fail(self._study, number, self._too_long()):
                 # it has just ended: its worker says so soon, and is perhaps at another by now
                 continue
             self._late[worker] = number
             found.append((worker, number))
-            self._tell(f"trial {number} {self._too_long()} and was given up")
+            self._note(f"trial {number} {self._too_long()} and was given up")
             self._given_up(number, self._too_long())
         return found
 
@@ -94,17 +94,17 @@ class TrialGuard:
         """
         number, _ = self._at.pop(worker, (None, 0.0))
         if number is None:
-            self._tell(f"worker {worker + 1} died ({cause}); another takes its place")
+            self._note(f"worker {worker + 1} died ({cause}); another takes its place")
             return False
         if self._late.pop(worker, None) is not None:
             return True
         deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
         if deaths < DEATHS_OF_A_TRIAL:
-            self._tell(f"worker {worker + 1} died ({cause}); its trial {number} goes on in another")
+            self._note(f"worker {worker + 1} died ({cause}); its trial {number} goes on in another")
             return True
         reason = f"{deaths} workers died at the same place of it, the last of {cause}"
         fail(self._study, number, reason)
-        self._tell(f"trial {number} was given up: {reason}")
+        self._note(f"trial {number} was given up: {reason}")
         self._given_up(number, reason)
         return True
 

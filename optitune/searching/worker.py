@@ -1,4 +1,4 @@
-"""What a worker process of a search does: take trials one by one, train them, tell how they ended."""
+"""What a worker process of a search does: take trials one by one, train them, report how they ended."""
 
 import gc
 import time
@@ -106,7 +106,7 @@ def work(channel: Channel, job: Job) -> None:
 
 
 class Worker:
-    """One worker at its desk."""
+    """Training loop of one worker process: it claims trials, trains them, and reports their results."""
 
     def __init__(self, channel: Channel, job: Job, owner: Owner) -> None:
         self._channel = channel
@@ -119,7 +119,7 @@ class Worker:
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
         opened = open_study(job.home, job.settings, self._task.judge, patience)
-        self._desk = TrialQueue(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+        self._queue = TrialQueue(opened, job.target, owner, job.home.folder, is_file(job.home.url))
         self._succeeded = 0
 
     def run(self) -> None:
@@ -127,14 +127,14 @@ class Worker:
         try:
             self._run()
         finally:
-            self._desk.close()
+            self._queue.close()
 
     def _run(self) -> None:
         failed: list[str] = []
         while not self._over():
-            taken = self._desk.take()
+            taken = self._queue.take()
             if taken is None:
-                if self._desk.is_complete():
+                if self._queue.is_complete():
                     return
                 # others train the last ones; if they die, somebody must take over
                 time.sleep(IDLE_S)
@@ -157,7 +157,7 @@ class Worker:
         return self._channel.stopping() or late
 
     def _train(self, trial: optuna.Trial, frozen: optuna.trial.FrozenTrial) -> str:
-        """Train one trial and tell how it ended; the outcome, or why there is none."""
+        """Train one trial and report how it ended; the outcome, or why there is none."""
         job, number, worker = self._job, frozen.number, self._channel.worker
         checkpoint = path_of(job.home.folder, number)
 
@@ -166,7 +166,7 @@ class Worker:
 
         def on_progress(configuration: Configuration, progress: Progress | None) -> None:
             about["settings"], self._optimizer = configuration.model_dump_json(), configuration.optimizer.name
-            if not self._desk.is_ours(trial):
+            if not self._queue.is_ours(trial):
                 raise LeaseLost
             trained = (worker, number, configuration.optimizer.name, configuration.lr)
             if progress is None:
@@ -188,7 +188,7 @@ class Worker:
                 checkpoint,
             )
         except ReturnedToQueue:
-            self._desk.give_back(trial)
+            self._queue.give_back(trial)
             return "given back"
         except (LeaseLost, UpdateFinishedTrialError):
             # given up for dead by another machine, which trains it now, or ended for taking too long
@@ -200,29 +200,29 @@ class Worker:
             # a task's own code may fail in any way
             if self._succeeded:
                 # perhaps only since this process has leaked, or its GPU has: a fresh one shall try
-                self._desk.give_back(trial)
+                self._queue.give_back(trial)
                 self._channel.send(Retired(worker))
                 return "retired"
             reason = kept(error, job.home.folder, f"trial-{number}", about)
             # as text: the error itself would keep the network and its memory
             self._reason, self._traceback = reason, whole(error)
-            self._story(trial, "failed", None, reason)
-            if self._desk.tell(trial, "failed", None, reason, 0.0):
+            self._describe(trial, "failed", None, reason)
+            if self._queue.tell(trial, "failed", None, reason, 0.0):
                 self._channel.send(TrialFailed(worker, number, reason))
             return "failed"
-        self._story(trial, result.outcome, result.value, result.reason)
-        ours = self._desk.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
+        self._describe(trial, result.outcome, result.value, result.reason)
+        ours = self._queue.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         if ours:
             remove(checkpoint)
         self._succeeded += 1
         self._channel.send(TrialFinished(worker, number) if ours else TrialLeft(worker, number))
         return result.outcome
 
-    def _story(self, trial: optuna.Trial, outcome: Outcome, value: float | None, reason: str) -> None:
-        """What the dashboard is to tell of a trial; Optuna takes it until the trial has ended."""
+    def _describe(self, trial: optuna.Trial, outcome: Outcome, value: float | None, reason: str) -> None:
+        """Describe a trial for the dashboard; Optuna takes that until the trial has ended."""
         settings = self._job.settings
         an_epoch = usual_steps(settings, len(self._data.train))
-        # ended meanwhile, for taking too long, or by another machine that tells its story
+        # ended meanwhile, for taking too long, or by another machine that describes it
         with suppress(UpdateFinishedTrialError):
             problem = self._job.trial_ends(
                 trial, outcome, value, reason, settings.epochs, an_epoch, self._job.home.folder

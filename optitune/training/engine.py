@@ -292,7 +292,7 @@ class Training:
         if isinstance(share, Tensor) or share != 1:
             loss = loss * share
         loss.backward()
-        # one that trains on more than one output tells of the one that is judged alone
+        # one that trains on more than one output reports the one that is judged alone
         self._tells = self._metric.each and isinstance(outputs, Tensor)
         if self._tells and self._metric.function is not None:
             answers = outputs.detach() if self.scaling is None else self.scaling.back(outputs.detach())

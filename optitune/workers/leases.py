@@ -1,4 +1,4 @@
-"""Whose a trial is, and whether its owner is still alive: by a lock on one machine, by a heartbeat across machines."""
+"""Leases on trials: which process holds one, and whether it is alive, by a lock or, across machines, a heartbeat."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optitune.common.files import explained, make_folder
 
 BEAT_S = 15
-"""How often a worker tells the others that it is alive."""
+"""Seconds between two heartbeats of a worker."""
 
 STALE_S = 90
 """How long nothing may change about a running trial of another machine before it counts as left behind."""
@@ -40,7 +40,7 @@ def machine() -> str:
 
 
 class Owner:
-    """A process's name on the trials it trains, which others can tell to be alive or dead.
+    """A process's name on the trials it trains, by which others see whether it is alive.
 
     A lock on a file of its own is held as long as the process lives; the system lets go of it however
     the process ends.
@@ -116,7 +116,7 @@ def _remove(lock: Path) -> None:
 
 
 class Watch:
-    """Tells which trials of other machines are left behind: those that show no sign of life for too long.
+    """Finds the trials of other machines that are left behind: those that show no sign of life for too long.
 
     A sign is anything that changes, and how long ago it did is measured here: no machine's clock is held
     against another's, and none needs to be right.
@@ -139,7 +139,7 @@ class Watch:
 
 
 class Heartbeat:
-    """Tells other machines every so often that the trial which this process trains is alive, until it is stopped.
+    """Heartbeat of the trial that this process trains, for other machines, until it is stopped.
 
     Args:
         storage: of the study.
@@ -168,6 +168,6 @@ class Heartbeat:
         while not self._stopped.wait(self._every):
             trial, count = self._trial, count + 1
             if trial is not None:
-                # a trial that ended meanwhile needs no more beats, and a storage that fails is told by the training
+                # a trial that ended meanwhile needs no more beats, and a storage that fails is reported by the training
                 with suppress(Exception):
                     self._storage.set_trial_system_attr(trial, BEAT, count)

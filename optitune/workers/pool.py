@@ -95,7 +95,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
     # Ctrl-C reaches the whole process group; the parent decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in signals[1:]:
-        # a terminal that is closed tells the whole group, too, and what was begun with nohup goes on
+        # a terminal that is closed signals the whole group, too, and what was begun with nohup goes on
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handle)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -119,7 +119,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
 
 
 def run_target(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
-    """Run `target(channel, *arguments)` and tell how it ended."""
+    """Run `target(channel, *arguments)` and report how it ended."""
     try:
         target(channel, *arguments)
         channel.send(Done(channel.worker, channel.stopping()))

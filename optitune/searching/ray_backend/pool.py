@@ -1,6 +1,6 @@
 """Workers of a search as actors of a Ray cluster; `actor` is what they do there.
 
-Ray brings them to machines with a free core, or a free share of a GPU, and tells when one has died. Everything
+Ray brings them to machines with a free core, or a free share of a GPU, and says when one has died. Everything
 else goes through the study's storage, as among the workers of one machine.
 """
 
@@ -25,7 +25,7 @@ from optitune.workers.pool import TICK_S, WORKERS_PER_GPU
 from optitune.workers.supervisor import Supervisor
 
 PLACE_S = 30.0
-"""How long an actor may wait for a place before the user is told."""
+"""How long an actor may wait for a place before the user is notified."""
 
 GRACE_S = 2.0
 """How long an actor may take to say that it has begun before a stop ends it without asking."""
@@ -89,7 +89,7 @@ class RayPool(Supervisor):
         seconds = None if job.deadline is None else job.deadline - time.monotonic()
         share = 1 / WORKERS_PER_GPU if job.device.startswith("cuda") else 0
         with explained_cluster(self._address):
-            # one of its threads waits for something to tell, another hears that it is to stop
+            # one of its threads waits for events, another hears that it is to stop
             actor = self._ray.remote(num_cpus=1, num_gpus=share, max_concurrency=2)(Actor).remote(
                 worker, ActorJob(sent, machine(), Path.cwd(), seconds)
             )
