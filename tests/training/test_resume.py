@@ -135,7 +135,7 @@ def test_so_does_one_whose_file_lies_askew_in_memory(
     assert aligned(state)
 
 
-@pytest.mark.parametrize("white", [None, 255.0])
+@pytest.mark.parametrize("max_pixel", [None, 255.0])
 def test_mapped_examples_are_computed_with_where_torch_would_put_them(
     max_pixel: float | None, images: Examples, tmp_path: Path, askew: None
 ) -> None:
