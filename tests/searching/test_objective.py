@@ -9,12 +9,11 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from optitune.sampling.parameters import first_parameters, spaces, suggest
+from optitune.sampling.parameters import first_parameters, suggest
 from optitune.sampling.pruner import build_pruner
-from optitune.sampling.sampler import SAMPLERS, FairSampler
+from optitune.sampling.sampler import SAMPLERS
 from optitune.searching import objective
 from optitune.searching.objective import Result, ReturnedToQueue, run_trial
-from optitune.space import optimizers, schedules
 from optitune.space.configuration import Configuration
 from optitune.storage.studies import versions
 from optitune.study import steps as study_steps
@@ -25,9 +24,6 @@ from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
 from optitune.training.engine import Training
-
-EVERYTHING = StudySettings(optimizers=tuple(optimizers.OPTIMIZERS), schedules=tuple(schedules.SCHEDULES))
-SPACE = EVERYTHING.space()
 
 
 @pytest.fixture(autouse=True)
@@ -67,41 +63,6 @@ def trained(
 SGD = {"optimizer": "sgd", "lr_factor": 2.0, "one_minus_momentum": 0.1, "nesterov": False, "weight_decay": 1e-4}
 STEP = {"step_size": 1, "gamma": 1.0}
 SHORT = StudySettings(optimizers=("sgd",), epochs=10, batch_size=5, precision="fp32")
-
-
-def test_every_draw_is_a_configuration_within_the_ranges() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    seen = set()
-    for _ in range(150):
-        configuration = suggest(study.ask(), EVERYTHING, SPACE)
-        row = optimizers.find(configuration.optimizer.name)
-        assert row.ranges["lr"].contains(configuration.lr)
-        momentum = configuration.optimizer.settings.get("momentum")
-        assert momentum is None or row.ranges["momentum"].contains(momentum)
-        seen.add((row.name, configuration.schedule.name))
-    assert {name for name, _ in seen} == set(EVERYTHING.optimizers)
-    assert {name for _, name in seen} == set(EVERYTHING.schedules)
-
-
-def test_optimizers_share_the_names_of_their_parameters() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(60):
-        suggest(study.ask(), EVERYTHING, SPACE)
-    assert all({"optimizer", "lr_factor"} <= set(trial.params) for trial in study.trials)
-    shared = set(SPACE.parameters.values())
-    assert {name for trial in study.trials for name in trial.params} <= {"optimizer", "schedule", *shared}
-    assert len(shared) < len(SPACE.parameters) / 2
-    assert not [name for name in shared if "." in name], "a name of one optimizer alone"
-
-
-def test_known_good_parameters_come_out_as_the_known_good_settings_exactly() -> None:
-    sampler = FairSampler(known_good=first_parameters(EVERYTHING), spaces=spaces(EVERYTHING))
-    study = optuna.create_study(sampler=sampler)
-    configurations = [suggest(study.ask(), EVERYTHING, SPACE) for _ in first_parameters(EVERYTHING)]
-    rows = list(optimizers.OPTIMIZERS.values())
-    wanted = [row.arguments(row.known_good[0]) for row in rows]
-    wanted += [row.arguments(values) for row in rows for values in row.known_good[1:]]
-    assert [dict(configuration.optimizer.settings) for configuration in configurations] == wanted
 
 
 def test_a_good_configuration_completes_and_reports_four_times_an_epoch(data: SearchData) -> None:
