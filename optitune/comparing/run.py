@@ -154,7 +154,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     epochs = request.epochs or settings.epochs
     who, without = finalists(records, settings, request.optimizers, epochs)
     if request.max_runs < len(who):
-        raise UsageError(f"--max-runs {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
+        raise UsageError(f"max_runs = {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
     device = resolve_device(request.device)
     task = request.task or loading.find(settings.task, request.data_folder)
     find_modules(settings.own_paths(), request.home.folder.parent)
@@ -197,7 +197,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
             (folder / DATA).unlink(missing_ok=True)
         found = judged()
         if found is None:
-            raise OptituneError("the time was over before the first run ended: give more with --timeout")
+            raise OptituneError("the time was over before the first run ended: give more of it (timeout)")
         asked = {key: getattr(request, key) for key in CompareOptions.model_fields}
         found = replace(found, asked=CompareOptions.model_validate(asked))
         save_verdict(folder, found)

@@ -162,7 +162,7 @@ def _with_validation(task: Task, full: FullData, train_examples: int | None) -> 
 
 def _too_many(task: Task, asked: int, there: int) -> UsageError:
     return UsageError(
-        f"--train-examples {asked}: task '{task.name}' has {there} examples to train on; ask for at most that"
+        f"train_examples = {asked}: task '{task.name}' has {there} examples to train on; ask for at most that"
     )
 
 

@@ -19,7 +19,7 @@ def resolve_device(wanted: str) -> torch.device:
         # all torch builds know the device meta, whose tensors have no numbers
         torch.empty(0, device=device).tolist()
     except (RuntimeError, AssertionError, ImportError):
-        raise UsageError(f"--device {wanted}: torch finds no such device here; use auto or cpu") from None
+        raise UsageError(f"device = '{wanted}': torch finds no such device here; use auto or cpu") from None
     return device
 
 

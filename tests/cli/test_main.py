@@ -25,7 +25,7 @@ WRONG = [
     ("search --task digits --timeout soon", "'soon' is not a time: write 90, 90s, 10m or 2h"),
     ("search --task digits --timeout 0s", "is not a time"),
     ("search --task digits --workers none", "nor auto"),
-    ("search --task digits --device cuda:99", "--device cuda:99: torch finds no such device here"),
+    ("search --task digits --device cuda:99", "device = 'cuda:99': torch finds no such device here"),
     ("search --task digits --precision fp16", "precision = 'fp16'"),
     ("search --task digits --sampler grid", "sampler = 'grid'"),
     ("search --task digits --pruner nothing", "pruner = 'nothing'"),

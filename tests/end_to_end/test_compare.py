@@ -277,7 +277,7 @@ def test_a_best_that_was_edited_comes_before_the_verdict(command: Any, folder: P
         (("--epsilon", "-1"), 2, "epsilon = -1.0: must be a number of at least 0"),
         (("--epsilon", "nan"), 2, "epsilon = nan: must be a number of at least 0"),
         (("--target", "inf"), 2, "target = inf: must be a finite number"),
-        (("--seed", "1", "--max-runs", "1"), 2, "--max-runs 1: a first round of all finalists takes 2; give more"),
+        (("--seed", "1", "--max-runs", "1"), 2, "max_runs = 1: a first round of all finalists takes 2; give more"),
         (("--seed", "1", "--timeout", "0.01s"), 1, "the time was over before the first run ended"),
         (("nothing",), 2, "unknown study 'nothing'"),
     ],

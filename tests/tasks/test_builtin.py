@@ -90,7 +90,7 @@ def test_fewer_training_images_are_the_first_of_all(digits: SearchData) -> None:
 
 def test_as_many_training_images_as_there_are_is_allowed_and_one_more_is_not() -> None:
     assert len(search_data(DIGITS, 1150).train) == 1150
-    with pytest.raises(UsageError, match=r"--train-examples 1151: task 'digits' has 1150 examples to train on"):
+    with pytest.raises(UsageError, match=r"train_examples = 1151: task 'digits' has 1150 examples to train on"):
         search_data(DIGITS, 1151)
 
 

@@ -154,7 +154,7 @@ SETTINGS = {
     "a pattern": (["--set", 'groups={"fc*" = 2.0}'], 'groups."fc*": fits no parameter of the network that is left'),
     "lbfgs": (["--optimizers", "lbfgs", "--set", "groups={bias = 2.0}"], "optimizer 'lbfgs' takes no parameter groups"),
     "the loss": (["--set", "loss=task"], "loss = 'task': the task has no loss function of its own"),
-    "too many examples": (["--train-examples", "39"], "--train-examples 39: task 'mine.py:make_task' has 38 examples"),
+    "too many examples": (["--train-examples", "39"], "train_examples = 39: task 'mine.py:make_task' has 38 examples"),
 }
 
 

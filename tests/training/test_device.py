@@ -25,7 +25,7 @@ def test_a_device_that_is_named_and_there_is_taken() -> None:
 
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cuda:x"])
 def test_a_device_that_is_not_there_is_refused_with_a_way_out(name: str) -> None:
-    with pytest.raises(UsageError, match=f"--device {name}: .* here.*; use auto or cpu"):
+    with pytest.raises(UsageError, match=f"device = '{name}': .* here.*; use auto or cpu"):
         resolve_device(name)
 
 
@@ -34,7 +34,7 @@ def test_cuda_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Torch not compiled with CUDA enabled")
 
     monkeypatch.setattr(torch, "empty", without)
-    with pytest.raises(UsageError, match=r"--device cuda: .*; use auto or cpu"):
+    with pytest.raises(UsageError, match=r"device = 'cuda': .*; use auto or cpu"):
         resolve_device("cuda")
 
 
@@ -74,8 +74,8 @@ def test_a_process_set_up_for_training_has_one_thread_and_keeps_freed_memory() -
     # faults are counted, not timed: a second pass over freed and reused memory meets hardly any
     code = """
 import resource, torch
-from optitune.workers.process import own_the_process
-own_the_process()
+from optitune.workers.process import configure_worker_process
+configure_worker_process()
 assert torch.get_num_threads() == 1
 faults = []
 for _ in range(20):

@@ -56,7 +56,7 @@ class Cluster:
         if wanted == "auto":
             return torch.device("cuda" if self.gpus else "cpu")
         if re.fullmatch(r"cuda:\d+", wanted):
-            raise UsageError(f"--device {wanted}: Ray chooses each worker's GPU; write --device cuda")
+            raise UsageError(f"device = '{wanted}': Ray chooses each worker's GPU; write cuda")
         if wanted == "cuda" and (self.gpus or self.elsewhere):
             # that this machine has none means nothing, and a cluster may get some only when they are asked for
             return torch.device(wanted)
