@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from left_behind import MARK, Processes, left, threads
 from torch import nn
 from torch.nn import functional
+from xdist.scheduler import LoadFileScheduling
 
 from optitune.cli.main import run
 from optitune.space import optimizers, schedules
@@ -27,6 +28,22 @@ settings.register_profile(
     "optitune", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("optitune")
+
+
+APART = ("tests/faults/test_kills_while_writing.py", "tests/slow/test_machines.py")
+"""Files whose tests take minutes each and share nothing."""
+
+
+class Scheduling(LoadFileScheduling):
+    """A file's tests run in one process, for what they share, but those of `APART` in whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(APART) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True, scope="session")

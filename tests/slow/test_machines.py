@@ -81,7 +81,7 @@ def test_two_machines_train_one_study(postgresql: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_the_trial_of_a_machine_that_is_gone_is_taken_over(ending: int, postgresql: Any, tmp_path: Path) -> None:
     url = postgresql.create(f"gone-{ending}")
-    made = command(url, tmp_path / "one", *search(150, "--workers", 0))
+    made = command(url, tmp_path / "one", *search(90, "--workers", 0))
     assert made.communicate()[1] == ""
     lost = command(url, tmp_path / "other", "worker", "--study", "s", "--workers", 1, prefix=tuple(UNSHARE))
     limit = monotonic() + 120
@@ -95,7 +95,7 @@ def test_the_trial_of_a_machine_that_is_gone_is_taken_over(ending: int, postgres
     # who is asked to go gives the trial back, who is killed is missed after a while
     waiting = {signal.SIGKILL: "RUNNING", signal.SIGTERM: "WAITING"}[signal.Signals(ending)]
     assert waiting in {trial.state.name for trial in left}
-    going_on = command(url, tmp_path / "one", *search(150, "--workers", 2))
+    going_on = command(url, tmp_path / "one", *search(90, "--workers", 2))
     out, err = going_on.communicate()
     assert (going_on.returncode, err) == (0, ""), out
     ended = trials(url)
