@@ -83,18 +83,28 @@ def search(
 ) -> SearchResult:
     """Search until the study has so many finished trials, as `optitune search` does.
 
+        found = optitune.search(make_task(), study="wine", trials=20, optimizers=("sgd", "adam"), epochs=10)
+        print(found.best.optimizer, found.best.value)
+
     Args:
-        task: what to train.
-        study: its name; the task's by default.
-        trials: how many finished trials the study is to have; None for what its file says, or 50.
-        timeout: seconds after which no further trial is begun.
-        workers: how many processes; None for one per core.
-        trial_timeout: seconds after which a trial that hangs is given up.
+        task: what to train: a `Task`, the name of a built-in one, or `FILE.py:FUNCTION`.
+        study: its name; None for the task's.
+        trials: how many finished trials the study is to have, at least 1; None for what its file says, or 50.
+        timeout: seconds after which no further trial is begun; None for what its file says, or never.
+        studies_dir: the folder of all studies.
+        storage: URL of the storage; None for a file of the study's own.
+        data_dir: where torchvision's files lie; None for the cache folder.
+        workers: how many processes, at least 1; None for one per core, or a few per GPU.
+        device: `auto`, `cpu`, `cuda`, or as torch names it.
+        trial_timeout: seconds after which a trial that hangs is given up; None for never.
         accept_changes: go on with a study although the code of its task has changed, since the change makes no
             difference to a training.
-        progress: whether to show it on stderr.
-        settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`,
-            `lr=[1e-4, 0.1]`, `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
+        progress: whether to show it on standard error.
+        settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`, `lr=[1e-4, 0.1]`,
+            `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
+
+    Returns:
+        the study, its best trial and its tables; `run` in it is what this call did.
 
     Raises:
         UsageError: a setting is not allowed, or task, data and settings do not fit each other.
@@ -124,8 +134,16 @@ def load(study: str | None = None, *, studies_dir: str | Path = "studies", stora
 
     Its comparison and its full training are there as well, as `comparison` and `tested`.
 
+        found = optitune.load("wine")
+        found.standings  # a DataFrame
+
     Args:
         study: its name; None for the default task's, or the only one there is.
+        studies_dir: the folder of all studies.
+        storage: URL of the storage; None for a file of the study's own.
+
+    Returns:
+        the study; `run` in it is None.
 
     Raises:
         UsageError: there is no such study, or it was not made by optitune.
@@ -152,9 +170,26 @@ def retrain(
 ) -> RetrainResult:
     """Train a configuration in full and test it once on the sealed test set, as `optitune retrain` does.
 
+        full = optitune.retrain(make_task(), study="wine", seeds=5)
+        print(full.test_value.mean, full.folder / "model.safetensors")
+
     Args:
         task: what to train; the same as that of the study.
         what: `best`, a trial's number, or the path of a `best.toml`.
+        study: its name; None for the task's.
+        epochs: length of a training, at least 1, its schedule stretched to it; None for three times the search's.
+        seeds: how many trainings, each from a fresh seed, at least 1.
+        seed: another seed, other trainings; at least 0.
+        precision: `fp32`, `bf16`, or `auto` for the search's.
+        studies_dir: the folder of all studies.
+        storage: URL of the storage; None for a file of the study's own.
+        data_dir: where torchvision's files lie; None for the cache folder.
+        workers: how many processes, at least 1; None for one per core, or a few per GPU.
+        device: `auto`, `cpu`, `cuda`, or as torch names it.
+        progress: whether to show it on standard error.
+
+    Returns:
+        the test of each seed, and the folder with the weights.
 
     Raises:
         UsageError: there is no such study or configuration.
@@ -202,15 +237,30 @@ def compare(
 ) -> ComparisonResult:
     """Train the best configuration of each optimizer again on fresh seeds, as `optitune compare` does.
 
+        verdict = optitune.compare(make_task(), study="wine", max_runs=40)
+        print(verdict.sentence, verdict.recommended)
+
     Args:
         task: what to train; the same as that of the study.
-        optimizers: whom to compare; None for all that have a complete trial.
-        epochs: of a run; None for the search's.
-        max_runs: how many runs there may be in all.
-        timeout: seconds after which no further run is begun.
-        epsilon: what difference of the metric does not matter.
-        target: of the metric, whose time is told.
-        sensitivity: in how many rounds those still in are trained with other settings too.
+        study: its name; None for the task's.
+        optimizers: names of those to compare; None for all that have a complete trial.
+        epochs: length of a run, at least 1, its schedule stretched to it; None for the search's.
+        max_runs: how many runs of finalists there may be in all, at least one for each.
+        timeout: seconds after which no further run is begun; None for never.
+        epsilon: difference of the metric that does not matter, in the metric's unit; None for 0.001 of accuracy and r2,
+            else 1 % of the best value.
+        target: value of the metric whose time is measured; None for what the weakest of those left reaches.
+        sensitivity: in how many rounds those left are trained with other settings too, at least 0.
+        seed: another seed, other runs; at least 0.
+        studies_dir: the folder of all studies.
+        storage: URL of the storage; None for a file of the study's own.
+        data_dir: where torchvision's files lie; None for the cache folder.
+        workers: how many processes, at least 1; None for one per core, or a few per GPU.
+        device: `auto`, `cpu`, `cuda`, or as torch names it.
+        progress: whether to show it on standard error.
+
+    Returns:
+        the verdict, the advice, and a row for each optimizer and each run.
 
     Raises:
         UsageError: there is no such study, or task, data and configurations do not fit each other.

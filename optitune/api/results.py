@@ -64,10 +64,12 @@ class SearchResult(NotebookView):
 
     Attributes:
         name: of the study.
+        settings: of the study, with every `auto` decided.
+        metric: that its trials are judged by.
         records: its trials.
         folder: where all of it lies but what a storage elsewhere has.
         run: what this call did; None where the study was only opened.
-        examples: that every trial trains on.
+        examples: how many every trial trains on; None where it is not known.
     """
 
     USUAL = ("curves",)
@@ -102,17 +104,31 @@ class SearchResult(NotebookView):
 
     @cached_property
     def standings(self) -> "DataFrame":
-        """A row per optimizer, the best first."""
+        """A row per optimizer, the best first.
+
+        Columns: `optimizer`; of its best complete trial `value` (in the metric's unit), `lr` and `trial` (its number);
+        how many of its trials are `finished`, `pruned`, `diverged` and `failed`; and the `epochs` that they had.
+        """
         return dataframes.standings(self.records, self.settings.optimizers)
 
     @cached_property
     def trials(self) -> "DataFrame":
-        """A row per trial, with every setting."""
+        """A row per trial, with every setting.
+
+        Columns: `trial` (its number), `optimizer`, `outcome` (such as complete, pruned, diverged, failed), `value` (in
+        the metric's unit), `epochs` and `seconds` trained, `began` and `ended` (local time), `reason` of its end,
+        `same_as` (number of the equal trial whose result it has), and a column for each setting; `lr` is the absolute
+        one.
+        """
         return dataframes.trials(self.records)
 
     @cached_property
     def curves(self) -> "DataFrame":
-        """A row per evaluation of every trial."""
+        """A row per evaluation of every trial.
+
+        Columns: `trial` (its number), `optimizer`, `step` (of the trial's own optimizer), `epoch`, and `value` (in the
+        metric's unit).
+        """
         return dataframes.curves(self.records, self.examples)
 
     @property
@@ -189,7 +205,9 @@ class ComparisonResult(NotebookView):
     Attributes:
         study: its name.
         comparison: all that it says, and rests on.
+        metric: that its runs are judged by.
         optimizers: of the study.
+        folder: where the comparison lies.
         run: what this call did; None where the comparison was only opened.
     """
 
@@ -224,17 +242,31 @@ class ComparisonResult(NotebookView):
 
     @cached_property
     def standings(self) -> "DataFrame":
-        """A row per optimizer, the leader first, with intervals and costs."""
+        """A row per optimizer, the leader first, with intervals and costs.
+
+        Columns: `optimizer`; `value`, `low`, `high` (mean and 95 % interval over its `runs`, in the metric's unit);
+        `probability_best`; `relation` to the leader (leader, equal, undecided, worse); `difference`, `difference_low`,
+        `difference_high` (to the leader, positive where it is better); `diverged` (runs); `loss`; `trial` and `lr` of
+        its configuration; `epoch_seconds`; `target_seconds` and `target_epochs` (until the target is reached); `memory`
+        (bytes of optimizer state per byte of weights).
+        """
         return dataframes.compared(self.comparison)
 
     @cached_property
     def runs(self) -> "DataFrame":
-        """A row per run, those with other settings included."""
+        """A row per run, those with other settings included.
+
+        Columns: `optimizer`, `round` (from 0), `variant` (of its settings), `value` (in the metric's unit), `loss`,
+        `seconds`, and `reason` where it diverged.
+        """
         return dataframes.runs(self.comparison)
 
     @cached_property
     def curves(self) -> "DataFrame":
-        """A row per evaluation of every optimizer's runs."""
+        """A row per evaluation of every optimizer's runs.
+
+        Columns: `optimizer`, `round`, `epoch`, `seconds`, `value` (in the metric's unit), `loss`.
+        """
         return dataframes.run_curves(self.comparison)
 
     @property
@@ -257,6 +289,8 @@ class RetrainResult(NotebookView):
 
     Attributes:
         name: of its folder: `best`, `trial-7`.
+        tested: plan and results of every seed.
+        folder: where weights, pictures and results lie.
         run: what this call did; None where the trainings were only opened.
     """
 
@@ -297,12 +331,12 @@ class RetrainResult(NotebookView):
 
     @cached_property
     def seeds(self) -> "DataFrame":
-        """A row per training: its one test."""
+        """A row per training: `seed`, `test_value` (in the metric's unit), `test_loss`, and `seconds` trained."""
         return dataframes.tests(self.tested.seeds)
 
     @cached_property
     def curves(self) -> "DataFrame":
-        """A row per epoch of every training."""
+        """A row per epoch of every training: `seed`, `epoch`, `lr`, `train_loss`, `train_value` (the metric)."""
         return dataframes.epochs(self.tested.seeds)
 
     @cached_property

@@ -72,7 +72,15 @@ def compare(
 def compared(
     request: "CompareRequest", studies_dir: Path, storage: str | None, as_json: bool, quiet: bool
 ) -> dict[str, Any]:
-    """Compare, print what came of it unless it is to be JSON, and give that JSON."""
+    """Compare, print the result unless it is to be JSON, and return that JSON.
+
+    Args:
+        request: what is to be compared.
+        studies_dir: the folder of all studies, as it was typed.
+        storage: the URL of the storage, as it was typed; None for the study's own file.
+        as_json: whether `--json` was given: nothing but the object goes to standard output.
+        quiet: whether no progress is to be shown.
+    """
     from optitune.api import stages
     from optitune.terminal.compare import compare_view, print_comparison
 

@@ -35,6 +35,12 @@ def finalists(
 ) -> tuple[tuple[Finalist, ...], tuple[str, ...]]:
     """The best configuration of each optimizer, and the optimizers that have none.
 
+    Args:
+        records: the study's trials.
+        settings: the study's settings.
+        asked: names of the optimizers to compare; None for all of the study.
+        epochs: length of a run; configurations of the search are stretched to it.
+
     Raises:
         UsageError: an optimizer that was asked for is not in the study.
         OptituneError: there is nothing to compare.
@@ -130,6 +136,12 @@ def step(wanted: Sequence[str], done: Container[RunId], rounds: int) -> list[Run
 
 
 def opening(optimizers: Sequence[str], done: Container[RunId], rounds: int) -> list[RunId]:
-    """The runs of the first rounds that are not there yet."""
+    """The runs of the first rounds that are not done yet.
+
+    Args:
+        optimizers: names of the finalists.
+        done: the runs that are done.
+        rounds: how many rounds there are at most.
+    """
     first = [RunId(number, name) for number in range(min(FIRST, rounds)) for name in optimizers]
     return [key for key in first if key not in done]

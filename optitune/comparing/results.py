@@ -195,7 +195,12 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
 
 
 def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Comparison | None:
-    """The comparison in `folder`, judged as it was; None where there is none.
+    """Read the comparison in a folder, concluded as it was; None where there is none.
+
+    Args:
+        folder: of the comparison.
+        trials: the study's trials.
+        metric: the study's metric.
 
     Raises:
         OptituneError: a file is damaged.

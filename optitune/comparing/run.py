@@ -119,7 +119,15 @@ class View(Protocol):
     """Where a running comparison shows itself."""
 
     def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
-        """Training is about to begin; so many runs at most."""
+        """Training is about to begin.
+
+        Args:
+            name: of the study.
+            plan: of the comparison.
+            unit: how the metric is written.
+            workers: how many processes train at once.
+            most: how many runs of finalists there may be.
+        """
 
     def judged(self, found: Comparison | None, done: int) -> None:
         """What so many runs say so far."""

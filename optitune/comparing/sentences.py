@@ -90,7 +90,15 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
 def advice(
     verdict: Verdict, recommendation: Recommendation, costs: Mapping[str, Cost], target: float | None, unit: Unit
 ) -> str:
-    """Which optimizer to take, with the reason."""
+    """Say which optimizer to take, and why.
+
+    Args:
+        verdict: which optimizers are better, equal or undecided.
+        recommendation: the optimizer to take, and what speaks for it beside the metric.
+        costs: time, memory and epochs of each optimizer, by name.
+        target: value of the metric whose time was measured; None where none was.
+        unit: how the metric is written.
+    """
     taken, leader = recommendation.optimizer, verdict.leader
     if verdict.status == "undecided":
         return f"Until that is known, take {taken}, which is the likeliest to be best."

@@ -41,7 +41,17 @@ def work(
     device_name: str,
     deadline: float | None,
 ) -> None:
-    """A worker process: train these runs, one after the other, as far as they are not there.
+    """Train these runs in a worker process, one after the other, as far as they are not done.
+
+    Args:
+        channel: to the parent process.
+        plan: of the comparison.
+        keys: which runs.
+        folder: of the comparison; each finished run becomes a file in it.
+        source: where the task comes from.
+        data_dir: where torchvision's files lie.
+        device_name: as torch names it.
+        deadline: when no further run is begun, as `time.monotonic` counts; None for never.
 
     Raises:
         OptituneError: the data cannot be had, or a file not be written.

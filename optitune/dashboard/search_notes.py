@@ -131,7 +131,13 @@ def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
 
 
 def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: int | None = None) -> dict[str, str]:
-    """What can be taken away, by name: every curve, and of the best configuration its file and its code."""
+    """Files for the dashboard, by name: every curve as CSV, and of the best configuration its file and its code.
+
+    Args:
+        records: the study's trials, finished and running.
+        config: the best configuration; None where no trial is complete.
+        examples: that every trial trains on; without it, no step is known where batch sizes differ.
+    """
     text = StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("trial", "optimizer", "step", "epoch", "value"))

@@ -77,7 +77,15 @@ def code(configuration: Configuration, epochs: int) -> str:
 
 
 def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, unit: Unit, an_epoch: int) -> bytes:
-    """A trial's learning curve as a PNG; it has one evaluation at least."""
+    """Draw a trial's learning curve as a PNG; the trial has one evaluation at least.
+
+    Args:
+        frozen: the trial.
+        outcome: how it ended.
+        value: of the metric at its end; None where it has none.
+        unit: how the metric is written.
+        an_epoch: how many reported steps are an epoch.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
     from PIL import Image

@@ -182,7 +182,14 @@ class Basin:
 def basins(
     trials: Iterable[TrialRecord], optimizers: Iterable[str], sign: int, epsilon: float | None = None
 ) -> list[Basin]:
-    """A basin for each optimizer that has a trial with a value."""
+    """The basin of each optimizer that has a trial with a value: its values by learning rate.
+
+    Args:
+        trials: the study's trials, finished and running.
+        optimizers: names, in the order in which rows are to come.
+        sign: 1 where more of the metric is better, -1 where less is.
+        epsilon: difference of the metric that does not matter; None where it is not known.
+    """
     records = [row for row in trials if row.outcome in ("complete", "pruned", "diverged") and row.same_as is None]
     found = []
     for name in optimizers:
@@ -239,7 +246,13 @@ class Climb:
 
 
 def climbs(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: int) -> list[Climb]:
-    """A row for each optimizer with a complete trial, from the first of them on."""
+    """The best value so far by trials and by seconds, for each optimizer with a complete trial.
+
+    Args:
+        records: the study's trials, finished and running.
+        optimizers: names, in the order in which rows are to come.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     rows = sorted((row for row in records if row.outcome in ("complete", "pruned", "diverged")), key=lambda r: r.number)
     found = []
     for name in optimizers:
@@ -274,7 +287,13 @@ class Share:
 
 
 def shares(trials: Sequence[TrialRecord], runs: Iterable[Run], optimizers: Iterable[str]) -> list[Share]:
-    """A row for each optimizer."""
+    """What each optimizer had of the budget: trials, epochs and seconds.
+
+    Args:
+        trials: the study's trials, finished and running.
+        runs: of the comparison; none where there is none.
+        optimizers: names, in the order in which rows are to come.
+    """
     ran = [run.key.optimizer for run in runs]
     found = []
     for name in optimizers:
@@ -303,10 +322,15 @@ class Influence:
 
 
 def influences(records: Iterable[TrialRecord], optimizers: Iterable[str], sign: int) -> list[Influence]:
-    """A row for each optimizer.
+    """How much of the differences between an optimizer's trials each setting explains.
 
     Trials are ranked by the last value seen, those that diverged last, so that what fails early counts too: an
     importance over complete trials alone would not know of learning rates that are far off.
+
+    Args:
+        records: the study's trials, finished and running.
+        optimizers: names, in the order in which rows are to come.
+        sign: 1 where more of the metric is better, -1 where less is.
     """
     rows = [row for row in records if row.outcome in ("complete", "pruned", "diverged") and row.same_as is None]
     found = []
@@ -364,7 +388,13 @@ def searched_on(plan: Plan, trials: Sequence[TrialRecord]) -> list[str]:
 
 
 def agreement(value: float, other: Summary, sign: int) -> str:
-    """How a value lies to the interval of another estimate, in words; empty where that has none."""
+    """Say where a value lies in relation to another estimate's interval; empty where that has none.
+
+    Args:
+        value: of the metric.
+        other: the other estimate.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     if other.low is None or other.high is None:
         return ""
     if other.low <= value <= other.high:

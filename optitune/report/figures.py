@@ -65,7 +65,14 @@ def values(rows: Sequence[Interval], palette: Palette) -> Picture:
 
 
 def differences(rows: Sequence[Gap], leader: str, epsilon: float, palette: Palette) -> Picture:
-    """How far every optimizer is from the leader, and how sure that is."""
+    """Draw how far every optimizer is from the leader, and how sure that is.
+
+    Args:
+        rows: the differences, one for each optimizer that is not the leader.
+        leader: its name.
+        epsilon: difference of the metric that does not matter.
+        palette: colours of the optimizers and units of the values.
+    """
 
     def draw(place: "FigureBase") -> None:
         axes = place.subplots()
@@ -144,7 +151,13 @@ def curves(rows: Sequence[Band], contenders: Sequence[str], behind: Sequence[Cur
 
 
 def search_curves(rows: Sequence[Curve], palette: Palette, sign: int) -> Picture:
-    """Learning curves of a search's trials."""
+    """Draw the learning curves of a search's trials.
+
+    Args:
+        rows: a curve for each trial.
+        palette: colours of the optimizers and units of the values.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     complete = [row for row in rows if row.outcome == "complete"]
 
     def draw(place: "FigureBase") -> None:
@@ -190,7 +203,13 @@ def _by_epoch(place: "FigureBase", axes: "Axes", palette: Palette, names: Sequen
 
 
 def basins(rows: Sequence[Basin], palette: Palette, sign: int) -> Picture:
-    """Value by learning rate, a panel for each optimizer, each as deep as the others below its own best."""
+    """Draw values by learning rate, a panel for each optimizer, each as deep as the others below its own best.
+
+    Args:
+        rows: a basin for each optimizer.
+        palette: colours of the optimizers and units of the values.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     depth = common_depth(rows, sign)
 
     def draw(row: Basin, place: "FigureBase") -> None:
@@ -229,7 +248,13 @@ def basins(rows: Sequence[Basin], palette: Palette, sign: int) -> Picture:
 
 
 def climbs(rows: Sequence[Climb], palette: Palette, sign: int) -> Picture:
-    """The best so far, by trials and by seconds."""
+    """Draw the best value so far, by trials and by seconds.
+
+    Args:
+        rows: one for each optimizer.
+        palette: colours of the optimizers and units of the values.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     every = [value for row in rows for value in row.best]
     leading = better_half((row.best[-1] for row in rows), sign)
 
@@ -337,7 +362,16 @@ def influences(rows: Sequence[Influence]) -> Picture:
 
 
 def tile(axes: "Axes", column: float, row: float, strength: float, text: str, colour: str = "#0072B2") -> None:
-    """A cell of a heat map, with its number."""
+    """Draw a cell of a heat map, with its number.
+
+    Args:
+        axes: of the heat map.
+        column: centre of the cell.
+        row: centre of the cell.
+        strength: of the colour, from 0 to 1.
+        text: in the cell.
+        colour: at full strength, as #rrggbb.
+    """
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colour, alpha=0.06 + 0.6 * strength))

@@ -52,7 +52,13 @@ def write_tables(records: Sequence[TrialRecord], folder: Path, form: str, exampl
 
 
 def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path, examples: int | None = None) -> Path:
-    """Write a run per trial that has ended: its curve, its settings, and what it came to.
+    """Write a TensorBoard run for each trial that has ended: its curve, its settings and its value.
+
+    Args:
+        records: the study's trials, finished and running.
+        metric: name of the metric.
+        folder: to write to; it must be empty or not exist.
+        examples: that every trial trains on; without it, no step is known where batch sizes differ.
 
     Raises:
         UsageError: something lies in the folder, which TensorBoard would show as well.

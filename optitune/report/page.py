@@ -100,7 +100,12 @@ class Section:
 
 
 def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = ()) -> Subject:
-    """Everything that there is of a study.
+    """Collect everything that is known of a study: trials, comparison, full training, versions.
+
+    Args:
+        home: where the study lives.
+        opened: the study.
+        options: words that lead a command to the same study, such as `--storage URL`.
 
     Raises:
         UsageError: it was not made by optitune.

@@ -21,7 +21,13 @@ MOST_CLASSES = 30
 
 
 def tested(rows: Sequence[tuple[str, Summary]], optimizer: str, palette: Palette) -> Picture:
-    """Values of one configuration under several conditions, each with its interval and its runs."""
+    """Draw values of one configuration under several conditions, each with its interval and its runs.
+
+    Args:
+        rows: a condition and its values.
+        optimizer: whose configuration it is.
+        palette: colours of the optimizers and units of the values.
+    """
 
     def draw(place: "FigureBase") -> None:
         axes = place.subplots()

@@ -15,7 +15,13 @@ from optitune.study.records import TrialRecord, best, counts
 
 
 def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, str]:
-    """What is known without a comparison: a headline and advice."""
+    """A headline and advice for a study that has not been compared.
+
+    Args:
+        name: of the study.
+        trials: the study's trials, finished and running.
+        unit: how the metric is written.
+    """
     leader, number = best(trials), counts(trials)
     if leader is None or leader.value is None:
         return f"No trial of {name} is complete yet, so nothing is known.", "Go on with the search:"
@@ -32,7 +38,14 @@ def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, s
 
 
 def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> list[str]:
-    """What a full training came to, and how that agrees with the comparison."""
+    """Sentences on a full training, and how it agrees with the comparison.
+
+    Args:
+        result: the full training.
+        found: the comparison; None where there is none.
+        unit: how the metric is written.
+        sign: 1 where more of the metric is better, -1 where less is.
+    """
     value, name = result.value, result.plan.configuration.optimizer.name
     runs = plural(len(value.each), "seed")
     spread = (

@@ -154,7 +154,13 @@ def meant(home: StudyLocation, opened: optuna.Study) -> Meant:
 
 
 def what_was_trained(home: StudyLocation, opened: optuna.Study, result: Tested) -> str | None:
-    """What of the study `retrain` must name to train the same: `best`, or a trial's number; None for neither."""
+    """What `retrain` must name to train the same again: `best`, or a trial's number; None for neither.
+
+    Args:
+        home: where the study lives.
+        opened: the study.
+        result: the full training.
+    """
     configuration, epochs = result.plan.configuration, result.plan.epochs
     try:
         config = meant(home, opened).config

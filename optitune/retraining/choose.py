@@ -43,7 +43,13 @@ class Chosen:
 
 
 def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) -> Chosen:
-    """The configuration that `best`, a trial's number or a file means.
+    """Find the configuration that `best`, a trial's number or a file names.
+
+    Args:
+        what: `best`, a trial's number, or the path of a `best.toml`.
+        name: of the study; None for the default task's, or the only one there is.
+        studies_dir: the folder of all studies.
+        storage: the URL of the storage; None for the study's own file.
 
     Raises:
         UsageError: there is no such study or trial, or the file is not a valid `best.toml` of that study's task.

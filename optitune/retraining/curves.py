@@ -68,7 +68,14 @@ def draw_training(
 
 
 def training_curves(curves: Sequence[Sequence[EpochRecord]], loss: str, metric: str, title: str, path: Path) -> None:
-    """The same as a PNG.
+    """Draw training loss, metric and learning rate of each seed by epoch, as a PNG.
+
+    Args:
+        curves: the epochs of each seed.
+        loss: name of the loss.
+        metric: name of the metric.
+        title: of the picture.
+        path: of the PNG.
 
     Raises:
         OptituneError: the file cannot be written.

@@ -33,7 +33,16 @@ def _weights_file(state: Mapping[str, Any], about: dict[str, str]) -> bytes:
 def write(
     folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
 ) -> None:
-    """Weights, pictures, and last the metrics, whose presence says that all is there."""
+    """Write weights, pictures, and last the metrics, whose presence says that the results are complete.
+
+    Args:
+        folder: of the results.
+        partial: folder of the unfinished trainings, with the first seed's last checkpoint.
+        about: of the results: the study's and the trial's name, the scaling of targets.
+        plan: of the full training.
+        metric: of the task.
+        seeds: a result for each seed.
+    """
     last = checkpoint.load(partial / "seed-0.safetensors")
     trained = last["training"]
     # an older version kept no names

@@ -19,7 +19,13 @@ MOST_MISTAKES = 16
 
 
 def confusion(test: Part, answers: Tensor | None, ignored: int | None = None) -> tuple[tuple[int, ...], ...]:
-    """Counts of true class by answered class; nothing where there are no classes, or they are not known at once."""
+    """Counts of true class by answered class; empty where there are no classes or no answers.
+
+    Args:
+        test: the test set.
+        answers: (n,) classes that the network answered; None where they are not known at once.
+        ignored: a class that does not count; None where all do.
+    """
     if answers is None or test.targets is None:
         return ()
     labels = test.targets.to(answers.device)

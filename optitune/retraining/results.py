@@ -65,7 +65,13 @@ def finished_seeds(path: Path, plan: FullPlan) -> list[SeedResult] | None:
 
 
 def seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None:
-    """The result of one seed of a plan that is being trained."""
+    """Read the result of one seed of a plan that is being trained; None where it is not done.
+
+    Args:
+        partial: folder of the unfinished trainings.
+        plan: of the full training.
+        number: of the seed, from 0.
+    """
     runs = _runs(partial / f"seed-{number}.json", plan)
     return next((run for run in runs if run.seed == plan.seeds[number]), None)
 

@@ -102,7 +102,14 @@ class View(Protocol):
     """Where a running full training shows itself."""
 
     def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        """Training is about to begin; the seeds of the numbers `done` were finished before."""
+        """Training is about to begin.
+
+        Args:
+            plan: of the full training.
+            unit: how the metric is written.
+            workers: how many processes train at once.
+            done: numbers of the seeds that were finished before.
+        """
 
     def show(self, event: Event) -> None:
         """A worker reported something."""
@@ -117,7 +124,15 @@ class View(Protocol):
 def make_plan(
     request: RetrainRequest, device: torch.device, data: splits.FullData, network: str, code: str, scaled: bool = False
 ) -> FullPlan:
-    """The plan that a request comes to.
+    """Make the plan of a full training.
+
+    Args:
+        request: what the user asked for.
+        device: to train on; it decides what precision `auto` is.
+        data: to train and test on.
+        network: fingerprint of the network.
+        code: fingerprint of the task's code.
+        scaled: whether targets are scaled.
 
     Raises:
         UsageError: it has no epoch or no seed.

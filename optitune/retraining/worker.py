@@ -37,7 +37,16 @@ def work(
     data_dir: Path,
     device_name: str,
 ) -> None:
-    """A worker process: train and test the seeds of these numbers, one after the other.
+    """Train and test seeds in a worker process, one after the other.
+
+    Args:
+        channel: to the parent process.
+        plan: of the full training.
+        numbers: of the seeds, from 0.
+        partial: folder of the unfinished trainings.
+        source: where the task comes from.
+        data_dir: where torchvision's files lie.
+        device_name: as torch names it.
 
     Raises:
         OptituneError: the data cannot be had, or a training diverges.

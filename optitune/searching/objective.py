@@ -66,10 +66,16 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection
 
 
 def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None) -> str:
-    """Why a network will learn nothing any more, in words; empty where it may, or that cannot be known.
+    """Say why a network will learn nothing any more; empty where it may, or that cannot be known.
 
     Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
     many epochs in which the network learns.
+
+    Args:
+        metric: of the task.
+        found: the last evaluation.
+        targets: (n,) or (n, ...) targets that it was judged on; None where they are not known.
+        ignored: a class that does not count; None where all do.
     """
     if not found.same or metric.chance_level is None or targets is None:
         return ""
@@ -90,7 +96,14 @@ def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
 
 
 def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usual: int) -> dict[str, float]:
-    """By how many powers of ten the learning rate is still to change, up to which reported step; see `LR_AHEAD`."""
+    """By how many powers of ten the learning rate will still change, for each reported step; see `LR_AHEAD`.
+
+    Args:
+        schedule: of the trial.
+        epochs: length of the trial.
+        evaluations: how many there are in an epoch.
+        usual: reported steps of an epoch with the study's batch size.
+    """
     ahead = [round(change, 2) for change in lr_ahead(schedule, epochs, evaluations)]
     steps = [compared_step(point / evaluations, evaluations, usual) for point in range(1, len(ahead) + 1)]
     reported = [(step, change) for step, change in zip(steps, ahead, strict=True) if step is not None]

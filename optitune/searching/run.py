@@ -106,7 +106,13 @@ class SearchOutcome:
 
 
 def completed(settings: StudySettings, task: Task, device: torch.device, where: str) -> StudySettings:
-    """The settings with every `auto` and the loss decided by the task and the device.
+    """Settings with every `auto` and the loss decided by the task and the device.
+
+    Args:
+        settings: as the user gave them.
+        task: to train.
+        device: to train on.
+        where: what an error names as their place.
 
     Raises:
         UsageError: a setting does not fit what was decided.

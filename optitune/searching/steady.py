@@ -58,7 +58,12 @@ def check(
 
 
 def read(channel: Channel, source: Source, data_dir: Path) -> None:
-    """A process: find the task and read its data, with other numbers drawn than elsewhere.
+    """Read a task's data in a process of its own, with random numbers other than the parent's.
+
+    Args:
+        channel: to the parent process.
+        source: where the task comes from.
+        data_dir: where torchvision's files lie.
 
     Raises:
         UsageError: the task cannot be found, or its data are not what they must be.

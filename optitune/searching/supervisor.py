@@ -53,7 +53,16 @@ class View(Protocol):
         records: list[TrialRecord],
         workers: int,
     ) -> None:
-        """The study is open; training is about to begin."""
+        """The study is open; training is about to begin.
+
+        Args:
+            name: of the study.
+            settings: of the study.
+            unit: how the metric is written.
+            target: how many finished trials the study is to have.
+            records: its trials by now.
+            workers: how many processes train at once.
+        """
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
         """A worker reported something; `records` are as fresh as the last finished trial."""

@@ -18,7 +18,14 @@ FILE_NAME = re.compile(r"trial-(\d+)\.safetensors")
 
 
 def identity(plan: Plan, data: SearchData, device: torch.device, versions: Mapping[str, str]) -> dict[str, Any]:
-    """All that decides a trial's numbers."""
+    """All that decides a trial's numbers: a checkpoint with another identity is not used.
+
+    Args:
+        plan: of the training.
+        data: to train and judge on.
+        device: to train on.
+        versions: of the packages, by name.
+    """
     return {
         "configuration": plan.configuration.model_dump(mode="json"),
         "epochs": plan.epochs,

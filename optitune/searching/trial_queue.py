@@ -102,7 +102,16 @@ class TrialQueue:
     def tell(
         self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float, epochs: float = 0.0
     ) -> bool:
-        """Write down how a trial ended, and how long it trained; False where it is no longer this worker's."""
+        """Report how a trial ended and how long it trained.
+
+        Args:
+            trial: that this worker has claimed.
+            outcome: complete, pruned, diverged or failed.
+            value: of the metric; None where it has none.
+            reason: why it ended so, in a sentence; empty where that is plain.
+            seconds: of training.
+            epochs: trained.
+        """
         with suppress(UpdateFinishedTrialError):
             if self.is_ours(trial):
                 trial.set_user_attr(OUTCOME, outcome)
@@ -177,7 +186,12 @@ class TrialQueue:
 
 
 def fail(study: optuna.Study, number: int, reason: str) -> bool:
-    """Write down that a trial which is not at this process failed.
+    """Mark a trial as failed that this process does not train.
+
+    Args:
+        study: of the trial.
+        number: of the trial.
+        reason: in a sentence.
 
     Returns:
         whether it was under way until then; one that has ended, or was given back, stays as it is.

@@ -81,7 +81,14 @@ class Job:
 def open_study(
     home: StudyLocation, settings: StudySettings, metric: Metric, patience: RetryPolicy | None = None
 ) -> optuna.Study:
-    """The study at `home` with its sampler and pruner, sized for its own trials, judged by `metric`."""
+    """Open a study with its sampler and pruner.
+
+    Args:
+        home: where the study lives.
+        settings: of the study, with every `auto` decided.
+        metric: of the task.
+        patience: how a storage that does not answer is waited for; None not to wait.
+    """
     opened = home.open(patience)
     opened.sampler = sampler_of(settings, metric)
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[studies.DATA]["train_examples"])

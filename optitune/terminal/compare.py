@@ -134,7 +134,14 @@ def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
 
 
 def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
-    """The end of a comparison: the verdict, what it rests on, what the optimizers cost, and the next commands."""
+    """Print the end of a comparison: the verdict, what it rests on, the costs, and the next commands.
+
+    Args:
+        result: of the comparison.
+        studies_dir: the folder of all studies, as it was typed.
+        storage: the URL of the storage, as it was typed; None for the study's own file.
+        data_dir: where torchvision's files lie, as it was typed; None for the cache folder.
+    """
     console = Console(highlight=False, soft_wrap=True)
     found, plan = result.comparison, result.comparison.plan
     if result.trained == 0:

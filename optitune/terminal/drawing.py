@@ -145,6 +145,13 @@ class Bar:
         self._began = time.monotonic()
 
     def update(self, completed: float | None = None, left: str | None = None, total: float | None = None) -> None:
+        """Move on; what is None stays.
+
+        Args:
+            completed: how much is done.
+            left: how long it will still take, in words.
+            total: how much there is.
+        """
         self.completed = self.completed if completed is None else completed
         self.left = self.left if left is None else left
         self.total = self.total if total is None else total
@@ -169,6 +176,12 @@ class Bar:
 
 
 def one_above_other(upper: Fitted, lower: Fitted, room: int) -> tuple[Fitted, Fitted]:
-    """Two tables, cut so that they have no more rows together than there is room for; half of it for the lower one."""
+    """Cut two tables so that together they fit; the lower one gets half of the room at most.
+
+    Args:
+        upper: the table above.
+        lower: the table below.
+        room: rows that there are for both.
+    """
     below = min(len(lower), max(1, room // 2, room - len(upper)))
     return replace(upper, most=max(1, room - below)), replace(lower, most=below)

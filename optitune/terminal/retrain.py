@@ -129,7 +129,13 @@ def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
 
 
 def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
-    """Test metric and loss with their spread."""
+    """Test metric and loss with their spread, as text.
+
+    Args:
+        unit: how the metric is written.
+        value: the metric over the seeds.
+        loss: the loss over the seeds.
+    """
     test = f"test {unit.metric} {unit.value(value.mean)}"
     if value.low is None or value.high is None or not value.sd:
         return f"{test} ({no_interval(value.each)}), loss {loss.mean:.4g}"

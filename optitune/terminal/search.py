@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
-    """The standings of a search, each optimizer with the learning curve of its best trial."""
+    """Standings of a search, each optimizer with the learning curve of its best trial.
+
+    Args:
+        records: the study's trials, finished and running.
+        optimizers: names, in the order in which rows are to come.
+        unit: how the metric is written.
+    """
     leaders = [row.best for row in standings(records, optimizers)]
     # a score is a value, or the value with its sign changed
     scored = [row for row in leaders if row is not None and row.value]
@@ -41,7 +47,15 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
 def print_result(
     result: "SearchOutcome", studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
 ) -> None:
-    """The end of a search: standings, the best configuration, and the next commands."""
+    """Print the end of a search: standings, the best configuration, and the next commands.
+
+    Args:
+        result: of the search.
+        studies_dir: the folder of all studies, as it was typed.
+        storage: the URL of the storage, as it was typed; None for the study's own file.
+        data_dir: where torchvision's files lie, as it was typed; None for the cache folder.
+        next_steps: whether to print the next commands.
+    """
     console = Console(highlight=False, soft_wrap=True)
     number = counts(result.records)
     if not result.begun:
@@ -194,7 +208,13 @@ class LiveSearch:
 
 
 def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
-    """What each worker does now, a row each."""
+    """What each worker trains at present, a row each.
+
+    Args:
+        doing: the trial of each worker, by its number.
+        epochs: length of a trial.
+        unit: how the metric is written.
+    """
     now, rows = time.monotonic(), sorted(doing.items())
     ages = [f"{duration(int(now - row.reported))} ago" if row.reported else "-" for _, row in rows]
     return Fitted(

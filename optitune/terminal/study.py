@@ -278,7 +278,13 @@ def print_studies(rows: Sequence[StudyRow], place: str) -> None:
 
 
 def print_watched(result: "WatchOutcome", studies_dir: Path, storage: str | None) -> None:
-    """The end of a study that was followed."""
+    """Print the end of a study that was followed.
+
+    Args:
+        result: of the watch.
+        studies_dir: the folder of all studies, as it was typed.
+        storage: the URL of the storage, as it was typed; None for the study's own file.
+    """
     console, unit = _console(), result.metric.unit
     console.print(standings_table(result.records, result.settings.optimizers, unit))
     done = sum(row.outcome in FINISHED for row in result.records)

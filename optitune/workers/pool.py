@@ -78,7 +78,13 @@ Target = Callable[..., None]
 
 
 def auto(wanted: int | None, gpus: int, jobs: int) -> int:
-    """How many workers to start: as `wanted`, or one per core, or a few per GPU; never more than `jobs`."""
+    """Choose how many workers to start.
+
+    Args:
+        wanted: by the user; None for one per core, or a few per GPU.
+        gpus: how many there are; 0 to train on the CPU.
+        jobs: how many trainings there are: no more workers than these.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sensible = min(cores, WORKERS_PER_GPU * gpus if gpus else MOST_WORKERS)
     return max(1, min(wanted or sensible, jobs))
@@ -119,7 +125,13 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
 
 
 def run_target(channel: Channel, target: Target, arguments: Sequence[Any]) -> None:
-    """Run `target(channel, *arguments)` and report how it ended."""
+    """Run a worker's target and report how it ended.
+
+    Args:
+        channel: to the parent process.
+        target: called with the channel and the arguments.
+        arguments: of the target.
+    """
     try:
         target(channel, *arguments)
         channel.send(Done(channel.worker, channel.stopping()))

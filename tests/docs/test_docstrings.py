@@ -11,9 +11,6 @@ import pytest
 
 import optitune
 
-UNFINISHED = ("cli", "comparing", "dashboard", "report", "retraining", "searching", "terminal", "workers")
-"""Folders whose functions may still lack an `Args:` section."""
-
 ROOT = Path(optitune.__file__).parent
 
 
@@ -44,22 +41,20 @@ def unexplained(names: list[str], docstring: str | None) -> list[str]:
 
 @pytest.mark.parametrize("folder", sorted({path.relative_to(ROOT).parts[0] for path in ROOT.rglob("*.py")}))
 def test_functions_of_three_or_more_parameters_explain_them(folder: str) -> None:
-    if folder in UNFINISHED:
-        return
     paths = [ROOT / folder] if folder.endswith(".py") else sorted((ROOT / folder).rglob("*.py"))
+    # a method without any docstring is a class's own way to do what its protocol, or its base in click, explains
+    implementing = ("begin", "convert")
     found = [(path, each) for path in paths for each in functions(ast.parse(path.read_text(encoding="utf-8")))]
     assert [
         f"{path.name}: {each.name}"
         for path, each in found
-        if len(parameters(each)) >= 3 and "Args:" not in (ast.get_docstring(each) or "")
+        if len(parameters(each)) >= 3
+        and "Args:" not in (ast.get_docstring(each) or "")
+        and (ast.get_docstring(each) or each.name not in implementing)
     ] == []
 
 
-# the functions of `api` and their results do not name all of their parameters yet
-EXPORTED = [name for name, module in optitune._PLACES.items() if not module.startswith("optitune.api.")]
-
-
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", optitune._PLACES)
 def test_what_is_exported_explains_every_parameter(name: str) -> None:
     exported: Any = getattr(optitune, name)
     methods = {key: each for key, each in vars(exported).items() if inspect.isfunction(each) and key[0] != "_"}

@@ -63,7 +63,13 @@ class Cluster:
         return resolve_device(wanted)
 
     def workers(self, wanted: int | None, device: torch.device, missing: int) -> int:
-        """How many workers to send there: as `wanted`, or one per core, or a few per GPU; never more than `missing`."""
+        """How many workers to start on the cluster, never more than trials are missing.
+
+        Args:
+            wanted: by the user; None for one per core, or a few per GPU.
+            device: to train on.
+            missing: how many trials are still to be trained.
+        """
         sensible = min(self.cpus, WORKERS_PER_GPU * self.gpus) if device.type == "cuda" and self.gpus else self.cpus
         return max(1, min(wanted or sensible, missing))
 
