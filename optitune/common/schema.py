@@ -94,6 +94,19 @@ def inline(value: Any) -> str:
     return tomli_w.dumps({"key": value}).partition("=")[2].strip()
 
 
+def differences_table(differences: Mapping[str, tuple[Any, Any]]) -> str:
+    """What has changed, a line `key: was -> now` for each key, values as TOML has them.
+
+    Args:
+        differences: the values (now, was) by key; None where it is not set.
+    """
+    words = [
+        [key, *("not set" if value is None else inline(value) for value in (was, now))]
+        for key, (now, was) in differences.items()
+    ]
+    return "\n".join(f"  {key}: {was} -> {now}" for key, was, now in words)
+
+
 def toml_key(key: str) -> str:
     """A key in TOML, quoted where necessary."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

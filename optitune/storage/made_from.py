@@ -10,6 +10,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
+from optitune.common.schema import differences_table
 from optitune.errors import OptituneError, UsageError
 from optitune.space.ranges import as_stored_before
 from optitune.storage.studies import (
@@ -100,11 +101,9 @@ def create_or_resume(
         if found != wanted:
             others = differing(flat(wanted), flat(found))
             shown = {part: values for part, values in others.items() if part not in DIGESTS} or others
-            changed = ", ".join(f"{part} {was} (now {now})" for part, (now, was) in shown.items())
-            if key == DATA and {"checksum", "inputs"} & set(others):
-                changed += f" ({unchanged()})"
+            note = f"\n({unchanged()})" if key == DATA and {"checksum", "inputs"} & set(others) else ""
             raise UsageError(
-                f"study '{name}' was made with other {key}: {changed}. "
+                f"study '{name}' was made with other {key}:\n{differences_table(shown)}{note}\n"
                 f"To start another, add --study {name}-2; to go on with it, use what it was made with "
                 f"(optitune {study.user_attrs[VERSIONS].get('optitune', '?')})"
             )

@@ -1,13 +1,12 @@
 """The settings of a study: flags and `studies/NAME.toml` become one frozen, validated `StudySettings`."""
 
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from optitune.common.schema import Strict, inline, toml_key, validated
+from optitune.common.schema import Strict, differences_table, toml_key, validated
 from optitune.errors import UsageError, unknown
 from optitune.space import losses, optimizers, schedules
 from optitune.space.optimizers import Optimizer
@@ -251,30 +250,8 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 ELSEWHERE = ("workers", "device", "trial_timeout", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
 """Flags of a search that are no settings of the study."""
 
-
 ORDER = "order of groups"
-
-
-def flag(key: str, value: Any) -> str:
-    """The option that sets `key`."""
-    if key in FLAGS and (key in ("optimizers", "schedules") or not isinstance(value, list)):
-        return f"--{key.replace('_', '-')} {_typed(value)}"
-    return shlex.join(["--set", f"{key}={inline(value)}"])
-
-
-FLAGS = (
-    "task",
-    "optimizers",
-    "schedules",
-    "epochs",
-    "batch_size",
-    "train_examples",
-    "sampler",
-    "pruner",
-    "precision",
-    "seed",
-)
-"""Settings that have a flag of their own; all others are set by `--set`."""
+"""Key under which the order of groups is compared."""
 
 
 def resolve(
@@ -307,26 +284,9 @@ def resolve(
     if any(key.startswith("groups.") for key in differences):
         differences.pop(ORDER, None)
     if differences:
-        rows = sorted({key.split(".")[1] for key in differences if key.startswith("optimizer.")})
-        keep = [f"the row of '{name}' as it was" for name in rows]
-        keep += [
-            flag(key, value)
-            for key, (_, value) in differences.items()
-            if value is not None and not key.startswith("optimizer.") and key != ORDER
-        ]
-        keep += ["the groups in their order"] * (ORDER in differences)
-        unset = [key for key, (_, value) in differences.items() if value is None]
-        typed, filed = flat(given), flat(file)
-        nothing = [flag(key, typed[key]).rpartition(" ")[0] if key in FLAGS else key for key in unset if key in typed]
-        nothing += [f"{key} in its file" for key in unset if key in filed]
-        ways = [" ".join(keep)] * bool(keep) + ["nothing of " + ", ".join(nothing)] * bool(nothing)
-        listed = ", ".join(
-            f"{key} {_typed(made_value)} (now {_typed(now)})" for key, (now, made_value) in differences.items()
-        )
         raise UsageError(
-            f"study '{study}' was made with other settings: {listed}. "
-            f"To go on with it, say {' and '.join(ways)}; "
-            f"to start another, add --study {study}-2"
+            f"study '{study}' was made with other settings:\n{differences_table(differences)}\n"
+            f"To go on with it, use what was; to start another, add --study {study}-2"
         )
     return made
 
@@ -361,10 +321,3 @@ def differing(now: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, tupl
     """The values (now, made) of the keys whose values differ."""
     keys = list(made) + [key for key in now if key not in made]
     return {key: (now.get(key), made.get(key)) for key in keys if now.get(key) != made.get(key)}
-
-
-def _typed(value: Any) -> str:
-    """A value as a user types it."""
-    if value is None:
-        return "unsaid"
-    return ",".join(str(each) for each in value) if isinstance(value, list | tuple) else str(value)

@@ -149,10 +149,10 @@ def test_a_study_goes_on_from_a_task_made_anew(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"model": lambda: nn.Linear(4, 2)}, "made with: the network has Linear(in_features=4, out_features=2"),
-        ({"data": (torch.rand(200, 4), torch.arange(200) % 2)}, "was made with other data: checksum"),
-        ({"examples": 150}, "was made with other data: checksum"),
-        ({"metric": "accuracy"}, "was made with other data: metric share (now accuracy)"),
-        ({"name": "other"}, "was made with other settings: task python:mine (now python:other)"),
+        ({"data": (torch.rand(200, 4), torch.arange(200) % 2)}, "was made with other data:\n  checksum: "),
+        ({"examples": 150}, "was made with other data:\n  checksum: "),
+        ({"metric": "accuracy"}, 'was made with other data:\n  metric: "share" -> "accuracy"'),
+        ({"name": "other"}, 'was made with other settings:\n  task: "python:mine" -> "python:other"'),
     ],
     ids=["network", "data", "fewer", "metric", "name"],
 )

@@ -208,9 +208,10 @@ def test_a_study_does_not_go_on_with_another_network_or_other_data(
     if what == "network":
         assert "is no longer what study 'flowers' was made with: the network has (" in err
     else:
-        assert err.startswith(f"error: study 'flowers' was made with other data: {what} ") or f", {what} " in err
+        assert err.startswith("error: study 'flowers' was made with other data:\n")
+        assert f"\n  {what}: " in err
     assert "--study flowers-2" in err
-    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
 
 
 def test_a_study_goes_on_with_the_same_network_and_data(mine: Any, begun: Path, tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_a_metric_that_becomes_nan_fails_the_trial_with_that_reason(mine: Any, t
     assert "3 trials in a row failed, the last with " in err
     assert "the metric 'mine' is nan on 28 examples, while the loss is " in err
     assert "see all reasons with: optitune show flowers" in err
-    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
 
 
 @pytest.mark.slow

@@ -193,8 +193,7 @@ def test_other_settings_are_refused_with_both_ways_out(command: Any) -> None:
     assert command("search", *QUICK, "--trials", "1")[0] == 0
     code, out, err = command("search", "--task", "digits", "--epochs", "2", "--trials", "1")
     assert (code, out) == (2, "")
-    assert "made with other settings: epochs 1 (now 2)" in err
-    assert "say --epochs 1" in err
+    assert "made with other settings:\n  epochs: 1 -> 2\n" in err
     assert "add --study digits-2" in err
 
 
