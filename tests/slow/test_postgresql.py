@@ -148,7 +148,7 @@ def test_show_names_the_best(searched: Searched) -> None:
     done = searched.command("show", "digits", "--studies-dir", searched.studies_dir)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{searched.trials} finished" in done.stdout
-    assert f"best: trial {best['number']}, validation accuracy {best['value']:.4f}" in done.stdout
+    assert f"best: trial {best['number']}, validation accuracy {100 * best['value']:.2f} %" in done.stdout
 
 
 def test_export_prints_the_best(searched: Searched) -> None:
