@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optitune.api.functions import compare, load, retrain, search
     from optitune.api.objective import Objective
-    from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
+    from optitune.api.results import ComparisonResult, SearchResult
+    from optitune.api.retrain_result import RetrainResult
     from optitune.errors import Interrupted, OptituneError, UsageError
     from optitune.sampling.pruner import ForecastPruner
     from optitune.sampling.sampler import FairSampler
@@ -52,7 +53,7 @@ _PLACES = {
     "Objective": "optitune.api.objective",
     "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
-    "RetrainResult": "optitune.api.results",
+    "RetrainResult": "optitune.api.retrain_result",
     "Schedule": "optitune.space.schedules",
     "SearchResult": "optitune.api.results",
     "Task": "optitune.tasks.task",

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from optitune.api import results, stages
-from optitune.api.results import ComparisonResult, RetrainResult, SearchResult
+from optitune.api.results import ComparisonResult, SearchResult
+from optitune.api.retrain_result import RetrainResult, retrained
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.retraining.choose import choose
@@ -213,7 +214,7 @@ def retrain(
         precision=precision,
         task=own,
     )
-    return results.retrained(stages.retrain(request, retrain_view(quiet=not progress)))
+    return retrained(stages.retrain(request, retrain_view(quiet=not progress)))
 
 
 def compare(

@@ -1,11 +1,17 @@
 """What all results of the Python API have in common: words and a table for a notebook, and figures by name."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optitune.common.tables import Table
+from optitune.comparing.results import Comparison
 from optitune.errors import OptituneError, unknown
-from optitune.report.page import rendered
+from optitune.report.page import Subject, rendered
 from optitune.report.style import Picture, whole
+from optitune.retraining.mistakes import Mistakes
+from optitune.retraining.results import Tested
+from optitune.study.records import TrialRecord
+from optitune.tasks.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,3 +65,28 @@ class NotebookView:
 
     def _repr_html_(self) -> str:
         return rendered("notebook.html", headline=self.headline, words=self._words(), table=self._table())
+
+
+def subject(
+    name: str,
+    metric: Metric,
+    optimizers: Sequence[str],
+    trials: Sequence[TrialRecord] = (),
+    comparison: Comparison | None = None,
+    tested: Tested | None = None,
+    mistakes: Mistakes | None = None,
+) -> Subject:
+    """The part of a study that figures are drawn of.
+
+    Args:
+        name: of the study.
+        metric: that its trials are judged by.
+        optimizers: of the study.
+        trials: of the search.
+        comparison: of the study.
+        tested: its full training.
+        mistakes: of the full training's first network.
+    """
+    # no epochs: of a comparison, no trials of the search are drawn
+    settings = {"optimizers": optimizers, "epochs": 0}
+    return Subject(name, settings, {}, {}, metric, tuple(trials), comparison, tested, mistakes)

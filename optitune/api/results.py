@@ -8,24 +8,19 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from optitune.api.notebook import NotebookView
-from optitune.common.summary import Summary
+from optitune.api.notebook import NotebookView, subject
+from optitune.api.retrain_result import RetrainResult
 from optitune.common.tables import Table
-from optitune.common.text import Unit, duration
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
 from optitune.errors import OptituneError
 from optitune.report import compared as tables
-from optitune.report import dataframes, retrain_figures, standings
+from optitune.report import dataframes, standings
 from optitune.report import page as report
 from optitune.report import tables as report_tables
-from optitune.report.page import Subject
 from optitune.report.style import Picture
 from optitune.retraining import results as retrain_results
-from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
-from optitune.retraining.results import FullPlan, Tested
-from optitune.retraining.run import RetrainOutcome
 from optitune.sampling.parameters import owned_values
 from optitune.searching.run import SearchOutcome
 from optitune.space.configuration import configuration_text
@@ -41,21 +36,6 @@ from optitune.training.export_code import python
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-
-def _subject(
-    name: str,
-    metric: Metric,
-    optimizers: Sequence[str],
-    trials: Sequence[TrialRecord] = (),
-    comparison: Comparison | None = None,
-    tested: Tested | None = None,
-    mistakes: Mistakes | None = None,
-) -> Subject:
-    """What figures are drawn of."""
-    # no epochs: of a comparison, no trials of the search are drawn
-    settings = {"optimizers": optimizers, "epochs": 0}
-    return Subject(name, settings, {}, {}, metric, tuple(trials), comparison, tested, mistakes)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -195,7 +175,7 @@ class SearchResult(NotebookView):
         return standings.searched(self.records, self.settings.optimizers, self.metric.unit)
 
     def _pictures(self) -> list[Picture]:
-        return report.pictures(_subject(self.name, self.metric, self.settings.optimizers, self.records))
+        return report.pictures(subject(self.name, self.metric, self.settings.optimizers, self.records))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -280,104 +260,7 @@ class ComparisonResult(NotebookView):
         return tables.compared(self.comparison)
 
     def _pictures(self) -> list[Picture]:
-        return report.pictures(_subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class RetrainResult(NotebookView):
-    """Full trainings, each tested once: what `retrain` left.
-
-    Attributes:
-        name: of its folder: `best`, `trial-7`.
-        tested: plan and results of every seed.
-        folder: where weights, pictures and results lie.
-        run: what this call did; None where the trainings were only opened.
-    """
-
-    USUAL = ("training",)
-
-    name: str
-    tested: Tested
-    folder: Path
-    run: RetrainOutcome | None
-
-    @property
-    def plan(self) -> FullPlan:
-        """What was trained."""
-        return self.tested.plan
-
-    @property
-    def metric(self) -> str:
-        return self.tested.metric
-
-    @property
-    def test_value(self) -> Summary:
-        """The metric on the test set: mean, interval, and each seed's."""
-        return self.tested.value
-
-    @property
-    def test_loss(self) -> Summary:
-        return self.tested.loss
-
-    @property
-    def trained(self) -> bool:
-        """Whether this call trained anything."""
-        return self.run is not None and self.run.trained
-
-    @property
-    def other_data(self) -> bool:
-        """Whether the data differ from those that the configuration was found on, as far as this call knows."""
-        return self.run is not None and self.run.other_data
-
-    @cached_property
-    def seeds(self) -> "DataFrame":
-        """A row per training: `seed`, `test_value` (in the metric's unit), `test_loss`, and `seconds` trained."""
-        return dataframes.tests(self.tested.seeds)
-
-    @cached_property
-    def curves(self) -> "DataFrame":
-        """A row per epoch of every training: `seed`, `epoch`, `lr`, `train_loss`, `train_value` (the metric)."""
-        return dataframes.epochs(self.tested.seeds)
-
-    @cached_property
-    def confusion(self) -> "DataFrame | None":
-        """Counts over all seeds: a row per true class, a column per answer; None where there are no classes."""
-        return dataframes.confusion(self.tested.seeds)
-
-    @property
-    def _unit(self) -> Unit:
-        return self.tested.judge.unit
-
-    @property
-    def headline(self) -> str:
-        return report_tables.tested(self.tested, None, self._unit, 1)[0]
-
-    def _words(self) -> list[str]:
-        return [
-            f"{configuration_text(self.plan.configuration)}.",
-            f"Weights and results are in {self.folder}.",
-        ]
-
-    def _table(self) -> Table:
-        rows = tuple(
-            (
-                str(seed.seed),
-                self._unit.value(seed.test_value),
-                f"{seed.test_loss:.4g}",
-                duration(seed.seconds),
-            )
-            for seed in self.tested.seeds
-        )
-        return Table.of("", ("seed", f"test {self.metric}", "test loss", "trained"), rows)
-
-    def _pictures(self) -> list[Picture]:
-        configuration = self.plan.configuration
-        training = retrain_figures.training(self.tested)
-        mistakes = load_mistakes(self.folder / MISTAKES)
-        about = _subject(
-            self.name, self.tested.judge, (configuration.optimizer.name,), tested=self.tested, mistakes=mistakes
-        )
-        return [training, *report.pictures(about)]
+        return report.pictures(subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
 
 
 def searched(home: StudyLocation, found: SearchOutcome) -> SearchResult:
@@ -405,15 +288,3 @@ def compared(found: CompareOutcome, there: optuna.Study) -> ComparisonResult:
     """
     optimizers = tuple(studies.stored_settings(there)["optimizers"])
     return ComparisonResult(found.study, found.comparison, studies.metric(there), optimizers, found.folder, found)
-
-
-def retrained(found: RetrainOutcome) -> RetrainResult:
-    """What full trainings left.
-
-    Raises:
-        OptituneError: it cannot be read.
-    """
-    tested = retrain_results.load(found.folder)
-    if tested is None:
-        raise OptituneError(f"{found.folder} holds no results any more: run the same again")
-    return RetrainResult(found.name, tested, found.folder, found)

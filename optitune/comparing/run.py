@@ -31,6 +31,7 @@ from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import made_from, studies, trials
+from optitune.storage.request import StageRequest
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, share
@@ -39,7 +40,6 @@ from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
-from optitune.workers.request import StageRequest
 
 MOST_RUNS = 100
 """How many runs a comparison may take if nothing else is said."""

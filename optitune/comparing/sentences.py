@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from optitune.common.text import Unit, listed
 from optitune.statistics.costs import Cost, Recommendation
-from optitune.statistics.verdict import Difference, Place, Verdict
+from optitune.statistics.differences import Difference
+from optitune.statistics.verdict import Place, Verdict
 
 NOT_BY_RUNS = (
     "More runs alone will hardly tell: compare fewer with --optimizers, take more data, or say with --epsilon that "

@@ -10,13 +10,13 @@ from optitune.report.data import (
     Climb,
     Curve,
     Gap,
-    Influence,
     Interval,
     Share,
     better_half,
     common_depth,
     window,
 )
+from optitune.report.importance import Influence
 from optitune.report.style import (
     FAINT,
     GREY,

@@ -25,6 +25,7 @@ from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
 from optitune.report.compared import compared, costs
+from optitune.report.importance import influences
 from optitune.report.standings import searched
 from optitune.report.style import DARK, Palette, Picture, save_png, svg, variable
 from optitune.retraining import again
@@ -212,7 +213,7 @@ def _budget(subject: Subject) -> Section | None:
 
 
 def _importance(subject: Subject) -> Section | None:
-    rows = report_data.influences(subject.trials, subject.optimizers, subject.metric.sign)
+    rows = influences(subject.trials, subject.optimizers, subject.metric.sign)
     if not any(row.trials for row in rows):
         return None
     few = report_tables.too_few(rows)

@@ -7,7 +7,8 @@ from optitune.common.tables import UNKNOWN, Table
 from optitune.common.text import Unit, listed, plural
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import interval, no_interval
-from optitune.report.data import ENOUGH, Influence, agreement
+from optitune.report.data import ENOUGH, agreement
+from optitune.report.importance import Influence
 from optitune.retraining.results import Tested
 from optitune.space.configuration import Configuration, settings_text
 from optitune.statistics.verdict import Place

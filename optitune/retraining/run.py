@@ -19,6 +19,7 @@ from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from, studies
+from optitune.storage.request import StageRequest
 from optitune.storage.urls import exists, open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
@@ -32,7 +33,6 @@ from optitune.training.device import devices, resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
-from optitune.workers.request import StageRequest
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""

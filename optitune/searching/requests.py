@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from optitune.workers.request import StageRequest
+from optitune.storage.request import StageRequest
 
 
 @dataclass(frozen=True, kw_only=True)

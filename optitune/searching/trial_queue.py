@@ -1,4 +1,4 @@
-"""Where workers take trials and hand back results; every trial is at one worker at a time."""
+"""Trial queue: workers claim trials and report results; at most one worker holds a trial."""
 
 import time
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from optitune.storage.trials import EPOCHS, OUTCOME, OWNER, REASON, SECONDS, fin
 from optitune.workers.leases import BEAT, Heartbeat, Owner, Watch, is_alive, is_here
 
 SETTLE_S = 2.0
-"""Wait before a worker takes over a trial of another machine, in case others do the same; see `TrialQueue._claim`."""
+"""Wait before a worker takes over a trial of another machine, in case others do the same; see `_take_over`."""
 
 CROWD = 100
 """How many trials must be left for workers not to take turns: more than there are workers on a machine."""
 
-Taken = tuple[Trial, FrozenTrial]
-"""A trial to train, and what was known of it when it was taken."""
+Claimed = tuple[Trial, FrozenTrial]
+"""A trial to train, and what was known of it when it was claimed."""
 
 
 class TrialQueue:
-    """Where a worker takes trials and hands back results; to be closed by whoever opened it.
+    """The queue of a study's trials, as one worker uses it; whoever opened it closes it.
 
     Args:
         study: with sampler and pruner set.
@@ -48,7 +48,7 @@ class TrialQueue:
         self._made_with = study.user_attrs.get(VERSIONS)
 
     def close(self) -> None:
-        """Tell nobody any longer that this worker is alive."""
+        """Stop reporting that this worker is alive."""
         if self._heart is not None:
             self._heart.stop()
 
@@ -61,27 +61,27 @@ class TrialQueue:
         """Whether the study has as many finished trials as it is to have."""
         return finished(self.study) >= self.target
 
-    def take(self) -> Taken | None:
-        """The next trial: one left behind by a dead worker, or a new one; None while there is none to take."""
+    def claim(self) -> Claimed | None:
+        """Claim the next trial: one left behind by a dead worker, or a new one; None while there is none."""
         if not self._local and self._room > CROWD:
             # towards the end, lest one too many be asked for; before, nobody need wait for others' statements
-            return self._taken()
+            return self._next()
         with self._turn():
-            return self._taken()
+            return self._next()
 
-    def _taken(self) -> Taken | None:
+    def _next(self) -> Claimed | None:
         target = self.target
         trials = self.study.get_trials(deepcopy=False)
-        taken = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
+        counted = sum(trial.state.is_finished() and trial.state != TrialState.FAIL for trial in trials)
         for running in (trial for trial in trials if trial.state == TrialState.RUNNING):
             if self._left_behind(running):
                 # its owner may have ended it, and then itself, since the trials were read
                 frozen = self.study._storage.get_trial(running._trial_id)
-                if frozen.state == TrialState.RUNNING and self._claim(frozen):
+                if frozen.state == TrialState.RUNNING and self._take_over(frozen):
                     return self._begun(Trial(self.study, frozen._trial_id), frozen)
-            taken += 1
-        self._room = target - taken
-        if taken >= target:
+            counted += 1
+        self._room = target - counted
+        if counted >= target:
             return None
         trial = self.study.ask()
         trial.set_user_attr(OWNER, self.owner.name())
@@ -99,7 +99,7 @@ class TrialQueue:
         frozen = self.study._storage.get_trial(trial._trial_id)
         return frozen.state == TrialState.RUNNING and frozen.user_attrs.get(OWNER) == self.owner.name()
 
-    def tell(
+    def report(
         self, trial: Trial, outcome: str, value: float | None, reason: str, seconds: float, epochs: float = 0.0
     ) -> bool:
         """Report how a trial ended and how long it trained.
@@ -139,7 +139,7 @@ class TrialQueue:
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self._over()
 
-    def _begun(self, trial: Trial, frozen: FrozenTrial) -> Taken:
+    def _begun(self, trial: Trial, frozen: FrozenTrial) -> Claimed:
         if self._heart is not None:
             self._heart.beat_for(frozen._trial_id)
         return trial, frozen
@@ -158,7 +158,7 @@ class TrialQueue:
             return not is_alive(owner)
         return self._watch.is_stale(frozen.number, (owner, frozen.system_attrs.get(BEAT)))
 
-    def _claim(self, frozen: FrozenTrial) -> bool:
+    def _take_over(self, frozen: FrozenTrial) -> bool:
         """Put this worker's name on a trial that was left behind; False where another one was at it, too.
 
         No storage writes a name only if it is still the old one. So, as in Fischer's algorithm for mutual exclusion

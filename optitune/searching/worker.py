@@ -139,7 +139,7 @@ class Worker:
     def _run(self) -> None:
         failed: list[str] = []
         while not self._over():
-            taken = self._queue.take()
+            taken = self._queue.claim()
             if taken is None:
                 if self._queue.is_complete():
                     return
@@ -214,11 +214,11 @@ class Worker:
             # as text: the error itself would keep the network and its memory
             self._reason, self._traceback = reason, whole(error)
             self._describe(trial, "failed", None, reason)
-            if self._queue.tell(trial, "failed", None, reason, 0.0):
+            if self._queue.report(trial, "failed", None, reason, 0.0):
                 self._channel.send(TrialFailed(worker, number, reason))
             return "failed"
         self._describe(trial, result.outcome, result.value, result.reason)
-        ours = self._queue.tell(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
+        ours = self._queue.report(trial, result.outcome, result.value, result.reason, result.seconds, result.epochs)
         if ours:
             remove(checkpoint)
         self._succeeded += 1

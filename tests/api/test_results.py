@@ -17,7 +17,8 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 
 import optitune
 from optitune import Metric
-from optitune.api.results import ComparisonResult, RetrainResult, SearchResult, retrained
+from optitune.api.results import ComparisonResult, SearchResult
+from optitune.api.retrain_result import RetrainResult, retrained
 from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results

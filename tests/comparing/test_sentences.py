@@ -10,7 +10,8 @@ from optitune.common.summary import summarise
 from optitune.common.text import Unit, listed
 from optitune.comparing.sentences import advice, bound, headline, interval
 from optitune.statistics.costs import Recommendation
-from optitune.statistics.verdict import Difference, Place, Relation, Verdict, judge
+from optitune.statistics.differences import Difference, Relation
+from optitune.statistics.verdict import Place, Verdict, judge
 
 ACCURACY, MSE = Unit("accuracy", percent=True), Unit("mse")
 

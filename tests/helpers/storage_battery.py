@@ -65,7 +65,7 @@ def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: 
         owner = Owner(folder / "workers")
         desk = TrialQueue(opened, target, owner, folder, is_file(url))
         while not desk.is_complete():
-            taken = desk.take()
+            taken = desk.claim()
             if taken is None:
                 time.sleep(0.05)
                 continue
@@ -76,7 +76,7 @@ def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: 
                 trial.set_user_attr(key, attribute)
             trial.report(value, 3)
             time.sleep(pause)
-            if desk.tell(trial, "complete", value, "", 0.0):
+            if desk.report(trial, "complete", value, "", 0.0):
                 result.told[frozen.number] = (dict(trial.params), value)
                 with done.get_lock():
                     done.value += 1

@@ -14,15 +14,14 @@ from optitune.report.data import (
     basins,
     climbs,
     common_depth,
-    explained,
     gaps,
-    influences,
     intervals,
     search_curves,
     searched_on,
     shares,
     window,
 )
+from optitune.report.importance import explained, influences
 from optitune.statistics.runs import TUNED, Point, Run, RunId
 from optitune.study.records import TrialRecord
 from optitune.tasks.metrics import METRICS

@@ -19,6 +19,7 @@ from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
 from optitune.report.data import Gap, Interval
+from optitune.report.importance import influences
 from optitune.report.page import sections
 from optitune.report.style import DARK, STYLE, Palette, Panel, Picture, save_png, svg, variable
 from optitune.tasks.metrics import METRICS
@@ -165,7 +166,7 @@ def test_basins_have_a_panel_for_each_and_clip_what_is_far_off() -> None:
 
 
 def test_the_heat_map_has_a_cell_for_each_setting_that_is_told() -> None:
-    rows = report_data.influences(trials(NAMES), NAMES, 1)
+    rows = influences(trials(NAMES), NAMES, 1)
     (axes,) = axes_of(report_figures.influences(rows).panels[0])
     assert len(axes.patches) == sum(len(row.shares) for row in rows) == 8
     assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "step.gamma"]

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optitune.searching import trial_queue
-from optitune.searching.trial_queue import Taken, TrialQueue
+from optitune.searching.trial_queue import Claimed, TrialQueue
 from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
@@ -77,19 +77,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def finish(own: TrialQueue, taken: Taken) -> bool:
+def finish(own: TrialQueue, taken: Claimed) -> bool:
     trial, _ = taken
     trial.report(0.5, 1)
-    return own.tell(trial, "complete", 0.5, "", 0.1)
+    return own.report(trial, "complete", 0.5, "", 0.1)
 
 
 def test_trials_are_handed_out_up_to_the_target(desk: Callable[..., TrialQueue]) -> None:
     own = desk(3)
     for _ in range(3):
-        taken = own.take()
+        taken = own.claim()
         assert taken is not None
         finish(own, taken)
-    assert own.take() is None
+    assert own.claim() is None
     assert own.is_complete()
 
 
@@ -97,46 +97,46 @@ def test_a_trial_that_its_worker_ended_just_now_is_not_taken_again(
     desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, other = desk(1), desk(1)
-    taken = other.take()
+    taken = other.claim()
     assert taken is not None
     before = own.study.get_trials()
     finish(other, taken)
     other.owner.release()
     monkeypatch.setattr(own.study, "get_trials", lambda **_: before)
-    assert own.take() is None
+    assert own.claim() is None
 
 
 def test_running_trials_of_living_workers_count_and_are_left_alone(desk: Callable[..., TrialQueue]) -> None:
     one, other = desk(2), desk(2)
-    first, second = one.take(), other.take()
+    first, second = one.claim(), other.claim()
     assert first is not None
     assert second is not None
     assert first[1].number != second[1].number
-    assert one.take() is None
-    assert other.take() is None
+    assert one.claim() is None
+    assert other.claim() is None
 
 
 def test_failed_trials_do_not_count(desk: Callable[..., TrialQueue]) -> None:
     own = desk(1)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
-    own.tell(taken[0], "failed", None, "RuntimeError: no", 0.0)
+    own.report(taken[0], "failed", None, "RuntimeError: no", 0.0)
     assert not own.is_complete()
-    again = own.take()
+    again = own.claim()
     assert again is not None
     assert again[1].number == 1
 
 
 def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk: Callable[..., TrialQueue]) -> None:
     dead, own = desk(1), desk(1)
-    taken = dead.take()
+    taken = dead.claim()
     assert taken is not None
     # a container has another name each time; the file of the study is this machine's all the same
     taken[0].set_user_attr("owner", dead.owner.name() | {"machine": "elsewhere"})
     drawn = taken[0].suggest_float("x", 0, 1)
     taken[0].report(0.5, 7)
     dead.owner._lock.release()  # what the system does when a process is killed
-    again = own.take()
+    again = own.claim()
     assert again is not None
     trial, frozen = again
     assert frozen.number == 0
@@ -148,10 +148,10 @@ def test_a_dead_workers_trial_is_taken_under_its_number_with_its_parameters(desk
 
 def test_a_trial_given_back_is_the_next_to_be_taken(desk: Callable[..., TrialQueue]) -> None:
     one, other = desk(5), desk(5)
-    taken = one.take()
+    taken = one.claim()
     assert taken is not None
     one.give_back(taken[0])
-    again = other.take()
+    again = other.claim()
     assert again is not None
     assert again[1].number == taken[1].number
 
@@ -160,7 +160,7 @@ def test_many_at_once_finish_exactly_the_target(desk: Callable[..., TrialQueue])
     def work(own: TrialQueue) -> list[int]:
         numbers = []
         while not own.is_complete():
-            taken = own.take()
+            taken = own.claim()
             if taken is not None:
                 numbers.append(taken[1].number)
                 finish(own, taken)
@@ -186,7 +186,7 @@ def test_trials_asked_for_by_several_machines_at_once_are_given_back_beyond_the_
 
     original = own.study.ask
     monkeypatch.setattr(own.study, "ask", ask_after_another)
-    assert own.take() is None
+    assert own.claim() is None
     assert [trial.state for trial in own.study.trials] == [TrialState.RUNNING, TrialState.WAITING]
 
 
@@ -194,10 +194,10 @@ def test_another_machines_trial_is_left_alone_while_it_shows_signs_of_life(
     desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
-    taken = far.take()
+    taken = far.claim()
     assert taken is not None
     for beat in range(20):
-        assert near.take() is None
+        assert near.claim() is None
         near.study._storage.set_trial_system_attr(taken[0]._trial_id, leases.BEAT, beat)
         clock.now += leases.STALE_S * 0.9
 
@@ -206,16 +206,16 @@ def test_another_machines_trial_is_taken_once_it_shows_none_for_long(
     desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
-    taken = far.take()
+    taken = far.claim()
     assert taken is not None
-    assert near.take() is None
+    assert near.claim() is None
     clock.now += leases.STALE_S
-    again = near.take()
+    again = near.claim()
     assert again is not None
     assert again[1].number == taken[1].number
     # the other one was cut off, not dead, and comes back
     assert not far.is_ours(taken[0])
-    assert not far.tell(taken[0], "complete", 0.1, "", 1.0)
+    assert not far.report(taken[0], "complete", 0.1, "", 1.0)
     far.give_back(taken[0])
     assert near.is_ours(again[0])
     assert finish(near, again)
@@ -227,11 +227,11 @@ def test_a_clock_that_jumps_makes_no_trial_left_behind(
     desk: Callable[..., TrialQueue], elsewhere: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     far, near = elsewhere(1), desk(1, local=False)
-    assert far.take() is not None
-    assert near.take() is None
+    assert far.claim() is not None
+    assert near.claim() is None
     for jump in (1e9, -1e9):
         monkeypatch.setattr("time.time", lambda jump=jump: jump)
-        assert near.take() is None
+        assert near.claim() is None
 
 
 def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machine(
@@ -239,10 +239,10 @@ def test_a_trial_that_was_never_signed_is_left_behind_at_once_only_on_one_machin
 ) -> None:
     made().ask()
     far = desk(1, local=False)
-    assert far.take() is None  # its owner may be about to sign
+    assert far.claim() is None  # its owner may be about to sign
     clock.now += leases.STALE_S
     for own in (far, desk(1)):
-        left = own.take()
+        left = own.claim()
         assert left is not None
         assert left[1].number == 0
         own.study._storage.set_trial_user_attr(left[0]._trial_id, trials.OWNER, None)
@@ -254,49 +254,49 @@ def test_of_many_that_take_over_a_trial_one_has_it(
     clock = Clock()
     monkeypatch.setattr(trial_queue, "Watch", lambda: Watch(clock))
     monkeypatch.setattr(trial_queue, "SETTLE_S", 1.0)
-    assert elsewhere(1).take() is not None
+    assert elsewhere(1).claim() is not None
     others = [desk(1, local=False, folder=f"machine-{number}") for number in range(4)]
-    assert [own.take() for own in others] == [None] * 4
+    assert [own.claim() for own in others] == [None] * 4
     clock.now += leases.STALE_S
     together = threading.Barrier(4)
 
-    def take(own: TrialQueue) -> bool:
+    def claim(own: TrialQueue) -> bool:
         together.wait()
-        return own.take() is not None
+        return own.claim() is not None
 
     with ThreadPoolExecutor(4) as threads:
-        assert sum(threads.map(take, others)) == 1
+        assert sum(threads.map(claim, others)) == 1
 
 
 def test_a_trial_of_a_worker_killed_on_this_machine_is_taken_at_once_from_any_storage(
     desk: Callable[..., TrialQueue], clock: Clock
 ) -> None:
     dead, own = desk(1, local=False, folder="one"), desk(1, local=False, folder="other")
-    assert dead.take() is not None
-    assert own.take() is None
+    assert dead.claim() is not None
+    assert own.claim() is None
     dead.owner._lock.release()  # what the system does when a process is killed
-    assert own.take() is not None
+    assert own.claim() is not None
 
 
 def test_the_number_of_trials_may_be_the_studys_own_and_grow(desk: Callable[..., TrialQueue]) -> None:
     own = desk(None)
     own.study.set_user_attr(studies.TRIALS, 1)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     finish(own, taken)
     assert own.is_complete()
     own.study.set_user_attr(studies.TRIALS, 2)
     assert not own.is_complete()
-    assert own.take() is not None
+    assert own.claim() is not None
 
 
 def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callable[..., TrialQueue]) -> None:
     own = desk(1, local=False)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     trial_queue.fail(own.study, taken[1].number, "took too long")
     assert not own.is_ours(taken[0])
-    assert not own.tell(taken[0], "complete", 0.5, "", 0.1)
+    assert not own.report(taken[0], "complete", 0.5, "", 0.1)
     trial_queue.fail(own.study, taken[1].number, "again")
     (row,) = trials.records(own.study)
     assert (row.outcome, row.reason) == ("failed", "took too long")
@@ -306,9 +306,9 @@ def test_a_trial_told_failed_by_its_parent_is_no_longer_its_workers(desk: Callab
 @pytest.mark.parametrize("local", [True, False])
 def test_what_ended_for_a_worker_is_not_ended_again_by_it(desk: Callable[..., TrialQueue], local: bool) -> None:
     own = desk(1, local=local)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     assert finish(own, taken)
-    assert not own.tell(taken[0], "pruned", None, "", 0.1)
+    assert not own.report(taken[0], "pruned", None, "", 0.1)
     own.give_back(taken[0])
     assert [trial.state for trial in own.study.trials] == [TrialState.COMPLETE]

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import DIVERGED, made_up, noisy, runs
 
+from optitune.statistics.differences import difference
 from optitune.statistics.runs import HALF, Run, paired
 from optitune.statistics.sequential_test import half_width
-from optitune.statistics.verdict import ERROR, Verdict, difference, judge
+from optitune.statistics.verdict import ERROR, Verdict, judge
 
 EPSILON = 0.001
 

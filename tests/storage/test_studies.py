@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from optitune.errors import UsageError
-from optitune.searching.trial_queue import Taken, TrialQueue
+from optitune.searching.trial_queue import Claimed, TrialQueue
 from optitune.space import ranges
 from optitune.storage import made_from, studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
@@ -42,10 +42,10 @@ def desk(made: Callable[..., optuna.Study], tmp_path: Path) -> Iterator[Callable
         each.close()
 
 
-def finish(desk: TrialQueue, taken: Taken) -> None:
+def finish(desk: TrialQueue, taken: Claimed) -> None:
     trial, _ = taken
     trial.report(0.5, 1)
-    desk.tell(trial, "complete", 0.5, "", 0.1)
+    desk.report(trial, "complete", 0.5, "", 0.1)
 
 
 def test_a_study_keeps_what_it_was_made_from(made: Callable[..., optuna.Study]) -> None:
@@ -207,9 +207,9 @@ def test_where_less_is_better_the_least_is_the_best_and_scores_highest(
     assert opened.metric_names == ["validation mse"]
     own = TrialQueue(opened, 4, Owner(tmp_path / "s" / "workers"), tmp_path / "s", local=True)
     for outcome, value in (("complete", 0.5), ("complete", 0.25), ("pruned", None), ("complete", 0.75)):
-        taken = own.take()
+        taken = own.claim()
         assert taken is not None
-        own.tell(taken[0], outcome, value, "", 0.1)
+        own.report(taken[0], outcome, value, "", 0.1)
     rows = trials.records(opened)
     assert [row.value for row in rows] == [0.5, 0.25, None, 0.75]
     assert [row.score for row in rows] == [-0.5, -0.25, None, -0.75]
@@ -243,11 +243,11 @@ def test_records_tell_how_each_trial_ended(desk: Callable[..., TrialQueue]) -> N
         ("diverged", None, "diverged at step 3: loss inf"),
         ("failed", None, "RuntimeError: no"),
     ):
-        taken = own.take()
+        taken = own.claim()
         assert taken is not None
         taken[0].report(0.4, 2)
-        own.tell(taken[0], outcome, value, reason, 1.5)
-    assert own.take() is not None
+        own.report(taken[0], outcome, value, reason, 1.5)
+    assert own.claim() is not None
     rows = trials.records(own.study)
     assert [row.outcome for row in rows] == ["complete", "pruned", "diverged", "failed", "running"]
     assert [row.value for row in rows] == [0.9, None, None, None, None]
@@ -259,9 +259,9 @@ def test_records_tell_how_each_trial_ended(desk: Callable[..., TrialQueue]) -> N
 def test_records_tell_for_how_many_epochs_each_trial_was_trained(desk: Callable[..., TrialQueue]) -> None:
     own = desk(3)
     for outcome, epochs in (("complete", 2.0), ("pruned", 0.7504), ("diverged", 0.05)):
-        taken = own.take()
+        taken = own.claim()
         assert taken is not None
-        own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 1.5, epochs)
+        own.report(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 1.5, epochs)
     own.study.add_trial(optuna.trial.create_trial(value=0.5))  # of a study that did not write them down
     rows = trials.records(own.study)
     assert [row.epochs for row in rows] == [2.0, 0.75, 0.05, 0.0]
@@ -272,7 +272,7 @@ def test_an_unknown_trial_is_named_with_those_there_are(desk: Callable[..., Tria
     own = desk(1)
     with pytest.raises(UsageError, match="has no trial 0: it has no trials yet"):
         trials.record(own.study, 0)
-    own.take()
+    own.claim()
     with pytest.raises(UsageError, match="has no trial 7: it has trials 0 to 0"):
         trials.record(own.study, 7)
     assert trials.record(own.study, 0).outcome == "running"
@@ -283,13 +283,13 @@ def test_a_ledger_makes_a_row_of_an_ended_trial_once(
 ) -> None:
     own = desk(3)
     ledger = trials.RecordCache(own.study)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     assert [row.outcome for row in ledger.read()] == ["running"]
     finish(own, taken)
     first = ledger.read()
     assert [row.outcome for row in first] == ["complete"]
-    own.take()
+    own.claim()
     again = ledger.read()
     assert again[0] is first[0]
     assert [row.outcome for row in again] == ["complete", "running"]
@@ -303,18 +303,18 @@ def test_a_trial_trained_before_is_found_by_configuration_and_device(desk: Calla
     own = desk(9)
 
     def end(outcome: str, configuration: dict[str, Any], device: str = "cpu", **attrs: Any) -> None:
-        taken = own.take()
+        taken = own.claim()
         assert taken is not None
         for key, value in {"configuration": configuration, "device": device, **attrs}.items():
             taken[0].set_user_attr(key, value)
-        own.tell(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 0.1)
+        own.report(taken[0], outcome, 0.5 if outcome == "complete" else None, "", 0.1)
 
     def found(configuration: dict[str, Any], device: str = "cpu") -> int | None:
         trial = trials.trained_before(own.study, configuration, device)
         return None if trial is None else trial.number
 
     end("failed", ONE)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     taken[0].set_user_attr("configuration", ONE)
     taken[0].set_user_attr("device", "cpu")
@@ -334,7 +334,7 @@ def test_what_another_version_trained_is_trained_again(
     desk: Callable[..., TrialQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = desk(9)
-    taken = own.take()
+    taken = own.claim()
     assert taken is not None
     taken[0].set_user_attr("configuration", ONE)
     taken[0].set_user_attr("device", "cpu")

@@ -348,10 +348,10 @@ def growth(
 
     for _ in range(rounds + 1):
         began = time.perf_counter()
-        trial, _ = timed("take", desk.take)
+        trial, _ = timed("take", desk.claim)
         timed("suggest", lambda: suggest(trial))  # noqa: B023
         timed("20 reports, each judged", lambda: judge(trial))  # noqa: B023
-        timed("tell", lambda: desk.tell(trial, "complete", 0.96, "", 10.0))  # noqa: B023
+        timed("tell", lambda: desk.report(trial, "complete", 0.96, "", 10.0))  # noqa: B023
         timed("complete?", desk.is_complete)
         timed("parent's reading after it", keeper.refresh)
         took["a trial, all of these"].append(time.perf_counter() - began)

@@ -4,7 +4,7 @@
         [--sampler optitune]
 
 Starts a server of its own on 127.0.0.1 where it takes one (PostgreSQL with fsync off, and Optuna's gRPC proxy before
-it). Every trial is claimed (`TrialQueue.take`), drawn, described and reported (`TrialQueue.tell`) as a search does it,
+it). Every trial is claimed, drawn, described and reported (`TrialQueue.claim`, `TrialQueue.report`) as in a search,
 without a training. Prints trials a second, the latencies of asking and telling, and what asking consists of, of all
 trials and of the last tenth, when the study is longest; then one line of JSON.
 
@@ -83,7 +83,7 @@ def work(home: StudyLocation, settings: StudySettings, target: int, end: float, 
 
     while time.time() < end and not desk.is_complete():
         parts.clear()
-        taken = timed("ask", desk.take)()
+        taken = timed("ask", desk.claim)()
         if taken is None:
             time.sleep(0.05)
             continue
@@ -91,7 +91,7 @@ def work(home: StudyLocation, settings: StudySettings, target: int, end: float, 
         asked = dict(parts)
         timed("draw and describe", described)(taken[0])
         value = 0.9 + 0.001 * (taken[1].number % 97)
-        timed("tell", desk.tell)(taken[0], "complete", value, "", 1.0)
+        timed("tell", desk.report)(taken[0], "complete", value, "", 1.0)
         rows.append((time.time(), dict(parts) | asked))
     owner.release()
     answers.put(rows)

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS
-from optitune.statistics import verdict
+from optitune.statistics import differences, verdict
 from scripts.bench.verdict.worlds import (
     ACCURACY,
     EPSILON,
@@ -76,15 +76,20 @@ Said = dict[tuple[float, int], list[tuple[float, bool]]]
 
 @contextmanager
 def patched(**values: Any) -> Iterator[None]:
-    """`optitune.statistics.verdict` with other values of its names for a while."""
-    before = {name: getattr(verdict, name) for name in values}
+    """The verdict's modules with other values of these names for a while, wherever one has the name."""
+    before = [
+        (module, name, getattr(module, name))
+        for module in (verdict, differences)
+        for name in values
+        if name in vars(module)
+    ]
     try:
-        for name, value in values.items():
-            setattr(verdict, name, value)
+        for module, name, _ in before:
+            setattr(module, name, values[name])
         yield
     finally:
-        for name, value in before.items():
-            setattr(verdict, name, value)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 # no decision rests on probabilities of being best, nor on how many more runs are needed: little is spent on them

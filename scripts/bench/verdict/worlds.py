@@ -27,8 +27,9 @@ import numpy as np
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS, opening, step
+from optitune.statistics.differences import Difference
 from optitune.statistics.runs import Run, RunId
-from optitune.statistics.verdict import Difference, Verdict, judge
+from optitune.statistics.verdict import Verdict, judge
 from scripts.bench.quality.record import path, read
 
 EPSILON = 0.001
