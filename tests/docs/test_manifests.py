@@ -38,9 +38,11 @@ def containers(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 def parse(words: list[str]) -> click.Context:
     """Read a command line as the program does, and run nothing."""
-    command = optitune.get_command(click.Context(optitune), words[0])
+    # click keeps the help option of a command's first context, and only the group says that it is -h, too
+    group = optitune.make_context("optitune", [], resilient_parsing=True)
+    command = optitune.get_command(group, words[0])
     assert command is not None, words[0]
-    return command.make_context(words[0], words[1:])
+    return command.make_context(words[0], words[1:], parent=group)
 
 
 def lines(text: str) -> Iterator[str]:

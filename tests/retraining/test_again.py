@@ -13,7 +13,7 @@ from report_world import comparison, full_training, trials
 
 from optitune import load
 from optitune.cli.compare import compare
-from optitune.cli.main import run
+from optitune.cli.main import optitune, run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparing.results import CompareOptions
@@ -92,7 +92,8 @@ def asked(words: list[str], command: Any) -> dict[str, Any]:
     """What a command line asks for."""
     name, *rest = words
     assert name == command.name
-    with command.make_context(name, rest) as context:
+    group = optitune.make_context("optitune", [], resilient_parsing=True)
+    with command.make_context(name, rest, parent=group) as context:
         return dict(context.params)
 
 
