@@ -45,7 +45,7 @@ class KeptKey(Strict):
 
 
 class KeptRun(Strict):
-    """A `Run` as a file has it, for one that no checksum tells to be another program's or another version's."""
+    """A `Run` as its file holds it: validation refuses files of other programs and other versions."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 

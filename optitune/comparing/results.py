@@ -26,7 +26,7 @@ FOLDER = "compare"
 
 
 class CompareOptions(Strict):
-    """What was asked of a comparison that its plan and its runs do not tell; None where nothing was."""
+    """Options of a comparison that neither its plan nor its runs hold; None where they were not given."""
 
     optimizers: tuple[str, ...] | None
     epsilon: Annotated[float, Field(ge=0)] | None
@@ -40,7 +40,7 @@ class Comparison:
 
     Attributes:
         unit: of the metric.
-        target: of the metric, whose time is told; None where nothing finished.
+        target: value of the metric, the time to which is measured; None where nothing finished.
         sentence: which optimizer is best, and how sure that is.
         advice: which to take, and why.
         asked: None of a comparison of an older version, which does not keep it.

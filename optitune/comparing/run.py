@@ -63,7 +63,7 @@ class CompareRequest(StageRequest):
         max_runs: how many runs of finalists there may be in all.
         timeout: seconds after which no further run is begun; None for never.
         epsilon: what difference does not matter; None for the metric's usual one.
-        target: of the metric, whose time is told; None for what the weakest that is not out reaches.
+        target: value of the metric, the time to which is measured; None for what the weakest that is not out reaches.
         sensitivity: in how many rounds other settings are trained too.
         seed: another seed, other runs.
     """
@@ -88,7 +88,7 @@ class CompareOutcome:
         trained: how many runs this call trained.
         set_aside: where a comparison of other configurations that lay here is kept now.
         other_data: whether the data differ from those that the configurations were found on.
-        unwritten: what optuna-dashboard could not be told, and why.
+        unwritten: why the note for optuna-dashboard could not be written; empty where it was.
     """
 
     study: str
@@ -233,7 +233,7 @@ def _check(request: CompareRequest) -> None:
         if value is not None and not (isfinite(value) and value >= 0):
             raise UsageError(f"{name} = {value}: must be a number of at least 0")
     if request.target is not None and not isfinite(request.target):
-        raise UsageError(f"target = {request.target}: must be a finite number, as the metric tells it")
+        raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")
     for name, number, least in (
         ("epochs", request.epochs, 1),
         ("max_runs", request.max_runs, 1),

@@ -78,7 +78,7 @@ def gaps(verdict: Verdict) -> list[Gap]:
 
 
 def better_half(values: Iterable[float], sign: int) -> list[float]:
-    """What is to be told apart, whatever the others came to; of few, two at least."""
+    """The better half of the values, two at least: what a figure must show apart."""
     order = sorted(values, key=lambda value: -sign * value)
     return order[: max(2, -(-len(order) // 2))]
 

@@ -57,7 +57,7 @@ def trials(records: Iterable[TrialRecord]) -> "DataFrame":
 
 
 def settings(configuration: Configuration) -> Row:
-    """All settings by name, those of the optimizer aside that a table of trials has another column for."""
+    """All settings by name, without those that have another column in a table of trials."""
     return flat(configuration, reserved=TRIAL.keys() - {"lr"})
 
 
@@ -108,7 +108,7 @@ def compared(found: Comparison) -> "DataFrame":
 
 
 def _scalars(row: Any, other: str) -> Row:
-    """The fields of a row of data, the one aside that is no column."""
+    """The fields of a row of data, without the one that is no column."""
     return {name: value for name, value in vars(row).items() if name != other}
 
 

@@ -124,7 +124,7 @@ class Palette:
         return f"{part} {self.unit.metric}{', %' if self.unit.percent else ''}"
 
     def legend(self, place: "FigureBase", names: Iterable[str]) -> None:
-        """Tell below which optimizer is which."""
+        """Draw a legend of the optimizers below the panels."""
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], label=name, markersize=4, **self.look(name)) for name in names]

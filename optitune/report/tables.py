@@ -86,7 +86,7 @@ def too_few(rows: Sequence[Influence]) -> str:
     flat = [row.optimizer for row in rows if row.trials >= ENOUGH and not row.shares]
     sentences = []
     if few:
-        sentences.append(f"Fewer than {ENOUGH} finished trials are too few to tell it: {listed(few)}.")
+        sentences.append(f"Fewer than {ENOUGH} finished trials are too few for that: {listed(few)}.")
     if flat:
         sentences.append(f"In the trials of {listed(flat)}, nothing differs.")
     return " ".join(sentences)

@@ -147,9 +147,9 @@ def meant(home: StudyLocation, opened: optuna.Study) -> Meant:
     best.check_task(config, home.name, settings["task"], path)
     edited = next((row.configuration for row in records if row.number == config.trial), None) != config.configuration
     leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
-    told = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
-    if told is not None and not edited:
-        return Meant(best_config(opened, trials.record(opened, told)), compared=True)
+    recommended = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
+    if recommended is not None and not edited:
+        return Meant(best_config(opened, trials.record(opened, recommended)), compared=True)
     return Meant(config, edited=edited)
 
 

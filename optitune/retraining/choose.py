@@ -38,7 +38,7 @@ class Chosen:
                 f"best is what the comparison says to take: {found.configuration.optimizer.name}, trial {found.trial}"
             )
         if self.edited:
-            return "best.toml was edited; the value it tells is that of its trial before"
+            return "best.toml was edited; its value is that of the trial before the edit"
         return ""
 
 

@@ -24,13 +24,13 @@ def draw_training(
     Args:
         curves: the epochs of each seed.
         loss: its name.
-        metric: its name; it has no panel where no epoch tells it.
+        metric: its name; it has no panel where an epoch has no value of it.
         title: what was trained.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    told = all(row.train_value is not None for curve in curves for row in curve)
-    names = [f"training loss ({loss})", *[f"training {metric}"] * told, "learning rate"]
+    measured = all(row.train_value is not None for curve in curves for row in curve)
+    names = [f"training loss ({loss})", *[f"training {metric}"] * measured, "learning rate"]
     panels: list[Axes] = list(place.subplots(1, len(names)))
     for number, curve in enumerate(curves):
         epochs = [row.epoch for row in curve]
@@ -41,7 +41,7 @@ def draw_training(
             "linewidth": 1.6,
         }
         panels[0].plot(epochs, [row.train_loss for row in curve], label=f"seed {number + 1}", **style)
-        if told:
+        if measured:
             panels[1].plot(epochs, [row.train_value or 0.0 for row in curve], **style)
     # the learning rate follows from the schedule: one line stands for every seed
     epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]

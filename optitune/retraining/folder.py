@@ -48,14 +48,14 @@ def write(
     # an older version kept no names
     names = [f".{name}".replace("._orig_mod.", ".")[1:] for name in last.get("names", trained["model"])]
     trained["model"] = dict(zip(names, trained["model"].values(), strict=True))
-    told = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
+    metadata = {"task": plan.task, "seed": str(plan.seeds[0]), "plan": plan.model_dump_json()}
     if "scaling" in about:
-        told["scaling"] = json.dumps(about["scaling"])
+        metadata["scaling"] = json.dumps(about["scaling"])
     for name, state in (("model", trained["model"]), ("loss", trained.get("loss"))):
         # a file of its own: the network's is loaded as it is
         if state or name == "model":
             with replacing(folder / f"{name}.safetensors") as scratch:
-                scratch.write_bytes(_weights_file(state, told))
+                scratch.write_bytes(_weights_file(state, metadata))
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = plural(len(seeds), "seed")

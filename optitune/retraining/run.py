@@ -68,7 +68,7 @@ class RetrainOutcome:
     """What a full training left; `trained` is False where all of it was there already.
 
     `other_data` says that the data differ from those the configuration was found on, `remarks` what a user should know
-    of the data, `unwritten` what optuna-dashboard could not be told, and why.
+    of the data, `unwritten` why the note for optuna-dashboard could not be written.
     """
 
     name: str

@@ -17,7 +17,7 @@ class Reached:
         rounds: number of runs.
         reached: number of runs that reached the target.
         epochs: until then, the median of the runs that did; None where fewer than half did.
-        seconds: until then, likewise.
+        seconds: of training until then, the median of the same runs; None where epochs is.
     """
 
     rounds: int

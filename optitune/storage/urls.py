@@ -25,7 +25,7 @@ SHARED_STORAGE = (
 JOURNAL = "journal:"
 GRPC = "grpc:"
 GRPC_PORT = 13000
-"""Where Optuna's proxy listens unless it is told otherwise."""
+"""Where Optuna's proxy listens by default."""
 
 STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
 """What a storage that fails raises; a journal raises an `OptituneError`, which explains itself."""

@@ -63,7 +63,7 @@ class LiveRetrain:
 
 
 MOST_LINES = 20
-"""How many lines of a log one seed's training takes at most, its test aside."""
+"""How many lines of a log one seed's training takes at most, without its test."""
 
 
 class LinesRetrain:

@@ -1,4 +1,4 @@
-"""Which trainings get further: tells one that dies at the same place again and again from one that goes on."""
+"""Progress of trainings across deaths of their workers: whether a training gets further than before."""
 
 from collections.abc import Hashable
 
@@ -6,7 +6,7 @@ from optitune.workers.events import Event
 
 
 class Furthest:
-    """Which events show a training further than it has ever been.
+    """Whether an event shows more progress of its training than any event before.
 
     What is trained again after a death does not count: a training that dies at the same place each time would never
     be given up, and one that gets further each time is not to be.

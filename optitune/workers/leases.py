@@ -31,7 +31,7 @@ LOCK_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 
 @cache
 def machine() -> str:
-    """What tells this machine, since its last start, from all others; and a container from the one that it runs on."""
+    """Identity of this machine since its last start; a container has another than the machine that it runs on."""
     parts = [socket.gethostname()]
     for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/mnt", os.readlink)):
         with suppress(OSError):

@@ -169,7 +169,7 @@ def test_names_are_escaped(page: Any) -> None:
 def test_few_trials_are_said_to_be_too_few(page: Any) -> None:
     about = subject(stage="searched")
     text = page(replace(about, trials=about.trials[:8])).text
-    assert "Fewer than 10 finished trials are too few to tell it: sgd (2), adam (2), adamw (2) and adagrad (2)." in text
+    assert "Fewer than 10 finished trials are too few for that: sgd (2), adam (2), adamw (2) and adagrad (2)." in text
 
 
 def test_a_search_that_went_on_is_to_be_compared_again(page: Any) -> None:

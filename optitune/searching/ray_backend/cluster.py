@@ -23,7 +23,7 @@ from optitune.training.device import resolve_device
 from optitune.workers.pool import WORKERS_PER_GPU
 
 CLIENT_PORT = 10001
-"""Where a Ray cluster listens for `ray://` unless it is told otherwise."""
+"""Where a Ray cluster listens for `ray://` by default."""
 
 CONNECT_S = 10.0
 

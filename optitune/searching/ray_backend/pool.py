@@ -151,7 +151,7 @@ class RayPool(Supervisor):
         self._parted(worker, cause)
 
     def _look_at_waiting(self) -> None:
-        """Give up those that wait for a place while everyone stops, and tell of those that wait for long."""
+        """Give up those that wait for a place while everyone stops, and note those that wait for long."""
         now = time.monotonic()
         if self._stopped is not None and now - self._stopped > GRACE_S:
             self._to_kill |= dict.fromkeys(self._waiting, lambda: True)

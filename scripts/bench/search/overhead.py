@@ -3,9 +3,8 @@
     python -m scripts.bench.search.overhead --data-dir DIR [--trials 50] [--epochs 5] [--train-examples N]
     python -m scripts.bench.search.overhead --growth [--sizes 50,500,5000] [--storage URL]
 
-The first runs one real search in a folder of its own and tells from the times that its trials wrote down where
-the workers' time went; what is not training and evaluation is split into start-up, what lies around the trainings
-(sampling, storage, telling), and waiting at the end. Resident memory is read from /proc every two seconds: Linux only.
+The first runs one real search and splits the workers' time, by the times that its trials wrote down, into training,
+start-up, sampling and storage, and waiting at the end. Memory is read from /proc every two seconds: Linux only.
 
 The second needs no data: it fills studies with made-up trials and measures what one more trial costs in sampling
 and storage, part by part, without any training. With --storage in that empty database, else in SQLite files.
