@@ -69,7 +69,7 @@ def dashboard(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
 def terminal(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
     """What `optitune watch` shows now."""
     from optitune.searching.watch import watch
-    from optitune.storage.studies import home
+    from optitune.storage.studies import location
     from optitune.terminal.search import LiveSearch
 
     class Seen(Exception):
@@ -88,7 +88,7 @@ def terminal(browser: Any, study: str, studies_dir: Path, path: Path) -> None:
         time.sleep(seconds)
 
     try:
-        watch(home(studies_dir, study, None), view, wait)
+        watch(location(studies_dir, study, None), view, wait)
     except Seen:
         pass
     else:

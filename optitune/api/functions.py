@@ -114,7 +114,7 @@ def search(
     """
     own, source, name = _parted(task, study)
     _begin(workers)
-    home = studies.home(Path(studies_dir), name, storage)
+    home = studies.location(Path(studies_dir), name, storage)
     request = SearchRequest(
         home=home,
         settings={**_plain(settings), "task": source},

@@ -115,7 +115,7 @@ def search(
         warm_up(*WORKER_MODULES)
     from optitune.api import stages
     from optitune.searching.requests import SearchRequest
-    from optitune.storage.studies import home
+    from optitune.storage.studies import location
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.loading import study_of
@@ -124,7 +124,7 @@ def search(
     flags = {key: asked.pop(key) for key in DEFAULTS if key in asked}
     settings = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
     name = checked_study_name(study or study_of(str(settings.get("task") or DEFAULTS["task"])))
-    request = SearchRequest(home=home(studies_dir, name, storage), settings=settings, **asked)
+    request = SearchRequest(home=location(studies_dir, name, storage), settings=settings, **asked)
     result = stages.search(request, search_view(quiet=quiet or as_json))
     if not as_json:
         print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)

@@ -73,14 +73,14 @@ def show(
 def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
     """List the studies: name, task, trials by state, best value, age."""
     from optitune.storage.listing import overview
-    from optitune.storage.urls import shown
+    from optitune.storage.urls import StorageUrl
     from optitune.terminal import study as study_view
 
     rows, broken = overview(studies_dir, storage)
     if as_json:
         print_json({"studies": [row.document() for row in rows], "unreadable": broken})
         return
-    study_view.print_studies(rows, shown(storage) if storage else str(studies_dir))
+    study_view.print_studies(rows, StorageUrl.parse(storage).shown if storage else str(studies_dir))
     for message in broken:
         click.echo(f"note: {message}", err=True)
 

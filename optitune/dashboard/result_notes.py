@@ -16,7 +16,7 @@ from optitune.retraining import results as retrain_results
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import STORAGE_ERRORS, exists, open_storage
+from optitune.storage.urls import STORAGE_ERRORS, open_storage
 
 
 def write_comparison(home: StudyLocation, found: Comparison) -> str:
@@ -54,7 +54,7 @@ def write_tested(home: StudyLocation, name: str) -> str:
 def _write(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
     """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
     try:
-        if not exists(home.url) or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:
+        if not home.url.exists() or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:
             # the configuration came as a file
             return ""
         written = chapter(opened)

@@ -24,7 +24,7 @@ from optitune.errors import OptituneError, UsageError
 from optitune.storage import databases, studies, trials
 from optitune.storage.artifacts import FOLDER
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import GRPC, JOURNAL, open_storage, shown
+from optitune.storage.urls import open_storage
 from optitune.study.steps import usual_steps
 
 HOST = "127.0.0.1"
@@ -160,14 +160,12 @@ def _resolved(host: str) -> tuple[int, str]:
 def plain_command(home: StudyLocation) -> str:
     """The command of optuna-dashboard itself that shows the same, without the password; empty where it has none."""
     url = home.url
-    if url.startswith(GRPC):
+    if url.kind == "grpc":
         return ""
-    if url.startswith(JOURNAL):
-        place = url.removeprefix(f"{JOURNAL}///")
-    else:
-        target = databases.parsed(url)
+    place = str(url.path) if url.kind == "journal" else url.shown
+    if url.target is not None and url.kind == "postgresql":
         # psycopg takes a password from PGPASSWORD or ~/.pgpass; other drivers have it in the URL or nowhere
-        place = _without_password(target) if target.get_backend_name() == "postgresql" else shown(url)
+        place = _without_password(url.target)
     return shlex.join(["optuna-dashboard", place, "--artifact-dir", str(home.folder / FOLDER)])
 
 

@@ -20,7 +20,7 @@ from optitune.retraining.results import FullPlan, finished_seeds, seed_result, s
 from optitune.retraining.worker import TEST, TRAIN, work
 from optitune.storage import made_from, studies
 from optitune.storage.request import StageRequest
-from optitune.storage.urls import exists, open_storage
+from optitune.storage.urls import open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits, user_code
@@ -217,7 +217,7 @@ def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: 
         UsageError: it has changed, or the metric has.
     """
     home = request.home
-    opened = studies.load(open_storage(home.url, create=False), home.name) if exists(home.url) else None
+    opened = studies.load(open_storage(home.url, create=False), home.name) if home.url.exists() else None
     if opened is None:
         return str(code.get("id", ""))
     made_from.same_metric(opened, task.judge)

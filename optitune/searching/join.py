@@ -10,7 +10,7 @@ from optitune.searching.requests import JoinRequest
 from optitune.searching.worker import Job
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.urls import explained_storage, shown
+from optitune.storage.urls import explained_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import best, counts
 from optitune.tasks import loading, splits
@@ -72,7 +72,7 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     leader = best(records)
     return JoinOutcome(
         study=home.name,
-        storage=shown(home.url),
+        storage=home.url.shown,
         trials=counts(records),
         target=studies.target(opened),
         best=leader.value if leader else None,

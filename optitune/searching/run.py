@@ -20,7 +20,7 @@ from optitune.searching.worker import Job
 from optitune.space.edges import Edge, edges
 from optitune.storage import made_from, studies, trials
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.urls import exists, explained_storage, open_storage, shown
+from optitune.storage.urls import explained_storage, open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
 from optitune.study.records import best as best_record
@@ -133,7 +133,7 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     """
     url, name = request.home.url, request.home.name
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
-    existing = studies.load(open_storage(url, create=True), name) if exists(url) else None
+    existing = studies.load(open_storage(url, create=True), name) if url.exists() else None
     stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
     file, filed = from_file(request.home.folder.with_name(f"{name}.toml"))
     typed, set_ = parted(request.settings, "the command line")
@@ -221,7 +221,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     return SearchOutcome(
         name=request.home.name,
         settings=settings,
-        storage=shown(request.home.url),
+        storage=request.home.url.shown,
         records=keeper.records,
         best=winner,
         best_file=keeper.path if winner is not None else None,

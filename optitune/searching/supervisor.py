@@ -25,7 +25,7 @@ from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import exists, explained_storage, shown
+from optitune.storage.urls import explained_storage
 from optitune.study.records import TrialRecord, counts, failing
 from optitune.study.settings import StudySettings
 from optitune.tasks import splits
@@ -135,10 +135,10 @@ def train(
                 return
             guard.handle(event)
             if isinstance(event, TrialFinished | TrialFailed):
-                if not exists(home.url):
+                if not home.url.exists():
                     # a process that has the file open goes on with it, and all of that would be gone in the end
                     raise OptituneError(
-                        f"the storage {shown(home.url)} was removed or renamed while this ran: put it back, "
+                        f"the storage {home.url.shown} was removed or renamed while this ran: put it back, "
                         "or run the same command again to start anew"
                     )
                 records = refreshed()

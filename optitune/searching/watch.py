@@ -16,7 +16,7 @@ from optitune.space.configuration import Configuration
 from optitune.storage import studies, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import explained_storage, shown
+from optitune.storage.urls import explained_storage
 from optitune.study.records import FINISHED, TrialRecord, best, counts
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
@@ -76,7 +76,7 @@ def watch(
                 wait(POLL_S)
         finally:
             view.end()
-    return WatchOutcome(home.name, shown(home.url), settings, watcher.metric, watcher.records, watcher.target)
+    return WatchOutcome(home.name, home.url.shown, settings, watcher.metric, watcher.records, watcher.target)
 
 
 class _Watcher:

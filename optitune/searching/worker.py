@@ -21,7 +21,7 @@ from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import STORAGE_ERRORS, explained_storage, is_file
+from optitune.storage.urls import STORAGE_ERRORS, explained_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
@@ -126,7 +126,7 @@ class Worker:
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
         opened = open_study(job.home, job.settings, self._task.judge, patience)
-        self._queue = TrialQueue(opened, job.target, owner, job.home.folder, is_file(job.home.url))
+        self._queue = TrialQueue(opened, job.target, owner, job.home.folder, job.home.url.is_sqlite)
         self._succeeded = 0
 
     def run(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -107,22 +108,17 @@ def shown(target: URL) -> str:
     return target.difference_update_query(SECRETS).render_as_string(hide_password=True)
 
 
-def is_sqlite(target: URL) -> bool:
-    """Whether the database is an SQLite file."""
-    return target.get_backend_name() == "sqlite"
-
-
-def check(target: URL, create: bool) -> None:
-    """Check an SQLite file before it is opened, and make its folder if `create` is set.
+def file_of(target: URL) -> Path | None:
+    """The file of an SQLite database; None for a server.
 
     Raises:
         UsageError: the database would be in memory.
-        OptituneError: the file is missing and `create` is not set, is damaged, or is another program's.
     """
-    if is_sqlite(target):
-        if not target.database or target.database == ":memory:":
-            raise UsageError("--storage sqlite:// without a file would be lost at the end: write sqlite:///FILE")
-        _check_sqlite(Path(target.database), create)
+    if target.get_backend_name() != "sqlite":
+        return None
+    if not target.database or target.database == ":memory:":
+        raise UsageError("--storage sqlite:// without a file would be lost at the end: write sqlite:///FILE")
+    return Path(target.database)
 
 
 def connect(target: URL, create: bool) -> _Storage:
@@ -135,18 +131,24 @@ def connect(target: URL, create: bool) -> _Storage:
         RuntimeError: its tables are of another version of Optuna.
     """
     options: dict[str, Any] = {"pool_pre_ping": True}
-    if is_sqlite(target):
+    path = file_of(target)
+    if path is not None and target.query:
         options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
+    elif path is not None:
+        # by its path, since not every release of SQLAlchemy reads every character of one within a URL
+        options = {"creator": partial(sqlite3.connect, path, LOCK_TIMEOUT_S, check_same_thread=False)}
     elif target.drivername == POSTGRES_DRIVER:
         options["connect_args"] = {key: value for key, value in POSTGRES_LIMITS.items() if key not in target.query}
     try:
-        storage = _opened(target.render_as_string(hide_password=False), create, options)
+        # Optuna fills in what stands in braces
+        url = target.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+        storage = _opened(url, create, options)
     except ImportError:
         raise OptituneError(
             f"the driver for {target.drivername} is not installed: "
             "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
         ) from None
-    if is_sqlite(target):
+    if path is not None:
         _queue_writers(storage)
     return storage
 
@@ -205,8 +207,12 @@ def _causes(error: BaseException | None, contexts: bool = False) -> Iterator[Bas
         error = error.__cause__ or handled
 
 
-def _check_sqlite(path: Path, create: bool) -> None:
-    """Refuse a file that is not an Optuna database, before Optuna writes tables into it."""
+def check_sqlite(path: Path, create: bool) -> None:
+    """Refuse a file that is not an Optuna database, before Optuna writes tables into it; make its folder if asked.
+
+    Raises:
+        OptituneError: the file is missing and `create` is not set, is damaged, or is another program's.
+    """
     if not path.exists():
         if not create:
             raise OptituneError(

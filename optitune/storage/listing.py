@@ -11,7 +11,7 @@ from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError, UsageError, unknown
 from optitune.storage import studies, trials
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import open_storage, shown, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 from optitune.study import records
 from optitune.study.settings import StudySettings, checked_study_name
 
@@ -68,7 +68,11 @@ def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], li
     Raises:
         OptituneError: the database cannot be opened.
     """
-    urls = [storage] if storage else [sqlite_url(path) for path in sorted(studies_dir.glob("*/study.db"))]
+    urls = (
+        [StorageUrl.parse(storage)]
+        if storage
+        else [sqlite_url(path) for path in sorted(studies_dir.glob("*/study.db"))]
+    )
     rows, broken = [], []
     for url in urls:
         try:
@@ -111,7 +115,7 @@ def _row(opened: optuna.Study) -> StudyRow | None:
 def study_names(studies_dir: Path, storage: str | None) -> list[str]:
     """The studies with an SQLite file of their own in `studies_dir`, or those in a database where a URL is given."""
     if storage is not None:
-        return sorted(optuna.get_all_study_names(open_storage(storage, create=False)))
+        return sorted(optuna.get_all_study_names(open_storage(StorageUrl.parse(storage), create=False)))
     return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
 
 
@@ -127,7 +131,7 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> St
         UsageError: there is no such study.
     """
     there = study_names(studies_dir, storage)
-    place = str(studies_dir) if storage is None else shown(storage)
+    place = str(studies_dir) if storage is None else StorageUrl.parse(storage).shown
     default = StudySettings().task
     if name is None:
         if default not in there and len(there) == 1:
@@ -150,4 +154,4 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> St
             there,
             f"(looked in {place}; make it with 'optitune search --study {name}', or name its place with --studies-dir)",
         )
-    return studies.home(studies_dir, name, storage)
+    return studies.location(studies_dir, name, storage)

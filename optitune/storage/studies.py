@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optitune.common.schema import validated
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.urls import open_storage, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric, restored
 
@@ -34,7 +34,7 @@ class StudyLocation:
 
     name: str
     folder: Path
-    url: str
+    url: StorageUrl
 
     def open(self, patience: RetryPolicy | None = None) -> optuna.Study:
         """The study, which is there.
@@ -129,13 +129,16 @@ def is_blank(study: optuna.Study) -> bool:
     return not study.user_attrs and not study.get_trials(deepcopy=False)
 
 
-def home(studies_dir: Path, name: str, url: str | None) -> StudyLocation:
-    """The location of a study.
+def location(studies_dir: Path, name: str, storage: str | None) -> StudyLocation:
+    """Where a study of that name is, or would be.
 
     Args:
         studies_dir: folder of the studies.
         name: of the study.
-        url: of a database; None for an SQLite file of the study's own.
+        storage: URL of a database; None for an SQLite file of the study's own.
+
+    Raises:
+        UsageError: the URL is none of a storage.
     """
     folder = studies_dir / name
-    return StudyLocation(name, folder, url or sqlite_url(folder / "study.db"))
+    return StudyLocation(name, folder, StorageUrl.parse(storage) if storage else sqlite_url(folder / "study.db"))

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, get_storage
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from optitune.errors import NoStudies, OptituneError, UsageError
@@ -33,61 +35,74 @@ STORAGE_ERRORS = (SQLAlchemyError, StorageInternalError)
 T = TypeVar("T")
 
 
-def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file."""
-    return f"sqlite:///{path.resolve()}"
+@dataclass(frozen=True)
+class StorageUrl:
+    """Where studies live, parsed once.
 
-
-def shown(url: str) -> str:
-    """`url` without its password, for messages and files.
-
-    Raises:
-        UsageError: it is not a URL of a storage.
+    Attributes:
+        kind: `sqlite`, `journal`, `grpc`, or a database server by SQLAlchemy's name, such as `postgresql`.
+        shown: the URL without its password, for messages and files.
+        path: the file of SQLite or of a journal; None for a server.
+        address: host and port of a proxy; empty and 0 for all others.
+        target: of a database in SQLAlchemy's form, with the password; None for all others.
     """
-    if url.startswith(JOURNAL):
-        _journal_path(url)
-        return url
-    if url.startswith(GRPC):
-        host, port = _grpc_address(url)
-        return f"grpc://{host}:{port}"
-    return databases.shown(databases.parsed(url))
+
+    kind: str
+    shown: str
+    path: Path | None = None
+    address: tuple[str, int] = ("", 0)
+    target: URL | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "StorageUrl":
+        """The storage that a user names: `journal:///FILE`, `grpc://HOST:PORT`, or as SQLAlchemy takes it.
+
+        Raises:
+            UsageError: it is not a URL of a storage, or of a database in memory.
+        """
+        if text.startswith(JOURNAL):
+            return cls("journal", text, path=_journal_path(text))
+        if text.startswith(GRPC):
+            host, port = _grpc_address(text)
+            return cls("grpc", f"grpc://{host}:{port}", address=(host, port))
+        target = databases.parsed(text)
+        return cls(target.get_backend_name(), databases.shown(target), databases.file_of(target), target=target)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is an SQLite file of this machine; a journal may lie on a disk that machines share."""
+        return self.kind == "sqlite"
+
+    def exists(self) -> bool:
+        """Whether there is something to open; a server always counts as there."""
+        return self.path is None or self.path.exists()
 
 
-def is_file(url: str) -> bool:
-    """Whether the storage is an SQLite file of this machine; a journal may lie on a disk that machines share."""
-    return not url.startswith((JOURNAL, GRPC)) and databases.is_sqlite(databases.parsed(url))
+def sqlite_url(path: Path) -> StorageUrl:
+    """The storage in an SQLite file."""
+    target = URL.create("sqlite", database=str(path.resolve()))
+    return StorageUrl("sqlite", databases.shown(target), path.resolve(), target=target)
 
 
-def exists(url: str) -> bool:
-    """Whether there is something to open; a server always counts as there."""
-    if url.startswith(JOURNAL):
-        return _journal_path(url).exists()
-    return not is_file(url) or Path(databases.parsed(url).database or "").exists()
-
-
-def open_storage(url: str, create: bool, patience: RetryPolicy | None = None) -> BaseStorage:
-    """Open the storage at `url`.
+def open_storage(url: StorageUrl, create: bool, patience: RetryPolicy | None = None) -> BaseStorage:
+    """Open a storage.
 
     Args:
-        url: `journal:///FILE`, `grpc://HOST:PORT`, or as SQLAlchemy takes it.
+        url: of the storage.
         create: make a file that is not there, and the tables of an empty database.
         patience: how to wait for a server that does not answer, now and in every later call; None not to. A file
             is never away: what fails there is a full or a broken disk.
 
     Raises:
-        UsageError: the URL is not one.
         NoStudies: the database is there, but without Optuna's tables, and `create` is not set.
         OptituneError: the storage is missing, damaged, another program's, or cannot be reached.
     """
-    if url.startswith(JOURNAL):
-        return open_journal(_journal_path(url), create)
-    if url.startswith(GRPC):
-        return _open_proxy(url, patience)
-    return _open_database(url, create, patience)
+    if url.target is not None:
+        return _open_database(url, url.target, create, patience)
+    return open_journal(url.path, create) if url.path is not None else _open_proxy(url, patience)
 
 
-def _open_proxy(url: str, patience: RetryPolicy | None) -> BaseStorage:
-    host, port = _grpc_address(url)
+def _open_proxy(url: StorageUrl, patience: RetryPolicy | None) -> BaseStorage:
     try:
         # what Optuna's client is written in; optitune.storage.grpc_proxy would find it missing only later
         import google.protobuf  # noqa: F401
@@ -95,30 +110,29 @@ def _open_proxy(url: str, patience: RetryPolicy | None) -> BaseStorage:
         from optitune.storage import grpc_proxy as proxy
     except ImportError:
         raise OptituneError("gRPC is not installed: run pip install 'optitune[grpc]'") from None
-    waiting = Waiting(patience, shown(url), proxy.away) if patience else None
+    waiting = Waiting(patience, url.shown, proxy.away) if patience else None
     try:
-        opened = _now_or(waiting, lambda: proxy.connect(host, port))
+        opened = _now_or(waiting, lambda: proxy.connect(*url.address))
     except proxy.ProxyError as error:
         raise OptituneError(
-            f"cannot open the storage {shown(url)}: {error}; "
+            f"cannot open the storage {url.shown}: {error}; "
             "check the address, and that Optuna's run_grpc_proxy_server runs there"
         ) from error
     return RetryingStorage(opened, waiting) if waiting else opened
 
 
-def _open_database(url: str, create: bool, patience: RetryPolicy | None) -> BaseStorage:
-    target = databases.parsed(url)
-    databases.check(target, create)
-    waits = patience is not None and not databases.is_sqlite(target)
-    waiting = Waiting(patience, shown(url), databases.away) if patience and waits else None
+def _open_database(url: StorageUrl, target: URL, create: bool, patience: RetryPolicy | None) -> BaseStorage:
+    if url.path is not None:
+        databases.check_sqlite(url.path, create)
+    waiting = Waiting(patience, url.shown, databases.away) if patience and not url.is_sqlite else None
     try:
         opened = _now_or(waiting, lambda: databases.connect(target, create))
     except (*STORAGE_ERRORS, RuntimeError) as error:
         if databases.lacks_tables(error) and not create:
-            message = f"the storage {shown(url)} holds no studies yet: run 'optitune search' first"
+            message = f"the storage {url.shown} holds no studies yet: run 'optitune search' first"
             raise NoStudies(message) from None
         raise OptituneError(
-            f"cannot open the storage {shown(url)}: {databases.cause(error)}; "
+            f"cannot open the storage {url.shown}: {databases.cause(error)}; "
             "check the URL, and that the database is running and yours to write"
         ) from error
     if waiting is None:
@@ -132,7 +146,7 @@ def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:
 
 
 @contextmanager
-def explained_storage(url: str) -> Iterator[None]:
+def explained_storage(url: StorageUrl) -> Iterator[None]:
     """Turn a storage's errors into an `OptituneError` that names the storage and the cause.
 
     Raises:
@@ -145,7 +159,7 @@ def explained_storage(url: str) -> Iterator[None]:
             remedy = "its file is damaged: move it away to start anew, or restore a copy of it"
         else:
             remedy = "what was finished is kept, run the same command again"
-        raise OptituneError(f"the storage {shown(url)} failed: {databases.cause(error)}; {remedy}") from error
+        raise OptituneError(f"the storage {url.shown} failed: {databases.cause(error)}; {remedy}") from error
 
 
 def _journal_path(url: str) -> Path:

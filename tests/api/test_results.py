@@ -76,7 +76,7 @@ def searched(**other: Any) -> SearchResult:
         "metric": METRICS["accuracy"],
         "records": trials(NAMES),
         "run": None,
-        "_home": studies.home(Path("nowhere"), "digits", None),
+        "_home": studies.location(Path("nowhere"), "digits", None),
     }
     return SearchResult(**{**fields, **other})
 
@@ -118,7 +118,7 @@ def test_a_comparison_made_later_is_seen(tmp_path: Path) -> None:
     stored(home(tmp_path), replace(about, comparison=None))
     found = optitune.load("digits", studies_dir=tmp_path / "studies")
     assert found.comparison is None
-    stored(studies.home(tmp_path / "other", "digits", None), about)
+    stored(studies.location(tmp_path / "other", "digits", None), about)
     (tmp_path / "other" / "digits" / "compare").rename(found.folder / "compare")
     assert found.comparison is not None
 

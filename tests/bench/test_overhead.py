@@ -35,7 +35,7 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
 
     settings = StudySettings(precision="fp32")
     trials = made_up(settings, 30)
-    home = studies.home(tmp_path, "thirty", None)
+    home = studies.location(tmp_path, "thirty", None)
     storage = open_storage(home.url, create=True)
     fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     opened = studies.find(open_storage(home.url, create=False), home.name)
@@ -48,9 +48,9 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
             written.value,
         )
         assert (read.user_attrs, read.intermediate_values) == (written.user_attrs, written.intermediate_values)
-    took = growth(settings, studies.home(tmp_path, "more", None), trials, rounds=1)
+    took = growth(settings, studies.location(tmp_path, "more", None), trials, rounds=1)
     assert {"take", "suggest", "tell", "a trial, all of these"} < set(took)
-    more = studies.find(open_storage(studies.home(tmp_path, "more", None).url, create=False), "more")
+    more = studies.find(open_storage(studies.location(tmp_path, "more", None).url, create=False), "more")
     assert [trial.state for trial in more.trials[30:]] == [TrialState.COMPLETE] * 2
 
 

@@ -11,7 +11,7 @@ from optitune.cli.main import run
 from optitune.dashboard.server import Place, plain_command, serve
 from optitune.errors import OptituneError, UsageError
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import open_storage, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 
 
 class Enough(Exception):
@@ -93,7 +93,7 @@ def test_a_port_beyond_all_is_refused(url: str) -> None:
     ],
 )
 def test_the_command_without_optitune_opens_the_same_and_has_no_password(url: str, words: list[str]) -> None:
-    home = StudyLocation("digits", Path("studies/digits"), url)
+    home = StudyLocation("digits", Path("studies/digits"), StorageUrl.parse(url))
     expected = ["optuna-dashboard", *words, "--artifact-dir", "studies/digits/artifacts"]
     assert shlex.split(plain_command(home)) == expected
 
@@ -117,4 +117,4 @@ def test_a_study_may_be_named_by_itself_and_two_names_are_refused(
 
 
 def test_grpc_has_no_command_without_optitune() -> None:
-    assert plain_command(StudyLocation("digits", Path("studies/digits"), "grpc://host:13000")) == ""
+    assert plain_command(StudyLocation("digits", Path("studies/digits"), StorageUrl.parse("grpc://host:13000"))) == ""

@@ -215,7 +215,7 @@ def test_only_retrain_reads_the_test_set() -> None:
 def test_full_trainings_never_have_the_seed_of_their_search(folder: Path, seed: int) -> None:
     config = best_config.load(folder / "digits" / "best.toml", "").model_copy(update={"seed": seed})
     request = retraining.RetrainRequest(
-        name="best", config=config, home=studies.home(folder, "digits", None), epochs=1, workers=1, device="cpu"
+        name="best", config=config, home=studies.location(folder, "digits", None), epochs=1, workers=1, device="cpu"
     )
     data = full_data(TASKS["digits"].task(Path()))
     assert seed not in retraining.make_plan(request, torch.device("cpu"), data, "", "").seeds
@@ -294,7 +294,7 @@ def test_one_that_dies_three_times_at_the_same_place_is_given_up_and_goes_on_whe
 
 def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path) -> None:
     config = best_config.load(folder / "digits" / "best.toml", "")
-    home = studies.home(folder, "digits", None)
+    home = studies.location(folder, "digits", None)
     about = {"name": "best", "config": config, "home": home, "seeds": 2, "workers": 1, "device": "cpu"}
     requests = [retraining.RetrainRequest(**about, epochs=epochs) for epochs in (4, 5)]
     data = full_data(TASKS["digits"].task(Path()))

@@ -115,7 +115,7 @@ def test_a_task_is_looked_for_and_never_made(folder: Path) -> None:
 
 
 def test_results_have_a_folder_of_their_own_beside_what_is_unfinished(tmp_path: Path) -> None:
-    with common_files.exclusive_lock(studies.home(tmp_path, "mine", None).folder / "retrain" / "partial-file"):
+    with common_files.exclusive_lock(studies.location(tmp_path, "mine", None).folder / "retrain" / "partial-file"):
         assert (tmp_path / "mine" / "retrain" / "partial" / "partial-file.lock").exists()
     with pytest.raises(OptituneError, match="neither best"):
         choose("partial", None, tmp_path, None)

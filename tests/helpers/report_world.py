@@ -255,4 +255,4 @@ def without_variants(about: Subject) -> Subject:
 
 
 def home(folder: Path) -> StudyLocation:
-    return studies.home(folder / "studies", "digits", None)
+    return studies.location(folder / "studies", "digits", None)

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from optitune.searching.trial_queue import TrialQueue
 from optitune.storage import studies
-from optitune.storage.urls import RetryPolicy, is_file, open_storage
+from optitune.storage.urls import RetryPolicy, StorageUrl, open_storage
 from optitune.workers import leases
 from optitune.workers.leases import Owner
 
@@ -59,11 +59,13 @@ def work(url: str, folder: Path, target: int, pause: float, done: Any, answers: 
     leases.STALE_S = ORPHAN_S  # type: ignore[assignment]
     result = Work()
     try:
-        storage = open_storage(url, create=False, patience=RetryPolicy(result.lines.append, wait_s=TIMEOUT_S))
+        storage = open_storage(
+            StorageUrl.parse(url), create=False, patience=RetryPolicy(result.lines.append, wait_s=TIMEOUT_S)
+        )
         opened = studies.find(storage, NAME)
         opened.sampler = optuna.samplers.RandomSampler()
         owner = Owner(folder / "workers")
-        desk = TrialQueue(opened, target, owner, folder, is_file(url))
+        desk = TrialQueue(opened, target, owner, folder, StorageUrl.parse(url).is_sqlite)
         while not desk.is_complete():
             taken = desk.claim()
             if taken is None:
@@ -129,7 +131,7 @@ class Crew:
 @contextmanager
 def using(url: str, create: bool = False) -> Iterator[BaseStorage]:
     """A storage whose connections are closed at the end."""
-    storage = open_storage(url, create)
+    storage = open_storage(StorageUrl.parse(url), create)
     try:
         yield storage
     finally:
@@ -167,7 +169,7 @@ def assert_nothing_lost(url: str, results: list[Work], target: int) -> None:
 
 def made_at_once(url: str, answers: Any, barrier: Any) -> None:
     """One of several processes that make the same study."""
-    storage = open_storage(url, create=True)
+    storage = open_storage(StorageUrl.parse(url), create=True)
     barrier.wait(TIMEOUT_S)
     try:
         storage.create_new_study([StudyDirection.MAXIMIZE], NAME)

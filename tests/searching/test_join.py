@@ -9,7 +9,7 @@ import pytest
 
 from optitune.storage import studies
 from optitune.storage.artifacts import FOLDER
-from optitune.storage.urls import open_storage, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -78,7 +78,7 @@ def test_other_data_or_another_network_are_refused_before_a_trial_is_taken(
         code, _, err = run_command("worker", "--storage", url, "--studies-dir", "second")
         assert code == ended
         assert differs in err
-    assert studies.find(open_storage(url, create=False), "s").get_trials() == []
+    assert studies.find(open_storage(StorageUrl.parse(url), create=False), "s").get_trials() == []
 
 
 def test_a_machine_without_the_tasks_file_is_refused(
@@ -91,7 +91,7 @@ def test_a_machine_without_the_tasks_file_is_refused(
     code, _, err = run_command("worker", "--storage", url, "--studies-dir", "second")
     assert code == 2
     assert "there is no file" in err
-    assert studies.find(open_storage(url, create=False), "s").get_trials() == []
+    assert studies.find(open_storage(StorageUrl.parse(url), create=False), "s").get_trials() == []
 
 
 def test_a_study_that_is_not_there_is_named_with_those_that_are(begun: Callable[..., str], run_command: Run) -> None:

@@ -22,7 +22,7 @@ from optitune.searching.requests import SearchRequest
 from optitune.searching.worker import Job
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.urls import open_storage
+from optitune.storage.urls import StorageUrl, open_storage
 from optitune.study.settings import StudySettings
 from optitune.terminal.screen import Silent
 from optitune.workers.events import Done, Event
@@ -30,7 +30,7 @@ from optitune.workers.events import Done, Event
 
 def request(folder: Path, url: str, trials: int, workers: int | None) -> SearchRequest:
     return SearchRequest(
-        home=studies.home(folder, "digits", url),
+        home=studies.location(folder, "digits", url),
         settings={"task": "digits", "epochs": 1},
         trials=trials,
         data_dir=folder / "data",
@@ -133,14 +133,19 @@ def test_as_many_workers_as_the_cluster_has_cores_or_four_for_each_gpu(
 def test_a_url_takes_along_what_it_means_here_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PGPASSWORD", raising=False)
-    assert _for_all("journal:///study.log") == f"journal:///{tmp_path}/study.log"
-    assert _for_all("journal:////disk/study.log") == "journal:////disk/study.log"
-    assert _for_all("postgresql://me@host/db") == "postgresql://me@host/db"
+    assert _for_all(StorageUrl.parse("journal:///study.log")).path == tmp_path / "study.log"
+
+    def password(url: str) -> str | None:
+        target = _for_all(StorageUrl.parse(url)).target
+        assert target is not None
+        return target.password
+
+    assert password("postgresql://me@host/db") is None
     monkeypatch.setenv("PGPASSWORD", "a/b")
-    assert _for_all("postgresql://me@host/db") == "postgresql+psycopg://me:a%2Fb@host/db"
-    assert _for_all("postgresql://me:other@host/db") == "postgresql+psycopg://me:other@host/db"
-    assert _for_all("postgresql://me@host/db?password=x") == "postgresql+psycopg://me@host/db?password=x"
-    assert _for_all("sqlite:///study.db") == "sqlite:///study.db"
+    assert password("postgresql://me@host/db") == "a/b"
+    assert password("postgresql://me:other@host/db") == "other"
+    assert password("postgresql://me@host/db?password=x") is None
+    assert password("sqlite:///study.db") is None
 
 
 @pytest.mark.parametrize(
@@ -183,9 +188,9 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def actor_job(folder: Path, url: str) -> ActorJob:
-    opened = studies.find(open_storage(url, create=False), "digits")
+    opened = studies.find(open_storage(StorageUrl.parse(url), create=False), "digits")
     settings = StudySettings.model_validate(studies.stored_settings(opened))
-    home = studies.home(Path("/nowhere"), "digits", url)
+    home = studies.location(Path("/nowhere"), "digits", url)
     job = Job(home, settings, "digits", folder, "cpu", 2, trial_notes.attach, Path("/no/data"))
     return ActorJob(job, "another machine", Path("/nowhere"), None)
 
@@ -195,7 +200,7 @@ def test_a_node_without_the_searchs_files_trains_from_its_own(elsewhere: Path, t
     search(request(tmp_path / "studies", url, 2, 0), Silent())
     line = Line(0)
     run_job(line, actor_job(tmp_path, url))
-    opened = studies.find(open_storage(url, create=False), "digits")
+    opened = studies.find(open_storage(StorageUrl.parse(url), create=False), "digits")
     assert storage_trials.finished(opened) == 2
     assert sum(isinstance(event, TrialFinished) for event in line.fetched(60)) == 2
     (folder,) = (elsewhere / "clusters").glob("*/digits-*")
@@ -207,7 +212,7 @@ def test_a_node_with_other_data_says_which_node_it_is(
 ) -> None:
     url = f"journal:///{tmp_path}/study.log"
     search(request(tmp_path / "studies", url, 2, 0), Silent())
-    made = studies.find(open_storage(url, create=False), "digits")
+    made = studies.find(open_storage(StorageUrl.parse(url), create=False), "digits")
     made.set_user_attr(studies.DATA, {**made.user_attrs[studies.DATA], "checksum": "another"})
     monkeypatch.setattr(ray_worker.socket, "gethostname", lambda: "node7")
     with pytest.raises(OptituneError, match="on node7: task 'digits' is another one"):

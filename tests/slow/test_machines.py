@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from optitune.storage import studies
-from optitune.storage.urls import open_storage
+from optitune.storage.urls import StorageUrl, open_storage
 from optitune.workers.leases import machine
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def search(epochs: int, *words: object) -> list[object]:
 
 
 def trials(url: str) -> list[Any]:
-    storage: Any = open_storage(url, create=False)
+    storage: Any = open_storage(StorageUrl.parse(url), create=False)
     try:
         return studies.find(storage, "s").get_trials(deepcopy=False)
     finally:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from optitune.storage.urls import open_storage
+from optitune.storage.urls import StorageUrl, open_storage
 
 pytestmark = pytest.mark.slow
 
@@ -234,7 +234,7 @@ def test_no_process_shows_a_password_from_the_environment(
 def _open_new(url: str, barrier: Any, answers: Any) -> None:
     barrier.wait()
     try:
-        open_storage(url, create=True)
+        open_storage(StorageUrl.parse(url), create=True)
     except Exception as error:
         answers.put(f"{type(error).__name__}: {error}")
     else:
@@ -257,7 +257,7 @@ def test_new_database_can_be_opened_by_several_processes_at_once(postgresql: Any
 
 def test_two_searches_at_once_train_every_trial_once(postgresql: Any, run: Command, start: Any, tmp_path: Path) -> None:
     url, trials = postgresql.create("shared"), 14
-    storage = open_storage(url, create=True)
+    storage = open_storage(StorageUrl.parse(url), create=True)
     storage.remove_session()
     storage.engine.dispose()
     with postgresql.connect("shared") as connection:

@@ -11,7 +11,7 @@ import pytest
 import storage_battery as battery
 
 from optitune.storage import studies
-from optitune.storage.urls import RetryPolicy, open_storage
+from optitune.storage.urls import RetryPolicy, StorageUrl, open_storage
 from scripts.postgres_server import Proxy, grpc_proxy
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_trial_goes_on_behind_a_proxy_that_was_started_anew(postgresql: Any) -
     database = postgresql.create(f"anew-{next(_number)}")
     battery.new_study(database)
     with grpc_proxy(database) as proxy:
-        storage: Any = open_storage(proxy.url, create=False, patience=RetryPolicy(lambda line: None))
+        storage: Any = open_storage(StorageUrl.parse(proxy.url), create=False, patience=RetryPolicy(lambda line: None))
         opened = studies.find(storage, battery.NAME)
         opened.sampler = optuna.samplers.RandomSampler()
         trial = opened.ask()

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from optitune.errors import OptituneError
 from optitune.storage import journal
-from optitune.storage.urls import open_storage
+from optitune.storage.urls import StorageUrl, open_storage
 
 TORN = b'{"op_code":8,"worker_id":"abc-1","trial_id":0,"user_attr":{"gro'
 
@@ -27,11 +27,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def url(path: Path) -> str:
-    return f"journal:///{path}"
+def url(path: Path) -> StorageUrl:
+    return StorageUrl.parse(f"journal:///{path}")
 
 
-def opened(url: str) -> tuple[BaseStorage, int]:
+def opened(url: StorageUrl) -> tuple[BaseStorage, int]:
     """A storage, and the only study in it, made if it is not there."""
     storage = open_storage(url, create=True)
     try:
@@ -40,7 +40,7 @@ def opened(url: str) -> tuple[BaseStorage, int]:
         return storage, storage.get_study_id_from_name("a")
 
 
-def test_a_missing_file_is_refused_and_not_made_unless_asked_for(url: str, path: Path) -> None:
+def test_a_missing_file_is_refused_and_not_made_unless_asked_for(url: StorageUrl, path: Path) -> None:
     with pytest.raises(OptituneError, match=r"there is no storage .*study\.log: run 'optitune search' first"):
         open_storage(url, create=False)
     assert not path.exists()
@@ -49,14 +49,14 @@ def test_a_missing_file_is_refused_and_not_made_unless_asked_for(url: str, path:
 
 
 @pytest.mark.parametrize("content", [b"SQLite format 3\0" * 9, b"{}\n", b"[1]\n", b"\n", b'{"op_cod3', b"hello"])
-def test_another_programs_file_is_refused_and_left_as_it_is(url: str, path: Path, content: bytes) -> None:
+def test_another_programs_file_is_refused_and_left_as_it_is(url: StorageUrl, path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(OptituneError, match=r"study\.log is damaged or not a journal"):
         open_storage(url, create=True)
     assert path.read_bytes() == content
 
 
-def test_a_folder_is_refused(path: Path, url: str) -> None:
+def test_a_folder_is_refused(path: Path, url: StorageUrl) -> None:
     path.mkdir()
     with pytest.raises(OptituneError, match=r"cannot read .*study\.log"):
         open_storage(url, create=True)
@@ -64,15 +64,19 @@ def test_a_folder_is_refused(path: Path, url: str) -> None:
 
 def test_a_relative_path_stays_the_file_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    storage, study_id = opened("journal:///deep/study.log")
+    storage, study_id = opened(StorageUrl.parse("journal:///deep/study.log"))
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     storage.set_study_user_attr(study_id, "x", 1)
-    assert opened(f"journal:///{tmp_path}/deep/study.log")[0].get_study_user_attrs(study_id) == {"x": 1}
+    assert opened(StorageUrl.parse(f"journal:///{tmp_path}/deep/study.log"))[0].get_study_user_attrs(study_id) == {
+        "x": 1
+    }
 
 
 @pytest.mark.parametrize("torn", [TORN, b"{", TORN + b"x" * 3 * journal.BLOCK])
-def test_a_torn_last_line_is_no_readers_and_cut_by_the_next_who_appends(url: str, path: Path, torn: bytes) -> None:
+def test_a_torn_last_line_is_no_readers_and_cut_by_the_next_who_appends(
+    url: StorageUrl, path: Path, torn: bytes
+) -> None:
     storage, study_id = opened(url)
     trial = storage.create_new_trial(study_id)
     whole = path.read_bytes()
@@ -86,14 +90,14 @@ def test_a_torn_last_line_is_no_readers_and_cut_by_the_next_who_appends(url: str
         assert reader.get_trial(trial).user_attrs == {"x": 1}
 
 
-def test_a_journal_of_one_torn_line_begins_anew(url: str, path: Path) -> None:
+def test_a_journal_of_one_torn_line_begins_anew(url: StorageUrl, path: Path) -> None:
     path.write_bytes(TORN[:20])
     storage, study_id = opened(url)
     assert storage.get_study_name_from_id(study_id) == "a"
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_a_line_that_is_finished_later_is_read_then(url: str, path: Path) -> None:
+def test_a_line_that_is_finished_later_is_read_then(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     whole = path.read_bytes()
     storage.set_study_user_attr(study_id, "x", 1)
@@ -109,7 +113,7 @@ def test_a_line_that_is_finished_later_is_read_then(url: str, path: Path) -> Non
     ("code", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EFBIG, "size limit"), (errno.EIO, "Input/output")]
 )
 def test_what_cannot_be_written_whole_is_cut_back_and_seen_by_nobody(
-    code: int, words: str, url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, words: str, url: StorageUrl, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage, study_id = opened(url)
     reader = open_storage(url, create=False)
@@ -129,13 +133,13 @@ def test_what_cannot_be_written_whole_is_cut_back_and_seen_by_nobody(
     assert [trial.number for trial in reader.get_all_trials(study_id)] == [0]
 
 
-def test_a_file_at_its_size_limit_stays_whole(url: str, path: Path) -> None:
+def test_a_file_at_its_size_limit_stays_whole(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     code = f"""
 import resource
 from optitune.errors import OptituneError
-from optitune.storage.urls import open_storage
-storage = open_storage({url!r}, create=False)
+from optitune.storage.urls import StorageUrl, open_storage
+storage = open_storage(StorageUrl.parse({url.shown!r}), create=False)
 size = {path.stat().st_size} + 1000
 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 written = 0
@@ -156,7 +160,7 @@ print(written)
     assert open_storage(url, create=False).get_study_user_attrs(study_id) == {"x": 0}
 
 
-def test_the_lock_of_a_killed_process_holds_nobody_up(url: str, path: Path) -> None:
+def test_the_lock_of_a_killed_process_holds_nobody_up(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     code = f"""
 import signal
@@ -178,7 +182,7 @@ signal.pause()
             assert waiting.result(timeout=15) == 0
 
 
-def test_who_may_not_lock_reads_all_the_same(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_lock_reads_all_the_same(url: StorageUrl, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, study_id = opened(url)
 
     def refused(*_: object, **__: object) -> None:
@@ -190,7 +194,7 @@ def test_who_may_not_lock_reads_all_the_same(url: str, monkeypatch: pytest.Monke
         storage.create_new_trial(study_id)
 
 
-def test_a_damaged_line_is_named(url: str, path: Path) -> None:
+def test_a_damaged_line_is_named(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     path.write_bytes(path.read_bytes() + TORN + b'{"op_code":8}\n')
     for _ in range(2):
@@ -198,7 +202,7 @@ def test_a_damaged_line_is_named(url: str, path: Path) -> None:
             storage.get_all_trials(study_id)
 
 
-def test_a_journal_that_was_cut_or_removed_is_no_empty_one(url: str, path: Path) -> None:
+def test_a_journal_that_was_cut_or_removed_is_no_empty_one(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     path.write_bytes(b"")
     with pytest.raises(OptituneError, match="was cut or replaced"):
@@ -210,7 +214,7 @@ def test_a_journal_that_was_cut_or_removed_is_no_empty_one(url: str, path: Path)
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_threads_make_trials_of_their_own(shared: bool, url: str) -> None:
+def test_threads_make_trials_of_their_own(shared: bool, url: StorageUrl) -> None:
     one, study_id = opened(url)
 
     def make(_: int) -> list[int]:
@@ -230,7 +234,7 @@ def test_threads_make_trials_of_their_own(shared: bool, url: str) -> None:
     assert [(trial.number, trial.value, trial.user_attrs["x"]) for trial in trials] == [(n, n, n) for n in range(40)]
 
 
-def test_optunas_own_reader_reads_it(url: str, path: Path) -> None:
+def test_optunas_own_reader_reads_it(url: StorageUrl, path: Path) -> None:
     storage, study_id = opened(url)
     storage.set_study_user_attr(study_id, "größe", "🌱")
     own = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 from optitune.errors import OptituneError
 from optitune.storage import databases, grpc_proxy, retry
 from optitune.storage.retry import RetryingStorage, RetryPolicy, Waiting, duration
-from optitune.storage.urls import open_storage, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 
 GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe connection"))
 
@@ -165,7 +165,7 @@ class Lossy:
 def lossy(tmp_path: Path, kind: str) -> Any:
     if kind == "memory":
         return Lossy(InMemoryStorage())
-    inner = open_storage(f"{kind}:///{tmp_path / 'study'}", create=True)
+    inner = open_storage(StorageUrl.parse(f"{kind}:///{tmp_path / 'study'}"), create=True)
     return Lossy(get_storage(inner))
 
 
@@ -287,7 +287,7 @@ def test_a_session_that_lost_its_connection_is_not_used_again(flaky: Any) -> Non
 
 
 def test_a_file_is_never_away(tmp_path: Path) -> None:
-    for url in (sqlite_url(tmp_path / "study.db"), f"journal:///{tmp_path / 'study.log'}"):
+    for url in (sqlite_url(tmp_path / "study.db"), StorageUrl.parse(f"journal:///{tmp_path / 'study.log'}")):
         assert not isinstance(open_storage(url, create=True, patience=RetryPolicy(print)), RetryingStorage)
 
 
@@ -296,7 +296,7 @@ def test_opening_waits_as_well(url: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(grpc_proxy, "READY_S", 0.2)
     told: list[str] = []
     with pytest.raises(OptituneError, match="did not answer for 1 s") as error:
-        open_storage(url, create=True, patience=RetryPolicy(told.append, wait_s=1))
+        open_storage(StorageUrl.parse(url), create=True, patience=RetryPolicy(told.append, wait_s=1))
     assert len(told) == 1
     assert "secret" not in str(error.value) + told[0]
 

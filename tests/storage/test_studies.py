@@ -228,9 +228,9 @@ def test_another_programs_study_is_refused() -> None:
         studies.stored_settings(optuna.create_study(study_name="theirs"))
 
 
-def test_an_unknown_study_gets_the_nearest_names(made: Callable[..., optuna.Study]) -> None:
+def test_an_unknown_study_gets_the_nearest_names(made: Callable[..., optuna.Study], tmp_path: Path) -> None:
     made()
-    storage = open_storage(made()._storage._backend.url, create=False)  # type: ignore[attr-defined]
+    storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=False)
     with pytest.raises(UsageError, match="unknown study 'ss': did you mean 's'"):
         studies.find(storage, "ss")
 

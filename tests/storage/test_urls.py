@@ -11,8 +11,8 @@ import sqlalchemy
 import storage_battery as battery
 
 from optitune.errors import OptituneError, UsageError
-from optitune.storage.databases import _write_ahead, parsed
-from optitune.storage.urls import exists, is_file, open_storage, shown, sqlite_url
+from optitune.storage.databases import _write_ahead
+from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -46,9 +46,22 @@ def test_a_file_that_another_process_is_just_making_is_waited_for() -> None:
     assert damaged.asked == 1
 
 
+@pytest.mark.parametrize("name", ["a?b=c", "#1", "50%", "%20", "two words", "{x}", 'it\'s "so"', "ä", "a&b;c"])
+def test_a_file_may_lie_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name / "study.db"
+    url = sqlite_url(path)
+    assert url.path == path
+    open_storage(url, create=True).create_new_study([optuna.study.StudyDirection.MAXIMIZE], "a")
+    assert url.exists()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    typed = StorageUrl.parse(url.shown)
+    assert typed == url
+    assert optuna.get_all_study_names(open_storage(typed, create=False)) == ["a"]
+
+
 def test_a_missing_file_is_refused_and_not_made_unless_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    assert not exists(sqlite_url(path))
+    assert not sqlite_url(path).exists()
     with pytest.raises(OptituneError, match="there is no storage"):
         open_storage(sqlite_url(path), create=False)
     assert not path.exists()
@@ -74,10 +87,9 @@ def test_another_programs_database_is_refused_and_gets_no_tables(tmp_path: Path)
 
 @pytest.mark.parametrize("url", ["nonsense", "secret:word@", "gopher://user:secret@host/x", ""])
 def test_what_is_not_a_database_url_is_refused_without_repeating_it(url: str) -> None:
-    for read in (parsed, shown, is_file, exists):
-        with pytest.raises(UsageError, match="--storage is not a database URL") as error:
-            read(url)
-        assert "secret" not in str(error.value)
+    with pytest.raises(UsageError, match="--storage is not a database URL") as error:
+        StorageUrl.parse(url)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,7 @@ def test_what_is_not_a_database_url_is_refused_without_repeating_it(url: str) ->
 )
 def test_a_journals_url_names_a_file(url: str) -> None:
     with pytest.raises(UsageError, match=r"write .*journal:///FILE"):
-        exists(url)
+        StorageUrl.parse(url)
 
 
 @pytest.mark.parametrize(
@@ -94,36 +106,37 @@ def test_a_journals_url_names_a_file(url: str) -> None:
 )
 def test_a_proxys_url_is_a_host_and_a_port(url: str) -> None:
     with pytest.raises(UsageError, match="write grpc://HOST:PORT") as error:
-        open_storage(url, create=True)
+        StorageUrl.parse(url)
     assert "secret" not in str(error.value)
 
 
 def test_urls_are_shown_as_they_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert shown("journal:///a.log") == "journal:///a.log"
-    assert shown("grpc://host") == "grpc://host:13000"
-    assert shown("grpc://[::1]:7") == "grpc://[::1]:7"
-    assert not is_file("journal:///a.log")
-    assert not is_file("grpc://host")
-    assert exists("grpc://host")
-    assert not exists("journal:///a.log")
-    open_storage("journal:///a.log", create=True)
-    assert exists(f"journal:///{tmp_path / 'a.log'}")
+    parse = StorageUrl.parse
+    assert parse("journal:///a.log").shown == "journal:///a.log"
+    assert parse("grpc://host").shown == "grpc://host:13000"
+    assert parse("grpc://[::1]:7").shown == "grpc://[::1]:7"
+    assert not parse("journal:///a.log").is_sqlite
+    assert not parse("grpc://host").is_sqlite
+    assert parse("grpc://host").exists()
+    assert not parse("journal:///a.log").exists()
+    open_storage(parse("journal:///a.log"), create=True)
+    assert parse(f"journal:///{tmp_path / 'a.log'}").exists()
 
 
 def test_a_database_in_memory_is_refused() -> None:
     with pytest.raises(UsageError, match="would be lost"):
-        open_storage("sqlite://", create=True)
+        open_storage(StorageUrl.parse("sqlite://"), create=True)
 
 
 def test_a_password_is_never_shown() -> None:
-    url = "postgresql://me:secret@localhost/optitune"
-    assert shown(url) == "postgresql+psycopg://me:***@localhost/optitune"
-    assert not is_file(url)
+    url = StorageUrl.parse("postgresql://me:secret@localhost/optitune")
+    assert url.shown == "postgresql+psycopg://me:***@localhost/optitune"
+    assert not url.is_sqlite
 
 
 def test_a_password_among_the_options_is_not_shown_either() -> None:
-    assert shown("postgresql://me@localhost/db?password=secret&sslmode=require") == (
+    assert StorageUrl.parse("postgresql://me@localhost/db?password=secret&sslmode=require").shown == (
         "postgresql+psycopg://me@localhost/db?sslmode=require"
     )
 
@@ -133,7 +146,7 @@ def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(proxy, "READY_S", 0.3)
     with pytest.raises(OptituneError, match=r"cannot open the storage grpc://127\.0\.0\.1:9: .*run_grpc_proxy_server"):
-        open_storage("grpc://127.0.0.1:9", create=True)
+        open_storage(StorageUrl.parse("grpc://127.0.0.1:9"), create=True)
 
 
 def test_missing_grpc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +154,7 @@ def test_missing_grpc_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "optitune.storage.grpc_proxy", raising=False)
     monkeypatch.delattr("optitune.storage.grpc_proxy", raising=False)
     with pytest.raises(OptituneError, match=r"run pip install 'optitune\[grpc\]'"):
-        open_storage("grpc://127.0.0.1:9", create=True)
+        open_storage(StorageUrl.parse("grpc://127.0.0.1:9"), create=True)
 
 
 def test_grpc_is_loaded_by_those_alone_who_use_it() -> None:
@@ -167,13 +180,13 @@ def test_two_processes_make_one_study(scheme: str, tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
     with pytest.raises(OptituneError, match="cannot open the storage") as error:
-        open_storage("postgresql://me:secret@127.0.0.1:9/optitune", create=True)
+        open_storage(StorageUrl.parse("postgresql://me:secret@127.0.0.1:9/optitune"), create=True)
     assert "secret" not in str(error.value)
 
 
 def test_a_missing_driver_is_named() -> None:
     with pytest.raises(OptituneError, match=r"driver for mysql\+cymysql is not installed"):
-        open_storage("mysql+cymysql://me@localhost/optitune", create=True)
+        open_storage(StorageUrl.parse("mysql+cymysql://me@localhost/optitune"), create=True)
 
 
 def test_waiting_trials_are_taken_once_each_by_many_at_once(tmp_path: Path) -> None:
@@ -239,5 +252,5 @@ def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path) -> None:
 
 def test_a_password_that_is_not_quoted_is_refused_and_none_of_it_shown() -> None:
     with pytest.raises(UsageError, match="as %40") as error:
-        open_storage("postgresql://me:hun@ter2@localhost/optitune", create=True)
+        open_storage(StorageUrl.parse("postgresql://me:hun@ter2@localhost/optitune"), create=True)
     assert "ter2" not in str(error.value)

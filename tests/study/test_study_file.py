@@ -342,7 +342,7 @@ def settled(
 ) -> tuple[StudySettings, Budget]:
     """What a search with this file beside it comes to."""
     request = SearchRequest(
-        home=studies.home(path.parent, path.stem, None),
+        home=studies.location(path.parent, path.stem, None),
         settings=said,
         trials=trials,
         timeout=timeout,

@@ -22,7 +22,7 @@ from optitune.searching.worker import Job, Worker, work
 from optitune.storage import made_from, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import SHARED_STORAGE, explained_storage, is_file, shown
+from optitune.storage.urls import SHARED_STORAGE, explained_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.training.preflight import check
@@ -121,8 +121,8 @@ def run_job(channel: Channel, actor_job: ActorJob) -> None:
 
 def _work_elsewhere(channel: Channel, job: Job) -> None:
     """Train on a node that has none of the search's files."""
-    if is_file(job.home.url):
-        raise UsageError(f"{shown(job.home.url)} is a file of another machine: {SHARED_STORAGE}")
+    if job.home.url.is_sqlite:
+        raise UsageError(f"{job.home.url.shown} is a file of another machine: {SHARED_STORAGE}")
     configure_worker_process()
     cache = user_cache_path("optitune", appauthor=False)
     home = replace(job.home, folder=_folder(cache, job.home))
@@ -146,7 +146,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
 def _folder(cache: Path, home: StudyLocation) -> Path:
     """Where this node's workers keep locks, data and checkpoints of a study."""
     # nodes may share the disk with the cache
-    digest = hashlib.sha256(shown(home.url).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(str(home.url.path or home.url.shown).encode()).hexdigest()[:12]
     return make_folder(cache / "clusters" / socket.gethostname() / f"{home.name}-{digest}")
 
 

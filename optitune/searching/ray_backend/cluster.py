@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import torch
 
 from optitune.errors import OptituneError, UsageError
-from optitune.storage.urls import SHARED_STORAGE, is_file
+from optitune.storage.urls import SHARED_STORAGE, StorageUrl
 from optitune.training.device import resolve_device
 from optitune.workers.pool import WORKERS_PER_GPU
 
@@ -95,7 +95,7 @@ def checked_address(address: str) -> str:
 
 
 @contextmanager
-def connected(address: str | None, url: str, workers: int | None) -> Iterator[Cluster | None]:
+def connected(address: str | None, url: StorageUrl, workers: int | None) -> Iterator[Cluster | None]:
     """Be connected to a Ray cluster; to none where no `address` is given.
 
     Args:
@@ -126,7 +126,7 @@ def connected(address: str | None, url: str, workers: int | None) -> Iterator[Cl
         ray.shutdown()
 
 
-def _cluster(ray: Any, address: str, url: str) -> Cluster:
+def _cluster(ray: Any, address: str, url: StorageUrl) -> Cluster:
     """What this process is connected to.
 
     Raises:
@@ -141,7 +141,7 @@ def _cluster(ray: Any, address: str, url: str) -> Cluster:
         gpus=math.ceil(resources.get("GPU", 0)),
         elsewhere=hosts != {socket.gethostname()},
     )
-    if cluster.elsewhere and is_file(url):
+    if cluster.elsewhere and url.is_sqlite:
         raise UsageError(f"--cluster {address}: its machines cannot share a study in an SQLite file: {SHARED_STORAGE}")
     return cluster
 

@@ -18,7 +18,7 @@ from optitune.searching.ray_backend.actor import Actor, ActorJob, Begun
 from optitune.searching.ray_backend.cluster import Cluster, explained_cluster, quiet_ray
 from optitune.searching.worker import Job
 from optitune.storage import databases
-from optitune.storage.urls import JOURNAL
+from optitune.storage.urls import StorageUrl
 from optitune.workers.events import Done, Event, Failed
 from optitune.workers.leases import machine
 from optitune.workers.pool import TICK_S, WORKERS_PER_GPU
@@ -162,17 +162,13 @@ class RayPool(Supervisor):
             self._on_event(Note(late[0], text))
 
 
-def _for_all(url: str) -> str:
-    """The storage's URL with what it means on this machine alone put into it: the password, or the folder."""
-    if url.startswith(JOURNAL):
-        scheme, _, name = url.partition(":///")
-        return f"{scheme}:///{Path(name).absolute()}"
-    if not url.startswith("postgres") or "PGPASSWORD" not in os.environ:
+def _for_all(url: StorageUrl) -> StorageUrl:
+    """The storage's URL with the password that this machine's environment has for it."""
+    target, password = url.target, os.environ.get("PGPASSWORD")
+    known = target is not None and (target.password or target.query.keys() & set(databases.SECRETS))
+    if target is None or known or password is None or url.kind != "postgresql":
         return url
-    target = databases.parsed(url)
-    if target.password is None and not target.query.keys() & set(databases.SECRETS):
-        target = target.set(password=os.environ["PGPASSWORD"])
-    return target.render_as_string(hide_password=False)
+    return replace(url, target=target.set(password=password))
 
 
 def _cause(error: Exception) -> str:

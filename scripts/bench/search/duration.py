@@ -84,7 +84,7 @@ def our_search(options: argparse.Namespace, seed: int) -> Search:
         began, clock = datetime.now(), time.perf_counter()
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         seconds = time.perf_counter() - clock
-        opened = studies.home(Path(folder), STUDY, None).open()
+        opened = studies.location(Path(folder), STUDY, None).open()
         trials = [
             Ended(
                 row.number,

@@ -46,7 +46,7 @@ from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
 from optitune.storage import made_from, studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.urls import is_file, open_storage, sqlite_url
+from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import steps
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
@@ -330,7 +330,7 @@ def growth(
     sampler, drawn = worker.sampler, worker.sampler.infer_relative_search_space
     sampler.infer_relative_search_space = lambda *given: timed("of which the sampler", lambda: drawn(*given))  # type: ignore[method-assign]
     owner = Owner(home.folder / "workers")
-    desk = TrialQueue(worker, len(trials) + rounds + 1, owner, home.folder, is_file(home.url))
+    desk = TrialQueue(worker, len(trials) + rounds + 1, owner, home.folder, home.url.is_sqlite)
 
     def judge(trial: optuna.Trial) -> None:
         for step in range(1, steps.EVALUATIONS_PER_EPOCH * settings.epochs + 1):
@@ -367,7 +367,7 @@ def growths(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found = {}
     for size in sizes:
         name = f"of-{size}"
-        found[size] = growth(settings, studies.home(folder, name, options.storage), trials[:size], options.rounds)
+        found[size] = growth(settings, studies.location(folder, name, options.storage), trials[:size], options.rounds)
         shutil.rmtree(folder / name)
     table([("trials in the study", *(f"{size:,}" for size in sizes))])
     table([(part, *(f"{1000 * found[size][part]:.1f} ms" for size in sizes)) for part in found[sizes[0]]])

@@ -28,7 +28,7 @@ from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
 from optitune.storage import made_from, studies, trials
 from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import is_file, open_storage
+from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
 from optitune.workers.leases import Owner
 from scripts.bench.search.overhead import ACCURACY, FACTS, in_words, table
@@ -45,7 +45,7 @@ def work(home: StudyLocation, settings: StudySettings, target: int, end: float, 
     """Take, draw and tell trials until there are enough, or it is late."""
     opened = open_study(home, settings, ACCURACY)
     owner = Owner(home.folder / "workers")
-    desk = TrialQueue(opened, target, owner, home.folder, is_file(home.url))
+    desk = TrialQueue(opened, target, owner, home.folder, home.url.is_sqlite)
     parts: dict[str, float] = defaultdict(float)
     rows: list[Row] = []
 
@@ -122,8 +122,8 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     context = get_context("forkserver")
     context.set_forkserver_preload(["optitune.searching.worker"])
     with storage_url(options.storage, folder) as url:
-        home = studies.home(folder, "bench", url)
-        storage = open_storage(url, create=True)
+        home = studies.location(folder, "bench", url)
+        storage = open_storage(home.url, create=True)
         made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
         answers = context.Queue()
         arguments = (home, settings, options.trials, time.time() + options.seconds, answers)

@@ -28,7 +28,7 @@ from optitune.searching.objective import trial_plan
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.urls import open_storage, sqlite_url
+from optitune.storage.urls import StorageUrl, open_storage
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, usual_steps
 from optitune.tasks import loading, splits
@@ -67,7 +67,7 @@ class Soak:
 
     def trials(self) -> list[FrozenTrial]:
         try:
-            storage = open_storage(self.url, create=False)
+            storage = open_storage(StorageUrl.parse(self.url), create=False)
             return studies.find(storage, NAME).get_trials(deepcopy=False)
         except OptituneError:
             return []  # not made yet
@@ -180,7 +180,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = arguments.storage
         if url == "sqlite":
-            url = sqlite_url(folder / NAME / "study.db")
+            url = f"sqlite:///{folder / NAME / 'study.db'}"
         elif url == "journal":
             url = f"journal:///{folder / 'study.log'}"
         elif url == "postgresql":
@@ -199,7 +199,7 @@ def main() -> None:
         under_fire(soak, arguments.trials, arguments.kills)
         seconds = time.monotonic() - began
         settings = StudySettings.model_validate(
-            studies.stored_settings(studies.find(open_storage(url, create=False), NAME))
+            studies.stored_settings(studies.find(open_storage(StorageUrl.parse(url), create=False), NAME))
         )
         trials = soak.trials()
         ended = [trial for trial in trials if trial.state in ENDED]
