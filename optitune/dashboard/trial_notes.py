@@ -12,7 +12,7 @@ from optitune.dashboard import artifacts, notes
 from optitune.space.configuration import Configuration, settings_text
 from optitune.storage import studies, trials
 from optitune.study.records import Outcome
-from optitune.training.export_code import building
+from optitune.training.export_code import glance
 
 PICTURE = "learning-curve.png"
 
@@ -73,7 +73,7 @@ def note(
 
 def code(configuration: Configuration, epochs: int) -> str:
     """Optimizer and schedulers in Markdown, every number as it is: it may be typed again."""
-    return "```python\n" + "\n".join(building(configuration, epochs)) + "\n```"
+    return "```python\n" + "\n".join(glance(configuration, epochs)) + "\n```"
 
 
 def picture(frozen: FrozenTrial, outcome: Outcome, value: float | None, unit: Unit, an_epoch: int) -> bytes:

@@ -25,7 +25,7 @@ from optitune.terminal.drawing import Curve, Fitted, curves
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
 from optitune.terminal.search import standings_table
-from optitune.training.export_code import building
+from optitune.training.export_code import glance
 
 if TYPE_CHECKING:
     from optitune.searching.watch import WatchOutcome
@@ -218,7 +218,7 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
 def as_code(configuration: Configuration, epochs: int) -> list[str]:
     """A configuration as lines of Python that build optimizer and scheduler; none where its package is missing."""
     try:
-        return list(building(configuration, epochs))
+        return glance(configuration, epochs)
     except UsageError:
         return []
 

@@ -3,13 +3,14 @@
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
+from optitune.space.schedules import Schedule
 from optitune.study.best_config import BestConfig, dumps
 
 FORMATS = ("python", "toml", "json")
@@ -167,6 +168,7 @@ def _train(config: BestConfig) -> str:
         *["    # where the loss has parameters, give the optimizer list(loss_of.parameters()) as well"] * own,
         *_indented(_LAZY * (bool(_groups(configuration)) or training.l1 > 0), 1),
         *_indented(building(configuration, config.epochs), 1),
+        *[f"    penalised = [p for p, kind in kinds(model).values() if not ({_spared(training)})]"] * bool(training.l1),
         "    losses = []",
         "    for _ in range(epochs):",
         "        model.train()",
@@ -187,8 +189,15 @@ def _stepped(configuration: Configuration, per: str) -> bool:
     return bool(row.path) and row.per == per and not row.observes
 
 
-def building(configuration: Configuration, epochs: int) -> Iterator[str]:
-    """Lines that build optimizer and schedulers for a training of so many epochs."""
+def building(configuration: Configuration, epochs: int, stretching: bool = True) -> Iterator[str]:
+    """Lines that build optimizer and schedulers.
+
+    Args:
+        configuration: what is built.
+        epochs: number of epochs that the schedule was made for.
+        stretching: whether the schedule follows the variable `epochs`, as `Configuration.stretched` does; if not, its
+            lengths are plain numbers.
+    """
     optimizer, training, schedule = configuration.optimizer, configuration.training, configuration.schedule
     row = schedules.find(schedule.name)
     parameters = "model.parameters()"
@@ -200,8 +209,6 @@ def building(configuration: Configuration, epochs: int) -> Iterator[str]:
         yield "# LBFGS takes weights in their plain order alone"
         yield "model.to(memory_format=torch.contiguous_format)"
     yield f"optimizer = {_call(name, parameters, dict(optimizer.settings))}"
-    if training.l1:
-        yield f"penalised = [p for p, kind in kinds(model).values() if not ({_spared(training)})]"
     if row.per == "step" or schedule.warmup:
         counted, size = "len(loader)", training.batch_size
         if size > 1:
@@ -211,16 +218,51 @@ def building(configuration: Configuration, epochs: int) -> Iterator[str]:
         yield "steps = " + (f"math.ceil({counted} / {training.accumulation})" if training.accumulation > 1 else counted)
     if row.path:
         settings: dict[str, Any] = dict(schedule.settings)
+        if stretching:
+            settings |= _stretched(row, settings, epochs)
         if row.per == "step":
-            # what lasts as long as the training does so for any number of epochs
-            lasting = {each: "epochs" if settings[each] == epochs else settings[each] for each in row.in_epochs}
-            settings |= {each: _Raw(f"{length} * steps") for each, length in lasting.items()}
+            settings |= {each: _Raw(f"{settings[each]!r} * steps") for each in row.in_epochs}
+        if stretching and "pct_start" in settings:
+            # torch divides by the length of the rise less one step
+            settings["pct_start"] = _Raw(f"{settings['pct_start']!r} * (1 + 1e-12)")
         if row.lr_argument:
             settings = {row.lr_argument: _Raw('[group["lr"] for group in optimizer.param_groups]'), **settings}
+        if "longer" in repr(settings):
+            yield "# the schedule is stretched to the number of epochs"
+            yield f"longer = epochs / {epochs}"
         yield f"scheduler = {_call(row.path.replace(':', '.'), 'optimizer', settings)}"
     if schedule.warmup:
-        yield f"ramp = round({schedule.warmup!r} * epochs * steps)"
+        yield f"ramp = round({schedule.warmup!r} * {'epochs' if stretching else epochs} * steps)"
         yield "warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (ramp + 1), total_iters=ramp)"
+
+
+def _stretched(row: Schedule, settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """The settings that `Schedule.stretched` changes, as expressions of `epochs` and `longer`, their ratio."""
+    slower = {name: _Raw(f"{settings[name]!r} ** (1 / longer)") for name in row.per_epoch}
+    return slower | {name: _length(settings[name], epochs) for name in row.in_epochs}
+
+
+def _length(value: Any, epochs: int) -> Any:
+    if isinstance(value, list):
+        return [_length(each, epochs) for each in value]
+    if value == epochs:
+        return _Raw("epochs")
+    return _Raw(f"max(1, round({value} * longer))") if value else value
+
+
+def glance(configuration: Configuration, epochs: int) -> list[str]:
+    """Optimizer and schedulers as torch takes them in a training of `epochs`, with a line on the parameter groups."""
+    lines = list(building(configuration, epochs, stretching=False))
+    optimizer, training = configuration.optimizer, configuration.training
+    if not _groups(configuration):
+        return lines
+    spared = "sparse embeddings" if training.decay_biases else "biases, factors of normalisation, sparse embeddings"
+    about = [
+        *[f"no weight decay of {spared}"] * bool(optimizer.settings.get("weight_decay")),
+        *[f"hidden matrices for {optimizer.name}, the rest beside it"] * ("matrices" in optimizer.how[1]),
+        *(f"lr * {times!r} for {pattern}" for pattern, times in training.groups.items() if times != 1),
+    ]
+    return [f"# groups(model) gives parameter groups: {'; '.join(about)}", *lines]
 
 
 def _epoch(config: BestConfig) -> Iterator[str]:

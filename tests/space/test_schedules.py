@@ -291,7 +291,10 @@ def test_a_schedule_that_was_added_as_a_row_is_exported(
     halving: Schedule, configured: Configured, best_config: Callable[[Configuration], BestConfig]
 ) -> None:
     text = python(best_config(configured("adam", "halving", epochs=4)))
-    assert "scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, total_iters=2 * steps, factor=0.5)" in text
+    length = "max(1, round(2 * longer))"
+    assert (
+        f"scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, total_iters={length} * steps, factor=0.5)" in text
+    )
 
 
 def test_without_its_row_the_schedule_is_unknown(configured: Configured) -> None:

@@ -1,6 +1,7 @@
 """What is exported can be pasted: the Python trains to the same numbers, and TOML and JSON say the same."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
-from optitune.space.schedules import SCHEDULES
+from optitune.space.schedules import SCHEDULES, Schedule, Settings
 from optitune.study.best_config import BestConfig
 from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples
@@ -108,8 +110,9 @@ def test_pasted_python_trains_as_the_search_did(
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.wide
 @every_pair
-def test_it_does_so_step_by_step(
+def test_it_does_so_step_by_step_with_another_number_of_epochs(
     optimizer: str,
     variant: int,
     schedule: str,
@@ -118,11 +121,12 @@ def test_it_does_so_step_by_step(
     network: Network,
     images: Examples,
 ) -> None:
-    """All examples in one batch, so that every loss that is told is that of one step."""
-    configuration = configured(optimizer, schedule, epochs=6, variant=variant, training={"batch_size": 90})
-    config = best_config(configuration).model_copy(update={"epochs": 6})
-    told = exported_losses(config, network(0), images)
-    assert told == pytest.approx(searched_losses(config, network(0), images), rel=1e-4)
+    """All examples in one batch, so that every loss is that of one step; twice as many epochs as it was exported for."""
+    configuration = configured(optimizer, schedule, epochs=3, variant=variant, training={"batch_size": 90})
+    config = best_config(configuration)
+    told = exported_losses(config, network(0), images, epochs=6)
+    longer = config.model_copy(update={"configuration": configuration.stretched(2), "epochs": 6})
+    assert told == pytest.approx(searched_losses(longer, network(0), images), rel=1e-4)
     assert len(told) == 6
 
 
@@ -372,6 +376,72 @@ def test_pasted_python_knows_weights_by_their_layers(
     config = best_config(configured(optimizer, training=training, **FAST[optimizer]))
     told = exported_losses(config, Particular(), images)
     assert told == pytest.approx(searched_losses(config, Particular(), images), rel=1e-4)
+
+
+@contextmanager
+def learning_rates() -> Iterator[list[list[float]]]:
+    """The learning rates of all groups in every step of any optimizer."""
+    rates: list[list[float]] = []
+
+    def keep(optimizer: Optimizer, *_: object) -> None:
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+
+    hook = register_optimizer_step_pre_hook(keep)
+    try:
+        yield rates
+    finally:
+        hook.remove()
+
+
+def corners(row: Schedule, epochs: int) -> Iterator[Settings]:
+    """Settings of a schedule: the known-good ones, and those at either end of every range."""
+    yield row.arguments(row.known_good(epochs))
+    for end in (0, -1):
+        yield row.arguments({name: space.ends()[end] for name, space in row.ranges(epochs).items()})
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.0), (2, 0.2), (5, 0.0), (10, 0.2), (13, 0.0)])
+@pytest.mark.parametrize("row", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_with_another_number_of_epochs_it_trains_as_retrain_does(
+    row: Schedule,
+    warmup: float,
+    epochs: int,
+    configured: Configured,
+    best_config: Config,
+    network: Network,
+    images: Examples,
+) -> None:
+    for settings in corners(row, 4):
+        configuration = configured(
+            "sgd", row.name, epochs=4, warmup=warmup * (not row.warms_up), training={"groups": GROUPS}
+        )
+        schedule = configuration.schedule.model_copy(update={"settings": settings})
+        configuration = configuration.model_copy(update={"schedule": schedule})
+        config = best_config(configuration).model_copy(update={"epochs": 4})
+        stretched = configuration.stretched(epochs / 4)
+        trained, retrained = network(0), network(0)
+        with learning_rates() as exported:
+            losses = exported_losses(config, trained, images, epochs=epochs)
+        with learning_rates() as wanted:
+            full = config.model_copy(update={"configuration": stretched, "epochs": epochs})
+            expected = searched_losses(full, retrained, images)
+        assert len(exported) == len(wanted) == 6 * epochs
+        assert torch.tensor(exported).numpy() == pytest.approx(torch.tensor(wanted).numpy(), rel=1e-5, abs=1e-12)
+        assert losses == pytest.approx(expected, rel=1e-3)
+        for mine, theirs in zip(trained.parameters(), retrained.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_rise_of_a_single_step_is_one_that_torch_takes(
+    configured: Configured, best_config: Config, network: Network, images: Examples
+) -> None:
+    configuration = configured("sgd", "one-cycle", epochs=5, training={"batch_size": 90})
+    schedule = configuration.schedule.model_copy(
+        update={"settings": {**configuration.schedule.settings, "pct_start": 0.2}}
+    )
+    config = best_config(configuration.model_copy(update={"schedule": schedule})).model_copy(update={"epochs": 5})
+    assert exported_losses(config, network(0), images) == pytest.approx(searched_losses(config, network(0), images))
 
 
 def test_pasted_python_trains_for_as_long_as_asked(
