@@ -14,13 +14,13 @@ from optitune.common.tables import Table
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
-from optitune.errors import OptituneError
 from optitune.report import compared as tables
 from optitune.report import dataframes, standings
 from optitune.report import page as report
 from optitune.report import tables as report_tables
 from optitune.report.style import Picture
 from optitune.retraining import results as retrain_results
+from optitune.retraining.again import meant
 from optitune.sampling.parameters import owned_values
 from optitune.searching.run import SearchOutcome
 from optitune.space.configuration import configuration_text
@@ -143,18 +143,23 @@ class SearchResult(NotebookView):
         found = retrain_results.load(folder)
         return RetrainResult("best", found, folder, None) if found else None
 
-    def code(self, trial: int | None = None) -> str:
-        """Python, `train(model, loader)`, that trains with torch alone as a trial did; the best if none is named.
+    def code(self, trial: int | None = None, epochs: int | None = None) -> str:
+        """Python, `train(model, loader)`, that trains with torch alone as a trial did.
+
+        Args:
+            trial: its number; None for what `retrain best` trains: what the comparison says to take, or without one
+                the search's best.
+            epochs: default of `train`, at least 1; None for the search's. For any number, the schedule is stretched as
+                `retrain` does.
 
         Raises:
             UsageError: there is no such trial.
             OptituneError: it is not complete.
         """
         opened = self._home.open()
-        best = self.best if trial is None else trials.record(opened, trial)
-        if best is None:
-            raise OptituneError(f"study '{self.name}' has no complete trial yet: search on")
-        return python(best_config(opened, best))
+        if trial is None:
+            return python(meant(self._home, opened).config, epochs)
+        return python(best_config(opened, trials.record(opened, trial)), epochs)
 
     @property
     def headline(self) -> str:

@@ -14,6 +14,7 @@ from optitune.report import dataframes, retrain_figures
 from optitune.report import page as report
 from optitune.report import tables as report_tables
 from optitune.report.style import Picture
+from optitune.retraining import code
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, load_mistakes
 from optitune.retraining.results import FullPlan, Tested
@@ -84,6 +85,18 @@ class RetrainResult(NotebookView):
     def confusion(self) -> "DataFrame | None":
         """Counts over all seeds: a row per true class, a column per answer; None where there are no classes."""
         return dataframes.confusion(self.tested.seeds)
+
+    def code(self, epochs: int | None = None) -> str:
+        """Python, `train(model, loader)`, that trains with torch alone as the full training did.
+
+        Args:
+            epochs: default of `train`, at least 1; None for those of the full training. For any number, the schedule
+                is stretched.
+
+        Raises:
+            OptituneError: an older version left no code.
+        """
+        return code.python_of(code.load(self.folder), self.tested, epochs)
 
     @property
     def _unit(self) -> Unit:

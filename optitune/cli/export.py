@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from optitune.cli.options import study_places
+from optitune.cli.options import AtLeast, study_places
 
 PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard", "mlflow")
 
@@ -19,6 +19,13 @@ PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard",
     show_default=True,
     help="The first three print a configuration, the others write all trials.",
 )
+@click.option(
+    "--epochs",
+    type=AtLeast(1),
+    help="What train() of the Python trains for, its schedule stretched to it.  [default: the search's; those of the "
+    "full training with --retrained]",
+)
+@click.option("--retrained", is_flag=True, help="Print what 'optitune retrain' trained of it: its length, its data.")
 @click.option("--study", metavar="NAME", help="The study.  [default: mnist-cnn, or the only one there is]")
 @click.option(
     "--out",
@@ -29,40 +36,75 @@ PRINTED, WRITTEN = ("python", "toml", "json"), ("csv", "parquet", "tensorboard",
 )
 @study_places
 def export(
-    what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
+    what: str | None,
+    form: str,
+    study: str | None,
+    out: str | None,
+    epochs: int | None,
+    retrained: bool,
+    studies_dir: Path,
+    storage: str | None,
 ) -> None:
     """Print a configuration as code, or write all trials as tables.
 
-    The Python is a function train(model, loader) that trains with torch alone just as the search did: optimizer,
-    schedule, parameter groups, clipping, accumulation and loss.
+    The Python is a function train(model, loader, epochs) that trains with torch alone just as the search did:
+    optimizer, schedule, parameter groups, clipping, accumulation and loss. With another number of epochs, the schedule
+    is stretched as 'optitune retrain' does. The best is what the study's comparison says to take, or without one the
+    search's best.
 
     csv and parquet write trials and curves, a row per trial with every setting and a row per evaluation; tensorboard
     and mlflow have a run per trial, with its curve and its settings. All but csv need a package:
     pip install 'optitune[parquet]', 'optitune[tensorboard]' or 'optitune[mlflow]'.
     """
     if form in PRINTED:
-        _print(what or "best", form, study, out, studies_dir, storage)
-    else:
-        _write(what, form, study, out, studies_dir, storage)
+        _print(what or "best", form, study, out, epochs, retrained, studies_dir, storage)
+        return
+    from optitune.errors import UsageError
+
+    if epochs is not None or retrained:
+        option = "--retrained" if retrained else f"--epochs {epochs}"
+        raise UsageError(f"{option}: {form} has all trials of a study as they were; leave it out, or choose python")
+    _write(what, form, study, out, studies_dir, storage)
 
 
-def _print(what: str, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None) -> None:
+def _print(
+    what: str,
+    form: str,
+    study: str | None,
+    out: str | None,
+    epochs: int | None,
+    retrained: bool,
+    studies_dir: Path,
+    storage: str | None,
+) -> None:
     """Print one configuration."""
     from optitune.common.beside import file_of
-    from optitune.errors import UsageError
+    from optitune.errors import OptituneError, UsageError
+    from optitune.retraining import code, results
     from optitune.retraining.choose import choose
     from optitune.training.export_code import export as exported
 
     if out is not None:
         raise UsageError(f"--out {out}: {form} is printed; send it to a file with '> FILE', or choose csv")
     chosen = choose(what, study, studies_dir, storage)
-    if chosen.note:
-        click.echo(f"note: {chosen.note}", err=True)
-    module = chosen.config.configuration.optimizer.path.partition(":")[0]
+    config, folder = chosen.config, chosen.home.folder / "retrain" / chosen.name
+    if retrained:
+        found = results.load(folder)
+        if found is None:
+            raise OptituneError(
+                f"'{what}' was not trained in full yet: 'optitune retrain {what} --study {config.study}'"
+            )
+        config = code.load(folder)
+        text = code.python_of(config, found, epochs) if form == "python" else exported(config, form, epochs)
+    else:
+        text = exported(config, form, epochs)
+        if chosen.note:
+            click.echo(f"note: {chosen.note}", err=True)
+    module = config.configuration.optimizer.path.partition(":")[0]
     file = file_of(module, studies_dir.resolve()) if module else None
     if form == "python" and file:
         click.echo(f"note: the code imports {module}, which is {file}: keep both in one folder", err=True)
-    click.echo(exported(chosen.config, form))
+    click.echo(text)
 
 
 def _write(

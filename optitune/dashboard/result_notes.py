@@ -61,8 +61,8 @@ def _write(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Ch
         if written is None:
             return ""
         unwritten = notes.write(opened, stage, written, home.folder)
-        # which advises a comparison until there is one
-        searched = search_notes.chapter(opened, storage_trials.records(opened))
+        # which advises a comparison until there is one, and has the code of what it says to take
+        searched = search_notes.chapter(opened, storage_trials.records(opened), home.folder)
         return unwritten or notes.write(opened, "search", searched, home.folder)
     except (OptituneError, *STORAGE_ERRORS) as error:
         return f"the dashboard does not show it: {' '.join(str(error).split())}"

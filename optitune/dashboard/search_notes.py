@@ -12,15 +12,17 @@ import optuna
 from optitune.common.commands import line
 from optitune.common.schema import inline
 from optitune.common.text import Unit, plural
+from optitune.comparing import results as comparison_results
 from optitune.dashboard import notes, plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
+from optitune.errors import OptituneError
 from optitune.report.standings import searched
-from optitune.storage import studies
+from optitune.storage import studies, trials
 from optitune.storage.trials import best_config
 from optitune.study import steps
 from optitune.study.best_config import BestConfig
-from optitune.study.records import TrialRecord, best, counts
+from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
 from optitune.study.steps import reported_epoch
 from optitune.study.study_file import Budget
@@ -59,22 +61,39 @@ class SearchNotes:
         return self._write(self._read())
 
     def _write(self, records: Sequence[TrialRecord]) -> str:
-        return notes.write(self._study, "search", chapter(self._study, records), self._folder)
+        return notes.write(self._study, "search", chapter(self._study, records, self._folder), self._folder)
 
 
-def chapter(opened: optuna.Study, records: Sequence[TrialRecord]) -> Chapter:
-    """The search's part of the note."""
+def chapter(opened: optuna.Study, records: Sequence[TrialRecord], folder: Path) -> Chapter:
+    """The search's part of the note.
+
+    Args:
+        opened: the study.
+        records: its trials.
+        folder: of the study.
+    """
     settings, data = studies.stored_settings(opened), opened.user_attrs[studies.DATA]
     metric = studies.metric(opened)
     unit, sign = metric.unit, metric.sign
     optimizers = settings["optimizers"]
     winner = best(records)
     config = best_config(opened, winner) if winner is not None else None
+    number = _taken(folder, records, optimizers)
+    taken = config if number is None else best_config(opened, trials.record(opened, number))
     return Chapter(
-        text="\n\n".join(_parts(opened, settings, data, records, config, unit)),
+        text="\n\n".join(_parts(opened, settings, data, records, config, taken, unit)),
         figures=plotly_figures.of_search(records, optimizers, sign, unit),
-        files=files(records, config, data.get("train_examples")),
+        files=files(records, config, taken, data.get("train_examples")),
     )
+
+
+def _taken(folder: Path, records: Sequence[TrialRecord], optimizers: Sequence[str]) -> int | None:
+    """The trial that the comparison says to take; None where it says none, or cannot be read."""
+    leaders = {row.optimizer: row.best.number for row in standings(records, optimizers) if row.best}
+    try:
+        return comparison_results.taken(folder / comparison_results.FOLDER, leaders)
+    except OptituneError:
+        return None
 
 
 def _parts(
@@ -83,6 +102,7 @@ def _parts(
     data: Mapping[str, Any],
     records: Sequence[TrialRecord],
     config: BestConfig | None,
+    taken: BestConfig | None,
     unit: Unit,
 ) -> list[str]:
     number, target = counts(records), opened.user_attrs.get(studies.TRIALS)
@@ -95,10 +115,11 @@ def _parts(
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         notes.table(searched(records, settings["optimizers"], unit)),
     ]
-    if config is not None:
+    if config is not None and taken is not None:
         compared = notes.PART + "compare" in system_attrs(opened)
         next_step = (
-            "Which optimizer is truly best, and which to take, says the comparison below."
+            "Which optimizer is truly best, and how sure that is, says the comparison below. To take, by now: "
+            f"{taken.configuration.optimizer.name}, trial {taken.trial}."
             if compared
             else f"`optitune compare {opened.study_name}` trains the best of each optimizer again on fresh seeds and "
             "says which is truly best, and how sure that is."
@@ -106,7 +127,9 @@ def _parts(
         parts += [
             f"The best is trial {config.trial}: one run, the luckiest of {number['complete']}, and so no estimate. "
             f"{next_step}",
-            trial_notes.code(config.configuration, config.epochs),
+            trial_notes.code(taken.configuration, taken.epochs),
+            "The whole training as code is `train.py` among the artifacts, as "
+            f"`optitune export --study {opened.study_name}` prints it.",
         ]
     own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}
     made_by = command(opened.study_name, own, target)
@@ -130,12 +153,15 @@ def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
     return line(words)
 
 
-def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: int | None = None) -> dict[str, str]:
-    """Files for the dashboard, by name: every curve as CSV, and of the best configuration its file and its code.
+def files(
+    records: Sequence[TrialRecord], config: BestConfig | None, taken: BestConfig | None, examples: int | None = None
+) -> dict[str, str]:
+    """Files for the dashboard, by name: every curve as CSV, the search's best as TOML, and code.
 
     Args:
         records: the study's trials, finished and running.
-        config: the best configuration; None where no trial is complete.
+        config: the search's best; None where no trial is complete.
+        taken: whose code to show; None where no trial is complete.
         examples: that every trial trains on; without it, no step is known where batch sizes differ.
     """
     text = StringIO()
@@ -155,9 +181,9 @@ def files(records: Sequence[TrialRecord], config: BestConfig | None, examples: i
             for step, value in record.curve
         )
     found = {"curves.csv": text.getvalue()}
-    if config is not None:
+    if config is not None and taken is not None:
         found |= {
             "best.toml": export_code.export(config, "toml") + "\n",
-            "train.py": export_code.export(config, "python") + "\n",
+            "train.py": export_code.export(taken, "python") + "\n",
         }
     return found

@@ -86,7 +86,8 @@ class Redrawn(Artifacts):
             return None
         of_study = {key: name for name, key in attached(system_attrs(opened)).items()}
         if artifact_id in of_study:
-            found = search_notes.chapter(opened, trials.records(opened)).files
+            folder = self._folder.parents[1] / opened.study_name
+            found = search_notes.chapter(opened, trials.records(opened), folder).files
             text = found.get(of_study[artifact_id])
             return None if text is None else text.encode()
         for frozen in opened.get_trials(deepcopy=False):

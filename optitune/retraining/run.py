@@ -14,6 +14,8 @@ from optitune.common.files import exclusive_lock, make_folder, move_aside
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.retraining import code as code_files
+from optitune.retraining import results
 from optitune.retraining.folder import write
 from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries
@@ -196,13 +198,22 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     with exclusive_lock(folder):
         done = finished_seeds(folder / "metrics.json", plan)
         if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
+            _write_code(request, folder, data, task)
             return result(done, trained=False)
         seeds = _train_seeds(request, plan, task, data, code, device, view, remarks)
         if (folder / "metrics.json").exists():
             move_aside(folder)
         about = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
         write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
+        _write_code(request, folder, data, task)
     return result(seeds, trained=True)
+
+
+def _write_code(request: RetrainRequest, folder: Path, data: splits.FullData, task: Task) -> None:
+    """Write code and configuration beside the results, unless they are there."""
+    found = results.load(folder)
+    if found is not None and not all((folder / name).exists() for name in (code_files.CONFIG, code_files.CODE)):
+        code_files.write(folder, request.config, found, _scaling(task, data).get("scaling", {}), request.seed)
 
 
 def _scaling(task: Task, data: splits.FullData) -> dict[str, Any]:

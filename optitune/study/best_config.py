@@ -76,9 +76,14 @@ class BestConfig(Strict):
         return self
 
 
-def dumps(best: BestConfig) -> str:
-    """`best` as TOML, with a line on what it is."""
-    head = (
+def dumps(best: BestConfig, head: str = "") -> str:
+    """`best` as TOML, with a line on what it is.
+
+    Args:
+        best: the configuration.
+        head: comment before it; empty for the one of a search's best.
+    """
+    head = head or (
         f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} {best.value:.4g} (one run, "
         f"{best.validation_examples} examples).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"

@@ -155,6 +155,5 @@ def print_retrained(result: "RetrainOutcome") -> None:
     length = plural(result.plan.epochs, "epoch")
     console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
     of_loss = " and loss.safetensors" * (result.folder / "loss.safetensors").exists()
-    console.print(
-        f"  {result.folder}: model.safetensors{of_loss} (the first seed's), metrics.json, curves.png", markup=False
-    )
+    files = f"model.safetensors{of_loss} (the first seed's), metrics.json, curves.png, train.py, config.toml"
+    console.print(f"  {result.folder}: {files}", markup=False)

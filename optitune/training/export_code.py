@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.space.schedules import Schedule
@@ -16,21 +17,44 @@ from optitune.study.best_config import BestConfig, dumps
 FORMATS = ("python", "toml", "json")
 
 
-def export(config: BestConfig, form: str) -> str:
-    """`config` in one of `FORMATS`, without a newline at the end."""
-    if form == "toml":
-        return dumps(config).rstrip()
-    if form == "json":
-        return json.dumps(config.model_dump(mode="json"), indent=2)
-    return python(config)
+def export(config: BestConfig, form: str, epochs: int | None = None) -> str:
+    """A configuration as text, without a newline at the end.
+
+    Args:
+        config: what is exported.
+        form: one of `FORMATS`.
+        epochs: number that `train` of the Python trains for unless it is called with another, at least 1; None for the
+            search's.
+
+    Raises:
+        UsageError: `epochs` is given for TOML or JSON, which have the search's.
+    """
+    if form == "python":
+        return python(config, epochs)
+    if epochs is not None:
+        raise UsageError(
+            f"epochs = {epochs}: {form} has the schedule of the search's {config.epochs} epochs, which is stretched "
+            f"when it is trained: 'optitune retrain FILE --epochs {epochs}'"
+        )
+    return dumps(config).rstrip() if form == "toml" else json.dumps(config.model_dump(mode="json"), indent=2)
 
 
-def python(config: BestConfig) -> str:
-    """Python that trains a model as the search did: `train(model, loader)`."""
+def python(config: BestConfig, epochs: int | None = None, about: str = "") -> str:
+    """Python that trains a model as the search did: `train(model, loader)`.
+
+    Args:
+        config: what is exported.
+        epochs: default of the argument `epochs` of `train`; None for the search's. For any number of epochs, the
+            schedule is stretched as a full training's is.
+        about: what it came to, a line each; empty for the value in the search.
+    """
     configuration = config.configuration
     path = configuration.optimizer.how[0]
     training = configuration.training
-    parts = [_scaling(config), _class_of_ours(path), _groups(configuration), _loss(training), _train(config)]
+    parts = [
+        *(_scaling(config), _class_of_ours(path), _groups(configuration), _loss(training)),
+        _train(config, epochs or config.epochs),
+    ]
     body = "\n\n\n".join(part for part in parts if part)
     body = "\n\n\n".join([*_functions_of_ours("weights", body), body])
     needed = [module for module in ("copy", "fnmatch", "itertools", "math") if f"{module}." in body]
@@ -39,11 +63,11 @@ def python(config: BestConfig) -> str:
     imports = [*(f"import {module}" for module in needed), *[""] * bool(needed), *(f"import {each}" for each in third)]
     if "functional." in body:
         imports.append("from torch.nn import functional")
-    about = (
-        f"# {config.task}: validation {config.metric} {config.value:.4g} after {config.epochs} epochs "
+    found = about or (
+        f"{config.task}: validation {config.metric} {config.value:.4g} after {config.epochs} epochs "
         f"of batches of {configuration.training.batch_size} (trial {config.trial}, one run)"
     )
-    return "\n".join([*imports, "", about, "", "", body])
+    return "\n".join([*imports, "", indent(found, "# "), "", "", body])
 
 
 def _scaling(config: BestConfig) -> str:
@@ -156,14 +180,14 @@ _LAZY = (
 )
 
 
-def _train(config: BestConfig) -> str:
-    """The training itself."""
+def _train(config: BestConfig, usual: int) -> str:
+    """The training itself, of `usual` epochs if nothing else is said."""
     configuration = config.configuration
     training, traits = configuration.training, configuration.optimizer.how[1]
     own = training.loss == losses.OF_TASK
     what = "the mean loss of every epoch"
     lines = [
-        f"def train(model, loader, {'loss_of, ' if own else ''}epochs={config.epochs}):",
+        f"def train(model, loader, {'loss_of, ' if own else ''}epochs={usual}):",
         f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
         *["    # where the loss has parameters, give the optimizer list(loss_of.parameters()) as well"] * own,
         *_indented(_LAZY * (bool(_groups(configuration)) or training.l1 > 0), 1),
@@ -262,7 +286,7 @@ def glance(configuration: Configuration, epochs: int) -> list[str]:
         *[f"hidden matrices for {optimizer.name}, the rest beside it"] * ("matrices" in optimizer.how[1]),
         *(f"lr * {times!r} for {pattern}" for pattern, times in training.groups.items() if times != 1),
     ]
-    return [f"# groups(model) gives parameter groups: {'; '.join(about)}", *lines]
+    return [f"# groups, as 'optitune export' defines it: {'; '.join(about)}", *lines]
 
 
 def _epoch(config: BestConfig) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna_dashboard import get_note
 
 import optitune
 from optitune.cli.main import run
@@ -21,9 +22,11 @@ from optitune.comparing.events import RunProgress
 from optitune.comparing.kept_runs import load_run, load_runs, run_path
 from optitune.comparing.plan import practical
 from optitune.comparing.results import load_plan, load_verdict, save_plan, taken
+from optitune.dashboard.artifacts import attached, system_attrs
 from optitune.errors import OptituneError, UsageError
 from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Plan, Run, RunId
 from optitune.storage import studies, trials
+from optitune.storage.artifacts import FOLDER as ARTIFACTS
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.tasks import datasets, loading, splits
 from optitune.tasks.data import rotated, share
@@ -99,6 +102,18 @@ def test_neither_validation_nor_test_examples_are_met(made: Path) -> None:
     assert plan.rounds * plan.held_out <= len(data.train)
     assert len(data.train) + len(data.validation) == len(datasets.load_train("digits", Path()))
     assert plan.data_checksum == data.checksum
+
+
+def test_the_dashboard_has_the_code_of_what_retrain_trains(made: Path, run_command: Any) -> None:
+    home = studies.home(made, "digits", None)
+    opened = home.open()
+    files = attached(system_attrs(opened))
+    code = (home.folder / ARTIFACTS / files["train.py"]).read_text()
+    assert code == run_command("export", "best", "--study", "digits", "--studies-dir", str(made))[1]
+    number = load_verdict(compared(made))["trial"]  # type: ignore[index]
+    assert f"(trial {number}, one run)" in code
+    assert f"To take, by now: {trials.record(opened, number).optimizer}, trial {number}." in get_note(opened)
+    assert optitune.load("digits", studies_dir=made).code() + "\n" == code
 
 
 def test_runs_are_kept_with_what_each_example_came_to(made: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import optitune
 from optitune.cli.main import run
 from optitune.common.summary import summarise
 from optitune.common.text import Unit
@@ -18,7 +20,7 @@ from optitune.retraining import run as retraining
 from optitune.retraining import worker as retrain_worker
 from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.mistakes import MISTAKES, MOST_MISTAKES, load_mistakes
-from optitune.retraining.results import load
+from optitune.retraining.results import FullPlan, load
 from optitune.storage import studies
 from optitune.study import best_config
 from optitune.tasks import datasets
@@ -96,8 +98,68 @@ def test_the_weights_are_the_first_seeds_and_give_its_test_value(folder: Path) -
 
 def test_the_folder_holds_the_results_and_nothing_half_done(folder: Path) -> None:
     names = sorted(path.name for path in (folder / "digits" / "retrain" / "best").iterdir())
-    assert names == ["curves.png", "metrics.json", "mistakes.safetensors", "model.safetensors"]
+    weights = ["mistakes.safetensors", "model.safetensors"]
+    assert names == ["config.toml", "curves.png", "metrics.json", *weights, "train.py"]
     assert (folder / "digits" / "retrain" / "best" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_code_beside_the_weights_is_that_of_the_training(command: Any, folder: Path) -> None:
+    left, plan = folder / "digits" / "retrain" / "best", results(folder)["plan"]
+    code = (left / "train.py").read_text()
+    assert code == command("export", "--retrained")[1]
+    assert code == optitune.load("digits", studies_dir=folder).tested.code() + "\n"  # type: ignore[union-attr]
+    assert "after 6 epochs of batches of 64\n# on everything but the test set (2 seeds, trial" in code
+    assert "def train(model, loader, epochs=6):" in code
+    # of the search's length, so that any other is as retrain's of that length
+    config = best_config.load(left / "config.toml", "")
+    assert config.epochs == 2
+    assert config.configuration.stretched(3) == FullPlan.model_validate_json(json.dumps(plan)).configuration
+    assert config.precision == plan["precision"]
+    first = (left / "config.toml").read_text().splitlines()[1]
+    words = shlex.split(first.partition("same again:")[2])
+    assert words[:2] == ["optitune", "retrain"]
+    assert run([*words[1:], "--workers", "1", "--quiet"]) == 0
+    again = results(folder, "config")
+    assert again["plan"] == plan
+    assert again["test_value"] == results(folder)["test_value"]
+
+
+def test_code_is_exported_with_another_number_of_epochs(command: Any) -> None:
+    usual, longer = command("export")[1], command("export", "--epochs", "9")[1]
+    assert longer == usual.replace("epochs=2):", "epochs=9):") != usual
+    assert "def train(model, loader, epochs=7):" in command("export", "--retrained", "--epochs", "7")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (
+            ["--format", "toml", "--epochs", "3"],
+            2,
+            "is stretched when it is trained: 'optitune retrain FILE --epochs 3'",
+        ),
+        (["--format", "csv", "--epochs", "3"], 2, "--epochs 3: csv has all trials of a study as they were"),
+        (["--format", "csv", "--retrained"], 2, "--retrained: csv has all trials of a study as they were"),
+        (["--epochs", "0"], 2, "'0'"),
+        (["2", "--retrained"], 1, "'2' was not trained in full yet: 'optitune retrain 2 --study digits'"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(command: Any, words: list[str], status: int, message: str) -> None:
+    code, out, err = command("export", *words)
+    assert (code, out) == (status, "")
+    assert message in err
+
+
+def test_a_folder_of_an_older_version_is_given_its_code(command: Any, folder: Path) -> None:
+    left = folder / "digits" / "retrain" / "best"
+    files = {name: (left / name).read_text() for name in ("train.py", "config.toml")}
+    for name in files:
+        (left / name).unlink()
+    code, _, err = command("export", "--retrained")
+    assert code == 1
+    assert "run 'optitune retrain' again" in err
+    assert command("retrain", "best", "--seeds", "2", "--quiet")[0] == 0
+    assert {name: (left / name).read_text() for name in files} == files
 
 
 def test_the_worst_mistakes_of_the_first_seed_are_kept(folder: Path) -> None:

@@ -121,7 +121,7 @@ def test_it_does_so_step_by_step_with_another_number_of_epochs(
     network: Network,
     images: Examples,
 ) -> None:
-    """All examples in one batch, so that every loss is that of one step; twice as many epochs as it was exported for."""
+    """All examples in one batch, so that every loss is that of one step; for twice as many epochs as exported."""
     configuration = configured(optimizer, schedule, epochs=3, variant=variant, training={"batch_size": 90})
     config = best_config(configuration)
     told = exported_losses(config, network(0), images, epochs=6)
