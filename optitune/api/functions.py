@@ -28,7 +28,7 @@ from optitune.retraining.choose import choose
 from optitune.retraining.run import RetrainRequest
 from optitune.searching.requests import SearchRequest
 from optitune.storage import studies
-from optitune.storage.listing import choose_study
+from optitune.storage.listing import choose_study, older_study
 from optitune.study.settings import checked_study_name
 from optitune.tasks import loading
 from optitune.tasks import task as tasks
@@ -78,6 +78,8 @@ def search(
     workers: int | None = None,
     device: str = "auto",
     trial_timeout: float | None = None,
+    from_study: str | None = None,
+    from_storage: str | None = None,
     accept_changes: bool = False,
     progress: bool = True,
     **settings: Any,
@@ -90,7 +92,8 @@ def search(
     Args:
         task: what to train: a `Task`, the name of a built-in one, or `FILE.py:FUNCTION`.
         study: its name; None for the task's.
-        trials: how many finished trials the study is to have, at least 1; None for what its file says, or 50.
+        trials: how many finished trials the study is to have, at least 1, those taken from another one not counted;
+            None for what its file says, or 50.
         timeout: seconds after which no further trial is begun; None for what its file says, or never.
         studies_dir: the folder of all studies.
         storage: URL of the storage; None for a file of the study's own.
@@ -98,6 +101,9 @@ def search(
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
         trial_timeout: seconds after which a trial that hangs is given up; None for never.
+        from_study: name of another study whose finished trials a new one begins with, as far as they lie in its search
+            space; settings that are not given are as in that one.
+        from_storage: URL of that one's storage; None where it is with the new one or in a file of its own.
         accept_changes: go on with a study although the code of its task has changed, since the change makes no
             difference to a training.
         progress: whether to show it on standard error.
@@ -115,6 +121,7 @@ def search(
     own, source, name = _parted(task, study)
     _begin(workers)
     home = studies.location(Path(studies_dir), name, storage)
+    begin = None if from_study is None else older_study(from_study, Path(studies_dir), storage, from_storage)
     request = SearchRequest(
         home=home,
         settings={**_plain(settings), "task": source},
@@ -125,6 +132,7 @@ def search(
         device=device,
         task=own,
         trial_timeout=trial_timeout,
+        from_study=begin,
         accept_changes=accept_changes,
     )
     return results.searched(home, stages.search(request, search_view(quiet=not progress)))

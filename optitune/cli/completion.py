@@ -95,6 +95,7 @@ COMPLETERS: dict[str, Completer] = {
     "precision": lambda context, incomplete: _choices("precision")(),
     "device": lambda context, incomplete: ["auto", "cpu", "cuda"],
     "study": lambda context, incomplete: _studies(context),
+    "older": lambda context, incomplete: _studies(context),
     "what": lambda context, incomplete: ["best", *_files(".toml", incomplete)],
     "optimizers NAME": lambda context, incomplete: _optimizers(),
     "schedules NAME": lambda context, incomplete: _schedules(),

@@ -132,6 +132,22 @@ study_places = together(
     ),
 )
 
+older_study_place = together(
+    click.option(
+        "--from",
+        "older",
+        metavar="OLD",
+        help="Begin a new study with the trials of another one that lie in its search space; what is not said is as in "
+        "that one.",
+    ),
+    click.option(
+        "--from-storage",
+        metavar="URL",
+        callback=_warned_of_password,
+        help="Database with the study OLD, if it is neither with the new one nor in a file of its own.",
+    ),
+)
+
 data_place = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

@@ -12,6 +12,7 @@ from optitune.cli.options import (
     Names,
     data_place,
     device,
+    older_study_place,
     output,
     study_places,
     trial_timeout,
@@ -28,17 +29,16 @@ def _default(key: str) -> str:
 
 
 @click.command()
-@click.option("--trials", type=AtLeast(1), help="How many finished trials the study ends with.  [default: 50]")
+@click.option(
+    "--trials",
+    type=AtLeast(1),
+    help="How many finished trials the study ends with, those taken --from another not counted.  [default: 50]",
+)
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
 @click.option(
     "--task", metavar="NAME", help="What to train: one of 'optitune tasks', or FILE.py:FUNCTION." + _default("task")
 )
-@click.option(
-    "--optimizers",
-    type=Names(),
-    help="Which optimizers compete: names, 'all', or classes as module:Class, "
-    "such as lion_pytorch:Lion." + _default("optimizers"),
-)
+@click.option("--optimizers", type=Names(), help="Who competes; 'all' for every one." + _default("optimizers"))
 @click.option(
     "--schedules",
     type=Names(),
@@ -55,6 +55,7 @@ def _default(key: str) -> str:
     help="Any line of a study's file, such as adam.beta2=0.999 or lr=[1e-4,0.1]; may be given again and again.",
 )
 @click.option("--study", metavar="NAME", help="The study's name.  [default: the task's]")
+@older_study_place
 @study_places
 @data_place
 @click.option(
@@ -98,6 +99,8 @@ def _default(key: str) -> str:
 @output
 def search(
     study: str | None,
+    older: str | None,
+    from_storage: str | None,
     studies_dir: Path,
     storage: str | None,
     assignments: tuple[str, ...],
@@ -110,8 +113,9 @@ def search(
 
     Trains short trials with pruning until the study has --trials finished ones, and saves the best
     configuration in studies/STUDY/best.toml. The same command after a stop goes on where it was; two at
-    once share the work. What is not set by an option or --set comes from studies/STUDY.toml if there is one
-    ('optitune init STUDY' writes it), then from the study if it exists, then from the defaults.
+    once share the work. What is not said by a flag or --set comes from studies/STUDY.toml if there is one
+    ('optitune init STUDY' writes it), then from the study if it exists, then from the one after --from,
+    then from the defaults.
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
     if asked["cluster"] is None:
@@ -120,7 +124,9 @@ def search(
         warm_up(*WORKER_MODULES)
     from optitune.api import stages
     from optitune.searching.requests import SearchRequest
+    from optitune.storage.listing import older_study
     from optitune.storage.studies import location
+    from optitune.storage.urls import StorageUrl
     from optitune.study.settings import checked_study_name, merged
     from optitune.study.study_file import from_text
     from optitune.tasks.loading import study_of
@@ -128,8 +134,13 @@ def search(
 
     flags = {key: asked.pop(key) for key in DEFAULTS if key in asked}
     settings = merged(from_text(assignments), {key: value for key, value in flags.items() if value is not None})
+    if older is None and from_storage is not None:
+        raise click.UsageError(f"--from-storage {StorageUrl.parse(from_storage).shown}: name a study of it with --from")
+    if older is not None and study is None:
+        raise click.UsageError(f"--from {older} begins a new study: name it with --study, such as --study {older}-2")
     name = checked_study_name(study or study_of(str(settings.get("task") or DEFAULTS["task"])))
-    request = SearchRequest(home=location(studies_dir, name, storage), settings=settings, **asked)
+    begin = None if older is None else older_study(older, studies_dir, storage, from_storage)
+    request = SearchRequest(home=location(studies_dir, name, storage), settings=settings, from_study=begin, **asked)
     result = stages.search(request, search_view(quiet=quiet or as_json))
     if not as_json:
         print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)

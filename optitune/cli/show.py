@@ -30,7 +30,7 @@ def show(
     from optitune.comparing.results import FOLDER, load_verdict
     from optitune.retraining.results import load
     from optitune.storage.listing import choose_study
-    from optitune.storage.studies import TRIALS, metric, stored_settings
+    from optitune.storage.studies import TRIALS, metric, origin, stored_settings
     from optitune.storage.trials import record
     from optitune.storage.trials import records as read
     from optitune.terminal import study as study_view
@@ -51,6 +51,7 @@ def show(
         unit=metric(opened).unit,
         records=read(opened),
         target=opened.user_attrs.get(TRIALS),
+        origin=origin(opened),
         verdict=load_verdict(home.folder / FOLDER),
         tested={name: found for name, found in trained.items() if found is not None},
         place=(studies_dir, storage),
@@ -89,20 +90,11 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @json_option
 def optimizers(name: str | None, as_json: bool) -> None:
-    """List the optimizers that can compete, or show one with its ranges and sources.
-
-    NAME may be a class as module:Class, such as lion_pytorch:Lion: its ranges follow from the defaults of its
-    constructor.
-    """
+    """List the optimizers that can compete, or show one with its ranges and sources."""
     from optitune.space.optimizers import DEFAULT_OPTIMIZERS, find, known
     from optitune.terminal.registry import print_optimizer, print_optimizers
 
-    if name and ":" in name:
-        from optitune.training.optimizer_classes import row_at
-
-        rows = [row_at(name, Path("studies"))]
-    else:
-        rows = [find(name)] if name else list(known().values())
+    rows = [find(name)] if name else list(known().values())
     if as_json:
         print_json({"optimizers": [_plain(row) for row in rows], "default": list(DEFAULT_OPTIMIZERS)})
     elif name:

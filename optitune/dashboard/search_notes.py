@@ -132,23 +132,29 @@ def _parts(
             f"`optitune export --study {opened.study_name}` prints it.",
         ]
     own = {key: value for key, value in settings.items() if key != "loss" or value != data["loss"]}
-    made_by = command(opened.study_name, own, target)
+    origin = studies.origin(opened)
+    if origin is not None:
+        parts.append(f"Taken at its beginning: {origin.sentence()}.")
+    made_by = command(opened.study_name, own, studies.own_target(opened), origin)
     return [*parts, f"Made by\n\n```sh\n{made_by}\n```" if made_by else "Made from Python by `optitune.search`."]
 
 
-def command(name: str, settings: Mapping[str, Any], trials: int | None) -> str:
+def command(name: str, settings: Mapping[str, Any], trials: int | None, origin: studies.Origin | None = None) -> str:
     """The command that makes such a study; empty where its task was an object in Python.
 
     Args:
         settings: of the study, without a loss that the task decides.
+        trials: that it is to have, those taken from another study not counted.
+        origin: what it took from another study, whose settings go before the defaults.
     """
     task = settings["task"]
     if task.startswith(FROM_PYTHON):
         return ""
     usual = flat(StudySettings(task=task).document())
     words = ["search", "--study", name, "--task", task, "--trials", str(trials or Budget().trials)]
+    words += origin.options() if origin is not None else []
     for key, value in flat(settings).items():
-        if key != "task" and usual.get(key) != value:
+        if key != "task" and (usual.get(key) != value or origin is not None):
             words += ["--set", f"{key}={inline(value)}"]
     return line(words)
 

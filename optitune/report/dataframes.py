@@ -30,6 +30,8 @@ TRIAL = {
     "ended": datetime,
     "reason": str,
     "same_as": int,
+    "from_study": str,
+    "from_trial": int,
     "lr": float,
 }
 """What every table of trials has, by name and kind; after it, each setting that its trials have."""
@@ -49,6 +51,8 @@ def trials(records: Iterable[TrialRecord]) -> "DataFrame":
             "ended": row.ended,
             "reason": row.reason,
             "same_as": row.same_as,
+            "from_study": row.from_study,
+            "from_trial": row.from_trial,
             **(settings(row.configuration) if row.configuration else {}),
         }
         for row in records

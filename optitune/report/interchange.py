@@ -161,6 +161,7 @@ def _facts(row: TrialRecord) -> dict[str, bool | int | float | str]:
     """Settings and end of a trial without those that are empty."""
     settings = dataframes.settings(row.configuration) if row.configuration else {}
     facts = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
+    facts |= {"from_study": row.from_study, "from_trial": row.from_trial}
     return {key: value for key, value in facts.items() if value is not None and value != ""}
 
 

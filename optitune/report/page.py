@@ -36,7 +36,7 @@ from optitune.statistics.runs import TUNED
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
-from optitune.study.records import TrialRecord, standings
+from optitune.study.records import FINISHED, TrialRecord, standings
 from optitune.study.study_file import dumps
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric
@@ -52,6 +52,7 @@ class Subject:
     Attributes:
         data: what the study knows of its data and metric.
         versions: of everything that decides a result, by stage.
+        origin: what the study took from another one.
         options: what leads a typed command to the study.
         what_was_trained: in full, as `again.what_was_trained` has it.
     """
@@ -67,6 +68,7 @@ class Subject:
     mistakes: Mistakes | None
     options: Sequence[str] = ()
     what_was_trained: str | None = "best"
+    origin: studies.Origin | None = None
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -135,6 +137,7 @@ def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = (
         trials=tuple(trials),
         comparison=comparison,
         tested=tested,
+        origin=studies.origin(opened),
         mistakes=load_mistakes(trained / MISTAKES) if tested is not None else None,
         options=options,
         what_was_trained=again.what_was_trained(home, opened, tested) if tested is not None else None,
@@ -253,8 +256,10 @@ SHOWN: tuple[Callable[[Subject], Section | None], ...] = (
 def _repeat(subject: Subject) -> Section:
     found, result = subject.comparison, subject.tested
     seeds = [f"search {subject.settings.get('seed', 0)}"]
-    finished = len([row for row in subject.trials if row.outcome in ("complete", "pruned", "diverged")])
-    commands = [subject.command("search", "--study", subject.name, "--trials", str(finished))] if finished else []
+    own = [row for row in subject.trials if row.outcome in FINISHED and row.from_study is None]
+    begun = subject.origin.options() if subject.origin is not None else []
+    words = ["search", "--study", subject.name, *begun, "--trials", str(len(own))]
+    commands = [subject.command(*words)] if own else []
     if found is not None:
         seeds.append(f"comparison {found.plan.seed}")
         commands.append(subject.compare(found))
@@ -264,7 +269,9 @@ def _repeat(subject: Subject) -> Section:
             words = again.trained(subject.name, result, subject.what_was_trained, subject.settings)
             commands.append(subject.command(*words))
     if str(subject.settings.get("task", "")).startswith(FROM_PYTHON):
-        commands, how = [], "Its task was given from Python: give it to optitune.search again, with these settings."
+        begin = f" and from_study={subject.origin.study!r}" if subject.origin is not None else ""
+        commands = []
+        how = f"Its task was given from Python: give it to optitune.search again, with these settings{begin}."
     else:
         how = f"Save the settings as studies/{subject.name}.toml, and run the commands."
     notes = (

@@ -1,9 +1,12 @@
 """Build the sampler and the pruner that a study's settings name."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
-from optitune.sampling.parameters import first_parameters, spaces
+from optitune.sampling.parameters import first_parameters, is_first, spaces
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.study.settings import StudySettings
@@ -11,16 +14,24 @@ from optitune.study.steps import usual_steps
 from optitune.tasks.metrics import Metric
 
 
-def sampler_of(settings: StudySettings, metric: Metric) -> BaseSampler:
-    """The sampler that the settings name: ours, or Optuna's of that name."""
+def sampler_of(settings: StudySettings, metric: Metric, taken: Sequence[Mapping[str, Any]] = ()) -> BaseSampler:
+    """The sampler that the settings name: ours, or Optuna's of that name.
+
+    Args:
+        settings: of the study.
+        metric: that trials report.
+        taken: parameters of the trials that the study began with; known-good settings among them are not tried again.
+    """
     if settings.sampler != "optitune":
         return SAMPLERS[settings.sampler](settings.seed)
+    had = [first for first in first_parameters(settings) if any(is_first(first, each) for each in taken)]
     return FairSampler(
         settings.seed,
         settings.allocation,
         metric.ideal,
-        known_good=first_parameters(settings),
+        known_good=[first for first in first_parameters(settings) if first not in had],
         spaces=spaces(settings),
+        first=len(taken),
     )
 
 

@@ -1,7 +1,9 @@
 """Conversion between a study's search space and Optuna's parameters."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 import optuna
@@ -10,14 +12,24 @@ from optuna.trial import FixedTrial
 
 from optitune.sampling.forecast import OPTIMIZER
 from optitune.space import schedules, search_space
-from optitune.space.configuration import JOINED, Configuration, OptimizerSettings, ScheduleSettings, TrainingSettings
+from optitune.space.configuration import (
+    JOINED,
+    Configuration,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+    flat,
+)
 from optitune.space.optimizers import Optimizer
-from optitune.space.ranges import Choice, Fixed, Float, Range
+from optitune.space.ranges import Choice, Fixed, Float, Range, lies_in
 from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, TRAINING_SETTINGS, SearchSpace, group
 from optitune.study.settings import StudySettings
 
 SCHEDULE = "schedule"
 """The parameter that names a trial's schedule."""
+
+NEAR = 1e-6
+"""Relative difference up to which a number is another one that was converted: 1 - beta loses that many digits."""
 
 
 def _suggest(trial: optuna.Trial, parameter: str, value_range: Range, unit: float = 1.0) -> Any:
@@ -110,6 +122,11 @@ def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
     return parameters
 
 
+def is_first(first: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
+    """Whether a trial's parameters are those of known-good settings, which may have more."""
+    return all(name in first and first[name] == value for name, value in drawn.items())
+
+
 def known_good(settings: StudySettings) -> dict[str, Configuration]:
     """The first known-good configuration of each optimizer."""
     found: dict[str, Configuration] = {}
@@ -122,30 +139,40 @@ def known_good(settings: StudySettings) -> dict[str, Configuration]:
     return found
 
 
-class _DistributionRecorder:
-    """A stand-in for a trial that records every distribution it is asked for.
+class _Recorder:
+    """A stand-in for a trial that records every parameter that it is asked for, with its distribution.
 
-    It answers with values above 0, so that hyperparameters that depend on another one are suggested too.
+    What is not given is answered with values above 0, so that hyperparameters that depend on another one are suggested
+    too.
+
+    Args:
+        given: values by parameter.
 
     Attributes:
         distributions: by parameter.
+        values: the answers by parameter, moved into their distribution where rounding had put them beside it.
     """
 
-    def __init__(self, optimizer: str, schedule: str) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         self.distributions: dict[str, BaseDistribution] = {}
-        self._fixed = {OPTIMIZER: optimizer, SCHEDULE: schedule}
+        self.values: dict[str, Any] = {}
+        self._given = given
+
+    def _answer(self, name: str, distribution: BaseDistribution, usual: Any) -> Any:
+        self.distributions[name] = distribution
+        self.values[name] = self._given.get(name, usual)
+        return self.values[name]
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.distributions[name] = CategoricalDistribution(choices)
-        return self._fixed.get(name, choices[-1])
+        return self._answer(name, CategoricalDistribution(choices), choices[-1])
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.distributions[name] = FloatDistribution(low, high, log)
-        return (low + high) / 2
+        value = self._answer(name, FloatDistribution(low, high, log), (low + high) / 2)
+        self.values[name] = min(max(value, low), high)
+        return float(self.values[name])
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
-        self.distributions[name] = IntDistribution(low, high)
-        return high
+        return int(self._answer(name, IntDistribution(low, high), high))
 
 
 def spaces(settings: StudySettings) -> dict[str, dict[str, BaseDistribution]]:
@@ -155,11 +182,69 @@ def spaces(settings: StudySettings) -> dict[str, dict[str, BaseDistribution]]:
     for optimizer in settings.optimizers:
         own = found.setdefault(optimizer, {})
         for schedule in settings.schedules:
-            recorder = _DistributionRecorder(optimizer, schedule)
+            recorder = _Recorder({OPTIMIZER: optimizer, SCHEDULE: schedule})
             suggest(recorder, settings, space)  # type: ignore[arg-type]
             own.update(recorder.distributions)
         del own[OPTIMIZER]
     return found
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration as a point of a study's search space: Optuna's values and distributions, by parameter."""
+
+    values: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+
+
+def point(
+    configuration: Configuration, settings: StudySettings, space: SearchSpace, before: Mapping[str, Any]
+) -> Point | str:
+    """The point of a search space that a configuration of another study is.
+
+    Args:
+        configuration: as it was trained.
+        settings: of the study that has the search space.
+        space: `settings.space()`.
+        before: the configuration's parameters in the other study; their exact numbers are kept where they mean the same
+            here.
+
+    Returns:
+        The point; or a few words on why the configuration lies outside, such as `with adam.lr outside 0.001 to 0.1`.
+    """
+    optimizer, schedule = configuration.optimizer.name, configuration.schedule.name
+    if optimizer not in settings.optimizers:
+        return f"of {optimizer}, which does not compete"
+    if schedule not in settings.schedules:
+        return f"with the schedule {schedule}, which does not compete"
+    ranges = {(owner, name): value_range for owner, name, value_range in space.owned()}
+    given: dict[str, Any] = {OPTIMIZER: optimizer, SCHEDULE: schedule}
+    for place, value in owned_values(configuration).items():
+        if place not in ranges or (place == (ALL_OWNERS, "warmup") and schedules.find(schedule).warms_up):
+            continue
+        if not lies_in(ranges[place], value):
+            owner, name = place
+            return f"with {f'{owner}.{name}' if owner else name} outside {ranges[place]}"
+        if parameter := space.parameters.get(place):
+            encoded = _encoded(value, ranges[place], _unit(space.rows[optimizer], parameter))
+            raw = before.get(parameter)
+            given[parameter] = raw if _same(raw, encoded) else encoded
+    recorder = _Recorder(given)
+    drawn = suggest(recorder, settings, space)  # type: ignore[arg-type]
+    if drawn.optimizer.path != configuration.optimizer.path:
+        return f"of another {optimizer}"
+    here, there = flat(drawn), flat(configuration)
+    others = [key for key in {**there, **here} if not _same(here.get(key), there.get(key))]
+    if not others and list(drawn.training.groups) == list(configuration.training.groups):
+        return Point(recorder.values, recorder.distributions)
+    return f"with another {others[0] if others else 'order of groups'}"
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same but for rounding."""
+    if isinstance(one, float) and isinstance(other, float):
+        return isclose(one, other, rel_tol=NEAR)
+    return type(one) is type(other) and bool(one == other)
 
 
 def _encoded(value: Any, value_range: Range, unit: float) -> Any:

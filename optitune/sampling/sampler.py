@@ -44,7 +44,8 @@ class FairSampler(BaseSampler):
             unlikely to win (`optitune.sampling.allocation.racing`).
         ideal: best possible value of the metric, for `racing`; None where there is none.
         by: name of the parameter that holds the optimizer.
-        known_good: parameters by name for trial 0, 1, ...
+        known_good: parameters by name for trial `first`, `first` + 1, ...
+        first: number of the first trial that is drawn; those before came from elsewhere.
         spaces: distributions by optimizer and parameter, where known in advance; by default those of earlier trials.
 
     Example:
@@ -62,18 +63,19 @@ class FairSampler(BaseSampler):
         by: str = OPTIMIZER,
         known_good: Sequence[Mapping[str, Any]] = (),
         spaces: Mapping[Any, Space] | None = None,
+        first: int = 0,
     ) -> None:
         self._seed = seed
         self._allocation = allocation
         self._ideal = ideal
         self._by = by
-        self._known_good = known_good
+        self._known_good = {first + place: parameters for place, parameters in enumerate(known_good)}
         self._spaces = spaces or {}
         self._drawn: dict[int, dict[str, Any]] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Choose the trial's optimizer and configuration; the distributions that they are drawn from."""
-        if trial.number < len(self._known_good):
+        if trial.number in self._known_good:
             return {}
         before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
         choices = self._choices(before)
@@ -129,7 +131,7 @@ class FairSampler(BaseSampler):
             param_name: of the parameter.
             param_distribution: of the parameter.
         """
-        if trial.number < len(self._known_good) and param_name in self._known_good[trial.number]:
+        if param_name in self._known_good.get(trial.number, {}):
             return self._known_good[trial.number][param_name]
         if param_name == self._by and isinstance(param_distribution, CategoricalDistribution):
             return param_distribution.choices[trial.number % len(param_distribution.choices)]

@@ -11,7 +11,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.sampling.forecast import LR_AHEAD
-from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.parameters import first_parameters, is_first, suggest
 from optitune.searching import trial_checkpoint
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.storage import studies, trials
@@ -88,11 +88,7 @@ def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None,
 
 def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
     """Whether a trial has the known-good settings of its optimizer."""
-    given = trial.params
-    return any(
-        all(name in first and first[name] == value for name, value in given.items())
-        for first in first_parameters(settings)
-    )
+    return any(is_first(first, trial.params) for first in first_parameters(settings))
 
 
 def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usual: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """`optitune search` from request to result: settings, study, workers, the best configuration on disk."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from optitune.common.schema import validated
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
-from optitune.searching import steady, supervisor
+from optitune.searching import from_study, steady, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
@@ -32,7 +33,6 @@ from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
-from optitune.training.optimizer_classes import FROM_CLASS, in_words, with_rows
 from optitune.training.preflight import check, fresh_model
 
 
@@ -50,6 +50,7 @@ class SearchOutcome:
         remarks: what a user should know of the data.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
+        origin: what the study took from another one.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SearchOutcome:
     examples: int | None = None
     dropped: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    origin: studies.Origin | None = None
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range."""
@@ -89,6 +91,7 @@ class SearchOutcome:
             "task": self.settings.task,
             "metric": self.metric.name,
             "storage": self.storage,
+            "from": asdict(self.origin) if self.origin else None,
             "trials": {key: number[key] for key in ("finished", "complete", "pruned", "diverged", "failed")},
             "failing": [asdict(each) for each in self.failing()],
             "best": {"number": winner.number, "value": winner.value, **plain(winner.configuration)}
@@ -136,16 +139,16 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
     existing = studies.load(open_storage(url, create=True), name) if url.exists() else None
     stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
-    studies_dir = request.home.folder.parent
-    file, filed = from_file(studies_dir / f"{name}.toml", lambda settings: with_rows(settings, studies_dir, stored))
+    file, filed = from_file(request.home.folder.with_name(f"{name}.toml"))
     typed, set_ = parted(request.settings, "the command line")
-    typed = with_rows(typed, studies_dir, file, stored)
     given = {"trials": request.trials, "timeout": request.timeout}
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
-    settings = resolve(typed, file, stored, name)
+    old = request.from_study
+    older = None if old is None or stored is not None else from_study.settings_of(old, request.home)
+    settings = resolve(typed, file, stored, name, older)
     task = request.task or loading.find(settings.task, request.data_folder)
-    find_modules(settings.own_paths(), studies_dir)
+    find_modules(settings.own_paths(), request.home.folder.parent)
     return completed(settings, task, device, f"study '{name}'"), budget, task, stored is None
 
 
@@ -183,9 +186,6 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     for line in remarks:
         view.note(line)
     if new:
-        for row in settings.optimizer:
-            if row.note == FROM_CLASS:
-                view.note(in_words(row))
         steady.check(task, source, request.data_folder, data, view.tick)
     facts: dict[str, Any] = {
         "network": network,
@@ -199,6 +199,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         facts["scaling"] = Scaling.of(data.train).document()
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)
+    taking = _taking(request, settings, facts, task.judge, code)
     patience = RetryPolicy(view.note)
     opened = made_from.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience),
@@ -209,13 +210,18 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         code,
         request.accept_changes,
     )
-    supervisor.sized(opened, budget.trials)
+    if taking is not None:
+        from_study.take(taking, opened, request.home, view.tick)
+        view.note(f"study '{request.home.name}' begins with {taking.origin.sentence()}")
+    origin = studies.origin(opened)
+    target = budget.trials + (len(origin.trials) if origin else 0)
+    supervisor.sized(opened, target)
     supervisor.tidy(request.home, opened)
     before = trials.finished(opened)
     keeper = BestFile(opened, request.home)
     described = notes.of_study(opened, request.home.folder, keeper.refresh)
-    if before < budget.trials and request.workers != 0:
-        job = Job(request.home, settings, source, request.data_folder, str(device), budget.trials, notes.trial_ends)
+    if before < target and request.workers != 0:
+        job = Job(request.home, settings, source, request.data_folder, str(device), target, notes.trial_ends)
         unit = task.judge.unit
         supervisor.train(request, job, data, unit, opened, patience, described.refreshed, view, cluster)
     with explained_storage(request.home.url):
@@ -231,8 +237,8 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         records=keeper.records,
         best=winner,
         best_file=keeper.path if winner is not None else None,
-        trials=budget.trials,
-        begun=bool(keeper.records) or request.workers != 0,
+        trials=target,
+        begun=any(row.from_study is None for row in keeper.records) or request.workers != 0,
         trained=counts(keeper.records)["finished"] - before,
         seconds=round(time.monotonic() - began, 3),
         set_aside=keeper.set_aside,
@@ -241,7 +247,28 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         examples=len(data.train),
         dropped=dropped,
         remarks=remarks,
+        origin=origin,
     )
+
+
+def _taking(
+    request: SearchRequest, settings: StudySettings, facts: Mapping[str, Any], judge: Metric, code: task_code.Record
+) -> from_study.Taking | None:
+    """What the study is to take from another one; None where that is nothing, or was taken before.
+
+    Raises:
+        UsageError: values of the two cannot be compared, no trial lies within, or the study has begun otherwise.
+    """
+    home, old, begun = request.home, request.from_study, None
+    if home.url.exists():
+        existing = studies.load(open_storage(home.url, create=True), home.name)
+        if existing is not None and not studies.is_blank(existing):
+            if not from_study.check_begun(existing, old):
+                return None
+            begun = studies.origin(existing)
+    if old is None:
+        return None
+    return from_study.select(old, home, settings, facts, judge, code, request.accept_changes, begun)
 
 
 def _competing(

@@ -18,7 +18,7 @@ from optitune.searching.objective import ReturnedToQueue, run_trial
 from optitune.searching.trial_checkpoint import path_of, remove
 from optitune.searching.trial_queue import TrialQueue
 from optitune.space.configuration import Configuration
-from optitune.storage import studies
+from optitune.storage import studies, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import STORAGE_ERRORS, explained_storage
@@ -90,7 +90,7 @@ def open_study(
         patience: how a storage that does not answer is waited for; None not to wait.
     """
     opened = home.open(patience)
-    opened.sampler = sampler_of(settings, metric)
+    opened.sampler = sampler_of(settings, metric, [trial.params for trial in trials.taken(opened)])
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[studies.DATA]["train_examples"])
     return opened
 

@@ -16,7 +16,6 @@ from optitune.space.ranges import Limit, whole_number
 __all__ = [
     "DEFAULT_OPTIMIZERS",
     "ENTRY_POINTS",
-    "HOW_TO_ADD",
     "JOINED",
     "LIMITS",
     "LR_FACTOR",
@@ -72,12 +71,6 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 ENTRY_POINTS = "optitune.optimizers"
 """The entry-point group by which other packages add optimizers: each is an `Optimizer`, or several."""
 
-HOW_TO_ADD = (
-    "(see 'optitune optimizers'); to add one, name its class as module:Class, such as lion_pytorch:Lion, or write a "
-    f"row [[optimizer]] in the study's file; an installed package can bring one by the entry point {ENTRY_POINTS}"
-)
-"""What to do about an optimizer that is not known."""
-
 
 @cache
 def _brought() -> Mapping[str, Optimizer]:
@@ -123,7 +116,7 @@ def find(name: str) -> Optimizer:
     rows = known()
     if name in rows:
         return rows[name]
-    raise unknown("optimizer", name, rows, HOW_TO_ADD)
+    raise unknown("optimizer", name, rows, "(see 'optitune optimizers')")
 
 
 def available() -> tuple[str, ...]:

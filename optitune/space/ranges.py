@@ -10,6 +10,9 @@ Scale = Literal["linear", "log", "complement"]
 DIGITS = 12
 """Significant digits to which the ends of ranges are compared; rounding may change the ones after."""
 
+ROUNDED = 10.0**-DIGITS
+"""Relative difference up to which two numbers are the same but for rounding."""
+
 
 def shortest(value: float) -> str:
     """A number in the fewest digits that identify it, rounding errors left out."""
@@ -149,6 +152,14 @@ class Fixed:
 
 
 Range = Float | Int | Choice | Fixed
+
+
+def lies_in(value_range: Range, value: Any) -> bool:
+    """Whether a range contains a value, or it equals an end but for rounding."""
+    ends = [end for end in value_range.ends() if isinstance(end, float)]
+    near = isinstance(value, float) and any(isclose(value, end, rel_tol=ROUNDED) for end in ends)
+    return near or value_range.contains(value)
+
 
 Limit = tuple[str, Callable[[Any], bool]]
 """Valid values of a setting: in words, and as a test."""

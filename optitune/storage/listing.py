@@ -119,6 +119,30 @@ def study_names(studies_dir: Path, storage: str | None) -> list[str]:
     return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
 
 
+def older_study(name: str, studies_dir: Path, storage: str | None, from_storage: str | None = None) -> StudyLocation:
+    """Find the study that another one is to begin from.
+
+    Args:
+        name: of the older study.
+        studies_dir: folder of the studies.
+        storage: where the new one lives; None for an SQLite file of its own. The older one is looked for there, then in
+            a file of its own.
+        from_storage: URL of the storage of the older one; None to look for it.
+
+    Raises:
+        UsageError: there is no such study.
+    """
+    beside = studies.location(studies_dir, checked_study_name(name), None)
+    if from_storage is None and storage is not None and beside.url.exists():
+        try:
+            there = study_names(studies_dir, storage) if StorageUrl.parse(storage).exists() else []
+        except NoStudies:
+            there = []
+        if name not in there:
+            return beside
+    return choose_study(name, studies_dir, from_storage or storage)
+
+
 def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> StudyLocation:
     """Find a study.
 

@@ -19,17 +19,17 @@ from optitune.storage.studies import (
     METRIC,
     RANGES,
     SETTINGS,
-    TRIALS,
     VERSIONS,
     find,
     is_blank,
     load,
     metric,
+    own_target,
     stored_settings,
     versions,
 )
 from optitune.study.best_config import DIGESTS
-from optitune.study.settings import StudySettings, differing, flat
+from optitune.study.settings import StudySettings, another, differing, flat
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
@@ -89,27 +89,48 @@ def create_or_resume(
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
             wanted = space.kept(as_stored_before)
+        others = differing(flat(wanted), flat(found))
+        note = ""
         if key == DATA:
-            # an older version wrote fewer digests, and inputs that differ at every reading have none
-            both = set(found) & set(wanted)
-            found, wanted = (
-                {part: value for part, value in each.items() if part in both or part not in DIGESTS}
-                for each in (found, wanted)
-            )
-            if found["checksum"] == wanted["checksum"] and (why := moved(found, wanted)):
-                raise UsageError(f"study '{name}': {why}")
-        if found != wanted:
-            others = differing(flat(wanted), flat(found))
-            shown = {part: values for part, values in others.items() if part not in DIGESTS} or others
-            note = f"\n({unchanged()})" if key == DATA and {"checksum", "inputs"} & set(others) else ""
+            others, note = other_data(name, found, wanted)
+        if others:
+            ways = another(name, {RANGES} if key == RANGES else others if key == SETTINGS else {DATA})
             raise UsageError(
-                f"study '{name}' was made with other {key}:\n{differences_table(shown)}{note}\n"
-                f"To start another, add --study {name}-2; to go on with it, use what it was made with "
-                f"(optitune {study.user_attrs[VERSIONS].get('optitune', '?')})"
+                f"study '{name}' was made with other {key}:\n{differences_table(others)}{note}\n"
+                f"To go on with it, use what it was made with (optitune "
+                f"{study.user_attrs[VERSIONS].get('optitune', '?')}); {ways}"
             )
     same_metric(study, judge)
     same_code(study, settings.task, code, str(data.get("network")), accepted)
     return study
+
+
+def other_data(
+    study: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> tuple[dict[str, tuple[Any, Any]], str]:
+    """How data differ from those that a study was made with.
+
+    Args:
+        study: its name.
+        found: checksum, digests and sizes of the study's data.
+        wanted: the same of the present data.
+
+    Returns:
+        (values (now, was) by key, a remark in parentheses on a line of its own, which may be empty)
+
+    Raises:
+        UsageError: the same examples are split in another way.
+    """
+    # an older version wrote fewer digests, and inputs that differ at every reading have none
+    both = set(found) & set(wanted)
+    found, wanted = (
+        {part: value for part, value in each.items() if part in both or part not in DIGESTS} for each in (found, wanted)
+    )
+    if found["checksum"] == wanted["checksum"] and (why := moved(found, wanted)):
+        raise UsageError(f"study '{study}': {why}")
+    others = differing(flat(wanted), flat(found))
+    note = f"\n({unchanged()})" if {"checksum", "inputs"} & set(others) else ""
+    return {part: values for part, values in others.items() if part not in DIGESTS} or others, note
 
 
 def same_metric(study: optuna.Study, judge: Metric) -> None:
@@ -196,7 +217,7 @@ def same_code(study: optuna.Study, task: str, code: Record, network: str, accept
     found = changes(before, code)
     reshaped = str(study.user_attrs[DATA].get("network")) != network
     if found and (reshaped or not accepted):
-        name, trials = study.study_name, study.user_attrs.get(TRIALS)
+        name, trials = study.study_name, own_target(study)
         if task.startswith(FROM_PYTHON):
             other, same = f"optitune.search(..., study='{name}-2')", f"optitune.search(..., study='{name}'"
             same += (f", trials={trials}" if trials else "") + ", accept_changes=True)"

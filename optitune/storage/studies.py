@@ -1,6 +1,7 @@
 """A study in its storage, read as plain records."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -9,8 +10,10 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from pydantic import TypeAdapter
 
 from optitune.common.schema import validated
+from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
@@ -24,6 +27,7 @@ RANGES = "ranges"
 VERSIONS = "versions"
 TRIALS = "trials"
 CODE = "code"
+FROM = "from"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -47,6 +51,48 @@ class StudyLocation:
             OptituneError: its storage is missing, damaged, or cannot be reached.
         """
         return find(open_storage(self.url, create=False, patience=patience), self.name)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a study took from another one at its beginning.
+
+    Attributes:
+        study: name of the other study.
+        storage: URL of its storage, without a password; empty where it is found by its name.
+        trials: numbers there of the trials that were taken.
+        finished: how many finished trials it had.
+        left_out: how many of those were not taken, by the reason in a few words.
+    """
+
+    study: str
+    storage: str
+    trials: tuple[int, ...]
+    finished: int
+    left_out: Mapping[str, int]
+
+    def sentence(self) -> str:
+        """What was taken and what was not, in words."""
+        reasons = "; ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+        count = f"{len(self.trials)} of the" if reasons else "all"
+        of = f"{count} {plural(self.finished, 'finished trial')} of study '{self.study}'"
+        return f"{of}; left out: {reasons}" if reasons else of
+
+    def options(self) -> list[str]:
+        """The words of a command that takes the same."""
+        return ["--from", self.study, *(["--from-storage", self.storage] if self.storage else [])]
+
+
+def origin(study: optuna.Study) -> Origin | None:
+    """What the study took from another one at its beginning; None where it began with nothing."""
+    kept = study.user_attrs.get(FROM)
+    return TypeAdapter(Origin).validate_python(kept) if kept else None
+
+
+def own_target(study: optuna.Study) -> int | None:
+    """How many finished trials of its own the study is to have, as `--trials` counts; None where it does not say."""
+    begun, number = origin(study), study.user_attrs.get(TRIALS)
+    return number - len(begun.trials) if begun and number is not None else number
 
 
 @cache

@@ -22,6 +22,8 @@ EPOCHS = "epochs"
 CONFIGURATION = "configuration"
 DEVICE = "device"
 SAME_AS = "same_as"
+FROM = "from"
+"""Of a trial that was taken from another study: that one's name as `study`, and its number there as `trial`."""
 
 
 NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -30,6 +32,11 @@ NO_MORE_TRAINING = (TrialState.COMPLETE, TrialState.PRUNED)
 def finished(study: optuna.Study) -> int:
     """The number of complete and pruned trials of a study."""
     return len(study.get_trials(deepcopy=False, states=NO_MORE_TRAINING))
+
+
+def taken(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials of a study that were taken from another one."""
+    return [trial for trial in study.get_trials(deepcopy=False, states=NO_MORE_TRAINING) if FROM in trial.user_attrs]
 
 
 def unfinished(study: optuna.Study) -> list[int]:
@@ -98,7 +105,7 @@ def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
     attrs = trial.user_attrs
     value = trial.value if trial.state == TrialState.COMPLETE else None
     result = outcome(trial)
-    configuration = attrs.get(CONFIGURATION)
+    configuration, origin = attrs.get(CONFIGURATION), attrs.get(FROM, {})
     return TrialRecord(
         number=trial.number,
         outcome=result,
@@ -113,6 +120,8 @@ def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
         score=None if value is None else sign * value,
         began=trial.datetime_start,
         ended=trial.datetime_complete,
+        from_study=origin.get("study"),
+        from_trial=origin.get("trial"),
     )
 
 

@@ -30,6 +30,8 @@ class TrialRecord:
         score: value, its sign turned where lower values are better, so that higher is better.
         began: start, by the clock of the machine that trained it.
         ended: end, by the same clock.
+        from_study: name of the study that it was taken from; None where it was trained in this one.
+        from_trial: its number there.
     """
 
     number: int
@@ -44,6 +46,8 @@ class TrialRecord:
     score: float | None = None
     began: datetime | None = field(default=None, compare=False)
     ended: datetime | None = field(default=None, compare=False)
+    from_study: str | None = None
+    from_trial: int | None = None
 
     @property
     def optimizer(self) -> str | None:

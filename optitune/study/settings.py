@@ -1,7 +1,7 @@
 """The settings of a study: flags and `studies/NAME.toml` become one frozen, validated `StudySettings`."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -94,7 +94,7 @@ class StudySettings(Strict):
         if isinstance(rows, dict):
             raise ValueError("optimizer: each row is a table of a list: write [[optimizer]], with two brackets")
         own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list | tuple) else []
-        reserved = reserved_names()
+        reserved = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
         for row in own:
             if isinstance(row.get("name"), str) and row["name"] in reserved:
                 raise ValueError(f"optimizer: name = {row['name']!r}: means something else in a study; choose another")
@@ -128,7 +128,7 @@ class StudySettings(Strict):
     @field_validator("optimizers", "schedules", mode="before")
     @classmethod
     def _all(cls, names: Any, info: Any) -> Any:
-        names = listed(names)
+        names = _listed(names)
         if isinstance(names, list | tuple) and not names:
             raise ValueError("must name at least one")
         if names in (("all",), ["all"]):
@@ -156,7 +156,7 @@ class StudySettings(Strict):
             try:
                 registered = name in own or name in optimizers.OPTIMIZERS
                 if not registered and name not in optimizers.known():
-                    raise unknown("optimizer", name, {*optimizers.known(), *own}, optimizers.HOW_TO_ADD)
+                    raise unknown("optimizer", name, {*optimizers.known(), *own}, "(see 'optitune optimizers')")
                 if name not in own:
                     optimizers.check_installed(optimizers.find(name))
             except UsageError as error:
@@ -195,20 +195,17 @@ class StudySettings(Strict):
         """All settings as a study's file has them."""
         document = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
         for row in document["optimizer"]:
-            row["ranges"] = {name: _without_empty(parts) for name, parts in row["ranges"].items()}
-        document["optimizer"] = [_without_empty(row) for row in document["optimizer"]]
-        document = _without_empty(document)
+            row["ranges"] = {
+                name: {key: value for key, value in parts.items() if value not in (None, [])}
+                for name, parts in row["ranges"].items()
+            }
+        document = {key: value for key, value in document.items() if value not in ({}, [])}
         # as a file has them: what is given from Python may be a tuple
         hyperparameters = {
             owner: {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
             for owner, values in self.hyperparameters.items()
         }
         return {**document, **hyperparameters.pop(ALL_OWNERS, {}), **hyperparameters}
-
-
-def _without_empty(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A table without the keys that are empty or not set."""
-    return {key: value for key, value in table.items() if value not in (None, {}, [])}
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
@@ -220,18 +217,7 @@ def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) 
     return owners, {name for each in [*ranges, *brought] if isinstance(each, dict) for name in each}
 
 
-def reserved_names() -> set[str]:
-    """Names that mean something else in a study's file, and can be no optimizer's."""
-    return {
-        *StudySettings.model_fields,
-        "trials",
-        "timeout",
-        *schedules.SCHEDULES,
-        *_names((), optimizers.OPTIMIZERS)[1],
-    }
-
-
-def listed(names: Any) -> Any:
+def _listed(names: Any) -> Any:
     """Names separated by commas as a tuple; any other value unchanged."""
     if not isinstance(names, str):
         return names
@@ -261,15 +247,34 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-ELSEWHERE = ("workers", "device", "trial_timeout", "storage", "studies_dir", "data_dir", "study", "json", "quiet")
+ELSEWHERE = (
+    "workers", "device", "trial_timeout", "storage", "studies_dir", "data_dir", "study", "from", "from_storage",
+    "dry_run", "json", "quiet",
+)  # fmt: skip
 """Flags of a search that are no settings of the study."""
 
 ORDER = "order of groups"
 """Key under which the order of groups is compared."""
 
 
+SAME = ("epochs", "loss", "decay_biases", "precision", "seed")
+"""Settings in which trials of two studies must agree for their values to be comparable, besides task and data."""
+
+
+def another(study: str, differences: Collection[str]) -> str:
+    """How to begin another study, from the trials of this one where they would be comparable."""
+    ways = f"to start another, add --study {study}-2"
+    if {"task", "train_examples", "data", *SAME}.isdisjoint(differences):
+        ways += f", with --from {study} to begin with those of its trials that lie in the new space"
+    return ways
+
+
 def resolve(
-    given: Mapping[str, Any], file: Mapping[str, Any], stored: Mapping[str, Any] | None, study: str
+    given: Mapping[str, Any],
+    file: Mapping[str, Any],
+    stored: Mapping[str, Any] | None,
+    study: str,
+    older: Mapping[str, Any] | None = None,
 ) -> StudySettings:
     """Resolve the settings of a study: those given go before its file's, then its stored ones, then the defaults.
 
@@ -278,19 +283,23 @@ def resolve(
         file: settings in the study's file, by key.
         stored: settings that an existing study was made with; None for a new one.
         study: its name, for messages.
+        older: of another study, in place of the defaults of a new one.
 
     Raises:
         UsageError: a value is not allowed, or differs from what the study was made with.
     """
     requested = merged(file, given)
-    if stored is None:
+    base = stored or older
+    if base is None:
         return validated(StudySettings, requested, f"study '{study}'")
-    made = validated(StudySettings, dict(stored), f"study '{study}' as stored")
+    made = validated(StudySettings, dict(base), f"study '{study}' as stored")
     kept = made.document()
     for owner in set(made.hyperparameters) - {ALL_OWNERS} - _competing(requested, made):
         # a setting of one that no longer competes is a difference, not an error
         del kept[owner]
     wanted = validated(StudySettings, merged(kept, requested), f"study '{study}'")
+    if stored is None:
+        return wanted
     if wanted.precision == "auto":
         wanted = wanted.model_copy(update={"precision": made.precision})
     now, then = _compared(wanted), _compared(made)
@@ -300,7 +309,7 @@ def resolve(
     if differences:
         raise UsageError(
             f"study '{study}' was made with other settings:\n{differences_table(differences)}\n"
-            f"To go on with it, use what was; to start another, add --study {study}-2"
+            f"To go on with it, use what was; {another(study, differences)}"
         )
     return made
 
@@ -309,7 +318,7 @@ def _competing(requested: Mapping[str, Any], made: StudySettings) -> set[str]:
     """The names of the optimizers and schedules requested now, before they are validated."""
     names: set[str] = set()
     for key, before in (("optimizers", made.optimizers), ("schedules", made.schedules)):
-        names_now = listed(requested.get(key, before))
+        names_now = _listed(requested.get(key, before))
         names |= {str(name) for name in names_now} if isinstance(names_now, list | tuple) else set()
     return names | (set(made.hyperparameters) if "all" in names else set())
 

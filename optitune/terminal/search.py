@@ -59,7 +59,8 @@ def print_result(
     console = Console(highlight=False, soft_wrap=True)
     number = counts(result.records)
     if not result.begun:
-        console.print(f"study '{result.name}' is made; {result.trials} trials are to be trained. On every machine:")
+        own = result.trials - (len(result.origin.trials) if result.origin else 0)
+        console.print(f"study '{result.name}' is made; {plural(own, 'trial')} to be trained. On every machine:")
         console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
         console.print("to look on:")
         console.print("  " + typed(f"watch {result.name}", studies_dir, storage), markup=False)
@@ -73,6 +74,8 @@ def print_result(
         f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
     )
+    if result.origin is not None:
+        console.print(f"of them, taken: {result.origin.sentence()}", markup=False)
     if result.dropped:
         console.print(f"no longer in the race, which they would hardly win: {', '.join(result.dropped)}")
     for failing in result.failing():

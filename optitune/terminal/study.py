@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from optitune.errors import UsageError
 from optitune.retraining.results import Tested
 from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
+from optitune.storage.studies import Origin
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
@@ -49,6 +50,7 @@ class StudyView:
         verdict: of its comparison.
         tested: its full trainings, by name.
         place: studies folder and storage, as they were typed.
+        origin: what it took from another study; None where it began with nothing.
     """
 
     name: str
@@ -60,6 +62,7 @@ class StudyView:
     verdict: Mapping[str, Any] | None
     tested: Mapping[str, Tested]
     place: tuple[Path, str | None]
+    origin: Origin | None = None
 
     def typed(self, command: str, named: bool = False) -> str:
         return typed(command, *self.place, None, self.name if named else "")
@@ -79,6 +82,7 @@ def trial_document(row: TrialRecord) -> dict[str, Any]:
         "seconds": row.seconds,
         "epochs": row.epochs,
         "curve": [list(point) for point in row.curve],
+        "from": {"study": row.from_study, "trial": row.from_trial} if row.from_study else None,
         **(plain(row.configuration) if row.configuration else {}),
     }
 
@@ -91,6 +95,7 @@ def study_document(shown: StudyView, versions: Mapping[str, str]) -> dict[str, A
         "data": shown.data,
         "versions": versions,
         "target": shown.target,
+        "from": asdict(shown.origin) if shown.origin else None,
         "trials": [trial_document(row) for row in shown.records],
         "verdict": shown.verdict,
         "tested": {
@@ -113,6 +118,8 @@ def print_study(shown: StudyView) -> None:
     of = f" of {shown.target}" if shown.target and shown.target > number["finished"] else ""
     rest = ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count and outcome != "finished")
     console.print(f"\n{number['finished']}{of} finished" + (f": {rest}" if rest else ""))
+    if shown.origin is not None:
+        console.print(f"of them, taken: {shown.origin.sentence()}", markup=False)
     leader = best(shown.records)
     if leader is not None and leader.configuration is not None:
         value = shown.unit.value(leader.value or 0.0)
@@ -137,15 +144,10 @@ def _set(settings: Mapping[str, Any]) -> str:
     usual = StudySettings().document()
     elsewhere = ("task", "optimizers", "precision", "loss")
     return ", ".join(
-        f"{key} = {inline(_paths(value) if key == 'optimizer' else value)}"
+        f"{key} = {inline(value)}"
         for key, value in settings.items()
         if key == "epochs" or (key not in elsewhere and value != usual.get(key))
     )
-
-
-def _paths(rows: Any) -> Any:
-    """The classes of a study's own optimizers, by name."""
-    return {row["name"]: row["path"] for row in rows}
 
 
 def _print_reasons(console: Console, records: Sequence[TrialRecord]) -> None:
@@ -180,7 +182,8 @@ def _next(shown: StudyView) -> list[str]:
     if number["running"]:
         commands.append(shown.typed(f"watch {shown.name}"))
     elif shown.target is not None and number["finished"] < shown.target:
-        commands.append(shown.typed(f"search --trials {shown.target}", named=True))
+        own = shown.target - (len(shown.origin.trials) if shown.origin else 0)
+        commands.append(shown.typed(f"search --trials {own}", named=True))
     leader = best(shown.records)
     if leader is not None:
         if shown.verdict is None:
@@ -199,6 +202,10 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
     length = f" after {row.epochs:g} of {shown.settings['epochs']} epochs" if row.epochs else ""
     took = f", {duration(row.seconds)} of training" if row.seconds else ""
     console.print(f"[bold]trial {row.number}[/bold] of {shown.name}: {row.outcome}{value}{length}{took}")
+    if row.from_study is not None:
+        console.print(
+            f"  taken from trial {row.from_trial} of study '{row.from_study}', which trained it", markup=False
+        )
     if row.reason:
         console.print(f"  {row.reason}", markup=False)
     if row.began is not None:

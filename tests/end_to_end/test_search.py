@@ -49,8 +49,8 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     document = json.loads(out)
     assert (code, err) == (0, "")
     keys = {
-        "study", "task", "metric", "storage", "trials", "failing", "best", "best_file", "allocation", "at_the_edge",
-        "remarks", "seconds",
+        "study", "task", "metric", "storage", "from", "trials", "failing", "best", "best_file", "allocation",
+        "at_the_edge", "remarks", "seconds",
     }  # fmt: skip
     assert set(document) == keys
     assert document["metric"] == "accuracy"
@@ -329,3 +329,37 @@ def test_optimizers_and_tasks_are_listed(command: Any) -> None:
     assert "784-300-200-10" in " ".join(command("tasks")[1].split())
     assert len(json.loads(command("optimizers", "--json")[1])["optimizers"]) >= 11
     assert "digits" in [row["name"] for row in json.loads(command("tasks", "--json")[1])["tasks"]]
+
+
+def test_a_wider_search_begins_with_the_trials_of_another(command: Any, tmp_path: Path) -> None:
+    command("search", *QUICK, "--study", "old", "--trials", "4", "--workers", "1", "-q")
+    wider = ("search", "--study", "wide", "--from", "old", "--optimizers", "sgd,adam,rmsprop", "--workers", "1")
+    code, _, err = command("search", "--from", "old")
+    assert (code, err) == (2, "error: --from old begins a new study: name it with --study, such as --study old-2\n")
+    code, _, err = command(*wider, "--epochs", "3")
+    assert code == 2
+    assert "\n  epochs: 1 -> 3\n" in err
+    assert not (tmp_path / "studies" / "wide").exists()
+    code, out, err = command(*wider, "--trials", "2")
+    assert code == 0
+    assert "study 'wide' begins with all 4 finished trials of study 'old'\n" in err
+    assert "\n6 trials finished: " in out
+    assert "\nof them, taken: all 4 finished trials of study 'old'\n" in out
+    old, new = rows(tmp_path / "studies", "old"), rows(tmp_path / "studies", "wide")
+    assert [row.configuration for row in new[:4]] == [row.configuration for row in old]
+    assert new[4].optimizer == "rmsprop"
+    # the same command again finds nothing to do, and says it from the study
+    document = json.loads(command(*wider, "--trials", "2", "--json")[1])
+    assert document["trials"]["finished"] == 6
+    assert document["from"] == {
+        "study": "old", "storage": "", "trials": [0, 1, 2, 3], "finished": 4, "left_out": {}
+    }  # fmt: skip
+    assert "\n  taken from trial 1 of study 'old', which trained it\n" in command("show", "wide", "--trial", "1")[1]
+    trial = json.loads(command("show", "wide", "--trial", "5", "--json")[1])["trial"]
+    assert trial["from"] is None
+    assert command("report", "wide")[0] == 0
+    page = (tmp_path / "studies" / "wide" / "report" / "report.html").read_text()
+    assert f"optitune search --study wide --from old --trials 2 --studies-dir {tmp_path}" in page
+    found = optitune.load("wide", studies_dir=tmp_path / "studies")
+    assert list(found.trials["from_study"][:4]) == ["old"] * 4
+    assert found.trials["from_trial"].isna().sum() == 2

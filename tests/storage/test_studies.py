@@ -65,7 +65,7 @@ def test_equal_settings_resume_the_study(made: Callable[..., optuna.Study]) -> N
 def test_other_data_are_refused_with_both_ways_out(made: Callable[..., optuna.Study]) -> None:
     made()
     with pytest.raises(
-        UsageError, match=r'(?s)other data:\n  checksum: "sha256:1" -> "sha256:2"\n.*--study s-2.*to go on'
+        UsageError, match=r'(?s)other data:\n  checksum: "sha256:1" -> "sha256:2"\n.*To go on.*--study s-2'
     ):
         made(checksum="sha256:2")
 
