@@ -17,10 +17,12 @@ from optitune.searching import run as searching
 from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
 from optitune.storage import trials as storage_trials
+from optitune.study.custom_optimizers import find_modules
 from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
 from optitune.tasks.task import Task
 from optitune.training.device import resolve_device
+from optitune.training.optimizer_classes import with_rows
 from optitune.training.preflight import check
 
 
@@ -53,7 +55,8 @@ class Objective:
         own, source, _ = _parted(task, None)
         self.task = own or loading.find(source, data_folder(None if data_dir is None else Path(data_dir)))
         self._device: torch.device = resolve_device(device)
-        said = validated(StudySettings, {**_plain(settings), "task": source}, "Objective")
+        said = validated(StudySettings, {**with_rows(_plain(settings), Path()), "task": source}, "Objective")
+        find_modules(said.own_paths(), Path())
         self.settings = searching.completed(said, self.task, self._device, "Objective")
         data = splits.search_data(self.task, self.settings.train_examples)
         check(self.task, data.train, self.settings)

@@ -38,7 +38,12 @@ def _default(key: str) -> str:
 @click.option(
     "--task", metavar="NAME", help="What to train: one of 'optitune tasks', or FILE.py:FUNCTION." + _default("task")
 )
-@click.option("--optimizers", type=Names(), help="Who competes; 'all' for every one." + _default("optimizers"))
+@click.option(
+    "--optimizers",
+    type=Names(),
+    help="Which optimizers compete: names, 'all', or classes as module:Class, "
+    "such as lion_pytorch:Lion." + _default("optimizers"),
+)
 @click.option(
     "--schedules",
     type=Names(),
@@ -113,7 +118,7 @@ def search(
 
     Trains short trials with pruning until the study has --trials finished ones, and saves the best
     configuration in studies/STUDY/best.toml. The same command after a stop goes on where it was; two at
-    once share the work. What is not said by a flag or --set comes from studies/STUDY.toml if there is one
+    once share the work. What is not set by an option or --set comes from studies/STUDY.toml if there is one
     ('optitune init STUDY' writes it), then from the study if it exists, then from the one after --from,
     then from the defaults.
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.

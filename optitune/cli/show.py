@@ -90,11 +90,20 @@ def studies(studies_dir: Path, storage: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @json_option
 def optimizers(name: str | None, as_json: bool) -> None:
-    """List the optimizers that can compete, or show one with its ranges and sources."""
+    """List the optimizers that can compete, or show one with its ranges and sources.
+
+    NAME may be a class as module:Class, such as lion_pytorch:Lion: its ranges follow from the defaults of its
+    constructor.
+    """
     from optitune.space.optimizers import DEFAULT_OPTIMIZERS, find, known
     from optitune.terminal.registry import print_optimizer, print_optimizers
 
-    rows = [find(name)] if name else list(known().values())
+    if name and ":" in name:
+        from optitune.training.optimizer_classes import row_at
+
+        rows = [row_at(name, Path("studies"))]
+    else:
+        rows = [find(name)] if name else list(known().values())
     if as_json:
         print_json({"optimizers": [_plain(row) for row in rows], "default": list(DEFAULT_OPTIMIZERS)})
     elif name:

@@ -3,15 +3,15 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optitune.common.files import explained
-from optitune.errors import OptituneError, UsageError
+from optitune.errors import OptituneError, UsageError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,24 +22,72 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-def sentence(error: ValidationError) -> str:
-    """A validation error in one line: `key = value: what is wrong` for each fault."""
+CAUSES: Mapping[str, str] = {
+    "missing": "is missing",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a table, such as {{ NAME = VALUE }}",
+    "model_type": "must be a table, such as {{ NAME = VALUE }}",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "too_short": "must have at least {min_length}",
+}
+"""What is wrong with a value, by pydantic's kinds of errors, whose own words are for programmers."""
+
+MOST_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """A validation error in one line: `key = value: what is wrong` for each fault.
+
+    Args:
+        error: of the validation.
+        model: class that was to be built.
+    """
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"])
+        context = fault.get("ctx", {})
+        if fault["type"] == "extra_forbidden":
+            context = {"error": unknown("key", str(fault["loc"][-1]), _keys(model, fault["loc"][:-1]))}
+        cause = context.get("error") or CAUSES.get(fault["type"], "is not allowed here").format(**context)
         if fault["type"] == "missing":
-            faults.append(f"{key} is missing")
-        elif fault["type"] == "extra_forbidden":
-            faults.append(f"{key} is not a known key")
+            faults.append(f"{key} {cause}")
+        elif isinstance(fault["input"], dict) and fault["type"] == "value_error":
+            # a whole table was refused: the message itself names the key within it
+            faults.append(f"{key}.{cause}" if key else str(cause))
         else:
-            cause = fault.get("ctx", {}).get("error") or fault["msg"][0].lower() + fault["msg"][1:]
-            value = fault["input"]
-            if isinstance(value, dict) and fault["type"] == "value_error":
-                # a whole table was refused: the message itself names the key within it
-                faults.append(f"{key}.{cause}" if key else str(cause))
-            else:
-                faults.append(f"{key} = {value!r}: {cause}")
+            faults.append(f"{key} = {_shown(fault['input'])}: {cause}")
     return "; ".join(faults)
+
+
+def _keys(model: type[BaseModel], place: Sequence[str | int]) -> Iterable[str]:
+    """The keys that a model takes at a place within it."""
+    for part in place:
+        if part in model.model_fields:
+            pending: list[Any] = [model.model_fields[str(part)].annotation]
+            while pending:
+                each = pending.pop()
+                pending += get_args(each)
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    model = each
+    return model.model_fields
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def validated(model: type[Model], data: dict[str, Any], where: str) -> Model:
@@ -56,7 +104,7 @@ def validated(model: type[Model], data: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{where}: {sentence(error)}") from None
+        raise UsageError(f"{where}: {sentence(error, model)}") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

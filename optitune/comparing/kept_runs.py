@@ -76,8 +76,9 @@ def load_run(path: Path) -> Run:
     try:
         kept = KeptRun.model_validate(checkpoint.load(path))
     except ValidationError as error:
+        fault = sentence(error, KeptRun)
         raise OptituneError(
-            f"{path} is no run of a comparison ({sentence(error)}): move it away and run the same command again"
+            f"{path} is no run of a comparison ({fault}): move it away and run the same command again"
         ) from error
     known = dict(kept)
     key, curve, each = RunId(**known.pop("key").model_dump()), known.pop("curve"), known.pop("each")

@@ -33,6 +33,7 @@ from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
+from optitune.training.optimizer_classes import FROM_CLASS, in_words, with_rows
 from optitune.training.preflight import check, fresh_model
 
 
@@ -139,8 +140,10 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
     existing = studies.load(open_storage(url, create=True), name) if url.exists() else None
     stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
-    file, filed = from_file(request.home.folder.with_name(f"{name}.toml"))
+    studies_dir = request.home.folder.parent
+    file, filed = from_file(studies_dir / f"{name}.toml", lambda settings: with_rows(settings, studies_dir, stored))
     typed, set_ = parted(request.settings, "the command line")
+    typed = with_rows(typed, studies_dir, file, stored)
     given = {"trials": request.trials, "timeout": request.timeout}
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
@@ -148,7 +151,7 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     older = None if old is None or stored is not None else from_study.settings_of(old, request.home)
     settings = resolve(typed, file, stored, name, older)
     task = request.task or loading.find(settings.task, request.data_folder)
-    find_modules(settings.own_paths(), request.home.folder.parent)
+    find_modules(settings.own_paths(), studies_dir)
     return completed(settings, task, device, f"study '{name}'"), budget, task, stored is None
 
 
@@ -186,6 +189,9 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     for line in remarks:
         view.note(line)
     if new:
+        for row in settings.optimizer:
+            if row.note == FROM_CLASS:
+                view.note(in_words(row))
         steady.check(task, source, request.data_folder, data, view.tick)
     facts: dict[str, Any] = {
         "network": network,

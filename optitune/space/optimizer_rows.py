@@ -35,7 +35,8 @@ class Optimizer:
         path: `module:class` of the torch optimizer.
         known_good: default settings, at least one set, tried first; each has an lr, and that of the first is the unit
             in which learning rates are sampled.
-        ranges: search range of each hyperparameter; contains every `known_good` value.
+        ranges: search range of each hyperparameter; contains every `known_good` value. One that stands in `known_good`
+            alone is a constant.
         source: the paper or documentation of the method and of `known_good`.
         note: when to use it, in a sentence.
         fixed: constructor arguments that are always passed.
@@ -79,9 +80,13 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not self.known_good or any("lr" not in values for values in self.known_good):
             raise ValueError("known_good must be some settings, each with an lr")
+        constant = {name: value for name, value in self.known_good[0].items() if name not in self.ranges}
+        if constant:
+            fixed = {name: Fixed(value) for name, value in constant.items()}
+            object.__setattr__(self, "ranges", {**self.ranges, **fixed})
         for values in self.known_good:
             if unknown_names := set(self.ranges) ^ set(values):
-                raise ValueError(f"{sorted(unknown_names)[0]} must be both in ranges and in every known_good")
+                raise ValueError(f"{sorted(unknown_names)[0]} must be in every known_good")
             for name, value_range in self.ranges.items():
                 if not value_range.contains(values[name]):
                     raise ValueError(f"known_good {name} = {values[name]!r} lies outside its range, {value_range}")

@@ -16,6 +16,7 @@ from optitune.space.ranges import Limit, whole_number
 __all__ = [
     "DEFAULT_OPTIMIZERS",
     "ENTRY_POINTS",
+    "HOW_TO_ADD",
     "JOINED",
     "LIMITS",
     "LR_FACTOR",
@@ -71,6 +72,12 @@ LIMITS: Mapping[str, Limit] = MappingProxyType(
 ENTRY_POINTS = "optitune.optimizers"
 """The entry-point group by which other packages add optimizers: each is an `Optimizer`, or several."""
 
+HOW_TO_ADD = (
+    "(see 'optitune optimizers'); to add one, name its class as module:Class, such as lion_pytorch:Lion, or write a "
+    f"row [[optimizer]] in the study's file; an installed package can bring one by the entry point {ENTRY_POINTS}"
+)
+"""What to do about an optimizer that is not known."""
+
 
 @cache
 def _brought() -> Mapping[str, Optimizer]:
@@ -116,7 +123,7 @@ def find(name: str) -> Optimizer:
     rows = known()
     if name in rows:
         return rows[name]
-    raise unknown("optimizer", name, rows, "(see 'optitune optimizers')")
+    raise unknown("optimizer", name, rows, HOW_TO_ADD)
 
 
 def available() -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def build(
             for each in owners:
                 usual = competing[each].get(name)
                 if usual is None and name in further.get(each, {}):
-                    usual = _like(name, further[each][name])
+                    usual = like(name, further[each][name])
                 if usual is None:
                     _raise_unknown(key, value, name, owner, [*competing[each], *further.get(each, {})])
                 # an override for this owner goes before one for all
@@ -196,7 +196,7 @@ def _raise_unknown(key: str, value: Any, name: str, owner: str, known: Sequence[
         raise ValueError(f"{key} = {value!r}: {error}") from None
 
 
-def _like(name: str, usual: bool | int | float) -> Range:
+def like(name: str, usual: bool | int | float) -> Range:
     """Kind and scale of the range that a list means for an optional argument: another optimizer's of that name."""
     if isinstance(usual, bool):
         return Choice((False, True))

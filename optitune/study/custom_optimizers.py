@@ -3,29 +3,37 @@
 import re
 import sys
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from optitune.common.beside import file_of, hiding, importable_with_note
 from optitune.common.schema import Strict
 from optitune.errors import UsageError
 from optitune.space import optimizers
 from optitune.space.configuration import LARGEST
-from optitune.space.ranges import Choice, Float, Int, Range, Scale
-from optitune.space.search_space import BY_THE_STUDY
+from optitune.space.ranges import Choice, Fixed, Float, Int, Range, Scale
+from optitune.space.search_space import BY_THE_STUDY, like, narrowed
 
 
-def _bearable(value: bool | int | float | str) -> bool | int | float | str:
-    if not isinstance(value, str) and abs(value) > LARGEST:
-        raise ValueError(f"must be at most {LARGEST:g} in size")
-    return value
+def _one_of(words: str, *kinds: type) -> BeforeValidator:
+    """Check the type and the size of a value, in the `words` of a message."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in kinds or (isinstance(value, float) and not isfinite(value)):
+            raise ValueError(f"must be {words}")
+        if not isinstance(value, str) and abs(value) > LARGEST:
+            raise ValueError(f"must be at most {LARGEST:g} in size")
+        return value
+
+    return BeforeValidator(check)
 
 
-Number = Annotated[int | float, AfterValidator(_bearable)]
-Value = Annotated[bool | int | float | str, AfterValidator(_bearable)]
-Setting = Annotated[bool | int | float, AfterValidator(_bearable)]
+Number = Annotated[int | float, _one_of("a finite number", int, float)]
+Value = Annotated[bool | int | float | str, _one_of("a finite number, true or false, or a word", bool, int, float, str)]
+Setting = Annotated[bool | int | float, _one_of("a finite number, or true or false", bool, int, float)]
 
 
 class OwnRange(Strict):
@@ -43,12 +51,25 @@ class OwnRange(Strict):
             ValueError: there are neither two ends nor options, or the ends make no range.
         """
         if self.options:
-            return Choice(self.options, BY_THE_STUDY)
+            several = len(self.options) > 1
+            return Choice(self.options, BY_THE_STUDY) if several else Fixed(self.options[0], BY_THE_STUDY)
         if self.low is None or self.high is None:
             raise ValueError("must have low and high, or options")
         if isinstance(self.low, int) and isinstance(self.high, int) and self.scale == "linear":
             return Int(self.low, self.high, BY_THE_STUDY)
         return Float(float(self.low), float(self.high), self.scale, BY_THE_STUDY)
+
+
+def _parts(name: str, given: Any, usual: Any) -> dict[str, Any]:
+    """The keys of the range that a value or a list means.
+
+    Raises:
+        ValueError: it means none.
+    """
+    meant = narrowed(name, given, like(name, usual), optimizers.LIMITS.get(name))
+    if isinstance(meant, Float):
+        return {"low": meant.low, "high": meant.high, "scale": meant.scale}
+    return {"low": meant.low, "high": meant.high} if isinstance(meant, Int) else {"options": list(meant.ends())}
 
 
 class OwnOptimizer(Strict):
@@ -57,7 +78,7 @@ class OwnOptimizer(Strict):
     name: str
     path: str
     known_good: Annotated[tuple[dict[str, Setting], ...], Field(min_length=1, strict=False)]
-    ranges: dict[str, OwnRange]
+    ranges: dict[str, OwnRange] = Field(default_factory=dict)
     source: str = BY_THE_STUDY
     note: str = "An optimizer of the study's own."
     fixed: dict[str, Value] = Field(default_factory=dict)
@@ -76,6 +97,20 @@ class OwnOptimizer(Strict):
         if not re.fullmatch(form, text):
             raise ValueError(f"must be {words}")
         return text
+
+    @field_validator("ranges", mode="before")
+    @classmethod
+    def _short_forms(cls, ranges: Any, info: ValidationInfo) -> Any:
+        """A value, or a list of two ends or of options, means what it means elsewhere in a study's file."""
+        first: Any = next(iter(info.data.get("known_good", ())), {})
+        if not isinstance(ranges, dict):
+            return ranges
+        return {
+            name: _parts(name, each, first.get(name, 1.0))
+            if isinstance(each, bool | int | float | str | list)
+            else each
+            for name, each in ranges.items()
+        }
 
     @model_validator(mode="after")
     def _is_a_row(self) -> "OwnOptimizer":

@@ -94,7 +94,7 @@ class StudySettings(Strict):
         if isinstance(rows, dict):
             raise ValueError("optimizer: each row is a table of a list: write [[optimizer]], with two brackets")
         own = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list | tuple) else []
-        reserved = {*cls.model_fields, "trials", "timeout", *schedules.SCHEDULES, *_names((), optimizers.OPTIMIZERS)[1]}
+        reserved = reserved_names()
         for row in own:
             if isinstance(row.get("name"), str) and row["name"] in reserved:
                 raise ValueError(f"optimizer: name = {row['name']!r}: means something else in a study; choose another")
@@ -128,7 +128,7 @@ class StudySettings(Strict):
     @field_validator("optimizers", "schedules", mode="before")
     @classmethod
     def _all(cls, names: Any, info: Any) -> Any:
-        names = _listed(names)
+        names = listed(names)
         if isinstance(names, list | tuple) and not names:
             raise ValueError("must name at least one")
         if names in (("all",), ["all"]):
@@ -156,7 +156,7 @@ class StudySettings(Strict):
             try:
                 registered = name in own or name in optimizers.OPTIMIZERS
                 if not registered and name not in optimizers.known():
-                    raise unknown("optimizer", name, {*optimizers.known(), *own}, "(see 'optitune optimizers')")
+                    raise unknown("optimizer", name, {*optimizers.known(), *own}, optimizers.HOW_TO_ADD)
                 if name not in own:
                     optimizers.check_installed(optimizers.find(name))
             except UsageError as error:
@@ -195,17 +195,20 @@ class StudySettings(Strict):
         """All settings as a study's file has them."""
         document = self.model_dump(mode="json", exclude_none=True, exclude={"hyperparameters"})
         for row in document["optimizer"]:
-            row["ranges"] = {
-                name: {key: value for key, value in parts.items() if value not in (None, [])}
-                for name, parts in row["ranges"].items()
-            }
-        document = {key: value for key, value in document.items() if value not in ({}, [])}
+            row["ranges"] = {name: _without_empty(parts) for name, parts in row["ranges"].items()}
+        document["optimizer"] = [_without_empty(row) for row in document["optimizer"]]
+        document = _without_empty(document)
         # as a file has them: what is given from Python may be a tuple
         hyperparameters = {
             owner: {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
             for owner, values in self.hyperparameters.items()
         }
         return {**document, **hyperparameters.pop(ALL_OWNERS, {}), **hyperparameters}
+
+
+def _without_empty(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table without the keys that are empty or not set."""
+    return {key: value for key, value in table.items() if value not in (None, {}, [])}
 
 
 def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) -> tuple[set[str], set[str]]:
@@ -217,7 +220,18 @@ def _names(own: Sequence[Mapping[str, Any]], registry: Mapping[str, Optimizer]) 
     return owners, {name for each in [*ranges, *brought] if isinstance(each, dict) for name in each}
 
 
-def _listed(names: Any) -> Any:
+def reserved_names() -> set[str]:
+    """Names that mean something else in a study's file, and can be no optimizer's."""
+    return {
+        *StudySettings.model_fields,
+        "trials",
+        "timeout",
+        *schedules.SCHEDULES,
+        *_names((), optimizers.OPTIMIZERS)[1],
+    }
+
+
+def listed(names: Any) -> Any:
     """Names separated by commas as a tuple; any other value unchanged."""
     if not isinstance(names, str):
         return names
@@ -318,7 +332,7 @@ def _competing(requested: Mapping[str, Any], made: StudySettings) -> set[str]:
     """The names of the optimizers and schedules requested now, before they are validated."""
     names: set[str] = set()
     for key, before in (("optimizers", made.optimizers), ("schedules", made.schedules)):
-        names_now = _listed(requested.get(key, before))
+        names_now = listed(requested.get(key, before))
         names |= {str(name) for name in names_now} if isinstance(names_now, list | tuple) else set()
     return names | (set(made.hyperparameters) if "all" in names else set())
 

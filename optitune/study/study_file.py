@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +26,14 @@ class Budget(Strict):
     timeout: Annotated[float, Field(gt=0)] | None = None
 
 
-def from_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def from_file(
+    path: Path, prepared: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a study's file; empty where there is none.
+
+    Args:
+        path: of the file.
+        prepared: what is made of its settings before they are validated.
 
     Returns:
         (settings by key, budget by key)
@@ -39,6 +45,7 @@ def from_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     document = read_toml(path)
     settings, budget = parted(document, str(path))
+    settings = prepared(settings)
     validated(StudySettings, settings, str(path))
     return settings, budget
 
@@ -120,7 +127,8 @@ task = {task}
 # epochs = 5                              # of a trial
 # train_examples = 10000                  # train on a fixed random subset; left out: on all
 
-# Who competes; ["all"] for every one. See 'optitune optimizers' and 'optitune schedules'.
+# Which compete; ["all"] for every one. See 'optitune optimizers' and 'optitune schedules'. An optimizer of another
+# package may be named by its class, such as "lion_pytorch:Lion": its ranges follow from its constructor's defaults.
 # optimizers = {optimizers}
 # schedules = ["step"]
 # warmup = 0.0                            # share of the steps over which the lr is ramped up; [0.0, 0.2] searches
@@ -151,12 +159,12 @@ task = {task}
 # precision = "auto"                      # or "fp32", "bf16"
 # seed = 0
 
-# An optimizer that optitune does not know, as a row of its own; then name it in optimizers.
+# An optimizer with ranges of your choice, as a row of its own; then name it in optimizers.
 # [[optimizer]]
 # name = "lion"
-# path = "lion_pytorch:Lion"              # module:class; a module of your own lies beside this file
+# path = "lion_pytorch:Lion"              # module:Class; a module of your own lies beside this file
 # known_good = [{{ lr = 1e-4, beta1 = 0.9, beta2 = 0.99 }}]
-# [optimizer.ranges]
+# [optimizer.ranges]                      # what has no range here stays as in known_good
 # lr = {{ low = 1e-5, high = 1e-3, scale = "log" }}
 # beta1 = {{ low = 0.5, high = 0.99, scale = "complement" }}
 # beta2 = {{ low = 0.9, high = 0.999, scale = "complement" }}

@@ -144,10 +144,15 @@ def _set(settings: Mapping[str, Any]) -> str:
     usual = StudySettings().document()
     elsewhere = ("task", "optimizers", "precision", "loss")
     return ", ".join(
-        f"{key} = {inline(value)}"
+        f"{key} = {inline(_paths(value) if key == 'optimizer' else value)}"
         for key, value in settings.items()
         if key == "epochs" or (key not in elsewhere and value != usual.get(key))
     )
+
+
+def _paths(rows: Any) -> Any:
+    """The classes of a study's own optimizers, by name."""
+    return {row["name"]: row["path"] for row in rows}
 
 
 def _print_reasons(console: Console, records: Sequence[TrialRecord]) -> None:

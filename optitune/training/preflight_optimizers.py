@@ -23,6 +23,7 @@ from optitune.tasks.task import Task
 from optitune.tasks.user_code import reason, script
 from optitune.training.build import at, build, build_loss, build_optimizer, factor, parameter_groups
 from optitune.training.engine import Diverged, Training
+from optitune.training.optimizer_classes import asked_traits
 from optitune.training.plan import Plan
 from optitune.training.weights import bare, kinds
 
@@ -218,10 +219,7 @@ def try_optimizer(chosen: OptimizerSettings, training: TrainingSettings, model: 
         raise UsageError(f"{place}: cannot be imported: {reason(error)}") from error
     if not isinstance(class_, type) or not issubclass(class_, torch.optim.Optimizer):
         raise UsageError(f"{place}: is no torch.optim.Optimizer")
-    closure = inspect.signature(class_.step).parameters.get("closure")
-    modes = callable(getattr(class_, "eval", None))
-    needed, possible = closure is not None and closure.default is inspect.Parameter.empty, closure is not None
-    for trait, needs, can in (("closure", needed, possible), ("modes", modes, modes)):
+    for trait, (needs, can) in asked_traits(class_).items():
         if needs > (trait in traits) or (trait in traits) > can:
             remedy = f'say traits = ["{trait}"] in its row' if needs else f'leave "{trait}" out of its traits'
             raise UsageError(f"{place}: {remedy}, as its class {'does' if needs else 'does not'} ask for it")

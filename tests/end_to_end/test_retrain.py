@@ -232,8 +232,8 @@ def test_an_edited_file_is_trained_under_its_own_name(command: Any, folder: Path
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("epochs = 2", "epoch = 2", "epoch is not a known key"),
-        ("epochs = 2", "epochs = 0", "epochs = 0: input should be greater than or equal to 1"),
+        ("epochs = 2", "epoch = 2", "epoch = 2: unknown key 'epoch': did you mean 'epochs'"),
+        ("epochs = 2", "epochs = 0", "epochs = 0: must be at least 1"),
         ("lr = ", "lr = -", "configuration.optimizer.settings.lr = -"),
         ("lr = ", "learning_rate = ", "configuration.optimizer.settings.learning_rate"),
         ('task = "digits"', 'task = "mnist-cnn"', "task = 'mnist-cnn', but study 'digits' trains 'digits'"),

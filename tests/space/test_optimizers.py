@@ -281,8 +281,12 @@ def test_arguments_fills_a_tuple_with_what_its_other_place_is_otherwise() -> Non
     [
         ({"known_good": ()}, "known_good must be some settings, each with an lr"),
         ({"known_good": ({"momentum": 0.1},)}, "known_good must be some settings, each with an lr"),
-        ({"ranges": {}}, "lr must be both in ranges and in every known_good"),
-        ({"known_good": ({"lr": 0.1}, {"lr": 0.1, "eps": 1.0})}, "eps must be both in ranges and in every known_good"),
+        ({"ranges": {"lr": LR, "eps": LR}}, "eps must be in every known_good"),
+        (
+            {"known_good": ({"lr": 0.1, "eps": 1.0}, {"lr": 0.1, "eps": 2.0})},
+            "known_good eps = 2.0 lies outside its ran",
+        ),
+        ({"known_good": ({"lr": 0.1}, {"lr": 0.1, "eps": 1.0})}, "eps must be in every known_good"),
         ({"known_good": ({"lr": 2.0},)}, "known_good lr = 2.0 lies outside its range, 0.01 to 1, log scale"),
         ({"also": {"lr": 0.1}}, "lr must be either in also, or in ranges or fixed"),
         ({"also": {"eps": 0.1}, "fixed": {"eps": 0.2}}, "eps must be either in also, or in ranges or fixed"),
@@ -292,6 +296,11 @@ def test_a_row_that_does_not_fit_itself_is_refused(parts: dict[str, Any], messag
     whole = {"known_good": ({"lr": 0.1},), "ranges": {"lr": LR}, "source": "s", "note": "n", **parts}
     with pytest.raises(ValueError, match=message):
         Optimizer(name="own", path="torch.optim:SGD", **whole)
+
+
+def test_a_known_good_setting_without_a_range_is_a_constant() -> None:
+    row = Optimizer("own", "torch.optim:SGD", ({"lr": 0.1, "momentum": 0.9},), {"lr": LR}, "s", "n")
+    assert row.ranges == {"lr": LR, "momentum": Fixed(0.9)}
 
 
 def test_adam_starts_from_the_settings_of_its_article() -> None:

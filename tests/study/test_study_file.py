@@ -182,8 +182,12 @@ OWN_FAULTS = [
     (":Adam", ".Adam", "path = 'torch.optim.Adam': "),
     ("known_good = [{ lr = 1e-4,", "known_good = [{", "known_good must be some settings, each with an lr"),
     ("lr = 1e-4,", "lr = 1.0,", "known_good lr = 1.0 lies outside its range, 1e-05 to 0.001, log scale"),
-    ("beta1 = 0.9,", "", "beta1 must be both in ranges and in every known_good"),
-    ('scale = "log"', 'scale = "logg"', "ranges.lr.scale = 'logg': input should be 'linear', 'log' or 'complement'"),
+    ("beta1 = 0.9,", "", "beta1 must be in every known_good"),
+    ("beta1 = 0.9,", "beta1 = nan,", "known_good.0.beta1 = nan: must be a finite number, or true or false"),
+    ("low = 1e-5", "low = 'small'", "ranges.lr.low = 'small': must be a finite number"),
+    ('{ low = 1e-5, high = 1e-3, scale = "log" }', "[1e-3, 1e-5]", "ranges.lr = [0.001, 1e-05]: must be a value, or"),
+    ('{ low = 1e-5, high = 1e-3, scale = "log" }', "0", "ranges.lr = 0: must be above 0"),
+    ('scale = "log"', 'scale = "logg"', "ranges.lr.scale = 'logg': must be 'linear', 'log' or 'complement'"),
     ("low = 1e-5", "low = 1e-2", "ranges.lr: low 0.01 must be below high 0.001"),
     ("low = 1e-5,", "", "ranges.lr: must have low and high, or options"),
     ("low = 1e-5", "low = 0.0", "ranges.lr: low 0.0 must be above 0 on a log scale"),
@@ -191,9 +195,13 @@ OWN_FAULTS = [
     (
         "[[optimizer]]",
         "[[optimizer]]\ntraits = ['quick']",
-        "traits.0 = 'quick': input should be 'fused', 'fused-cpu', ",
+        "traits.0 = 'quick': must be 'fused', 'fused-cpu', ",
     ),
-    ("[[optimizer]]", "[[optimizer]]\ntrait = ['fused']", "trait is not a known key"),
+    (
+        "[[optimizer]]",
+        "[[optimizer]]\ntrait = ['fused']",
+        "trait = ['fused']: unknown key 'trait': did you mean 'traits'",
+    ),
     ("[[optimizer]]", "[optimizer]", "write [[optimizer]], with two brackets"),
     ("[[optimizer]]", "[[optimizer]]\nneeds = { beta9 = 'beta1' }", "beta9"),
     ("[[optimizer]]", "lion.beta3 = 0.9\n[[optimizer]]", "lion.beta3 = 0.9: unknown setting of lion 'beta3'"),
@@ -210,6 +218,25 @@ def test_a_faulty_row_of_the_studys_own_is_refused_with_the_place(old: str, new:
     assert old in LION
     message = refused('optimizers = ["lion"]\n' + LION.replace(old, new, 1), path)
     assert cause in message
+
+
+def test_a_range_of_a_row_may_be_short_and_a_constant_has_none(path: Path) -> None:
+    row = """
+    [[optimizer]]
+    name = "mine"
+    path = "torch.optim:Adam"
+    known_good = [{ lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8 }]
+    ranges = { lr = [1e-4, 1e-2], beta2 = [0.9, 0.9999], eps = 1e-8 }
+    """
+    settings = settings_of('optimizers = ["mine"]' + row, path)
+    ranges = settings.space().optimizers["mine"]
+    assert {name: str(each) for name, each in ranges.items()} == {
+        "lr": "0.0001 to 0.01, log scale",
+        "beta1": "always 0.9",
+        "beta2": "0.9 to 0.9999, log scale of 1 - value",
+        "eps": "always 1e-08",
+    }
+    assert StudySettings.model_validate(settings.document()) == settings
 
 
 def test_two_rows_of_one_name_are_refused(path: Path) -> None:

@@ -153,7 +153,7 @@ OWN = {
     "no modes": (own(traits=["modes"]), "optimizer 'own' (torch.optim.SGD): leave \"modes\" out of its traits"),
     "no such trait": (
         own(traits=["closures"]),
-        "optimizer.0.traits.0 = 'closures': input should be 'fused', ",
+        "optimizer.0.traits.0 = 'closures': must be 'fused', ",
     ),
 }
 
