@@ -17,7 +17,7 @@ they take the task's functions along, wherever those were defined.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from optitune.api import results, stages
 from optitune.api.results import ComparisonResult, SearchResult
@@ -166,7 +166,8 @@ def retrain(
     *,
     what: str = "best",
     study: str | None = None,
-    epochs: int | None = None,
+    epochs: int | Literal["auto"] | None = None,
+    keep: Literal["last", "best"] = "last",
     seeds: int = 3,
     seed: int = 0,
     precision: str = "auto",
@@ -187,6 +188,12 @@ def retrain(
         what: `best`, a trial's number, or the path of a `best.toml`.
         study: its name; None for the task's.
         epochs: length of a training, at least 1, its schedule stretched to it; None for three times the search's.
+            `"auto"` finds it on held-out validation data before everything is trained on for that long: trainings of
+            1, 2, 4, ... up to 16 times the search's epochs, until one is not better than that of half its length by
+            more than what does not matter (0.001 of accuracy and r2, else 1 %); where twice is not better, also a
+            half, a quarter, ... (after Goodfellow et al. 2016, Deep Learning, algorithm 7.2).
+        keep: whose weights are kept and tested: those of the `"last"` epoch, or of the epoch that is `"best"` on the
+            validation part, which is then held out of the training.
         seeds: how many trainings, each from a fresh seed, at least 1.
         seed: another seed, other trainings; at least 0.
         precision: `fp32`, `bf16`, or `auto` for the search's.
@@ -214,6 +221,7 @@ def retrain(
         config=chosen.config,
         home=chosen.home,
         epochs=epochs,
+        keep=keep,
         seeds=seeds,
         seed=seed,
         data_dir=None if data_dir is None else Path(data_dir),

@@ -17,8 +17,9 @@ from optitune.report.style import Picture
 from optitune.retraining import code
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, load_mistakes
-from optitune.retraining.results import FullPlan, Tested
+from optitune.retraining.results import FoundLength, FullPlan, Tested
 from optitune.retraining.run import RetrainOutcome
+from optitune.retraining.sentences import about_training
 from optitune.space.configuration import configuration_text
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ class RetrainResult(NotebookView):
         return self.tested.loss
 
     @property
+    def length(self) -> FoundLength | None:
+        """How the number of epochs was found, and what other lengths came to; None where it was given."""
+        return self.tested.length
+
+    @property
+    def kept_epochs(self) -> tuple[int | None, ...]:
+        """The epoch of each seed whose weights were kept; None for the last one."""
+        return self.tested.kept
+
+    @property
     def trained(self) -> bool:
         """Whether this call trained anything."""
         return self.run is not None and self.run.trained
@@ -78,7 +89,10 @@ class RetrainResult(NotebookView):
 
     @cached_property
     def curves(self) -> "DataFrame":
-        """A row per epoch of every training: `seed`, `epoch`, `lr`, `train_loss`, `train_value` (the metric)."""
+        """A row per epoch of every training: `seed`, `epoch`, `lr`, `train_loss`, `train_value` (the metric).
+
+        Where a validation part was held out, also `validation_value`.
+        """
         return dataframes.epochs(self.tested.seeds)
 
     @cached_property
@@ -109,6 +123,7 @@ class RetrainResult(NotebookView):
     def _words(self) -> list[str]:
         return [
             f"{configuration_text(self.plan.configuration)}.",
+            *(f"{line}." for line in about_training(self.plan, self.length, self.kept_epochs, self._unit)),
             f"Weights and results are in {self.folder}.",
         ]
 

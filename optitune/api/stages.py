@@ -6,6 +6,7 @@ from optitune.comparing import run as comparing
 from optitune.dashboard import result_notes, trial_notes
 from optitune.dashboard.search_notes import SearchNotes
 from optitune.retraining import run as retraining
+from optitune.retraining.seeds import View
 from optitune.searching import join as joining
 from optitune.searching import run as searching
 from optitune.searching import supervisor
@@ -31,7 +32,7 @@ def compare(request: comparing.CompareRequest, view: comparing.View) -> comparin
     return replace(result, unwritten=result_notes.write_comparison(request.home, result.comparison))
 
 
-def retrain(request: retraining.RetrainRequest, view: retraining.View) -> retraining.RetrainOutcome:
+def retrain(request: retraining.RetrainRequest, view: View) -> retraining.RetrainOutcome:
     """Train in full and test once; see `retraining.run.retrain`."""
     result = retraining.retrain(request, view)
     return replace(result, unwritten=result_notes.write_tested(request.home, request.name))

@@ -90,6 +90,15 @@ class AtLeast(click.ParamType[Any]):
         return number
 
 
+class Epochs(AtLeast):
+    """A whole number of at least `low`, or `auto`, which stays."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator, in the order in which the help shows them."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import AtLeast, data_place, machine, output, study_places
+from optitune.cli.options import AtLeast, Epochs, data_place, machine, output, study_places
 
 MOST_SEEDS = 1000
 
@@ -15,8 +15,17 @@ MOST_SEEDS = 1000
 @click.argument("what", default="best", metavar="[best|TRIAL_NUMBER|FILE]")
 @click.option(
     "--epochs",
-    type=AtLeast(1),
-    help="Length of the training, its schedule stretched to it.  [default: three times the search's]",
+    type=Epochs(1),
+    help="Length of the training, its schedule stretched to it; auto finds it on held-out validation data.  [default: "
+    "three times the search's]",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="Keep the last epoch's weights, or those of the epoch that is best on the validation part, which is held out "
+    "of the training then.",
 )
 @click.option(
     "--seeds",
@@ -45,8 +54,11 @@ def retrain(
 
     The best is what the study's comparison says to take, or without one the search's best. Trains on everything but
     the test set, from several fresh seeds, and writes studies/STUDY/retrain/NAME/ with model.safetensors (the first
-    seed's), metrics.json, curves.png, and of images the worst mistakes. Stopped half-way, the same command goes on
-    from the last epoch.
+    seed's), metrics.json, curves.png, the training as code (train.py, config.toml), and of images the worst mistakes.
+    Stopped half-way, the same command goes on from the last epoch.
+
+    --epochs auto first trains for 1, 2, 4, ... times the search's epochs without the validation part, until one is not
+    better on it than that of half its length, and then trains on everything for as long as was best.
     """
     from optitune.workers.pool import WORKER_MODULES, warm_up
 

@@ -118,7 +118,11 @@ def make_plan(
 def practical(metric: Metric, who: Iterable[Finalist]) -> float:
     """What difference does not matter, if nothing is said of it."""
     values = [each.value for each in who]
-    best = max(values) if metric.direction == "maximize" else min(values)
+    return negligible(metric, max(values) if metric.direction == "maximize" else min(values))
+
+
+def negligible(metric: Metric, best: float) -> float:
+    """The difference from a value that does not matter, in the metric's unit."""
     return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))
 
 

@@ -147,6 +147,8 @@ def run_curves(found: Comparison) -> "DataFrame":
 def epochs(seeds: Iterable[SeedResult]) -> "DataFrame":
     """A row per epoch of every full training."""
     rows = [{"seed": seed.seed, **vars(epoch)} for seed in seeds for epoch in seed.epochs]
+    if all(row["validation_value"] is None for row in rows):
+        rows = [{name: value for name, value in row.items() if name != "validation_value"} for row in rows]
     return frame(rows, {"train_value": float})
 
 

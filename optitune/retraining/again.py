@@ -103,8 +103,10 @@ def trained(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -
         settings: of the study.
     """
     plan = result.plan
+    epochs = plan.epochs if result.length is None else retraining.AUTO
     options = {
-        "--epochs": plan.epochs if plan.epochs != retraining.LONGER * settings["epochs"] else None,
+        "--epochs": epochs if epochs != retraining.LONGER * settings["epochs"] else None,
+        "--keep": plan.keep if plan.keep != "last" else None,
         "--seeds": len(plan.seeds) if len(plan.seeds) != retraining.SEEDS else None,
         "--seed": _seed(plan.seeds[0], settings, retraining.SEEDS_APART) or None,
         "--precision": plan.precision if plan.precision != settings["precision"] else None,

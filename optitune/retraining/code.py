@@ -8,6 +8,7 @@ from optitune.common.commands import line, option_words, place
 from optitune.common.files import write_text
 from optitune.common.text import plural
 from optitune.retraining.results import Tested
+from optitune.retraining.sentences import trained_on
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
 from optitune.training.export_code import python
@@ -40,7 +41,7 @@ def python_of(config: BestConfig, result: Tested, epochs: int | None = None) -> 
     about = (
         f"{plan.task}: test {result.metric} {result.value.mean:.4g} after {plural(plan.epochs, 'epoch')} of batches of "
         f"{plan.configuration.training.batch_size}\n"
-        f"on everything but the test set ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
+        f"on {trained_on(plan)} ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
     )
     return python(config, epochs or plan.epochs, about)
 
@@ -60,7 +61,8 @@ def write(folder: Path, config: BestConfig, result: Tested, scaling: dict[str, A
     """
     plan = result.plan
     config = config.model_copy(update={"precision": plan.precision, "scaling": scaling})
-    options = {"--epochs": plan.epochs, "--seeds": len(plan.seeds), "--seed": seed or None}
+    options: dict[str, object] = {"--epochs": plan.epochs, "--seeds": len(plan.seeds), "--seed": seed or None}
+    options |= {"--keep": "best"} if plan.keep == "best" else {}
     words = ["retrain", str(folder / CONFIG), "--study", config.study, *option_words(options)]
     head = (
         f"# What was trained here for {plural(plan.epochs, 'epoch')}: trial {config.trial} of study '{config.study}'.\n"

@@ -15,10 +15,14 @@ from optitune.common.text import plural
 from optitune.retraining.curves import training_curves
 from optitune.retraining.mistakes import MISTAKES
 from optitune.retraining.records import SeedResult
-from optitune.retraining.results import FullPlan, summaries
+from optitune.retraining.results import FoundLength, FullPlan, summaries
+from optitune.retraining.worker import weights_file
 from optitune.storage import studies
 from optitune.tasks.data import SAFETENSORS_SCRATCH
 from optitune.tasks.metrics import Metric, kept
+
+FILES = r"train|test|seed-\d+(-best|-diverged)?|mistakes"
+"""The files in a folder of unfinished trainings, without suffix."""
 
 
 def _weights_file(state: Mapping[str, Any], about: dict[str, str]) -> bytes:
@@ -31,7 +35,13 @@ def _weights_file(state: Mapping[str, Any], about: dict[str, str]) -> bytes:
 
 
 def write(
-    folder: Path, partial: Path, about: dict[str, Any], plan: FullPlan, metric: Metric, seeds: list[SeedResult]
+    folder: Path,
+    partial: Path,
+    about: dict[str, Any],
+    plan: FullPlan,
+    metric: Metric,
+    seeds: list[SeedResult],
+    length: FoundLength | None = None,
 ) -> None:
     """Write weights, pictures, and last the metrics, whose presence says that the results are complete.
 
@@ -42,8 +52,9 @@ def write(
         plan: of the full training.
         metric: of the task.
         seeds: a result for each seed.
+        length: how the number of epochs was found; None where it was given.
     """
-    last = checkpoint.load(partial / "seed-0.safetensors")
+    last = checkpoint.load(weights_file(partial, plan, 0))
     trained = last["training"]
     # an older version kept no names
     names = [f".{name}".replace("._orig_mod.", ".")[1:] for name in last.get("names", trained["model"])]
@@ -75,7 +86,15 @@ def write(
         "test_loss": asdict(loss),
         "interval": "95 %, Student's t over the runs; none for a single run",
         "runs": [asdict(seed) for seed in seeds],
+        **({"length": length.model_dump(mode="json")} if length else {}),
         "versions": studies.versions(),
     }
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
-    clear(partial, r"train|test|seed-\d+|mistakes", r"\.safetensors|\.json", SAFETENSORS_SCRATCH)
+    clear(partial, FILES, r"\.safetensors|\.json", SAFETENSORS_SCRATCH)
+
+
+def add_length(folder: Path, length: FoundLength) -> None:
+    """Write how the number of epochs was found into results that were trained for just so many before."""
+    found = json.loads((folder / "metrics.json").read_bytes())
+    if "length" not in found:
+        write_text(folder / "metrics.json", json.dumps({**found, "length": length.model_dump(mode="json")}, indent=1))

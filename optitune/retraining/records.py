@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class EpochRecord:
     """One epoch of a full training; loss and metric are means over its examples, as they were met.
 
-    `train_value` is None where the metric is no mean over examples.
+    `train_value` is None where the metric is no mean over examples; `validation_value`, of the metric at the epoch's
+    end, where nothing is held out to validate on.
     """
 
     epoch: int
     lr: float
     train_loss: float
     train_value: float | None
+    validation_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class SeedResult:
         seed: of the initial weights and the order of examples.
         test_value: the task's metric on the test set.
         seconds: of training.
+        kept_epoch: whose weights were kept and tested, from 1; None where that is always the last.
         confusion_matrix: counts; rows are the true classes, columns the answers; empty where there are no classes.
     """
 
@@ -33,3 +36,4 @@ class SeedResult:
     seconds: float
     epochs: tuple[EpochRecord, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
+    kept_epoch: int | None = None

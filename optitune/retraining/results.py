@@ -2,15 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from optitune.common.schema import Strict
 from optitune.common.summary import Summary, summarise
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, Precision
 from optitune.tasks.metrics import Direction, Metric, restored
+
+Keep = Literal["last", "best"]
+"""Which epoch's weights are kept: the last one's, or those with the best value on a held-out validation part."""
 
 
 class FullPlan(Strict):
@@ -26,6 +36,43 @@ class FullPlan(Strict):
     code: str = ""
     data_digests: dict[str, str] = Field(default_factory=dict)
     scale_targets: bool = False
+    keep: Keep = "last"
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_usual(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # the plan decides which checkpoints are taken up, those of older versions included
+        return {key: value for key, value in written(self).items() if key != "keep" or value != "last"}
+
+
+class TriedLength(Strict):
+    """A training of so many epochs, judged on held-out data; `value` is None where it diverged."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    value: float | None
+    seconds: float
+
+
+class FoundLength(Strict):
+    """How the number of epochs was found, see `length.find`.
+
+    Attributes:
+        tried: trainings of several lengths; the last one's is the found one.
+        made_with: digest of all that decides their numbers.
+    """
+
+    tried: tuple[TriedLength, ...]
+    made_with: str
+
+    @property
+    def epochs(self) -> int:
+        return self.tried[-1].epochs
+
+    def document(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {
+            "epochs": self.epochs,
+            "tried": [each.model_dump() for each in sorted(self.tried, key=lambda each: each.epochs)],
+        }
 
 
 class Runs(BaseModel):
@@ -96,6 +143,7 @@ class Metrics(Runs):
     judge: Judge | None = None
     test_value: Summary
     test_loss: Summary
+    length: FoundLength | None = None
     versions: dict[str, str]
 
 
@@ -106,6 +154,7 @@ class Tested:
     Attributes:
         trial: of the search that the configuration comes from.
         judge: what they were tested by; one of a user's own without its function.
+        length: how the number of epochs was found; None where it was given.
     """
 
     plan: FullPlan
@@ -115,10 +164,16 @@ class Tested:
     loss: Summary
     seeds: tuple[SeedResult, ...]
     versions: dict[str, str]
+    length: FoundLength | None = None
 
     @property
     def metric(self) -> str:
         return self.judge.name
+
+    @property
+    def kept(self) -> tuple[int | None, ...]:
+        """The epoch of each seed whose weights were kept; None for the last one."""
+        return tuple(seed.kept_epoch for seed in self.seeds)
 
 
 def load(folder: Path) -> Tested | None:
@@ -130,7 +185,8 @@ def load(folder: Path) -> Tested | None:
         return None
     if tuple(run.seed for run in found.runs) != found.plan.seeds:
         return None
-    return Tested(found.plan, found.trial, judge, found.test_value, found.test_loss, found.runs, found.versions)
+    values = (found.test_value, found.test_loss)
+    return Tested(found.plan, found.trial, judge, *values, found.runs, found.versions, found.length)
 
 
 def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:

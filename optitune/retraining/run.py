@@ -1,44 +1,43 @@
 """Full training of one configuration over fresh seeds, and the one evaluation of each on the sealed test set."""
 
 import hashlib
-import json
 import time
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, cast, get_args
 
 import torch
 
-from optitune.common.files import exclusive_lock, make_folder, move_aside
+from optitune.common.files import clear, exclusive_lock, make_folder, move_aside
 from optitune.common.summary import Summary
 from optitune.common.text import Unit
-from optitune.errors import Interrupted, OptituneError, UsageError
+from optitune.errors import OptituneError, UsageError
 from optitune.retraining import code as code_files
+from optitune.retraining import length as lengths
 from optitune.retraining import results
-from optitune.retraining.folder import write
-from optitune.retraining.records import SeedResult
-from optitune.retraining.results import FullPlan, finished_seeds, seed_result, summaries
-from optitune.retraining.worker import TEST, TRAIN, work
+from optitune.retraining.folder import FILES, add_length, write
+from optitune.retraining.results import FoundLength, FullPlan, Keep, TriedLength, finished_seeds, summaries
+from optitune.retraining.seeds import Trainer, View
+from optitune.retraining.sentences import length_found
+from optitune.retraining.worker import DIVERGED
 from optitune.storage import made_from, studies
 from optitune.storage.request import StageRequest
 from optitune.storage.urls import open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading, splits, user_code
-from optitune.tasks.data import Part, Streamed, share, shared
-from optitune.tasks.given_data import same_again
+from optitune.tasks import loading, splits
+from optitune.tasks.data import SAFETENSORS_SCRATCH, Part
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Task
 from optitune.training import task_code
-from optitune.training.device import devices, resolve_device, resolve_precision
+from optitune.training.device import resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
-from optitune.workers.events import Event
-from optitune.workers.pool import Pool, auto
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
 
+
+AUTO: Literal["auto"] = "auto"
 
 LONGER, SEEDS = 3, 3
 """How many times as long as a trial a full training is, and how many there are, if nothing else is said."""
@@ -51,7 +50,8 @@ class RetrainRequest(StageRequest):
     Attributes:
         name: of the folder that the results go to.
         config: what to train.
-        epochs: None for three times the search's.
+        epochs: a number, `auto` to find one on held-out validation data, or None for three times the search's.
+        keep: `last`, or `best` to hold out the validation part and to keep the weights of the epoch that is best on it.
         seeds: how many trainings.
         seed: another seed, other trainings.
         precision: `auto` for the search's.
@@ -59,7 +59,8 @@ class RetrainRequest(StageRequest):
 
     name: str
     config: BestConfig
-    epochs: int | None = None
+    epochs: int | Literal["auto"] | None = None
+    keep: str = "last"
     seeds: int = SEEDS
     seed: int = 0
     precision: str = "auto"
@@ -70,7 +71,8 @@ class RetrainOutcome:
     """What a full training left; `trained` is False where all of it was there already.
 
     `other_data` says that the data differ from those the configuration was found on, `remarks` what a user should know
-    of the data, `unwritten` why the note for optuna-dashboard could not be written.
+    of the data, `unwritten` why the note for optuna-dashboard could not be written, `kept` the epoch of each seed whose
+    weights were kept, `length` how the number of epochs was found, if it was.
     """
 
     name: str
@@ -83,6 +85,8 @@ class RetrainOutcome:
     trained: bool
     other_data: bool
     remarks: tuple[str, ...] = ()
+    kept: tuple[int | None, ...] = ()
+    length: FoundLength | None = None
     unwritten: str = ""
 
     def document(self) -> dict[str, Any]:
@@ -91,6 +95,9 @@ class RetrainOutcome:
             "name": self.name,
             "task": self.plan.task,
             "epochs": self.plan.epochs,
+            "length": self.length and self.length.document(),
+            "keep": self.plan.keep,
+            "kept_epochs": list(self.kept) if self.plan.keep == "best" else None,
             "seeds": len(self.plan.seeds),
             "metric": self.unit.metric,
             "test_value": asdict(self.test_value),
@@ -98,29 +105,6 @@ class RetrainOutcome:
             "folder": str(self.folder),
             "seconds": self.seconds,
         }
-
-
-class View(Protocol):
-    """Where a running full training shows itself."""
-
-    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        """Training is about to begin.
-
-        Args:
-            plan: of the full training.
-            unit: how the metric is written.
-            workers: how many processes train at once.
-            done: numbers of the seeds that were finished before.
-        """
-
-    def show(self, event: Event) -> None:
-        """A worker reported something."""
-
-    def tick(self) -> None:
-        """A moment passed."""
-
-    def end(self) -> None:
-        """No more will come."""
 
 
 def make_plan(
@@ -140,9 +124,11 @@ def make_plan(
         UsageError: it has no epoch or no seed.
     """
     config = request.config
-    epochs = LONGER * config.epochs if request.epochs is None else request.epochs
-    if epochs < 1 or request.seeds < 1:
-        raise UsageError(f"epochs = {epochs}, seeds = {request.seeds}: must be at least 1")
+    epochs = LONGER * config.epochs if request.epochs in (None, AUTO) else request.epochs
+    if not isinstance(epochs, int) or epochs < 1 or request.seeds < 1:
+        raise UsageError(f"epochs = {epochs!r}, seeds = {request.seeds}: must be at least 1, and epochs may be 'auto'")
+    if request.keep not in get_args(Keep):
+        raise UsageError(f"keep = {request.keep!r}: must be last or best")
     if request.precision not in ("auto", "fp32", "bf16"):
         raise UsageError(f"precision = {request.precision!r}: must be auto, fp32 or bf16")
     wanted = config.precision if request.precision == "auto" else request.precision
@@ -157,6 +143,7 @@ def make_plan(
         code=code,
         data_digests=dict(data.digests),
         scale_targets=scaled,
+        keep=cast(Keep, request.keep),
     )
 
 
@@ -183,30 +170,64 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
     made_from.same_scaling(task, config.scaling)
-    code = task_code.record(task, fresh_model(task), config.task)
-    plan = make_plan(request, device, data, network, _code(request, task, code, network), task.scale_targets)
+    record = task_code.record(task, fresh_model(task), config.task)
+    training = Trainer(request, task, device, record, view)
+    about = (network, _code(request, task, record, network), task.scale_targets)
     folder = request.home.folder / "retrain" / request.name
+    # what is wrong with the request is said before anything trains
+    make_plan(request, device, data, *about)
 
     remarks = ["the validation data are not trained on"] if task.own_validation else []
-
-    def result(seeds: list[SeedResult], trained: bool) -> RetrainOutcome:
-        value, loss = summaries(seeds, task.judge)
-        seconds = round(time.monotonic() - began, 3)
-        known = (other_data, tuple(remarks))
-        return RetrainOutcome(request.name, plan, task.judge.unit, value, loss, folder, seconds, trained, *known)
+    held = splits.held_out(task, data) if request.epochs == AUTO or request.keep == "best" else None
 
     with exclusive_lock(folder):
+        length = None
+        if held is not None and request.epochs == AUTO:
+            length = _find_length(request, training, held, about, folder)
+            request = replace(request, epochs=length.epochs)
+        if held is not None and request.keep == "best":
+            data = replace(data, train=held.train, checksum=held.checksum, digests=held.digests)
+            if not task.own_validation:
+                remarks.append(
+                    f"{len(held.validation)} examples are held out to choose the epoch that is kept; "
+                    f"{len(held.train)} are trained on"
+                )
+        plan = make_plan(request, device, data, *about)
         done = finished_seeds(folder / "metrics.json", plan)
-        if done is not None and all((folder / name).exists() for name in ("model.safetensors", "curves.png")):
-            _write_code(request, folder, data, task)
-            return result(done, trained=False)
-        seeds = _train_seeds(request, plan, task, data, code, device, view, remarks)
-        if (folder / "metrics.json").exists():
-            move_aside(folder)
-        about = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
-        write(folder, _partial(folder, plan), about, plan, task.judge, seeds)
+        trained = done is None or not all((folder / name).exists() for name in ("model.safetensors", "curves.png"))
+        if trained:
+            partial = make_folder(_partial(folder, plan))
+            validation = held.validation if held is not None and plan.keep == "best" else None
+            done = training.seeds(plan, partial, data.train, lambda: _test(task, data), validation, remarks)
+            if (folder / "metrics.json").exists():
+                move_aside(folder)
+            origin = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
+            write(folder, partial, origin, plan, task.judge, done, length)
+        elif length is not None:
+            add_length(folder, length)
         _write_code(request, folder, data, task)
-    return result(seeds, trained=True)
+        for each in folder.parent.glob(f"partial/{folder.name}-length-*") if length else ():
+            clear(each, FILES, r"\.safetensors|\.json", SAFETENSORS_SCRATCH)
+    assert done is not None
+    value, loss = summaries(done, task.judge)
+    return RetrainOutcome(
+        name=request.name,
+        plan=plan,
+        unit=task.judge.unit,
+        test_value=value,
+        test_loss=loss,
+        folder=folder,
+        seconds=round(time.monotonic() - began, 3),
+        trained=trained,
+        other_data=other_data,
+        remarks=tuple(remarks),
+        kept=tuple(seed.kept_epoch for seed in done),
+        length=length,
+    )
+
+
+def _test(task: Task, data: splits.FullData) -> Part:
+    return data.sealed if data.sealed is not None else splits.load_test(task)
 
 
 def _write_code(request: RetrainRequest, folder: Path, data: splits.FullData, task: Task) -> None:
@@ -235,70 +256,55 @@ def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: 
     return made_from.same_code(opened, request.config.task, code, network)
 
 
-def _partial(folder: Path, plan: FullPlan) -> Path:
+def _partial(folder: Path, plan: FullPlan, what: str = "") -> Path:
     """Where the unfinished trainings of this plan lie; another plan has another place."""
-    digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:12]
-    return folder.parent / "partial" / f"{folder.name}-{digest}"
+    return folder.parent / "partial" / f"{folder.name}-{what}{_digest(plan)}"
 
 
-def _train_seeds(
+def _digest(plan: FullPlan) -> str:
+    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:12]
+
+
+def _find_length(
     request: RetrainRequest,
-    plan: FullPlan,
-    task: Task,
-    data: splits.FullData,
-    code: task_code.Record,
-    device: torch.device,
-    view: View,
-    remarks: list[str],
-) -> list[SeedResult]:
-    """Train and test the seeds that are not done yet; the results of all.
+    training: Trainer,
+    held: splits.SearchData,
+    about: tuple[str, str, bool],
+    folder: Path,
+) -> FoundLength:
+    """Find the number of epochs, see `length.find`; what an earlier call found of just this is taken.
 
-    Raises:
-        Interrupted: the user stopped it.
-        OptituneError: a training diverges, or its worker dies again and again.
+    Args:
+        request: what the user asked for.
+        training: how to train.
+        held: what is trained on, and what each length is judged on.
+        about: fingerprints of network and code, and whether targets are scaled.
+        folder: of the results.
     """
-    partial = make_folder(_partial(request.home.folder / "retrain" / request.name, plan))
-    missing = [number for number in range(len(plan.seeds)) if seed_result(partial, plan, number) is None]
-    if missing:
-        spread = devices(device)
-        workers = auto(request.workers, len(spread) * (device.type != "cpu"), len(missing))
-        test = _once(task, data, partial / TEST)
-        if isinstance(test, Streamed) and not same_again(test):
-            remarks.append("the test set differs at every reading, so that augmented examples are tested on")
-        share({"train": data.train}, partial / TRAIN, {task_code.KEY: json.dumps(code)})
-        source = plan.task if request.task is None else loading.packed(splits.without_data(task, data.train, test))
-        jobs = [
-            (plan, missing[worker::workers], partial, source, request.data_folder, str(spread[worker % len(spread)]))
-            for worker in range(workers)
-        ]
-        view.begin(plan, task.judge.unit, workers, set(range(len(plan.seeds))) - set(missing))
+    data = splits.FullData(held.train, None, held.checksum, held.digests)
+    first, metric = request.config.epochs, training.task.judge
+
+    def plan_of(epochs: int) -> FullPlan:
+        one = replace(request, epochs=epochs, seeds=1, keep="last")
+        return make_plan(one, training.device, data, *about)
+
+    def train(epochs: int) -> TriedLength:
+        plan = plan_of(epochs)
+        partial = make_folder(_partial(folder, plan, "length-"))
         try:
-            Pool(work, jobs, view.show, view.tick).run()
-        except Interrupted:
-            if any(seed_result(partial, plan, number) is None for number in missing):
-                raise Interrupted("stopped; the epochs done are kept, run the same command again to go on") from None
-        finally:
-            view.end()
-    results = [seed_result(partial, plan, number) for number in range(len(plan.seeds))]
-    complete = [result for result in results if result is not None]
-    if len(complete) < len(results):
-        raise OptituneError(f"only {len(complete)} of {len(results)} trainings ended: run the same command again")
-    return complete
+            (result,) = training.seeds(plan, partial, held.train, lambda: held.validation, None, [], "validation")
+        except OptituneError:
+            # a longer training may diverge where a shorter one does not
+            if epochs == first or not (partial / DIVERGED.format(0)).exists():
+                raise
+            return TriedLength(epochs=epochs, value=None, seconds=0.0)
+        # the result stays, for what is killed later
+        clear(partial, FILES, r"\.safetensors", SAFETENSORS_SCRATCH)
+        return TriedLength(epochs=epochs, value=result.test_value, seconds=result.seconds)
 
-
-def _once(task: Task, data: splits.FullData, path: Path) -> Part:
-    """The test set, read once and written to `path` for all workers, who open it after their training.
-
-    Raises:
-        UsageError: it is another one than that of the seeds tested before.
-    """
-    test = data.sealed if data.sealed is not None else splits.load_test(task)
-    with user_code.calling(task.name, "reading the test set"):
-        checksum = test.checksum()
-    if path.exists() and shared(path)[1].get("checksum") != checksum:
-        raise UsageError(
-            f"task '{task.name}': the test set is another one than that of the seeds tested before: "
-            f"if it was changed, remove {path.parent} to train anew; if not, {splits.DIFFER}"
-        )
-    share({"test": test}, path, {"checksum": checksum})
-    return test
+    before, made_with = results.load(folder), _digest(plan_of(first))
+    if before is not None and before.length is not None and before.length.made_with == made_with:
+        return before.length
+    found = FoundLength(tried=tuple(lengths.find(first, train, metric)), made_with=made_with)
+    training.view.note(length_found(found, metric.unit))
+    return found

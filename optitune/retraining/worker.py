@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from optitune.common import checkpoint
 from optitune.common.files import write_text
 from optitune.errors import OptituneError
 from optitune.retraining.events import SeedFinished, SeedProgress
@@ -14,18 +16,24 @@ from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, seed_result
 from optitune.storage import studies
 from optitune.study.custom_optimizers import find_modules
+from optitune.study.steps import QUICK_EXAMPLES
 from optitune.tasks import loading, splits, user_code
+from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import keeping
 from optitune.training import build, task_code
 from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import training_plan
 from optitune.training.resume import resumable
+from optitune.training.weights import bare
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
+
+DIVERGED = "seed-{}-diverged.json"
+"""There where the seed of that number diverged."""
 
 
 def work(
@@ -38,6 +46,8 @@ def work(
     device_name: str,
 ) -> None:
     """Train and test seeds in a worker process, one after the other.
+
+    What is tested on is in the file `TEST`: the test set, or a validation part where the length is looked for.
 
     Args:
         channel: to the parent process.
@@ -62,26 +72,33 @@ def work(
         parts, kept = splits.opened(partial / TRAIN, task)
         task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
         train = parts["train"].to(device)
+        held = parts["validation"].to(device) if "validation" in parts else None
         for number in numbers:
             if seed_result(partial, plan, number) is not None:
                 # tested once, by a worker that died after it
                 continue
             model = build.build(task, plan.seeds[number], device)
-            how = training_plan(plan.configuration, task, plan.epochs, plan.seeds[number], plan.precision)
-            training = Training(model, how, train)
-            epochs = _train(training, plan, number, partial / f"seed-{number}.safetensors", channel)
+            seed = plan.seeds[number]
+            judged = QUICK_EXAMPLES if held is None else len(held)
+            how = training_plan(plan.configuration, task, plan.epochs, seed, plan.precision, max_eval_examples=judged)
+            training = Training(model, how, train, held)
+            epochs = _train(training, plan, number, partial, channel)
             if epochs is None:
                 return
+            chosen = _best(epochs, task.judge) if plan.keep == "best" else None
+            if chosen is not None:
+                _load_weights(training, weights_file(partial, plan, number))
             test = splits.opened(partial / TEST, task)[0]["test"].to(device)
             with user_code.calling(task.name, "the network on the test set"):
                 evaluation = evaluate(model, test, training.eval_loss, task.judge, plan.precision, training.scaling)
             result = SeedResult(
-                seed=plan.seeds[number],
+                seed=seed,
                 test_value=evaluation.value,
                 test_loss=evaluation.loss,
                 seconds=round(training.seconds, 3),
                 epochs=tuple(epochs),
                 confusion_matrix=confusion(test, evaluation.predicted, training.eval_loss.ignored),
+                kept_epoch=chosen,
             )
             mistakes = (
                 worst_mistakes(model, test, evaluation.predicted, plan.precision, training.eval_loss.ignored)
@@ -95,15 +112,58 @@ def work(
             channel.send(SeedFinished(channel.worker, number, evaluation.value))
 
 
-def _train(training: Training, plan: FullPlan, number: int, path: Path, channel: Channel) -> list[EpochRecord] | None:
-    """Train, from the checkpoint at `path` if there is one of this plan; None if stopped on the way."""
+def weights_file(partial: Path, plan: FullPlan, number: int) -> Path:
+    """The file with the weights of a seed that was trained: its last checkpoint, or its best epoch.
+
+    Args:
+        partial: folder of the unfinished trainings.
+        plan: of the full training.
+        number: of the seed, from 0.
+    """
+    return partial / f"seed-{number}{'-best' * (plan.keep == 'best')}.safetensors"
+
+
+def _best(epochs: list[EpochRecord], metric: Metric) -> int:
+    """The epoch with the best validation value, the first of equals."""
+    return max(epochs, key=lambda row: metric.score(row.validation_value or 0.0)).epoch
+
+
+def _save_weights(training: Training, path: Path) -> None:
+    """Save network and loss as a checkpoint has them."""
+    state = training.state_dict()
+    names = list(bare(training.model).state_dict())
+    checkpoint.save({"training": {key: state[key] for key in ("model", "loss")}, "names": names}, path)
+
+
+def _load_weights(training: Training, path: Path) -> None:
+    state = checkpoint.load(path)["training"]
+    training.model.load_state_dict(state["model"])
+    if isinstance(training.loss.own, nn.Module):
+        training.loss.own.load_state_dict(state["loss"])
+
+
+def _train(
+    training: Training, plan: FullPlan, number: int, partial: Path, channel: Channel
+) -> list[EpochRecord] | None:
+    """Train, from the checkpoint in `partial` if there is one of this plan; None if stopped on the way."""
+    path = partial / f"seed-{number}.safetensors"
     rows: list[EpochRecord] = []
     try:
         identity = plan.model_dump(mode="json")
         for history, new in resumable(training, path, identity, channel.stopping, keep_end=True):
-            rows = [EpochRecord(round(each.epoch), each.lr, each.train_loss, each.train_value) for each in history]
+            rows = [
+                EpochRecord(
+                    *(round(each.epoch), each.lr, each.train_loss, each.train_value),
+                    validation_value=each.validation.value if each.validation else None,
+                )
+                for each in history
+            ]
+            if plan.keep == "best" and _best(rows, training.plan.metric) == rows[-1].epoch:
+                # also where a killed process wrote its checkpoint and not yet this
+                _save_weights(training, weights_file(partial, plan, number))
             channel.send(SeedProgress(channel.worker, number, rows[-1], new))
     except Diverged as diverged:
+        write_text(partial / DIVERGED.format(number), json.dumps(str(diverged)))
         raise OptituneError(
             f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
             "try another trial number, or a lower lr in best.toml"

@@ -117,7 +117,20 @@ def search_data(task: Task, train_examples: int | None) -> SearchData:
         OptituneError: the data cannot be loaded.
         UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
     """
-    full = full_data(task)
+    return held_out(task, full_data(task), train_examples)
+
+
+def held_out(task: Task, full: FullData, train_examples: int | None = None) -> SearchData:
+    """Split training and validation data as for a search, see `search_data`, from data that were read.
+
+    Args:
+        task: that the data belong to.
+        full: its data, read before.
+        train_examples: size of a fixed random subset to train on; None for all.
+
+    Raises:
+        UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
+    """
     everything, total = replace(full.train, transform=None), len(full.train)
     if task.own_validation:
         return _with_validation(task, full, train_examples)

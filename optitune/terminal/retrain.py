@@ -11,6 +11,7 @@ from optitune.common.text import Unit, plural, roughly, short
 from optitune.comparing.sentences import no_interval
 from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.results import FullPlan
+from optitune.retraining.sentences import Judged, about_training
 from optitune.space.configuration import configuration_text
 from optitune.terminal.drawing import Bar
 from optitune.terminal.screen import Screen, Silent, dim
@@ -29,13 +30,16 @@ class LiveRetrain:
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
-    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        self._plan, self._unit = plan, unit
+    def begin(
+        self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = (), judged: Judged = "test"
+    ) -> None:
+        self._plan, self._unit, self._judged = plan, unit, judged
+        self._seeds = {}
         self._total = plan.epochs * len(plan.seeds)
         self._done = dict.fromkeys(done, plan.epochs)
         self._trained = 0
         self._began = time.monotonic()
-        self._console.print(_about_plan(plan, workers), highlight=False, markup=False)
+        self._console.print(_about_plan(plan, workers, judged), highlight=False, markup=False)
         self._bar = Bar("epochs", self._total, sum(self._done.values()))
         self._screen.begin()
 
@@ -50,7 +54,10 @@ class LiveRetrain:
             left = seconds / self._trained * (self._total - done) if self._trained else None
             self._bar.update(done, f"about {roughly(left)} left" if left else "")
         elif isinstance(event, SeedFinished):
-            self._seeds[event.seed] = _test_line(event, self._unit)
+            self._seeds[event.seed] = _test_line(event, self._unit, self._judged)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
 
     def tick(self) -> None:
         """The screen draws itself."""
@@ -72,9 +79,11 @@ class LinesRetrain:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def begin(self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = ()) -> None:
-        self._plan, self._unit = plan, unit
-        self._line(_about_plan(plan, workers))
+    def begin(
+        self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = (), judged: Judged = "test"
+    ) -> None:
+        self._plan, self._unit, self._judged = plan, unit, judged
+        self._line(_about_plan(plan, workers, judged))
         if done:
             self._line(f"going on after {plural(len(done), 'finished seed')}")
 
@@ -88,7 +97,10 @@ class LinesRetrain:
                 if row.epoch % every == 0 or row.epoch == epochs:
                     self._line(_epoch_line(event, epochs, self._unit))
             case SeedFinished():
-                self._line(_test_line(event, self._unit))
+                self._line(_test_line(event, self._unit, self._judged))
+
+    def note(self, text: str) -> None:
+        self._line(text)
 
     def tick(self) -> None:
         """Lines need no clock."""
@@ -100,24 +112,27 @@ class LinesRetrain:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _about_plan(plan: FullPlan, workers: int) -> str:
+def _about_plan(plan: FullPlan, workers: int, judged: Judged) -> str:
     """What a full training is about to do, in a line."""
     what = f"{plan.configuration.optimizer.name} (lr {short(plan.configuration.lr)})"
     length = f"{plural(len(plan.seeds), 'seed')} of {plural(plan.epochs, 'epoch')}"
-    return f"training {plan.task} with {what} in full: {length}, {plan.precision}, {plural(workers, 'worker')}"
+    why = "in full" if judged == "test" else "to find the length"
+    return f"training {plan.task} with {what} {why}: {length}, {plan.precision}, {plural(workers, 'worker')}"
 
 
 def _epoch_line(event: SeedProgress, epochs: int, unit: Unit) -> str:
     row = event.row
     value = f", training {unit.metric} {unit.value(row.train_value)}" if row.train_value is not None else ""
+    if row.validation_value is not None:
+        value += f", validation {unit.metric} {unit.value(row.validation_value)}"
     return (
         f"seed {event.seed + 1}, epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4g}{value}, "
         f"lr {short(row.lr)}"
     )
 
 
-def _test_line(event: SeedFinished, unit: Unit) -> str:
-    return f"seed {event.seed + 1}: test {unit.metric} {unit.value(event.value)}"
+def _test_line(event: SeedFinished, unit: Unit, judged: Judged) -> str:
+    return f"seed {event.seed + 1}: {judged} {unit.metric} {unit.value(event.value)}"
 
 
 def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
@@ -154,6 +169,8 @@ def print_retrained(result: "RetrainOutcome") -> None:
     console.print(tested_text(result.unit, result.test_value, result.test_loss), markup=False)
     length = plural(result.plan.epochs, "epoch")
     console.print(f"  {configuration_text(result.plan.configuration)}; {length}", markup=False)
+    for line in about_training(result.plan, result.length, result.kept, result.unit):
+        console.print(f"  {line}", markup=False)
     of_loss = " and loss.safetensors" * (result.folder / "loss.safetensors").exists()
     files = f"model.safetensors{of_loss} (the first seed's), metrics.json, curves.png, train.py, config.toml"
     console.print(f"  {result.folder}: {files}", markup=False)

@@ -13,9 +13,10 @@ from rich.text import Text
 from optitune.common.commands import typed
 from optitune.common.schema import inline
 from optitune.common.tables import Column
-from optitune.common.text import Unit, duration, short
+from optitune.common.text import Unit, duration, plural, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
+from optitune.retraining.sentences import about_training
 from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
 from optitune.storage.studies import Origin
@@ -99,7 +100,15 @@ def study_document(shown: StudyView, versions: Mapping[str, str]) -> dict[str, A
         "trials": [trial_document(row) for row in shown.records],
         "verdict": shown.verdict,
         "tested": {
-            name: {"trial": each.trial, "metric": each.metric, "test_value": vars(each.value)}
+            name: {
+                "trial": each.trial,
+                "metric": each.metric,
+                "test_value": vars(each.value),
+                "epochs": each.plan.epochs,
+                "length": each.length and each.length.document(),
+                "keep": each.plan.keep,
+                "kept_epochs": list(each.kept) if each.plan.keep == "best" else None,
+            }
             for name, each in shown.tested.items()
         },
     }
@@ -130,7 +139,10 @@ def print_study(shown: StudyView) -> None:
         console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
     for name, each in shown.tested.items():
         console.print(f"\ntrained in full, {name}: {tested_text(each.judge.unit, each.value, each.loss)}", markup=False)
-        console.print(f"  {configuration_text(each.plan.configuration)}; {each.plan.epochs} epochs", markup=False)
+        length = plural(each.plan.epochs, "epoch")
+        console.print(f"  {configuration_text(each.plan.configuration)}; {length}", markup=False)
+        for line in about_training(each.plan, each.length, each.kept, each.judge.unit):
+            console.print(f"  {line}", markup=False)
     print_next(console, _next(shown))
 
 

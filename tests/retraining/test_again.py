@@ -18,6 +18,7 @@ from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparing.results import CompareOptions
 from optitune.retraining import again
+from optitune.retraining.results import FoundLength, TriedLength
 from optitune.statistics.runs import TUNED
 from optitune.tasks.metrics import METRICS, Metric
 
@@ -133,6 +134,7 @@ def test_what_was_asked_of_a_comparison_is_asked_again() -> None:
         ({"epochs": 4}, {"epochs": 4}),
         ({"seeds": (1_005_003, 1_005_004)}, {"seeds": 2, "seed": 5}),
         ({"precision": "bf16"}, {"precision": "bf16"}),
+        ({"keep": "best"}, {"keep": "best"}),
     ],
 )
 def test_a_full_training_is_repeated_with_what_was_asked_of_it(
@@ -144,6 +146,9 @@ def test_a_full_training_is_repeated_with_what_was_asked_of_it(
     told = asked(again.trained("s", result, "7", SETTINGS), retrain)
     defaults = asked(["retrain", "7", "--study", "s"], retrain)
     assert told == defaults | expected
+    tried = (TriedLength(epochs=result.plan.epochs, value=0.9, seconds=1.0),)
+    found = replace(result, length=FoundLength(tried=tried, made_with="x"))
+    assert asked(again.trained("s", found, "7", SETTINGS), retrain) == told | {"epochs": "auto"}
 
 
 def test_the_reference_study_is_repeated_as_its_readme_says() -> None:
