@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
     connection = sqlite3.connect(here / "foreign.db")
     connection.execute("CREATE TABLE songs (title TEXT)")
     connection.close()
+    with closing(sqlite3.connect(place.folder / "study.db")) as connection:
+        # else SQLite does it when the last connection closes, after the copy
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     kept = tmp_path_factory.mktemp("kept") / "copy"
     shutil.copytree(around, kept)
     with pytest.MonkeyPatch.context() as patch:
