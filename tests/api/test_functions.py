@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from torch import Tensor, nn
+from local_task import local_task
+from torch import nn
 
 import optitune
-from optitune import Metric, Task
 from optitune.cli.main import run
 from optitune.errors import UsageError
 from optitune.storage import trials
@@ -30,31 +30,6 @@ QUICK: dict[str, Any] = {**QUIET, "epochs": 2, "optimizers": "sgd,adam", "batch_
 def warm() -> None:
     """What the command line does as it begins, and a program of one's own has no need of."""
     warm_up(*WORKER_MODULES)
-
-
-def local_task(examples: int = 200, **fields: Any) -> Task:
-    """A task of which nothing could be imported by name: local classes, lambdas, what they enclose."""
-    width = 4
-    inputs = torch.rand(examples, width, generator=torch.Generator().manual_seed(0))
-    targets = (inputs.sum(1) > width / 2).long()
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Linear(width, 8)
-            self.head = nn.Linear(8, 2)
-
-        def forward(self, given: Tensor) -> Tensor:
-            return self.head(torch.relu(self.inner(given - 0.5)))
-
-    def loss(outputs: Tensor, wanted: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(outputs, wanted)
-
-    def share(outputs: Tensor, wanted: Tensor) -> float:
-        return float((outputs.argmax(1) == wanted).double().mean())
-
-    judge = Metric("share", "maximize", share, lowest=0.0, highest=1.0)
-    return Task(**{"model": lambda: Net(), "data": lambda: (inputs, targets), "loss": loss, "metric": judge, **fields})
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from file_contents import same
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -45,20 +46,6 @@ states = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-def same(left: Any, right: Any) -> bool:
-    """Whether two states are equal in every value, type, dtype and order."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    if isinstance(left, dict):
-        keys = zip(left, right, strict=False)
-        return len(left) == len(right) and all(same(a, b) and same(left[a], right[b]) for a, b in keys)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(same, left, right))
-    return repr(left) == repr(right)
 
 
 @pytest.fixture(scope="session")

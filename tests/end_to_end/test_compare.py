@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from local_task import local_task
 from optuna_dashboard import get_note
 
 import optitune
@@ -34,7 +35,6 @@ from optitune.tasks.metrics import METRICS, Metric
 from optitune.training.engine import Training
 from optitune.workers.events import Event
 from optitune.workers.pool import Channel
-from tests.api.test_functions import local_task
 
 SEARCH = ("search", "--task", "digits", "--epochs", "2", "--trials", "4", "--optimizers", "sgd,adam", "--quiet")
 SHORT = ("--max-runs", "10", "--sensitivity", "1")

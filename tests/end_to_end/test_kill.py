@@ -3,26 +3,20 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands_under_way import SEARCH, TRIALS, begin, training, trials, wait_until
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.cli.main import run
 from optitune.common import checkpoint
 from optitune.comparing.kept_runs import load_runs, run_paths
 from optitune.searching.trial_checkpoint import path_of
-from optitune.storage import studies
-from optitune.storage.urls import open_storage, sqlite_url
 
 pytestmark = pytest.mark.wide
-
-TRIALS = 8
-SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
 
 
 # enough for a signal to reach it in the midst, on a busy machine, too
@@ -65,43 +59,6 @@ def in_training():
 def in_reading():
     return replace(DIGITS, data=wait)
 """
-
-
-def begin(words: list[str], folder: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-    """A command in a process group of its own; `before` is called in it before it becomes the command."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "optitune", *words, "--studies-dir", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=before,
-    )
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def trials(folder: Path) -> list:
-    try:
-        storage = open_storage(sqlite_url(folder / "digits" / "study.db"), create=False)
-        return studies.find(storage, "digits").get_trials(deepcopy=False)
-    except Exception:
-        return []  # not made yet
-
-
-def training(folder: Path, reports: int = 3) -> Callable[[], bool]:
-    """Whether some trial is under way and has reported."""
-
-    def holds() -> bool:
-        return any(t.state == TrialState.RUNNING and len(t.intermediate_values) >= reports for t in trials(folder))
-
-    return holds
 
 
 def test_a_search_killed_on_the_way_ends_with_all_its_trials_once_each(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from bad_input import (
     with_changes,
     with_damage,
 )
+from file_contents import DOCUMENT, idx, random_images, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,9 +34,6 @@ from optitune.study.study_file import dumps, from_file
 from optitune.tasks.datasets import IDX_FILES, load_test, load_train
 from optitune.training.device import resolve_device
 from optitune.training.export_code import export
-from tests.common.test_checkpoint import same
-from tests.study.test_best_config import DOCUMENT
-from tests.tasks.test_datasets import idx, random_images
 
 pytestmark = pytest.mark.wide
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 from bad_input import WORDS, answer, battery, files, quick_storage
+from file_contents import DOCUMENT
 from hypothesis import given
 from hypothesis import strategies as st
 from report_world import facts
@@ -19,7 +20,6 @@ from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.loading import study_of
 from optitune.tasks.metrics import METRICS
-from tests.study.test_best_config import DOCUMENT
 
 pytestmark = pytest.mark.wide
 

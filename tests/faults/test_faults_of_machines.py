@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands_under_way import SEARCH, begin, training, wait_until
+from file_contents import idx, random_images
 from real_commands import (
     command,
     environment,
@@ -29,8 +31,6 @@ from real_commands import (
 from optitune.cli.main import run
 from optitune.searching.trial_checkpoint import path_of
 from optitune.tasks.datasets import IDX_FILES
-from tests.end_to_end.test_kill import SEARCH, begin, training, wait_until
-from tests.tasks.test_datasets import idx, random_images
 
 pytestmark = pytest.mark.wide
 

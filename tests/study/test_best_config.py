@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tomli_w
 import torch
+from file_contents import DOCUMENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,39 +75,6 @@ def best_configs(draw: st.DrawFn) -> BestConfig:
             "versions": draw(st.dictionaries(st.text(min_size=1), st.text(), max_size=3)),
         }
     )
-
-
-DOCUMENT: dict[str, Any] = {
-    "study": "digits",
-    "task": "digits",
-    "trial": 7,
-    "metric": "accuracy",
-    "value": 0.97,
-    "epochs": 3,
-    "train_examples": 1150,
-    "validation_examples": 287,
-    "precision": "fp32",
-    "seed": 0,
-    "data_checksum": "sha256:" + "0" * 64,
-    "configuration": {
-        "optimizer": {
-            "name": "sgd",
-            "settings": {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
-        },
-        "schedule": {"name": "step", "settings": {"step_size": 1, "gamma": 0.7}, "warmup": 0.1},
-        "training": {
-            "batch_size": 64,
-            "accumulation": 2,
-            "clip_norm": 1.0,
-            "l1": 1e-6,
-            "loss": "cross-entropy",
-            "label_smoothing": 0.1,
-            "decay_biases": False,
-            "groups": {"fc*": 10.0},
-        },
-    },
-    "versions": {"torch": "2.9.0"},
-}
 
 
 def places(document: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from file_contents import idx, random_images
 from torch import Tensor
 
 from optitune.errors import OptituneError
@@ -135,17 +136,6 @@ def test_one_changed_pixel_or_label_changes_the_checksum(images: Examples) -> No
 
 def test_another_shape_of_the_same_bytes_has_another_checksum(images: Examples) -> None:
     assert Examples(images.inputs.reshape(90, 1, 2, 8), images.targets).checksum() != images.checksum()
-
-
-def idx(numbers: Tensor, magic: int | None = None) -> bytes:
-    """A tensor of bytes in the format of the MNIST files."""
-    head = struct.pack(f">{1 + numbers.ndim}I", magic or 0x0800 + numbers.ndim, *numbers.shape)
-    return head + numbers.to(torch.uint8).numpy().tobytes()
-
-
-def random_images(n: int, size: int = 28) -> Tensor:
-    generator = torch.Generator().manual_seed(n)
-    return torch.randint(0, 256, (n, size, size), dtype=torch.uint8, generator=generator)
 
 
 @pytest.fixture
