@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -30,12 +32,19 @@ settings.register_profile(
 settings.load_profile("optitune")
 
 
-APART = ("tests/faults/test_kills_while_writing.py", "tests/slow/test_machines.py")
+APART = ("tests/slow/test_machines.py", "tests/faults/test_kills_while_writing.py")
 """Files whose tests take minutes each and share nothing."""
+LONGEST = ("tests/slow/test_ray.py", "tests/slow/test_mnist.py", *APART)
+"""What has to begin first, so that nobody waits for it in the end."""
 
 
 class Scheduling(LoadFileScheduling):
     """A file's tests run in one process, for what they share, but those of `APART` in whichever is free."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        # pytest-xdist would begin with the files of most tests, and end with one process at the longest ones
+        config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid if nodeid.startswith(APART) else super()._split_scope(nodeid)
@@ -44,6 +53,24 @@ class Scheduling(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
     return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, then other slow ones, then wide ones; of equals, files of most tests first."""
+    tests = Counter(item.path for item in items)
+
+    def turn(item: pytest.Item) -> tuple[bool, bool, bool, int, Path]:
+        marks = {mark.name for mark in item.iter_markers()}
+        return (
+            not item.nodeid.startswith(LONGEST),
+            "slow" not in marks,
+            "wide" not in marks,
+            -tests[item.path],
+            item.path,
+        )
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True, scope="session")

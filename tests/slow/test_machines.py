@@ -17,7 +17,6 @@ from optitune.workers.leases import machine
 
 pytestmark = pytest.mark.slow
 
-TRIALS = 12
 UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
 
 
@@ -34,9 +33,9 @@ def command(url: str, folder: Path, *words: object, prefix: tuple[str, ...] = ()
     )
 
 
-def search(epochs: int, *words: object) -> list[object]:
+def search(trials: int, epochs: int, *words: object) -> list[object]:
     settings = ["--task", "digits", "--optimizers", "sgd,adam", "--pruner", "none", "--epochs", epochs]
-    return ["search", *settings, "--trials", TRIALS, "--study", "s", *words]
+    return ["search", *settings, "--trials", trials, "--study", "s", *words]
 
 
 def trials(url: str) -> list[Any]:
@@ -48,26 +47,26 @@ def trials(url: str) -> list[Any]:
         storage.engine.dispose()
 
 
-def assert_complete(ended: list[Any]) -> None:
+def assert_complete(ended: list[Any], trials: int) -> None:
     """So many are finished; one that two machines asked for at once may be left over, for a study that goes on."""
     states = Counter(trial.state.name for trial in ended)
-    assert states["COMPLETE"] + states["PRUNED"] == TRIALS, states
+    assert states["COMPLETE"] + states["PRUNED"] == trials, states
     assert set(states) <= {"COMPLETE", "PRUNED", "WAITING"}, states
 
 
 def test_two_machines_train_one_study(postgresql: Any, tmp_path: Path) -> None:
     url = postgresql.create("machines")
-    made = command(url, tmp_path / "one", *search(20, "--workers", 0))
+    made = command(url, tmp_path / "one", *search(12, 20, "--workers", 0))
     assert made.communicate()[1] == ""
     both = [
-        command(url, tmp_path / "one", *search(20, "--workers", 1)),
+        command(url, tmp_path / "one", *search(12, 20, "--workers", 1)),
         command(url, tmp_path / "other", "worker", "--study", "s", "--workers", 1, prefix=tuple(UNSHARE)),
     ]
     for process in both:
         out, err = process.communicate()
         assert (process.returncode, err) == (0, ""), out
     ended = trials(url)
-    assert_complete(ended)
+    assert_complete(ended, 12)
     owners = Counter(trial.user_attrs["owner"]["machine"] for trial in ended if trial.state.is_finished())
     assert len(owners) == 2, owners
     assert machine() in owners
@@ -81,7 +80,7 @@ def test_two_machines_train_one_study(postgresql: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_the_trial_of_a_machine_that_is_gone_is_taken_over(ending: int, postgresql: Any, tmp_path: Path) -> None:
     url = postgresql.create(f"gone-{ending}")
-    made = command(url, tmp_path / "one", *search(90, "--workers", 0))
+    made = command(url, tmp_path / "one", *search(5, 90, "--workers", 0))
     assert made.communicate()[1] == ""
     lost = command(url, tmp_path / "other", "worker", "--study", "s", "--workers", 1, prefix=tuple(UNSHARE))
     limit = monotonic() + 120
@@ -95,11 +94,11 @@ def test_the_trial_of_a_machine_that_is_gone_is_taken_over(ending: int, postgres
     # who is asked to go gives the trial back, who is killed is missed after a while
     waiting = {signal.SIGKILL: "RUNNING", signal.SIGTERM: "WAITING"}[signal.Signals(ending)]
     assert waiting in {trial.state.name for trial in left}
-    going_on = command(url, tmp_path / "one", *search(90, "--workers", 2))
+    going_on = command(url, tmp_path / "one", *search(5, 90, "--workers", 2))
     out, err = going_on.communicate()
     assert (going_on.returncode, err) == (0, ""), out
     ended = trials(url)
-    assert_complete(ended)
+    assert_complete(ended, 5)
     for before in left:
         after = ended[before.number]
         assert before.params.items() <= after.params.items()

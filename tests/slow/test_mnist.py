@@ -83,7 +83,7 @@ def test_the_search_finds_a_good_configuration(searched: Any) -> None:
 
 def test_a_full_training_of_the_best_reaches_its_accuracy(searched: Any, run: Any, mnist: dict[str, str]) -> None:
     folder, _, _ = searched
-    words = ["retrain", "best", "--epochs", "6", "--seeds", "2", "--json", "--studies-dir", folder]
+    words = ["retrain", "best", "--epochs", "4", "--seeds", "2", "--json", "--studies-dir", folder]
     ended = run(*words, environment=mnist)
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)

@@ -139,6 +139,8 @@ def test_exactly_so_many_trials_and_not_a_word_of_rays(ray: Path, storage: Stora
     assert_hidden(storage.secrets, ray, done.stdout, done.stderr)
 
 
+# one storage each: both are searched above, and test_machines.py has trials given back to PostgreSQL
+@pytest.mark.parametrize("storage", ["postgresql"], indirect=True)
 def test_an_actor_that_is_killed_is_replaced(ray: Path, storage: Storage, start: Any, tmp_path: Path) -> None:
     with start(*search(tmp_path, 20, *storage.flags)) as process:
         until(storage.is_busy, process)
@@ -153,6 +155,7 @@ def test_an_actor_that_is_killed_is_replaced(ray: Path, storage: Storage, start:
     assert_hidden(storage.secrets, ray, out, err)
 
 
+@pytest.mark.parametrize("storage", ["sqlite"], indirect=True)
 def test_ctrl_c_gives_trials_back_and_the_same_command_goes_on(
     ray: Path, storage: Storage, start: Any, run: Any, tmp_path: Path
 ) -> None:
