@@ -4,12 +4,12 @@ import errno
 import ipaddress
 import shlex
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -29,6 +29,13 @@ from optitune.study.steps import usual_steps
 
 HOST = "127.0.0.1"
 """optuna-dashboard has no login, so it is not shown to the network unless somebody asks for that."""
+
+
+BREAK_LINES = (
+    b"<style>main p { white-space: normal; overflow-wrap: anywhere; }"
+    b"main pre, main pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }</style>"
+)
+"""optuna-dashboard has each attribute and each line of code in one line, and the page as wide as the longest."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -103,6 +110,30 @@ class Redrawn(Artifacts):
         return trial_notes.picture(frozen, row.outcome, row.value, studies.metric(opened).unit, an_epoch)
 
 
+def in_the_window(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """optuna-dashboard whose page breaks long lines, by a style of ours.
+
+    Args:
+        app: of WSGI, as what is returned.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or not environ["PATH_INFO"].startswith("/dashboard"):
+            return app(environ, start_response)
+        begun: list[tuple[Any, ...]] = []
+        body = app(environ, lambda *words: begun.append(words))
+        page = b"".join(body)
+        if hasattr(body, "close"):
+            body.close()
+        status, headers, *rest = begun[-1]
+        page = page.replace(b"</head>", BREAK_LINES + b"</head>", 1)
+        kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        start_response(status, [*kept, ("Content-Length", str(len(page)))], *rest)
+        return [page]
+
+    return answer
+
+
 def serve(home: StudyLocation, studies_dir: Path, host: str, port: int, on_ready: Callable[[Place], None]) -> None:
     """Serve optuna-dashboard until interrupted.
 
@@ -123,7 +154,7 @@ def serve(home: StudyLocation, studies_dir: Path, host: str, port: int, on_ready
 
     storage = open_storage(home.url, create=False)
     others = tuple(sorted(studies_dir.glob(f"*/{FOLDER}")))
-    app = wsgi(storage, artifact_store=Redrawn(storage, home.folder / FOLDER, others))
+    app = in_the_window(wsgi(storage, artifact_store=Redrawn(storage, home.folder / FOLDER, others)))
     kind = _Server6 if family == socket.AF_INET6 else _Server
     try:
         server = make_server(address, port, app, server_class=kind, handler_class=_Quiet)

@@ -98,6 +98,8 @@ def test_trial_shows_its_learning_rate_and_configuration(
             assert re.search(rf"^Trial {row['number']}\n", text, re.MULTILINE)
         attributes = text.partition("User Attributes")[2]
         assert re.search(rf"^lr {re.escape(str(best['settings']['lr']))}$", attributes, re.MULTILINE)
+        window = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        assert len(set(page.evaluate(window))) == 1, "the page is wider than the window"
         configuration = re.search(r"^configuration (\{.*\})$", attributes, re.MULTILINE)
         assert configuration is not None
         shown = json.loads(configuration[1])
