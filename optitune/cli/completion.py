@@ -72,7 +72,7 @@ def _studies(context: click.Context) -> list[str]:
         # to ask a server would keep the user waiting
         return []
     folder = Path(context.params.get("studies_dir") or os.environ.get("OPTITUNE_STUDIES_DIR") or "studies")
-    made = {path.parent.name for path in folder.glob("*/study.db")}
+    made = {path.parent.name for path in folder.glob("[!.]*/study.db")}
     described = {path.stem for path in folder.glob("*.toml")} if context.info_name == "search" else set()
     return sorted(made | described)
 
@@ -97,6 +97,8 @@ COMPLETERS: dict[str, Completer] = {
     "study": lambda context, incomplete: _studies(context),
     "older": lambda context, incomplete: _studies(context),
     "what": lambda context, incomplete: ["best", *_files(".toml", incomplete)],
+    "old": lambda context, incomplete: _studies(context),
+    "remove NAME": lambda context, incomplete: _studies(context),
     "optimizers NAME": lambda context, incomplete: _optimizers(),
     "schedules NAME": lambda context, incomplete: _schedules(),
 }

@@ -19,6 +19,11 @@ from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import STORAGE_ERRORS, open_storage
 
 
+def write_searched(home: StudyLocation) -> str:
+    """Write the search's part of the study's note again; returns what could not be done, or nothing."""
+    return _write(home, "search", lambda opened: search_notes.chapter(opened, storage_trials.records(opened)))
+
+
 def write_comparison(home: StudyLocation, found: Comparison) -> str:
     """Write what the comparison came to into the study's note; returns what could not be done, or nothing."""
 
@@ -54,7 +59,7 @@ def write_tested(home: StudyLocation, name: str) -> str:
 def _write(home: StudyLocation, stage: str, chapter: Callable[[optuna.Study], Chapter | None]) -> str:
     """Write a stage's chapter; its results are on disk, and stay good where the storage cannot be written."""
     try:
-        if not home.url.exists() or (opened := studies.load(open_storage(home.url, create=False), home.name)) is None:
+        if not home.url.exists() or (opened := home.load(open_storage(home.url, create=False))) is None:
             # the configuration came as a file
             return ""
         written = chapter(opened)

@@ -137,7 +137,7 @@ def meant(home: StudyLocation, opened: optuna.Study) -> Meant:
     """
     path, settings, records = home.folder / "best.toml", studies.stored_settings(opened), trials.records(opened)
     if path.exists():
-        config = best.load(path, "")
+        config = best.load(path, "").model_copy(update={"study": home.name})
     else:
         winner = best_record(records)
         if winner is None:

@@ -64,7 +64,10 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
                 f"'{what}' is neither best, nor a trial's number, nor a file: see the trials with 'optitune show'"
             )
         config = best.load(file, "name a best.toml, best, or a trial's number")
-        home = studies.location(studies_dir, checked_study_name(name or config.study), storage)
+        # the best of a study that was renamed may name it as before
+        beside = file.name == "best.toml" and file.resolve().parent.parent == studies_dir.resolve()
+        of = file.resolve().parent.name if beside else config.study
+        home = studies.location(studies_dir, checked_study_name(name or of), storage)
         if name is not None and (home.folder / "study.db").exists():
             settings = studies.stored_settings(home.open())
             best.check_task(config, name, settings["task"], file)

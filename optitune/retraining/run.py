@@ -20,7 +20,7 @@ from optitune.retraining.results import FoundLength, FullPlan, Keep, TriedLength
 from optitune.retraining.seeds import Trainer, View
 from optitune.retraining.sentences import length_found
 from optitune.retraining.worker import DIVERGED
-from optitune.storage import made_from, studies
+from optitune.storage import made_from
 from optitune.storage.request import StageRequest
 from optitune.storage.urls import open_storage
 from optitune.study.best_config import BestConfig
@@ -249,7 +249,7 @@ def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: 
         UsageError: it has changed, or the metric has.
     """
     home = request.home
-    opened = studies.load(open_storage(home.url, create=False), home.name) if home.url.exists() else None
+    opened = home.load(open_storage(home.url, create=False)) if home.url.exists() else None
     if opened is None:
         return str(code.get("id", ""))
     made_from.same_metric(opened, task.judge)

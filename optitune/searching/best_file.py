@@ -54,6 +54,7 @@ class BestFile:
         try:
             written = best.load(self.path, "")
             # read after the file: another search may have written it for a trial that ended just now
-            return written == best_config(self._study, trials.record(self._study, written.trial))
+            named = written.model_copy(update={"study": self._home.name})
+            return named == best_config(self._study, trials.record(self._study, written.trial))
         except OptituneError:
             return False

@@ -138,7 +138,7 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     """
     url, name = request.home.url, request.home.name
     # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
-    existing = studies.load(open_storage(url, create=True), name) if url.exists() else None
+    existing = request.home.load(open_storage(url, create=True)) if url.exists() else None
     stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
     studies_dir = request.home.folder.parent
     file, filed = from_file(studies_dir / f"{name}.toml", lambda settings: with_rows(settings, studies_dir, stored))

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from optitune.common.files import make_folder
+from optitune.common.files import explained, make_folder
 from optitune.errors import OptituneError, UsageError
 
 LOCK_TIMEOUT_S = 60
@@ -132,7 +133,10 @@ def connect(target: URL, create: bool) -> _Storage:
     """
     options: dict[str, Any] = {"pool_pre_ping": True}
     path = file_of(target)
-    if path is not None and target.query:
+    only_read = path is not None and not create and is_read_only(path)
+    if path is not None and only_read:
+        options = {"creator": partial(sqlite3.connect, _uri(path), LOCK_TIMEOUT_S, uri=True, check_same_thread=False)}
+    elif path is not None and target.query:
         options = {"connect_args": {"timeout": LOCK_TIMEOUT_S}}
     elif path is not None:
         # by its path, since not every release of SQLAlchemy reads every character of one within a URL
@@ -148,7 +152,7 @@ def connect(target: URL, create: bool) -> _Storage:
             f"the driver for {target.drivername} is not installed: "
             "run pip install 'optitune[postgres]' for PostgreSQL, or the driver of your database"
         ) from None
-    if path is not None:
+    if path is not None and not only_read:
         _queue_writers(storage)
     return storage
 
@@ -164,6 +168,31 @@ def _opened(url: str, create: bool, options: dict[str, Any]) -> _Storage:
                 raise
             time.sleep(0.1)
     return _Storage(url, engine_kwargs=options, skip_table_creation=not create)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether an SQLite file can be read alone: it, or its folder, is not ours to write."""
+    return path.exists() and not all(os.access(each, os.W_OK) for each in (path, path.parent))
+
+
+def _uri(path: Path) -> str:
+    """The URI of an SQLite file to be read, perhaps in a folder where SQLite cannot make the files of its log."""
+    path = path.resolve()
+    alone = is_read_only(path) and not path.with_name(f"{path.name}-wal").exists()
+    return f"{path.as_uri()}?{'immutable=1' if alone else 'mode=ro'}"
+
+
+def rename_study(target: URL, old: str, new: str) -> None:
+    """Give a study in a database another name, which is not in use there.
+
+    Raises:
+        SQLAlchemyError: the database cannot be reached or written, or has a study of the new name.
+    """
+    engine = connect(target, create=False).engine
+    with engine.begin() as connection:
+        words = sqlalchemy.text("UPDATE studies SET study_name = :new WHERE study_name = :old")
+        connection.execute(words, {"old": old, "new": new})
+    engine.dispose()
 
 
 def lacks_tables(error: BaseException) -> bool:
@@ -220,8 +249,11 @@ def check_sqlite(path: Path, create: bool) -> None:
             )
         make_folder(path.parent)
         return
+    if create:
+        with explained(path):
+            path.open("rb+").close()
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_TIMEOUT_S)
+        connection = sqlite3.connect(_uri(path), uri=True, timeout=LOCK_TIMEOUT_S)
         try:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         finally:

@@ -12,7 +12,7 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-from optitune.common.files import explained, make_folder
+from optitune.common.files import explained, make_folder, replacing
 from optitune.errors import OptituneError
 
 POLL_S = 0.002
@@ -20,6 +20,9 @@ POLL_S = 0.002
 
 BEGINNING = b'{"op_code":'
 """The beginning of every line of a journal."""
+
+CREATE_STUDY = b'"study_name":'
+"""In the line that makes a study."""
 
 BLOCK = 1 << 16
 
@@ -37,7 +40,7 @@ class JournalFile(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._lock = FileLock(f"{self.path}.lock")
-        self._read, self._offset = 0, 0
+        self._read, self._offset, self._inode = 0, 0, 0
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Iterate over the whole lines from that number on.
@@ -52,6 +55,8 @@ class JournalFile(BaseJournalBackend):
             self._offset += len(line)
             if self._read > log_number_from:
                 yield self._parsed(line)
+        if self._read < log_number_from:
+            raise OptituneError(self._cut())
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append lines, all of them or none.
@@ -84,8 +89,11 @@ class JournalFile(BaseJournalBackend):
     def _new_lines(self) -> list[bytes]:
         """The whole lines after those that were read; a last one without its end is still being written."""
         with explained(self.path, "read"):
-            size = self.path.stat().st_size
-        if size == self._offset:
+            now = self.path.stat()
+        if now.st_ino != self._inode:
+            # at first, and when a study in it was renamed
+            self._read, self._offset, self._inode = 0, 0, now.st_ino
+        if now.st_size == self._offset:
             return []
         try:
             # a line whose writing fails is cut back before the lock is free
@@ -99,11 +107,31 @@ class JournalFile(BaseJournalBackend):
     def _tail(self) -> bytes:
         with explained(self.path, "read"), self.path.open("rb") as file:
             if file.seek(0, os.SEEK_END) < self._offset:
-                raise OptituneError(
-                    f"{self.path} was cut or replaced while it was in use: restore a copy, or start another study"
-                )
+                raise OptituneError(self._cut())
             file.seek(self._offset)
             return file.read()
+
+    def _cut(self) -> str:
+        return f"{self.path} was cut or replaced while it was in use: restore a copy, or start another study"
+
+    def rename_study(self, old: str, new: str) -> None:
+        """Give the study called `old` a name that the journal has not seen yet: one line of a new file is another.
+
+        Raises:
+            OptituneError: the name was in use, or the file cannot be read or written.
+        """
+        with self._locked(), explained(self.path):
+            mode, lines = self.path.stat().st_mode, self.path.read_bytes().splitlines(keepends=True)
+            logs = [self._parsed(line) if CREATE_STUDY in line else {} for line in lines]
+            names = [log.get("study_name") for log in logs]
+            if new in names:
+                raise OptituneError(f"{self.path} had a study of the name '{new}' before: choose another")
+            made = len(names) - 1 - names[::-1].index(old)
+            line = json.dumps({**logs[made], "study_name": new}, separators=(",", ":"))
+            lines[made] = f"{line}\n".encode()
+            with replacing(self.path) as scratch:
+                scratch.write_bytes(b"".join(lines))
+            self.path.chmod(mode)
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
         try:

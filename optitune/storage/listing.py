@@ -1,5 +1,6 @@
 """Listing and finding of studies."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ import optuna
 from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError, UsageError, unknown
 from optitune.storage import studies, trials
-from optitune.storage.studies import StudyLocation
-from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
+from optitune.storage.studies import OWN_FILE, StudyLocation
+from optitune.storage.urls import StorageUrl, open_storage
 from optitune.study import records
 from optitune.study.settings import StudySettings, checked_study_name
 
@@ -68,26 +69,21 @@ def overview(studies_dir: Path, storage: str | None) -> tuple[list[StudyRow], li
     Raises:
         OptituneError: the database cannot be opened.
     """
-    urls = (
-        [StorageUrl.parse(storage)]
-        if storage
-        else [sqlite_url(path) for path in sorted(studies_dir.glob("*/study.db"))]
-    )
-    rows, broken = [], []
-    for url in urls:
+    found: list[optuna.Study | None] = []
+    broken = []
+    if storage is not None:
+        with suppress(NoStudies):
+            opened = open_storage(StorageUrl.parse(storage), create=False)
+            found = [studies.find(opened, name) for name in optuna.get_all_study_names(opened)]
+    for name in study_names(studies_dir, None) if storage is None else ():
         try:
-            opened = open_storage(url, create=False)
-            rows += [
-                row
-                for name in optuna.get_all_study_names(opened)
-                if (row := _row(studies.find(opened, name))) is not None
-            ]
+            home = studies.location(studies_dir, checked_study_name(name), None)
+            found.append(home.load(open_storage(home.url, create=False)))
         except NoStudies:
             continue
         except OptituneError as error:
-            if storage:
-                raise
             broken.append(str(error))
+    rows = [row for each in found if each is not None and (row := _row(each)) is not None]
     return sorted(rows, key=lambda row: row.changed or datetime.min, reverse=True), broken
 
 
@@ -116,7 +112,7 @@ def study_names(studies_dir: Path, storage: str | None) -> list[str]:
     """The studies with an SQLite file of their own in `studies_dir`, or those in a database where a URL is given."""
     if storage is not None:
         return sorted(optuna.get_all_study_names(open_storage(StorageUrl.parse(storage), create=False)))
-    return sorted(path.parent.name for path in studies_dir.glob("*/study.db"))
+    return sorted(path.parent.name for path in studies_dir.glob(f"[!.]*/{OWN_FILE}"))
 
 
 def older_study(name: str, studies_dir: Path, storage: str | None, from_storage: str | None = None) -> StudyLocation:
@@ -172,10 +168,9 @@ def choose_study(name: str | None, studies_dir: Path, storage: str | None) -> St
     # also one that was found: any program may have put it into the database, and it names a folder
     checked_study_name(name)
     if name not in there:
-        raise unknown(
-            "study",
-            name,
-            there,
-            f"(looked in {place}; make it with 'optitune search --study {name}', or name its place with --studies-dir)",
-        )
+        advice = f"make it with 'optitune search --study {name}', or name its place with --studies-dir"
+        if storage is not None and (studies_dir / name).is_dir():
+            of = there[0] if len(there) == 1 else "OLD"
+            advice = f"if a study's folder was renamed, say so to the storage: optitune rename {of} {name}"
+        raise unknown("study", name, there, f"(looked in {place}; {advice})")
     return studies.location(studies_dir, name, storage)

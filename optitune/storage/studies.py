@@ -2,21 +2,25 @@
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
+from optitune.common.files import explained, replacing
 from optitune.common.schema import validated
 from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.storage.retry import RetryPolicy
-from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
+from optitune.storage.urls import STORAGE_ERRORS, StorageUrl, open_storage, rename_study, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric, restored
 
@@ -28,6 +32,10 @@ VERSIONS = "versions"
 TRIALS = "trials"
 CODE = "code"
 FROM = "from"
+OWNER = "owner"
+
+OWN_FILE = "study.db"
+"""The SQLite file in a study's folder, where its storage is no other."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -40,6 +48,45 @@ class StudyLocation:
     folder: Path
     url: StorageUrl
 
+    @property
+    def is_own_file(self) -> bool:
+        """Whether the storage is a file in the study's own folder, whose name decides what the study is called."""
+        return self.url.path == (self.folder / OWN_FILE).resolve()
+
+    def load(self, storage: BaseStorage) -> optuna.Study | None:
+        """The study in its storage, or None.
+
+        The only study in the file of a folder that was renamed or copied is meant, whatever it was called: its name,
+        and what its files call it, becomes the folder's.
+
+        Args:
+            storage: opened.
+
+        Raises:
+            UsageError: the file holds several studies, none of that name.
+        """
+        study = load(storage, self.name)
+        others = optuna.get_all_study_names(storage) if study is None and self.is_own_file else []
+        if not others:
+            return study
+        if len(others) > 1:
+            raise UsageError(
+                f"{self.url.path} holds several studies, none of them called '{self.name}': {', '.join(others)}; "
+                f"name one with --storage {self.url.shown} and --study {others[0]}"
+            )
+        study = find(storage, others[0])
+        if study.user_attrs and SETTINGS not in study.user_attrs:
+            return study
+        with suppress(OptituneError, *STORAGE_ERRORS):
+            # what can only be read is called by its folder all the same
+            rename_in_files(self.folder, study.study_name, self.name)
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                # its worker, if it is alive, trains it for the study that this one is a copy of
+                storage.set_trial_user_attr(trial._trial_id, OWNER, None)
+            rename_study(self.url, study.study_name, self.name)
+        study.study_name = self.name
+        return study
+
     def open(self, patience: RetryPolicy | None = None) -> optuna.Study:
         """The study, which is there.
 
@@ -50,7 +97,8 @@ class StudyLocation:
             UsageError: there is none of that name; the message has the nearest names.
             OptituneError: its storage is missing, damaged, or cannot be reached.
         """
-        return find(open_storage(self.url, create=False, patience=patience), self.name)
+        storage = open_storage(self.url, create=False, patience=patience)
+        return self.load(storage) or find(storage, self.name)
 
 
 @dataclass(frozen=True)
@@ -187,4 +235,37 @@ def location(studies_dir: Path, name: str, storage: str | None) -> StudyLocation
         UsageError: the URL is none of a storage.
     """
     folder = studies_dir / name
-    return StudyLocation(name, folder, StorageUrl.parse(storage) if storage else sqlite_url(folder / "study.db"))
+    return StudyLocation(name, folder, StorageUrl.parse(storage) if storage else sqlite_url(folder / OWN_FILE))
+
+
+SETTINGS_FILE = "../NAME.toml"
+
+NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        SETTINGS_FILE: ("# NAME: run it with ", "optitune search --study NAME\n"),
+        "best.toml": ("# The best of study 'NAME': ", "optitune retrain best --study NAME\n", '\nstudy = "NAME"\n'),
+        "retrain/*/metrics.json": ('\n "study": "NAME",\n',),
+    }
+)
+"""What is written with the name of a study into its files, by their place in its folder."""
+
+
+def rename_in_files(folder: Path, old: str, new: str) -> None:
+    """Let the files of a study name it by its new name; all else in them stays as it is.
+
+    Raises:
+        OptituneError: one cannot be read or written.
+    """
+    for place, words in NAMED.items():
+        paths = [folder.with_name(f"{new}.toml")] if place == SETTINGS_FILE else folder.glob(place)
+        for path in paths:
+            if not path.is_file():
+                continue
+            with explained(path, "read"):
+                data = renamed = path.read_bytes()
+            for line in words:
+                before, after = (line.replace("NAME", name).encode() for name in (old, new))
+                renamed = renamed.replace(before, after, 1)
+            if renamed != data:
+                with replacing(path) as scratch:
+                    scratch.write_bytes(renamed)

@@ -10,11 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration
 from optitune.storage import studies
+from optitune.storage.studies import OWNER as OWNER
 from optitune.storage.studies import VERSIONS, versions
 from optitune.study.best_config import DIGESTS, BestConfig
 from optitune.study.records import Outcome, TrialRecord
 
-OWNER = "owner"
 OUTCOME = "outcome"
 REASON = "reason"
 SECONDS = "seconds"

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optitune.errors import NoStudies, OptituneError, UsageError
 from optitune.storage import databases
-from optitune.storage.journal import open_journal
+from optitune.storage.journal import JournalFile, open_journal
 from optitune.storage.retry import RetryingStorage, Waiting
 from optitune.storage.retry import RetryPolicy as RetryPolicy
 
@@ -143,6 +143,21 @@ def _open_database(url: StorageUrl, target: URL, create: bool, patience: RetryPo
 
 def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:
     return waiting.out(call) if waiting else call()
+
+
+def rename_study(url: StorageUrl, old: str, new: str) -> None:
+    """Give the study called `old` in a storage a name that is not in use there, at once or not at all.
+
+    Raises:
+        OptituneError: the storage cannot be reached or written, or is a proxy, which has no way to rename.
+    """
+    with explained_storage(url):
+        if url.target is not None:
+            databases.rename_study(url.target, old, new)
+        elif url.path is not None:
+            JournalFile(url.path).rename_study(old, new)
+        else:
+            raise OptituneError("a gRPC proxy has no way to rename a study: name the database behind it with --storage")
 
 
 @contextmanager

@@ -78,10 +78,10 @@ def is_alive(owner: Mapping[str, Any]) -> bool:
     """Whether a process of this machine holds the lock that it named."""
     path = Path(str(owner.get("lock")))
     # to ask for a lock is to write to the file, and the name comes from a storage that others write to
-    return LOCK_NAME.fullmatch(path.name) is not None and _is_held(path)
+    return LOCK_NAME.fullmatch(path.name) is not None and is_held(path)
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a process holds the lock file at `path`."""
     if not path.exists():
         return False
