@@ -267,7 +267,7 @@ def _taking(
     """
     home, old, begun = request.home, request.from_study, None
     if home.url.exists():
-        existing = studies.load(open_storage(home.url, create=True), home.name)
+        existing = home.load(open_storage(home.url, create=True))
         if existing is not None and not studies.is_blank(existing):
             if not from_study.check_begun(existing, old):
                 return None

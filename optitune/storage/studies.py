@@ -244,6 +244,7 @@ NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         SETTINGS_FILE: ("# NAME: run it with ", "optitune search --study NAME\n"),
         "best.toml": ("# The best of study 'NAME': ", "optitune retrain best --study NAME\n", '\nstudy = "NAME"\n'),
+        "retrain/*/config.toml": ("of study 'NAME'.\n", "/NAME/retrain/", " --study NAME ", '\nstudy = "NAME"\n'),
         "retrain/*/metrics.json": ('\n "study": "NAME",\n',),
     }
 )
