@@ -21,7 +21,9 @@ from optitune.storage.urls import STORAGE_ERRORS, open_storage
 
 def write_searched(home: StudyLocation) -> str:
     """Write the search's part of the study's note again; returns what could not be done, or nothing."""
-    return _write(home, "search", lambda opened: search_notes.chapter(opened, storage_trials.records(opened)))
+    return _write(
+        home, "search", lambda opened: search_notes.chapter(opened, storage_trials.records(opened), home.folder)
+    )
 
 
 def write_comparison(home: StudyLocation, found: Comparison) -> str:
