@@ -111,6 +111,11 @@ def copy(old: str, new: str, studies_dir: Path) -> StudyLocation:
 def found(name: str, studies_dir: Path, storage: str | None) -> tuple[StudyLocation, str]:
     """The study to remove, and what is lost with it, in words; also one whose removal was interrupted.
 
+    Args:
+        name: of the study.
+        studies_dir: the folder of all studies.
+        storage: URL of a database; None for a file of the study's own.
+
     Raises:
         UsageError: there is no such study.
     """

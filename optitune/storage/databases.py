@@ -185,6 +185,11 @@ def _uri(path: Path) -> str:
 def rename_study(target: URL, old: str, new: str) -> None:
     """Give a study in a database another name, which is not in use there.
 
+    Args:
+        target: the database.
+        old: the study's name.
+        new: its name from now on.
+
     Raises:
         SQLAlchemyError: the database cannot be reached or written, or has a study of the new name.
     """

@@ -254,6 +254,11 @@ NAMED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def rename_in_files(folder: Path, old: str, new: str) -> None:
     """Let the files of a study name it by its new name; all else in them stays as it is.
 
+    Args:
+        folder: of the study.
+        old: the name that they may have.
+        new: the name of the study now.
+
     Raises:
         OptituneError: one cannot be read or written.
     """

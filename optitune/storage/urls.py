@@ -148,6 +148,11 @@ def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:
 def rename_study(url: StorageUrl, old: str, new: str) -> None:
     """Give the study called `old` in a storage a name that is not in use there, at once or not at all.
 
+    Args:
+        url: of the storage.
+        old: the study's name.
+        new: its name from now on.
+
     Raises:
         OptituneError: the storage cannot be reached or written, or is a proxy, which has no way to rename.
     """
