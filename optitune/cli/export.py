@@ -111,6 +111,7 @@ def _write(
     what: str | None, form: str, study: str | None, out: str | None, studies_dir: Path, storage: str | None
 ) -> None:
     """Write all trials, and name what was written."""
+    from optitune.common.text import plural
     from optitune.errors import OptituneError, UsageError
     from optitune.report import interchange
     from optitune.storage.listing import choose_study
@@ -131,7 +132,7 @@ def _write(
     if form == "mlflow":
         logged, before = interchange.write_mlflow(home.name, rows, metric, out, examples)
         there = f"; {before} were there before" if before else ""
-        click.echo(f"{logged} trials logged to MLflow's experiment '{home.name}'{there}")
+        click.echo(f"{plural(logged, 'trial')} logged to MLflow's experiment '{home.name}'{there}")
         return
     folder = Path(out) if out is not None else home.folder / "export"
     if form == "tensorboard":

@@ -25,9 +25,20 @@ class Unit:
         """A difference of two values, without its sign."""
         return f"{100 * abs(value):.2f} pp" if self.percent else f"{abs(value):.2g}"
 
-    def signed(self, value: float, bare: bool = False) -> str:
-        """A difference of two values with its sign; `bare` leaves out the unit."""
-        return f"{100 * value:+.2f}{'' if bare else ' pp'}" if self.percent else f"{value:+.2g}"
+    def signed(self, value: float) -> str:
+        """A difference of two values with its sign."""
+        return f"{100 * value:+.2f} pp" if self.percent else f"{value:+.2g}"
+
+    def change(self, better: float) -> str:
+        """By how much a value is better or worse, in words, as a column has it whose heading has the unit."""
+        size = f"{100 * abs(better):.2f}" if self.percent else f"{abs(better):.2g}"
+        return size if float(size) == 0 else f"{size} {'better' if better > 0 else 'worse'}"
+
+    def between(self, low: float, high: float) -> str:
+        """Between what `change` lies."""
+        first, last = self.change(low), self.change(high)
+        word = first.partition(" ")[2]
+        return f"{first.partition(' ')[0] if word == last.partition(' ')[2] else first} to {last}"
 
     @property
     def heading(self) -> str:
@@ -39,18 +50,17 @@ class Unit:
         """The unit of differences after a heading."""
         return ", pp" if self.percent else ""
 
-    def span(self, low: float, high: float, signed: bool = False, bare: bool = False) -> str:
+    def span(self, low: float, high: float, signed: bool = False) -> str:
         """An interval, with its unit once.
 
         Args:
             low: its lower end.
             high: its upper end.
             signed: whether it is of a difference, whose ends have a sign.
-            bare: without the unit, for a column that has it above.
         """
         sign, unit = ("+", "pp") if signed else ("", "%")
         if self.percent:
-            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f}{'' if bare else f' {unit}'}"
+            return f"{100 * low:{sign}.2f} to {100 * high:{sign}.2f} {unit}"
         return f"{low:{sign}.4g} to {high:{sign}.4g}"
 
 
@@ -76,9 +86,15 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def plural(number: int, thing: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} {thing}{'s' * (number != 1)}"
+def plural(number: float, thing: str) -> str:
+    """1 epoch, 2 epochs, 0.5 epochs; the ending belongs to the last word of `thing`."""
+    ending = "" if number == 1 else "es" if thing.endswith(("s", "tch", "x")) else "s"
+    return f"{number if isinstance(number, int) else format(number, 'g')} {thing}{ending}"
+
+
+def digest(checksum: str) -> str:
+    """A checksum as a message shows it: `sha256:` and 12 digits, which tell any two of them apart."""
+    return f"{checksum[:19]}..." if len(checksum) > 19 else checksum
 
 
 def listed(names: Sequence[str]) -> str:

@@ -170,12 +170,24 @@ def save_verdict(folder: Path, found: Comparison) -> None:
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
+class StoredPlace(BaseModel):
+    """What of a place in a `verdict.json` is relied on."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    optimizer: str
+    best: float
+
+
 class StoredVerdict(BaseModel):
     """What of a `verdict.json` is relied on."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     sentence: str
+    advice: str
+    runs: int
+    places: tuple[StoredPlace, ...]
     epsilon: Annotated[float, Field(ge=0)]
     target: float | None
     trial: int
@@ -211,8 +223,16 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     from optitune.comparing.kept_runs import load_runs
 
     found = conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
+    if found is None:
+        return None
+    kept = {place["optimizer"]: place["best"] for place in verdict["places"]}
+    if verdict["runs"] == found.verdict.runs and set(kept) == {place.optimizer for place in found.verdict.places}:
+        # the draws behind P(best) differ in a digit between processors: what was printed once holds
+        places = tuple(replace(place, best=kept[place.optimizer]) for place in found.verdict.places)
+        said = {"sentence": verdict["sentence"], "advice": verdict["advice"]}
+        found = replace(found, verdict=replace(found.verdict, places=places), **said)
     asked = verdict.get("asked")
-    if found is None or asked is None:
+    if asked is None:
         return found
     return replace(found, asked=CompareOptions.model_validate_json(json.dumps(asked)))
 

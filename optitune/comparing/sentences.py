@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from optitune.common.text import Unit, listed
+from optitune.common.text import Unit, listed, plural
 from optitune.statistics.costs import Cost, Recommendation
 from optitune.statistics.differences import Difference
 from optitune.statistics.verdict import Place, Verdict
@@ -29,7 +29,8 @@ def interval(place: Place, unit: Unit) -> str:
         return "no run came to its end"
     if value.low is None or value.high is None:
         return f"{unit.value(value.mean)} (1 run)"
-    return f"{unit.value(value.mean)} (95 % interval {unit.span(value.low, value.high)}, {len(value.each)} runs)"
+    runs = plural(len(value.each), "run")
+    return f"{unit.value(value.mean)} (95 % interval {unit.span(value.low, value.high)}, {runs})"
 
 
 def bound(difference: Difference, unit: Unit) -> str:
@@ -80,7 +81,9 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
         those = f"{len(several)} optimizers apart (the likeliest to be best: {chances})"
     else:
         those = f"{listed(several)} apart (probability of being best: {chances})"
-    more = f"about {verdict.more_runs} more runs would be needed" if verdict.more_runs else "more runs are needed"
+    more = "more runs are needed"
+    if verdict.more_runs:
+        more = f"about {plural(verdict.more_runs, 'more run')} would be needed"
     if not left:
         more = "every example has been held out once, so that it takes more data, not more runs"
     elif verdict.more_runs > left:

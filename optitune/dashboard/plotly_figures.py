@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from optitune.common.colours import colour
-from optitune.common.text import Unit
+from optitune.common.text import Unit, plural
 from optitune.report.data import Gap, Interval, basins, better_half, climbs, search_curves, window
 from optitune.study.records import TrialRecord
 
@@ -98,7 +98,7 @@ def _curves(trials: Sequence[TrialRecord], optimizers: Sequence[str], sign: int,
     ]
     leading = set(better_half(complete_ends, sign)) if complete_ends else set()
     late = [value for row in rows if row.points[-1][1] in leading for _, value in row.points[len(row.points) // 3 :]]
-    title = f"Learning curves of {len(rows)} trials, one run each"
+    title = f"Learning curves of {plural(len(rows), 'trial')}, one run each"
     return _figure(data, title, "epoch", f"validation {unit.heading}", _times(late, unit), _times(complete_ends, unit))
 
 
@@ -209,5 +209,5 @@ def _rounded(values: Iterable[float]) -> list[float | None]:
 
 
 def _over(counts: Sequence[int]) -> str:
-    few, plural = min(counts, default=0), max(counts, default=0)
-    return f"{plural} runs" if few == plural else f"{few} to {plural} runs"
+    few, many = min(counts, default=0), max(counts, default=0)
+    return plural(many, "run") if few == many else f"{few} to {plural(many, 'run')}"

@@ -109,8 +109,9 @@ def _parts(
     of = f" of {target}" if target else ""
     parts = [
         "## Which optimizer, with which settings, and how sure?",
-        f"**{settings['task']}**, judged by validation {unit.metric} on {data['validation_examples']} examples after "
-        f"{plural(settings['epochs'], 'epoch')} on {data['train_examples']} others. Trials finished: "
+        f"**{settings['task']}**, judged by validation {unit.metric} on "
+        f"{plural(data['validation_examples'], 'example')} after {plural(settings['epochs'], 'epoch')} on "
+        f"{data['train_examples']} others. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         notes.table(searched(records, settings["optimizers"], unit)),

@@ -1,5 +1,6 @@
 """How the finalists stand in a comparison, as rows and tables; a column is added here, for all that show it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -101,8 +102,8 @@ def compared(found: Comparison) -> Table:
     sure = f"{100 * (1 - verdict.error):.0f} %"
     add = partial(column, finalists(found))
 
-    def interval(low: float | None, high: float | None, signed: bool = False) -> str | None:
-        return None if low is None or high is None else unit.span(low, high, signed=signed, bare=signed)
+    def interval(low: float | None, high: float | None, form: Callable[[float, float], str] = unit.span) -> str | None:
+        return None if low is None or high is None else form(low, high)
 
     def tone(row: Finalist) -> Tone:
         return {"leader": "good", "diverged": "bad"}.get(row.relation or "", "")  # type: ignore[return-value]
@@ -115,22 +116,22 @@ def compared(found: Comparison) -> Table:
         add("runs", lambda row: str(row.runs), keep=3),
         add("P(best)", lambda row: f"{row.probability_best:.2f}"),
         add(
-            f"difference to\n{verdict.leader}{unit.points}",
-            lambda row: None if row.difference is None else unit.signed(row.difference, bare=True),
+            f"against\n{verdict.leader}{unit.points}",
+            lambda row: None if row.difference is None else unit.change(row.difference),
             keep=2,
         ),
         add(
             f"its bounds,\n{sure}{unit.points}",
-            lambda row: interval(row.difference_low, row.difference_high, signed=True),
+            lambda row: interval(row.difference_low, row.difference_high, unit.between),
         ),
         add("verdict", lambda row: _relation(row), tone=tone),
     )
     others = "validation examples, the same in all" if plan.validation else "others"
     caption = (
-        f"Each optimizer's best configuration, trained anew: {verdict.runs} runs in all, "
-        f"{plural(plan.epochs, 'epoch')} each on {plan.train_examples} examples, judged on {plan.held_out} {others}. "
-        "The interval is of each over its own runs; P(best) is the probability of being best. "
-        f"With {sure} confidence, however often one looks, the best is not among those called worse; "
+        f"Each optimizer's best configuration, trained anew: {plural(verdict.runs, 'run')} in all, "
+        f"{plural(plan.epochs, 'epoch')} each on {plural(plan.train_examples, 'example')}, judged on "
+        f"{plan.held_out} {others}. The interval is of each over its own runs; P(best) is the probability of being "
+        f"best. With {sure} confidence, however often one looks, the best is not among those called worse; "
         f"a difference of less than {unit.difference(verdict.epsilon)} does not matter."
     )
     return Table(caption, columns)
@@ -155,7 +156,7 @@ def costs(found: Comparison) -> Table:
         add("memory,\nx weights", lambda row: None if row.memory is None else f"{row.memory:.1f}"),
         add(f"half the\nlr{unit.points}", lambda row: _change(row.cost.half, unit)),
         add(f"twice the\nlr{unit.points}", lambda row: _change(row.cost.twice, unit)),
-        add(f"gained by\ntuning{unit.points}", lambda row: _change(row.cost.tuning, unit, -1)),
+        add(f"by\ntuning{unit.points}", lambda row: _change(row.cost.tuning, unit, -1)),
         add(
             "diverged in\nthe search",
             lambda row: None if row.cost.diverged is None else f"{100 * row.cost.diverged:.0f} %",
@@ -164,8 +165,8 @@ def costs(found: Comparison) -> Table:
     )
     caption = (
         f"Times are medians over the runs, to the first evaluation that reaches {target}; memory is what the optimizer "
-        "keeps beside weights and gradients; what another lr changes, and what tuning gained over known-good settings, "
-        "are means over the runs in brackets."
+        "keeps beside weights and gradients; what another lr changes, and tuning against known-good settings, are "
+        "means over the runs in brackets."
     )
     return Table(caption, columns)
 
@@ -181,5 +182,5 @@ def _time_to(row: Finalist) -> str:
 def _change(change: Change | None, unit: Unit, sign: int = 1) -> str | None:
     if change is None:
         return None
-    text = "diverged" if change.change is None else unit.signed(sign * change.change + 0.0, bare=True)
+    text = "diverged" if change.change is None else unit.change(sign * change.change)
     return f"{text} ({change.rounds})"

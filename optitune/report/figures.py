@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from optitune.common.text import plural
 from optitune.report.data import (
     Band,
     Basin,
@@ -235,7 +236,7 @@ def basins(rows: Sequence[Basin], palette: Palette, sign: int) -> Picture:
 
     def alt(row: Basin) -> str:
         best = f", good from {row.good[0]:.2g} to {row.good[1]:.2g}" if row.good else ""
-        return f"{row.optimizer}: {len(row.points)} trials by learning rate{best}"
+        return f"{row.optimizer}: {plural(len(row.points), 'trial')} by learning rate{best}"
 
     count = sum(len(row.points) for row in rows)
     shaded = "; shaded, from where to where complete trials came as near to the best as does not matter"
@@ -271,7 +272,8 @@ def climbs(rows: Sequence[Climb], palette: Palette, sign: int) -> Picture:
         axes.set_ylabel(palette.label("best"))
         palette.legend(place, [row.optimizer for row in rows])
 
-    alt = "; ".join(f"{row.optimizer} {palette.unit.value(row.best[-1])} after {row.trials[-1]} trials" for row in rows)
+    ends = ((row.optimizer, palette.unit.value(row.best[-1]), plural(row.trials[-1], "trial")) for row in rows)
+    alt = "; ".join(f"{optimizer} {value} after {trials}" for optimizer, value, trials in ends)
     caption = (
         "The best value of each optimizer so far, by its trials and by the seconds that they trained, over "
         f"{over([row.trials[-1] for row in rows], 'trial')} each; it is the luckiest of single runs, so better the "

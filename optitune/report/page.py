@@ -15,7 +15,7 @@ import optuna
 from optitune.common.commands import line
 from optitune.common.files import write_text
 from optitune.common.tables import Table
-from optitune.common.text import Unit, duration, listed
+from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import MOST_RUNS
@@ -205,11 +205,11 @@ def _budget(subject: Subject) -> Section | None:
     rows = report_data.shares(subject.trials, runs, subject.optimizers)
     if not any(row.complete + row.pruned + row.diverged for row in rows):
         return None
-    trained = duration(sum(row.seconds for row in rows))
-    words = [f"The search trained {sum(row.epochs for row in rows):.0f} epochs in {trained}, all its workers together."]
+    trained, epochs = duration(sum(row.seconds for row in rows)), round(sum(row.epochs for row in rows))
+    words = [f"The search trained {plural(epochs, 'epoch')} in {trained}, all its workers together."]
     if runs:
         spent = duration(sum(run.seconds for run in runs))
-        words.append(f"The comparison trained {len(runs)} runs in {spent}.")
+        words.append(f"The comparison trained {plural(len(runs), 'run')} in {spent}.")
     return Section(
         "budget", "The budget, and who had it", tuple(words), pictures=(report_figures.shares(rows, subject.palette),)
     )
@@ -229,10 +229,10 @@ def _tested(subject: Subject) -> Section | None:
     if result is None:
         return None
     words = report_tables.tested(result, found, subject.unit, subject.metric.sign)
-    rows = [(f"test set, {result.plan.epochs} epochs", result.value)]
+    rows = [(f"test set, {plural(result.plan.epochs, 'epoch')}", result.value)]
     place = report_tables.compared_as(result, found) if found is not None else None
     if found is not None and place is not None and place.value is not None:
-        rows.insert(0, (f"comparison, {found.plan.epochs} epochs", place.value))
+        rows.insert(0, (f"comparison, {plural(found.plan.epochs, 'epoch')}", place.value))
     pictures = [retrain_figures.tested(rows, result.plan.configuration.optimizer.name, subject.palette)]
     if (matrix := retrain_figures.confusion(result.seeds)) is not None:
         pictures.append(matrix)
@@ -276,8 +276,9 @@ def _repeat(subject: Subject) -> Section:
         how = f"Save the settings as studies/{subject.name}.toml, and run the commands."
     notes = (
         how,
-        f"Data: {subject.data['train_examples']} examples to train on and {subject.data['validation_examples']} to "
-        f"judge on in the search; checksum {subject.data['checksum']}.",
+        f"Data: {plural(subject.data['train_examples'], 'example')} to train on and "
+        f"{subject.data['validation_examples']} to judge on in the search; "
+        f"checksum {subject.data['checksum']}.",
         f"Seeds: {'; '.join(seeds)}.",
     )
     tables = [report_tables.versions(subject.versions)]

@@ -72,7 +72,7 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
     if relation := agreement(value.mean, place.value, sign):
         sentences.append(
             f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of "
-            f"{plural(found.plan.epochs, 'epoch')} on {found.plan.train_examples} examples, "
+            f"{plural(found.plan.epochs, 'epoch')} on {plural(found.plan.train_examples, 'example')}, "
             "judged on others than the test set's."
         )
     return sentences

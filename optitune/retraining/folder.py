@@ -70,7 +70,7 @@ def write(
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = plural(len(seeds), "seed")
-    title = f"{plan.task}: {optimizer}, {plan.epochs} epochs, {runs}; test {metric.name} {value.mean:.4g}"
+    title = f"{plan.task}: {optimizer}, {plural(plan.epochs, 'epoch')}, {runs}; test {metric.name} {value.mean:.4g}"
     training_curves(
         [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
     )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from optitune.common.text import Unit
+from optitune.common.text import Unit, plural
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, seed_result
@@ -126,7 +126,8 @@ class Trainer:
         found = [seed_result(partial, plan, number) for number in range(len(plan.seeds))]
         complete = [result for result in found if result is not None]
         if len(complete) < len(found):
-            raise OptituneError(f"only {len(complete)} of {len(found)} trainings ended: run the same command again")
+            of = plural(len(found), "training")
+            raise OptituneError(f"only {len(complete)} of {of} ended: run the same command again")
         return complete
 
 

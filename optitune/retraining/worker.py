@@ -9,6 +9,7 @@ from torch import nn
 
 from optitune.common import checkpoint
 from optitune.common.files import write_text
+from optitune.common.text import plural
 from optitune.errors import OptituneError
 from optitune.retraining.events import SeedFinished, SeedProgress
 from optitune.retraining.mistakes import MISTAKES, confusion, save_mistakes, worst_mistakes
@@ -165,7 +166,7 @@ def _train(
     except Diverged as diverged:
         write_text(partial / DIVERGED.format(number), json.dumps(str(diverged)))
         raise OptituneError(
-            f"seed {training.plan.seed} {diverged}: this configuration is not stable over {plan.epochs} epochs; "
-            "try another trial number, or a lower lr in best.toml"
+            f"seed {training.plan.seed} {diverged}: this configuration is not stable over "
+            f"{plural(plan.epochs, 'epoch')}; try another trial number, or a lower lr in best.toml"
         ) from None
     return rows if training.epoch == plan.epochs else None

@@ -10,6 +10,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from optitune.common.text import plural
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, is_first, suggest
 from optitune.searching import trial_checkpoint
@@ -187,7 +188,11 @@ def run_trial(
                 and (why := no_progress(metric, progress.validation, targets, training.eval_loss.ignored))
             ):
                 return Result(
-                    "pruned", None, f"no progress after {progress.epoch:g} epochs: {why}", seconds, progress.epoch
+                    "pruned",
+                    None,
+                    f"no progress after {plural(progress.epoch, 'epoch')}: {why}",
+                    seconds,
+                    progress.epoch,
                 )
             # what an earlier attempt reported later than this would be judged now
             if step is not None and step >= latest and trial.should_prune():

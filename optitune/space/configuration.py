@@ -275,7 +275,9 @@ def settings_text(configuration: Configuration) -> str:
     """All settings in a line, but for those of the training that are off or as usual."""
     usual = TrainingSettings().model_dump(exclude={"batch_size"}) | {"warmup": 0.0}
     return ", ".join(
-        f"{name} {setting(value)}" for name, value in flat(configuration).items() if usual.get(name) != value
+        "the task's own loss" if (name, value) == ("loss", losses.OF_TASK) else f"{name} {setting(value)}"
+        for name, value in flat(configuration).items()
+        if usual.get(name) != value
     )
 
 

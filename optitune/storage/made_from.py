@@ -11,6 +11,7 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage
 
 from optitune.common.schema import differences_table
+from optitune.common.text import digest
 from optitune.errors import OptituneError, UsageError
 from optitune.space.ranges import as_stored_before
 from optitune.storage.studies import (
@@ -96,7 +97,7 @@ def create_or_resume(
         if others:
             ways = another(name, {RANGES} if key == RANGES else others if key == SETTINGS else {DATA})
             raise UsageError(
-                f"study '{name}' was made with other {key}:\n{differences_table(others)}{note}\n"
+                f"study '{name}' was made with other {key}:\n{differences_table(_short(others))}{note}\n"
                 f"To go on with it, use what it was made with (optitune "
                 f"{study.user_attrs[VERSIONS].get('optitune', '?')}); {ways}"
             )
@@ -131,6 +132,15 @@ def other_data(
     others = differing(flat(wanted), flat(found))
     note = f"\n({unchanged()})" if {"checksum", "inputs"} & set(others) else ""
     return {part: values for part, values in others.items() if part not in DIGESTS} or others, note
+
+
+def _short(differences: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Differences with their checksums as messages show them."""
+
+    def short(value: Any) -> Any:
+        return digest(value) if isinstance(value, str) and value.startswith("sha256:") else value
+
+    return {part: (short(now), short(was)) for part, (now, was) in differences.items()}
 
 
 def same_metric(study: optuna.Study, judge: Metric) -> None:

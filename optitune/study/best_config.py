@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
+from optitune.common.text import plural
 from optitune.errors import UsageError
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
@@ -85,7 +86,7 @@ def dumps(best: BestConfig, head: str = "") -> str:
     """
     head = head or (
         f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} {best.value:.4g} (one run, "
-        f"{best.validation_examples} examples).\n"
+        f"{plural(best.validation_examples, 'example')}).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
     whole = best.model_dump()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optitune.common.text import plural
 from optitune.errors import UsageError
 from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.tasks.given_data import part_of, same_again, transform_fits
@@ -102,7 +103,9 @@ def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
     """The indices of the training data and of the test set."""
     total = len(everything)
     if total < 10:
-        raise UsageError(f"task '{task.name}': {total} examples are too few to seal a fifth of them away for the test")
+        raise UsageError(
+            f"task '{task.name}' has {plural(total, 'example')}, too few to seal a fifth of them away for the test"
+        )
     return split(everything.strata, total, round(SEALED_SHARE * total), SEALED_SEED)
 
 
@@ -138,8 +141,8 @@ def held_out(task: Task, full: FullData, train_examples: int | None = None) -> S
     held = task.validation if isinstance(task.validation, int) else max(1, round(task.validation * total))
     if total < 2 * held:
         raise UsageError(
-            f"task '{task.name}' holds out {held} examples for validation, but there are only {total}, and at most "
-            "half may be held out: is the data set complete, or validation= too large?"
+            f"task '{task.name}' holds out {plural(held, 'example')} for validation, but there are only {total}, and "
+            "at most half may be held out: is the data set complete, or validation= too large?"
         )
     train, validation = split(everything.strata, total, held)
     if train_examples is not None and train_examples > len(train):
@@ -175,7 +178,7 @@ def _with_validation(task: Task, full: FullData, train_examples: int | None) -> 
 
 def _too_many(task: Task, asked: int, there: int) -> UsageError:
     return UsageError(
-        f"train_examples = {asked}: task '{task.name}' has {there} examples to train on; ask for at most that"
+        f"train_examples = {asked}: task '{task.name}' has {plural(there, 'example')} to train on; ask for at most that"
     )
 
 

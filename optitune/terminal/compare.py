@@ -83,7 +83,7 @@ class LinesCompare:
     def judged(self, found: Comparison | None, done: int) -> None:
         if found is not None and found.sentence != self._last and done >= len(self._plan.finalists):
             self._last = found.sentence
-            self._line(f"after {done} runs, {duration(time.monotonic() - self._began)}: {found.sentence}")
+            self._line(f"after {plural(done, 'run')}, {duration(time.monotonic() - self._began)}: {found.sentence}")
 
     def others(self, runs: int) -> None:
         self._line(f"other settings are trained too: {plural(runs, 'run')}")
@@ -114,10 +114,11 @@ def _stand(event: RunProgress, plan: Plan, unit: Unit) -> str:
 
 def _about(plan: Plan, workers: int, most: int) -> str:
     """What a comparison is about to do, in a line."""
+    examples = plural(plan.train_examples, "example")
     return (
-        f"{', '.join(plan.optimizers)} from fresh seeds, {plan.epochs} epochs on {plan.train_examples} examples, "
-        f"judged on {_judged(plan)} in each of up to {plan.rounds} rounds; "
-        f"at most {most} runs, {plural(workers, 'worker')}"
+        f"{', '.join(plan.optimizers)} from fresh seeds, {plural(plan.epochs, 'epoch')} on {examples}, "
+        f"judged on {_judged(plan)} in each of up to {plural(plan.rounds, 'round')}; "
+        f"at most {plural(most, 'run')}, {plural(workers, 'worker')}"
     )
 
 
@@ -166,7 +167,7 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
         limit = "--max-runs" if result.ending == "runs" else "--timeout"
         hopeless = found.verdict.more_runs > found.left
         goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
-        console.print(f"After {found.verdict.runs} runs {limit} is spent{goes_on}")
+        console.print(f"After {plural(found.verdict.runs, 'run')} {limit} is spent{goes_on}")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
     retrain = typed("retrain best", studies_dir, storage, data_dir, result.study)
     print_next(console, [retrain, typed(f"report {result.study}", studies_dir, storage)])

@@ -66,12 +66,14 @@ def print_result(
         console.print("  " + typed(f"watch {result.name}", studies_dir, storage), markup=False)
         return
     if result.trained == 0:
-        console.print(f"study '{result.name}' has {number['finished']} finished trials already; nothing was trained")
+        console.print(
+            f"study '{result.name}' has {plural(number['finished'], 'finished trial')} already; nothing was trained"
+        )
     unit = result.metric.unit
     console.print(standings_table(result.records, result.settings.optimizers, unit))
     left = f", {number['failed']} failed" if number["failed"] else ""
     console.print(
-        f"\n{number['finished']} trials finished: {number['complete']} complete, {number['pruned']} pruned, "
+        f"\n{plural(number['finished'], 'trial')} finished: {number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
     )
     if result.origin is not None:
@@ -250,7 +252,7 @@ class LinesSearch:
         competing = ", ".join(settings.optimizers)
         self._line(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
         if self._seen:
-            self._line(f"going on after {len(self._seen)} finished trials")
+            self._line(f"going on after {plural(len(self._seen), 'finished trial')}")
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
         if isinstance(event, StudySized):

@@ -13,7 +13,7 @@ from rich.text import Text
 from optitune.common.commands import typed
 from optitune.common.schema import inline
 from optitune.common.tables import Column
-from optitune.common.text import Unit, duration, plural, short
+from optitune.common.text import Unit, digest, duration, plural, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
 from optitune.retraining.sentences import about_training
@@ -118,8 +118,9 @@ def print_study(shown: StudyView) -> None:
     """What it is, its standings, its best, why trials ended early, what is known for sure, and the next commands."""
     console = _console()
     console.print(Text.assemble((shown.name, "bold"), f": {_about(shown)}"))
-    facts = [f"{shown.data['train_examples']} examples to train on, {shown.data['validation_examples']} to judge on"]
-    console.print(f"data: {facts[0]}, {shown.data['checksum'][:19]}...", markup=False)
+    data = shown.data
+    examples = f"{plural(data['train_examples'], 'example')} to train on, {data['validation_examples']} to judge on"
+    console.print(f"data: {examples}, {digest(data['checksum'])}", markup=False)
     console.print(f"set: {_set(shown.settings)}", markup=False)
     console.print(f"all settings: {shown.typed(f'show {shown.name} --settings')}\n", markup=False)
     console.print(standings_table(shown.records, shown.settings["optimizers"], shown.unit))
@@ -216,7 +217,7 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
     """One trial: how it ended, its settings as torch takes them, its curve, and what to do with it."""
     console = _console()
     value = "" if row.value is None else f", validation {shown.unit.metric} {shown.unit.value(row.value)}"
-    length = f" after {row.epochs:g} of {shown.settings['epochs']} epochs" if row.epochs else ""
+    length = f" after {row.epochs:g} of {plural(shown.settings['epochs'], 'epoch')}" if row.epochs else ""
     took = f", {duration(row.seconds)} of training" if row.seconds else ""
     console.print(f"[bold]trial {row.number}[/bold] of {shown.name}: {row.outcome}{value}{length}{took}")
     if row.from_study is not None:

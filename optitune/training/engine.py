@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
+from optitune.common.text import plural
 from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
 from optitune.tasks.metrics import dtype_of_sums, leaving_out
@@ -323,7 +324,7 @@ class Training:
             raise Diverged(step, found.loss)
         if not isfinite(found.value):
             raise RuntimeError(
-                f"the metric '{plan.metric.name}' is {found.value} on {found.examples} examples, "
+                f"the metric '{plan.metric.name}' is {found.value} on {plural(found.examples, 'example')}, "
                 f"while the loss is {found.loss:.4g}"
             )
         return found

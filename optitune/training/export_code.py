@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from optitune.common.text import plural
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
@@ -64,7 +65,7 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
     if "functional." in body:
         imports.append("from torch.nn import functional")
     found = about or (
-        f"{config.task}: validation {config.metric} {config.value:.4g} after {config.epochs} epochs "
+        f"{config.task}: validation {config.metric} {config.value:.4g} after {plural(config.epochs, 'epoch')} "
         f"of batches of {configuration.training.batch_size} (trial {config.trial}, one run)"
     )
     return "\n".join([*imports, "", indent(found, "# "), "", "", body])

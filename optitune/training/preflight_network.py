@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optitune.common.text import plural
 from optitune.errors import Note, UsageError
 from optitune.space import losses
 from optitune.space.configuration import TrainingSettings
@@ -284,7 +285,7 @@ class _Trial:
                 f"places that do not count, {remedy}"
             )
         raise self.refused(
-            f"the model{mode} gives {logits} logit{'s' * (logits != 1)}, but the classes go from {low} to {high}: "
+            f"the model{mode} gives {plural(logits, 'logit')}, but the classes go from {low} to {high}: "
             f"they must be numbered from 0, and the last layer have {high - min(low, 0) + 1} outputs; "
             "if they are numbers to be predicted, make them floating"
         )
@@ -313,7 +314,7 @@ class _Trial:
         metric = self.task.judge
         if metric.function is None:
             return None
-        with self.doing(f"the metric '{metric.name}' on {len(targets)} examples"):
+        with self.doing(f"the metric '{metric.name}' on {plural(len(targets), 'example')}"):
             given = metric.function(outputs, targets)
             if not metric.each:
                 float(given)

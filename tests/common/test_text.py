@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optitune.common.text import duration, roughly, setting
+from optitune.common.text import Unit, digest, duration, plural, roughly, setting
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,37 @@ def test_no_setting_below_one_is_rounded_to_one(value: float) -> None:
     read = float(setting(value))
     assert read < 1
     assert 1 - read == pytest.approx(1 - value, rel=0.01, abs=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "text"),
+    [
+        *(
+            (1, "epoch", "1 epoch"),
+            (1.0, "epoch", "1 epoch"),
+            (0, "run", "0 runs"),
+            (60_000, "example", "60000 examples"),
+        ),
+        (60_000, "example", "60000 examples"),
+        *((0.5, "epoch", "0.5 epochs"), (2, "batch", "2 batches"), (3, "class", "3 classes")),
+    ],
+)
+def test_a_number_of_things_is_one_or_several(number: float, thing: str, text: str) -> None:
+    assert plural(number, thing) == text
+
+
+RMSE, ACCURACY = Unit("rmse"), Unit("accuracy", percent=True)
+
+
+def test_a_column_says_better_or_worse_and_has_no_sign() -> None:
+    assert RMSE.change(-11.2) == "11 worse"
+    assert ACCURACY.change(0.0031) == "0.31 better"
+    assert ACCURACY.change(-0.00001) == "0.00"
+    assert RMSE.between(-0.5, -0.02) == "0.5 to 0.02 worse"
+    assert RMSE.between(-0.5, 0.25) == "0.5 worse to 0.25 better"
+    assert ACCURACY.between(0.0, 0.25) == "0.00 to 25.00 better"
+
+
+def test_a_checksum_is_shown_by_its_first_digits() -> None:
+    assert digest("sha256:" + 64 * "a") == "sha256:aaaaaaaaaaaa..."
+    assert digest("sha256:ab") == "sha256:ab"

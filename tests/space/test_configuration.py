@@ -243,4 +243,6 @@ def test_the_text_of_a_configuration_has_what_is_unusual_and_all_that_was_drawn(
     assert any(word.startswith("step.gamma ") for word in words)
     other = configured("adam", training={"clip_norm": 2.0, "groups": {"fc*": 10.0}})
     assert settings_text(other).endswith("clip_norm 2, groups.fc* 10")
+    own = usual.model_copy(update={"training": usual.training.model_copy(update={"loss": "task"})})
+    assert settings_text(own).endswith("the task's own loss")
     assert flat(usual).keys() >= {"warmup", "l1", "loss"}

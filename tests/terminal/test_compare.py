@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from optitune.comparing.events import RunFinished, RunProgress
-from optitune.comparing.results import Comparison, conclude
+from optitune.comparing.kept_runs import save_run
+from optitune.comparing.results import Comparison, conclude, load, save_plan, save_verdict
 from optitune.comparing.run import CompareOutcome
 from optitune.report.compared import compared, costs
 from optitune.space.configuration import Configuration
@@ -159,3 +161,31 @@ def test_a_quiet_comparison_shows_nothing(plan: Plan, found: Comparison) -> None
     view = compare_view(quiet=True)
     assert isinstance(view, Silent)
     drive(view, plan, found)
+
+
+def test_where_less_is_better_another_lr_is_called_worse_and_has_no_sign(plan: Plan) -> None:
+    rows = [made_up(run.key.round, run.key.optimizer, run.value) for run in runs(noisy({"adam": 3.0, "sgd": 14.0}, 6))]
+    rows += [made_up(0, "adam", 14.0, HALF), made_up(0, "adam", 2.0, KNOWN_GOOD)]
+    found = conclude(plan.model_copy(update={"finalists": plan.finalists[:2]}), rows, [], METRICS["loss"], 0.1)
+    assert found is not None
+    cells = dict(zip(costs(found).headings, costs(found).rows[0], strict=True))
+    assert cells["half the lr"] == "11 worse (1)"
+    assert cells["by tuning"] == "1 worse (1)"
+    assert dict(zip(compared(found).headings, compared(found).rows[1], strict=True))["against adam"] == "11 worse"
+
+
+def test_what_is_read_back_has_the_chances_that_were_printed(plan: Plan, found: Comparison, tmp_path: Path) -> None:
+    # another processor rounds the draws behind them otherwise
+    places = tuple(replace(each, best=each.best / 2) for each in found.verdict.places)
+    printed = replace(found, verdict=replace(found.verdict, places=places), sentence="as printed", advice="too")
+    save_plan(tmp_path, plan)
+    for run in found.runs:
+        save_run(tmp_path, run)
+    save_verdict(tmp_path, printed)
+    again = load(tmp_path, [], METRICS["accuracy"])
+    assert again is not None
+    assert (again.sentence, again.advice, again.verdict.places) == ("as printed", "too", places)
+    save_run(tmp_path, made_up(6, "adam", 0.95))
+    more = load(tmp_path, [], METRICS["accuracy"])
+    assert more is not None
+    assert more.sentence != "as printed"

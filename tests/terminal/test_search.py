@@ -278,7 +278,7 @@ def test_lines_say_each_trial_once(records: list[TrialRecord]) -> None:
     drive_search(LinesSearch(console), records)
     lines = shown(console).splitlines()
     assert lines[1:] == [
-        "going on after 1 finished trials",
+        "going on after 1 finished trial",
         "trial 2 failed: RuntimeError: [no] such kernel",
         "[2/4] trial 1: sgd lr 0.05: diverged at step 3: loss inf; best 97.00 % (adam, trial 0)",
     ]
