@@ -9,7 +9,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     from optitune.cli import main
-    from optitune.common.beside import importable
+    from optitune.common.user_modules import importable
 
     if present is not None:
         importable(Path(present).resolve())

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from optitune.api import results, stages
 from optitune.api.results import ComparisonResult, SearchResult
-from optitune.api.retrain_result import RetrainResult, retrained
+from optitune.api.retrain_result import RetrainResult, retrain_result
 from optitune.comparing import run as comparing
 from optitune.errors import UsageError
 from optitune.retraining.choose import choose
@@ -135,7 +135,7 @@ def search(
         from_study=begin,
         accept_changes=accept_changes,
     )
-    return results.searched(home, stages.search(request, search_view(quiet=not progress)))
+    return results.search_result(home, stages.search(request, search_view(quiet=not progress)))
 
 
 def load(study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None) -> SearchResult:
@@ -230,7 +230,7 @@ def retrain(
         precision=precision,
         task=own,
     )
-    return retrained(stages.retrain(request, retrain_view(quiet=not progress)))
+    return retrain_result(stages.retrain(request, retrain_view(quiet=not progress)))
 
 
 def compare(
@@ -304,7 +304,7 @@ def compare(
         seed=seed,
         task=own,
     )
-    return results.compared(stages.compare(request, compare_view(quiet=not progress)), opened)
+    return results.comparison_result(stages.compare(request, compare_view(quiet=not progress)), opened)
 
 
 def _fits(study: str, trained: str, source: str) -> None:

@@ -14,13 +14,13 @@ from optitune.common.tables import Table
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
-from optitune.report import compared as tables
+from optitune.report import comparison_tables as tables
 from optitune.report import dataframes, standings
 from optitune.report import page as report
 from optitune.report import tables as report_tables
 from optitune.report.style import Picture
 from optitune.retraining import results as retrain_results
-from optitune.retraining.again import meant
+from optitune.retraining.choose import choose_best
 from optitune.sampling.parameters import owned_values
 from optitune.searching.run import SearchOutcome
 from optitune.space.configuration import configuration_text
@@ -158,7 +158,7 @@ class SearchResult(NotebookView):
         """
         opened = self._home.open()
         if trial is None:
-            return python(meant(self._home, opened).config, epochs)
+            return python(choose_best(self._home, opened).config, epochs)
         return python(best_config(opened, trials.record(opened, trial)), epochs)
 
     @property
@@ -177,7 +177,7 @@ class SearchResult(NotebookView):
         return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, sure]
 
     def _table(self) -> Table:
-        return standings.searched(self.records, self.settings.optimizers, self.metric.unit)
+        return standings.standings_table(self.records, self.settings.optimizers, self.metric.unit)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(subject(self.name, self.metric, self.settings.optimizers, self.records))
@@ -235,7 +235,7 @@ class ComparisonResult(NotebookView):
         its configuration; `epoch_seconds`; `target_seconds` and `target_epochs` (until the target is reached); `memory`
         (bytes of optimizer state per byte of weights).
         """
-        return dataframes.compared(self.comparison)
+        return dataframes.comparison(self.comparison)
 
     @cached_property
     def runs(self) -> "DataFrame":
@@ -262,13 +262,13 @@ class ComparisonResult(NotebookView):
         return [self.advice]
 
     def _table(self) -> Table:
-        return tables.compared(self.comparison)
+        return tables.comparison_table(self.comparison)
 
     def _pictures(self) -> list[Picture]:
         return report.pictures(subject(self.study, self.metric, self.optimizers, comparison=self.comparison))
 
 
-def searched(home: StudyLocation, found: SearchOutcome) -> SearchResult:
+def search_result(home: StudyLocation, found: SearchOutcome) -> SearchResult:
     """What a search left."""
     return SearchResult(home.name, found.settings, found.metric, found.records, found, home, found.examples)
 
@@ -285,7 +285,7 @@ def opened(home: StudyLocation) -> SearchResult:
     return SearchResult(home.name, settings, studies.metric(there), trials.records(there), None, home, examples)
 
 
-def compared(found: CompareOutcome, there: optuna.Study) -> ComparisonResult:
+def comparison_result(found: CompareOutcome, there: optuna.Study) -> ComparisonResult:
     """What a comparison left.
 
     Args:

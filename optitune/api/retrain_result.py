@@ -56,11 +56,11 @@ class RetrainResult(NotebookView):
     @property
     def test_value(self) -> Summary:
         """The metric on the test set: mean, interval, and each seed's."""
-        return self.tested.value
+        return self.tested.test_value
 
     @property
     def test_loss(self) -> Summary:
-        return self.tested.loss
+        return self.tested.test_loss
 
     @property
     def length(self) -> FoundLength | None:
@@ -85,7 +85,7 @@ class RetrainResult(NotebookView):
     @cached_property
     def seeds(self) -> "DataFrame":
         """A row per training: `seed`, `test_value` (in the metric's unit), `test_loss`, and `seconds` trained."""
-        return dataframes.tests(self.tested.seeds)
+        return dataframes.tests(self.tested.runs)
 
     @cached_property
     def curves(self) -> "DataFrame":
@@ -93,12 +93,12 @@ class RetrainResult(NotebookView):
 
         Where a validation part was held out, also `validation_value`.
         """
-        return dataframes.epochs(self.tested.seeds)
+        return dataframes.epochs(self.tested.runs)
 
     @cached_property
     def confusion(self) -> "DataFrame | None":
         """Counts over all seeds: a row per true class, a column per answer; None where there are no classes."""
-        return dataframes.confusion(self.tested.seeds)
+        return dataframes.confusion(self.tested.runs)
 
     def code(self, epochs: int | None = None) -> str:
         """Python, `train(model, loader)`, that trains with torch alone as the full training did.
@@ -135,7 +135,7 @@ class RetrainResult(NotebookView):
                 f"{seed.test_loss:.4g}",
                 duration(seed.seconds),
             )
-            for seed in self.tested.seeds
+            for seed in self.tested.runs
         )
         return Table.of("", ("seed", f"test {self.metric}", "test loss", "trained"), rows)
 
@@ -149,7 +149,7 @@ class RetrainResult(NotebookView):
         return [training, *report.pictures(about)]
 
 
-def retrained(found: RetrainOutcome) -> RetrainResult:
+def retrain_result(found: RetrainOutcome) -> RetrainResult:
     """What full trainings left.
 
     Raises:

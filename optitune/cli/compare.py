@@ -64,12 +64,12 @@ def compare(
     from optitune.storage.listing import choose_study
 
     request = CompareRequest(home=choose_study(study, studies_dir, storage), **asked)
-    document = compared(request, studies_dir, storage, as_json, quiet)
+    document = run_compare(request, studies_dir, storage, as_json, quiet)
     if as_json:
         print_json(document)
 
 
-def compared(
+def run_compare(
     request: "CompareRequest", studies_dir: Path, storage: str | None, as_json: bool, quiet: bool
 ) -> dict[str, Any]:
     """Compare, print the result unless it is to be JSON, and return that JSON.

@@ -78,7 +78,7 @@ def _print(
     storage: str | None,
 ) -> None:
     """Print one configuration."""
-    from optitune.common.beside import file_of
+    from optitune.common.user_modules import file_of
     from optitune.errors import OptituneError, UsageError
     from optitune.retraining import code, results
     from optitune.retraining.choose import choose

@@ -151,11 +151,11 @@ def search(
         print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)
     document = result.document()
     if then_compare:
-        from optitune.cli.compare import compared
+        from optitune.cli.compare import run_compare
         from optitune.comparing.run import CompareRequest
 
         stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device")}
-        document["comparison"] = compared(CompareRequest(**stage), studies_dir, storage, as_json, quiet)
+        document["comparison"] = run_compare(CompareRequest(**stage), studies_dir, storage, as_json, quiet)
     if as_json:
         print_json(document)
     if result.failing():

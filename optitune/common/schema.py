@@ -47,12 +47,12 @@ MOST_SHOWN = 200
 """Characters of a value that a message shows."""
 
 
-def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+def sentence(error: ValidationError, model: type[BaseModel] = BaseModel) -> str:
     """A validation error in one line: `key = value: what is wrong` for each fault.
 
     Args:
         error: of the validation.
-        model: class that was to be built.
+        model: class that was to be built; only a strict one has unknown keys.
     """
     faults = []
     for fault in error.errors(include_url=False):
@@ -85,8 +85,8 @@ def _keys(model: type[BaseModel], place: Sequence[str | int]) -> Iterable[str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message shows it."""
-    text = repr(value)
+    """A value as a message shows it: on one line."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 

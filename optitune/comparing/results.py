@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, NonNegativeFloat, TypeAdapter
 from pydantic_core import from_json
 
 from optitune.common.files import write_text
@@ -170,29 +170,30 @@ def save_verdict(folder: Path, found: Comparison) -> None:
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
-class StoredPlace(BaseModel):
+@dataclass(frozen=True)
+class StoredPlace:
     """What of a place in a `verdict.json` is relied on."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     optimizer: str
     best: float
 
 
-class StoredVerdict(BaseModel):
+@dataclass(frozen=True)
+class StoredVerdict:
     """What of a `verdict.json` is relied on."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     sentence: str
     advice: str
     runs: int
     places: tuple[StoredPlace, ...]
-    epsilon: Annotated[float, Field(ge=0)]
+    epsilon: NonNegativeFloat
     target: float | None
     trial: int
     versions: dict[str, str]
     asked: CompareOptions | None = None
+
+
+STORED_VERDICT = TypeAdapter(StoredVerdict)
 
 
 def load_verdict(folder: Path) -> dict[str, Any] | None:
@@ -200,7 +201,7 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
     try:
         # what is not relied on is handed on as well: it has to be JSON, which knows no nan
         found: dict[str, Any] = from_json((folder / "verdict.json").read_bytes(), allow_inf_nan=False)
-        StoredVerdict.model_validate_json(json.dumps(found))
+        STORED_VERDICT.validate_json(json.dumps(found), strict=True)
     except (OSError, ValueError):
         return None
     return found

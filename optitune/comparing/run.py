@@ -30,7 +30,7 @@ from optitune.comparing.results import (
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.request import StageRequest
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
@@ -167,17 +167,17 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     task = request.task or loading.find(settings.task, request.data_folder)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[studies.DATA]
-    made_from.same_metric(opened, task.judge)
+    study_checks.same_metric(opened, task.judge)
     # everything but the test set and the examples that the search chose by
     data = splits.search_data(task, None)
     other_data = splits.differs(known, data)
-    if why := splits.moved(known, {**data.digests, "validation_examples": len(data.validation)}):
+    if why := splits.split_change(known, {**data.digests, "validation_examples": len(data.validation)}):
         raise UsageError(f"study '{request.home.name}': {why}")
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
     code = task_code.record(task, fresh_model(task), settings.task)
-    made_with = made_from.same_code(opened, settings.task, code, network)
-    made_from.same_scaling(task, known.get("scaling", {}))
+    made_with = study_checks.same_code(opened, settings.task, code, network)
+    study_checks.same_scaling(task, known.get("scaling", {}))
     facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
     facts["scale_targets"] = task.scale_targets
     if task.own_validation:

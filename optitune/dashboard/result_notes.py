@@ -9,9 +9,9 @@ from optitune.comparing.results import Comparison
 from optitune.dashboard import notes, plotly_figures, search_notes
 from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
-from optitune.report import data as report_data
 from optitune.report import tables as report_tables
-from optitune.report.compared import compared
+from optitune.report.comparison_tables import comparison_table
+from optitune.report.style import Palette
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
@@ -32,11 +32,10 @@ def write_comparison(home: StudyLocation, found: Comparison) -> str:
     def chapter(opened: optuna.Study) -> Chapter:
         verdict, unit = found.verdict, found.unit
         names = studies.stored_settings(opened)["optimizers"]
-        table = compared(found)
-        values, gaps = report_data.intervals(verdict.places), report_data.gaps(verdict)
+        table = comparison_table(found)
         return Chapter(
             f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{notes.table(table)}\n\n{table.caption}",
-            plotly_figures.of_comparison(values, gaps, verdict.leader, verdict.epsilon, names, unit),
+            plotly_figures.of_comparison(verdict, Palette(tuple(names), unit)),
         )
 
     return _write(home, "compare", chapter)

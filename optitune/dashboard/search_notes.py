@@ -17,7 +17,8 @@ from optitune.dashboard import notes, plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
-from optitune.report.standings import searched
+from optitune.report.standings import standings_table
+from optitune.report.style import Palette
 from optitune.storage import studies, trials
 from optitune.storage.trials import best_config
 from optitune.study import steps
@@ -74,15 +75,14 @@ def chapter(opened: optuna.Study, records: Sequence[TrialRecord], folder: Path) 
     """
     settings, data = studies.stored_settings(opened), opened.user_attrs[studies.DATA]
     metric = studies.metric(opened)
-    unit, sign = metric.unit, metric.sign
-    optimizers = settings["optimizers"]
+    palette = Palette(tuple(settings["optimizers"]), metric.unit)
     winner = best(records)
     config = best_config(opened, winner) if winner is not None else None
-    number = _taken(folder, records, optimizers)
+    number = _taken(folder, records, palette.optimizers)
     taken = config if number is None else best_config(opened, trials.record(opened, number))
     return Chapter(
-        text="\n\n".join(_parts(opened, settings, data, records, config, taken, unit)),
-        figures=plotly_figures.of_search(records, optimizers, sign, unit),
+        text="\n\n".join(_parts(opened, settings, data, records, config, taken, metric.unit)),
+        figures=plotly_figures.of_search(records, palette, metric.sign),
         files=files(records, config, taken, data.get("train_examples")),
     )
 
@@ -114,7 +114,7 @@ def _parts(
         f"{data['train_examples']} others. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
-        notes.table(searched(records, settings["optimizers"], unit)),
+        notes.table(standings_table(records, settings["optimizers"], unit)),
     ]
     if config is not None and taken is not None:
         compared = notes.PART + "compare" in system_attrs(opened)

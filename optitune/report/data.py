@@ -7,9 +7,8 @@ from math import inf, isfinite
 import numpy as np
 
 from optitune.common.summary import Summary
-from optitune.statistics.differences import Relation
+from optitune.retraining.records import SeedResult
 from optitune.statistics.runs import Plan, Run, finalists_runs
-from optitune.statistics.verdict import Place, Verdict
 from optitune.study.records import Outcome, TrialRecord, counts, standings
 from optitune.study.steps import reported_epoch
 
@@ -18,63 +17,6 @@ ENOUGH = 10
 
 REACH = 4.0
 """How many times as wide as what matters an axis may become for the sake of the rest."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An optimizer's value in a comparison.
-
-    Attributes:
-        each: of its runs that came to an end.
-        low, high: None for a single run.
-    """
-
-    optimizer: str
-    mean: float
-    low: float | None
-    high: float | None
-    each: tuple[float, ...]
-    out: bool
-
-
-def intervals(places: Iterable[Place]) -> list[Interval]:
-    """The values of all that have one, in the order of the places."""
-    return [
-        Interval(place.optimizer, place.value.mean, place.value.low, place.value.high, place.value.each, place.out)
-        for place in places
-        if place.value is not None
-    ]
-
-
-@dataclass(frozen=True)
-class Gap:
-    """By how much an optimizer is better than the leader: negative where it is worse.
-
-    `low` and `high` are None while nothing is known of them.
-    """
-
-    optimizer: str
-    mean: float
-    low: float | None
-    high: float | None
-    relation: Relation
-    rounds: int
-
-
-def gaps(verdict: Verdict) -> list[Gap]:
-    """The differences to the leader, in the order of the places."""
-    return [
-        Gap(
-            place.optimizer,
-            known.mean,
-            known.low if isfinite(known.low) else None,
-            known.high if isfinite(known.high) else None,
-            known.relation,
-            known.rounds,
-        )
-        for place in verdict.places
-        if (known := place.to_leader) is not None
-    ]
 
 
 def better_half(values: Iterable[float], sign: int) -> list[float]:
@@ -324,3 +266,13 @@ def agreement(value: float, other: Summary, sign: int) -> str:
     if other.low <= value <= other.high:
         return "within"
     return "better than" if sign * (value - other.mean) > 0 else "worse than"
+
+
+def confusion_counts(seeds: Sequence[SeedResult]) -> list[list[int]]:
+    """Confusion matrices of several seeds, added up: rows are true classes, columns answers; none without classes."""
+    matrices = [seed.confusion_matrix for seed in seeds]
+    classes = range(max(map(len, matrices), default=0))
+    return [
+        [sum(each[true][said] for each in matrices if max(true, said) < len(each)) for said in classes]
+        for true in classes
+    ]

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optitune.comparing.results import Comparison
-from optitune.report.compared import finalists
+from optitune.report.comparison_tables import finalists
+from optitune.report.data import confusion_counts
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, flat
 from optitune.statistics.runs import TUNED
@@ -101,7 +102,7 @@ MEASURED = (
 """What of a finalist may not be known."""
 
 
-def compared(found: Comparison) -> "DataFrame":
+def comparison(found: Comparison) -> "DataFrame":
     """A row per finalist, the leader first: its value, how it differs from the leader, and what it costs.
 
     `low` and `high` are Student's interval over its own runs; `difference_low` and `difference_high` bound by how much
@@ -136,7 +137,7 @@ def runs(found: Comparison) -> "DataFrame":
 def run_curves(found: Comparison) -> "DataFrame":
     """A row per evaluation of every finalist's run."""
     rows = [
-        {"optimizer": run.key.optimizer, "round": run.key.round, **vars(point)}
+        {"optimizer": run.key.optimizer, "round": run.key.round, **point._asdict()}
         for run in found.runs
         if run.key.variant == TUNED
         for point in run.curve
@@ -162,15 +163,10 @@ def confusion(seeds: Sequence[SeedResult]) -> "DataFrame | None":
     """Counts over all seeds together, a row per true class and a column per answer; None where there are no classes."""
     import pandas
 
-    matrices = [seed.confusion_matrix for seed in seeds]
-    classes = max(map(len, matrices), default=0)
-    if not classes:
+    counts = confusion_counts(seeds)
+    if not counts:
         return None
-    counts = [
-        [sum(each[true][said] for each in matrices if max(true, said) < len(each)) for said in range(classes)]
-        for true in range(classes)
-    ]
-    labels = range(classes)
+    labels = range(len(counts))
     return pandas.DataFrame(
         counts, index=pandas.Index(labels, name="true class"), columns=pandas.Index(labels, name="answered")
     )

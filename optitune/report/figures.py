@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from optitune.common.summary import Summary
 from optitune.common.text import plural
 from optitune.report.data import (
     Band,
     Basin,
     Climb,
     Curve,
-    Gap,
-    Interval,
     Share,
     better_half,
     common_depth,
@@ -33,39 +33,40 @@ from optitune.report.style import (
     over,
     rows_of,
 )
+from optitune.statistics.differences import Difference
+from optitune.statistics.verdict import Place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
 
-def values(rows: Sequence[Interval], palette: Palette) -> Picture:
-    """Dot and interval of every optimizer, with its runs."""
+def values(places: Sequence[Place], palette: Palette) -> Picture:
+    """Dot and interval of every optimizer that has a value, with its runs."""
+    rows = [(place.optimizer, place.value) for place in places if place.value is not None]
+    inside = [place.value for place in places if place.value is not None and not place.out]
 
     def draw(place: "FigureBase") -> None:
         axes = place.subplots()
-        seen = [value for row in rows if not row.out for value in (row.low, row.high, *row.each) if value is not None]
-        rest = [value for row in rows for value in (row.low, row.mean, row.high) if value is not None]
+        seen = [value for found in inside for value in (found.low, found.high, *found.each) if value is not None]
+        rest = [value for _, found in rows for value in (found.low, found.mean, found.high) if value is not None]
         axes.set_xlim(window(palette.scaled(seen or rest), palette.scaled(rest)))
-        for number, row in enumerate(rows):
-            if not _beyond(axes, number, palette.scaled([row.mean])[0], palette.unit.value(row.mean)):
-                each = palette.scaled(row.each)
-                strokes: dict[str, Any] = {"alpha": 0.6, "markersize": 5, "color": palette.colour(row.optimizer)}
-                axes.plot(each, [number + 0.24] * len(each), "|", **strokes)
-                _bar(axes, number, row, palette)
-        rows_of(axes, [row.optimizer for row in rows])
+        for number, (name, found) in enumerate(rows):
+            if not _beyond(axes, number, palette.scaled([found.mean])[0], palette.unit.value(found.mean)):
+                bar(axes, number, name, found, palette)
+        rows_of(axes, [name for name, _ in rows])
         axes.set_xlabel(palette.label("validation"))
 
-    alt = "; ".join(f"{row.optimizer} {palette.unit.value(row.mean)}" for row in rows)
+    alt = "; ".join(f"{name} {palette.unit.value(found.mean)}" for name, found in rows)
+    runs = over([len(found.each) for _, found in rows], "run")
     caption = (
-        f"Mean and 95 % interval (Student's t) of each optimizer's best configuration over "
-        f"{over([len(row.each) for row in rows], 'run')} on fresh seeds, the small strokes; a round is as easy or "
-        "hard for all, so that differences are surer than these intervals look."
+        f"Mean and 95 % interval (Student's t) of each optimizer's best configuration over {runs} on fresh seeds, the "
+        "small strokes; a round is as easy or hard for all, so that differences are surer than these intervals look."
     )
     return Picture("values", caption, (Panel(draw, alt, for_rows(len(rows))),))
 
 
-def differences(rows: Sequence[Gap], leader: str, epsilon: float, palette: Palette) -> Picture:
+def differences(rows: Sequence[Difference], leader: str, epsilon: float, palette: Palette) -> Picture:
     """Draw how far every optimizer is from the leader, and how sure that is.
 
     Args:
@@ -79,18 +80,18 @@ def differences(rows: Sequence[Gap], leader: str, epsilon: float, palette: Palet
         axes = place.subplots()
         nearest = min(rows, key=lambda row: abs(row.mean))
         near = [row for row in rows if row.relation in ("equal", "undecided")] or [nearest]
-        inner = [value for row in near for value in (row.low, row.high, row.mean) if value is not None]
-        rest = [value for row in rows for value in (row.low, row.high, row.mean) if value is not None]
+        inner = [value for row in near for value in (row.low, row.high, row.mean)]
+        rest = [value for row in rows for value in (row.low, row.high, row.mean)]
         axes.set_xlim(window(palette.scaled([*inner, 0.0, epsilon, -epsilon]), palette.scaled(rest)))
         axes.axvspan(*palette.scaled([-epsilon, epsilon]), color=TINT, zorder=0)
         axes.axvline(0, color=FAINT, linewidth=1)
         for number, row in enumerate(rows):
             if not _beyond(axes, number, palette.scaled([row.mean])[0], palette.unit.signed(row.mean)):
-                _bar(axes, number, row, palette)
-        rows_of(axes, [row.optimizer for row in rows])
+                bar(axes, number, row.one, row, palette)
+        rows_of(axes, [row.one for row in rows])
         axes.set_xlabel(f"better than {leader} by{', pp' if palette.unit.percent else ''}")
 
-    alt = "; ".join(f"{row.optimizer} {palette.unit.signed(row.mean)} ({row.relation})" for row in rows)
+    alt = "; ".join(f"{row.one} {palette.unit.signed(row.mean)} ({row.relation})" for row in rows)
     caption = (
         f"Difference to {leader} over {over([row.rounds for row in rows], 'common round')}, with bounds that hold "
         "however often one looks; in the shaded band it does not matter "
@@ -99,12 +100,23 @@ def differences(rows: Sequence[Gap], leader: str, epsilon: float, palette: Palet
     return Picture("differences", caption, (Panel(draw, alt, for_rows(len(rows))),))
 
 
-def _bar(axes: "Axes", number: int, row: Interval | Gap, palette: Palette) -> None:
-    """A dot, and the interval about it."""
-    colour = palette.colour(row.optimizer)
-    if row.low is not None and row.high is not None:
-        axes.plot(palette.scaled([row.low, row.high]), [number] * 2, color=colour, linewidth=2)
-    axes.plot(palette.scaled([row.mean]), [number], color=colour, marker="o", markersize=6)
+def bar(axes: "Axes", number: int, optimizer: str, found: Summary | Difference, palette: Palette) -> None:
+    """Draw a value or a difference in a row: a dot, its interval where that is known, and a stroke for each run.
+
+    Args:
+        axes: of the figure.
+        number: of the row.
+        optimizer: whose colour it has.
+        found: what is drawn.
+        palette: colours of the optimizers and units of the values.
+    """
+    colour = palette.colour(optimizer)
+    if isinstance(found, Summary):
+        each = palette.scaled(found.each)
+        axes.plot(each, [number + 0.24] * len(each), "|", color=colour, alpha=0.6, markersize=5)
+    if found.low is not None and found.high is not None and isfinite(found.low) and isfinite(found.high):
+        axes.plot(palette.scaled([found.low, found.high]), [number] * 2, color=colour, linewidth=2)
+    axes.plot(palette.scaled([found.mean]), [number], color=colour, marker="o", markersize=6)
 
 
 def _beyond(axes: "Axes", number: int, value: float, text: str) -> bool:

@@ -24,13 +24,13 @@ from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
-from optitune.report.compared import compared, costs
+from optitune.report.comparison_tables import comparison_table, costs_table
 from optitune.report.importance import influences
-from optitune.report.standings import searched
+from optitune.report.standings import standings_table
 from optitune.report.style import DARK, Palette, Picture, save_png, svg, variable
-from optitune.retraining import again
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
+from optitune.retraining.repeat_commands import compare_words, retrain_argument, retrain_words
 from optitune.retraining.results import Tested
 from optitune.statistics.runs import TUNED
 from optitune.storage import studies
@@ -54,7 +54,7 @@ class Subject:
         versions: of everything that decides a result, by stage.
         origin: what the study took from another one.
         options: what leads a typed command to the study.
-        what_was_trained: in full, as `again.what_was_trained` has it.
+        retrain_argument: by which `retrain` trains the same again; None where nothing does.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Subject:
     tested: Tested | None
     mistakes: Mistakes | None
     options: Sequence[str] = ()
-    what_was_trained: str | None = "best"
+    retrain_argument: str | None = "best"
     origin: studies.Origin | None = None
 
     @property
@@ -87,7 +87,7 @@ class Subject:
 
     def compare(self, found: Comparison, max_runs: int | None = None) -> str:
         """The command that led to a comparison, or goes on with it up to so many runs."""
-        return self.command(*again.compared(self.name, found, self.settings, self.trials, self.metric, max_runs))
+        return self.command(*compare_words(self.name, found, self.settings, self.trials, self.metric, max_runs))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = (
         origin=studies.origin(opened),
         mistakes=load_mistakes(trained / MISTAKES) if tested is not None else None,
         options=options,
-        what_was_trained=again.what_was_trained(home, opened, tested) if tested is not None else None,
+        retrain_argument=retrain_argument(home, opened, tested) if tested is not None else None,
     )
 
 
@@ -157,14 +157,14 @@ def pictures(subject: Subject) -> list[Picture]:
 def _standings(subject: Subject) -> Section:
     found = subject.comparison
     if found is None:
-        table = searched(subject.trials, subject.optimizers, subject.unit)
+        table = standings_table(subject.trials, subject.optimizers, subject.unit)
         return Section("standings", "How the optimizers stand in the search", tables=(table,))
     verdict, pictures = found.verdict, []
-    if rows := report_data.intervals(verdict.places):
-        pictures.append(report_figures.values(rows, subject.palette))
-    if gaps := report_data.gaps(verdict):
-        pictures.append(report_figures.differences(gaps, verdict.leader, verdict.epsilon, subject.palette))
-    tables = (compared(found), costs(found))
+    if any(place.value for place in verdict.places):
+        pictures.append(report_figures.values(verdict.places, subject.palette))
+    if verdict.to_leader:
+        pictures.append(report_figures.differences(verdict.to_leader, verdict.leader, verdict.epsilon, subject.palette))
+    tables = (comparison_table(found), costs_table(found))
     return Section("standings", "How the optimizers stand", tables=tables, pictures=tuple(pictures))
 
 
@@ -229,12 +229,12 @@ def _tested(subject: Subject) -> Section | None:
     if result is None:
         return None
     words = report_tables.tested(result, found, subject.unit, subject.metric.sign)
-    rows = [(f"test set, {plural(result.plan.epochs, 'epoch')}", result.value)]
+    rows = [(f"test set, {plural(result.plan.epochs, 'epoch')}", result.test_value)]
     place = report_tables.compared_as(result, found) if found is not None else None
     if found is not None and place is not None and place.value is not None:
         rows.insert(0, (f"comparison, {plural(found.plan.epochs, 'epoch')}", place.value))
     pictures = [retrain_figures.tested(rows, result.plan.configuration.optimizer.name, subject.palette)]
-    if (matrix := retrain_figures.confusion(result.seeds)) is not None:
+    if (matrix := retrain_figures.confusion(result.runs)) is not None:
         pictures.append(matrix)
     if subject.mistakes is not None:
         pictures.append(retrain_figures.mistakes(subject.mistakes))
@@ -265,8 +265,8 @@ def _repeat(subject: Subject) -> Section:
         commands.append(subject.compare(found))
     if result is not None:
         seeds.append(f"full trainings {', '.join(map(str, result.plan.seeds))}")
-        if subject.what_was_trained is not None:
-            words = again.trained(subject.name, result, subject.what_was_trained, subject.settings)
+        if subject.retrain_argument is not None:
+            words = retrain_words(subject.name, result, subject.retrain_argument, subject.settings)
             commands.append(subject.command(*words))
     if str(subject.settings.get("task", "")).startswith(FROM_PYTHON):
         begin = f" and from_study={subject.origin.study!r}" if subject.origin is not None else ""

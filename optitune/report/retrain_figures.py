@@ -5,8 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from optitune.common.summary import Summary
-from optitune.report.data import window
-from optitune.report.figures import tile
+from optitune.report.data import confusion_counts, window
+from optitune.report.figures import bar, tile
 from optitune.report.style import FAINT, INK, WIDE, Palette, Panel, Picture, for_rows, over, rows_of
 from optitune.retraining.curves import TRAINING, draw_training
 from optitune.retraining.mistakes import Mistakes
@@ -34,11 +34,7 @@ def tested(rows: Sequence[tuple[str, Summary]], optimizer: str, palette: Palette
         seen = [value for _, found in rows for value in (found.low, found.high, *found.each) if value is not None]
         axes.set_xlim(window(palette.scaled(seen)))
         for number, (_, found) in enumerate(rows):
-            each, colour = palette.scaled(found.each), palette.colour(optimizer)
-            axes.plot(each, [number + 0.24] * len(each), "|", color=colour, alpha=0.6, markersize=5)
-            if found.low is not None and found.high is not None:
-                axes.plot(palette.scaled([found.low, found.high]), [number] * 2, color=colour, linewidth=2)
-            axes.plot(palette.scaled([found.mean]), [number], color=colour, marker="o", markersize=6)
+            bar(axes, number, optimizer, found, palette)
         rows_of(axes, [name for name, _ in rows])
         axes.set_xlabel(palette.label("").strip())
 
@@ -50,7 +46,7 @@ def tested(rows: Sequence[tuple[str, Summary]], optimizer: str, palette: Palette
 
 def training(result: Tested) -> Picture:
     """Loss, metric and learning rate of every seed, by epoch."""
-    curves, loss = [seed.epochs for seed in result.seeds], result.plan.configuration.training.loss
+    curves, loss = [seed.epochs for seed in result.runs], result.plan.configuration.training.loss
     draw = partial(draw_training, curves, loss, result.metric, result.plan.task)
     ends = ", ".join(f"{curve[-1].train_loss:.4g}" for curve in curves)
     caption = f"Training loss, {result.metric} and learning rate over {over([len(curves)], 'seed')}."
@@ -59,14 +55,10 @@ def training(result: Tested) -> Picture:
 
 def confusion(seeds: Sequence[SeedResult]) -> Picture | None:
     """What is taken for what; None without classes, or with more than could be read."""
-    matrices = [seed.confusion_matrix for seed in seeds]
-    classes = max(map(len, matrices), default=0)
+    counts = confusion_counts(seeds)
+    classes = len(counts)
     if not 2 <= classes <= MOST_CLASSES:
         return None
-    counts = [
-        [sum(each[true][said] for each in matrices if max(true, said) < len(each)) for said in range(classes)]
-        for true in range(classes)
-    ]
     wrong = [[count if true != said else 0 for said, count in enumerate(row)] for true, row in enumerate(counts)]
     most = max(max(row) for row in wrong) or 1
 

@@ -8,7 +8,7 @@ from optitune.common.text import Unit, short
 from optitune.study.records import Standing, TrialRecord, standings
 
 
-def searched(trials: Iterable[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:
+def standings_table(trials: Iterable[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:
     """The standings of a search.
 
     Args:

@@ -48,7 +48,7 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
         unit: how the metric is written.
         sign: 1 where more of the metric is better, -1 where less is.
     """
-    value, name = result.value, result.plan.configuration.optimizer.name
+    value, name = result.test_value, result.plan.configuration.optimizer.name
     runs = plural(len(value.each), "seed")
     spread = (
         f"95 % interval {unit.span(value.low, value.high)}, Student's t over {runs}"

@@ -4,14 +4,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from optitune.errors import UsageError
-from optitune.retraining.again import meant
+import optuna
+
+from optitune.comparing.results import FOLDER, taken
+from optitune.errors import OptituneError, UsageError
 from optitune.storage import studies, trials
 from optitune.storage.listing import choose_study, study_names
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
+from optitune.study.records import best as best_record
+from optitune.study.records import standings
 from optitune.study.settings import checked_study_name
 
 
@@ -19,8 +23,9 @@ from optitune.study.settings import checked_study_name
 class Chosen:
     """A configuration, the name that its results go by, and the study it belongs to.
 
-    `edited` says that its trial in the study had other settings, so that its value is not theirs; `compared`, that it
-    is what the study's comparison says to take.
+    Attributes:
+        edited: whether its trial in the study had other settings, so that its value is not theirs.
+        compared: whether it is what the study's comparison says to take.
     """
 
     name: str
@@ -77,9 +82,35 @@ def choose(what: str, name: str | None, studies_dir: Path, storage: str | None) 
     opened = home.open()
     studies.stored_settings(opened)
     if what == "best":
-        found = meant(home, opened)
-        return Chosen("best", found.config, home, edited=found.edited, compared=found.compared)
+        return choose_best(home, opened)
     return Chosen(f"trial-{int(what)}", best_config(opened, trials.record(opened, int(what))), home)
+
+
+def choose_best(home: StudyLocation, opened: optuna.Study) -> Chosen:
+    """Find a study's best configuration: what its comparison says to take, or the search's best.
+
+    Raises:
+        UsageError: its `best.toml` is not valid, or of another task.
+        OptituneError: there is none.
+    """
+    path, settings, records = home.folder / "best.toml", studies.stored_settings(opened), trials.records(opened)
+    if path.exists():
+        config = best.load(path, "").model_copy(update={"study": home.name})
+    else:
+        winner = best_record(records)
+        if winner is None:
+            raise OptituneError(
+                f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
+            )
+        # it was searched elsewhere, so that the file is not here
+        config = best_config(opened, winner)
+    best.check_task(config, home.name, settings["task"], path)
+    edited = next((row.configuration for row in records if row.number == config.trial), None) != config.configuration
+    leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
+    recommended = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
+    if recommended is not None and not edited:
+        return Chosen("best", best_config(opened, trials.record(opened, recommended)), home, compared=True)
+    return Chosen("best", config, home, edited=edited)
 
 
 def _folder_name(file: Path) -> str:

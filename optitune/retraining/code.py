@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from optitune.common.beside import file_of
 from optitune.common.commands import line, option_words, place
 from optitune.common.files import write_text
 from optitune.common.text import plural
+from optitune.common.user_modules import file_of
 from optitune.retraining.results import Tested
 from optitune.retraining.sentences import trained_on
 from optitune.study import best_config as best
@@ -39,8 +39,8 @@ def python_of(config: BestConfig, result: Tested, epochs: int | None = None) -> 
     """
     plan = result.plan
     about = (
-        f"{plan.task}: test {result.metric} {result.value.mean:.4g} after {plural(plan.epochs, 'epoch')} of batches of "
-        f"{plan.configuration.training.batch_size}\n"
+        f"{plan.task}: test {result.metric} {result.test_value.mean:.4g} after {plural(plan.epochs, 'epoch')} of "
+        f"batches of {plan.configuration.training.batch_size}\n"
         f"on {trained_on(plan)} ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
     )
     return python(config, epochs or plan.epochs, about)

@@ -1,15 +1,16 @@
 """The plan of a full training and the result of every seed, read back; no torch, so that `show` needs none."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    AfterValidator,
+    AliasChoices,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
+    TypeAdapter,
     model_serializer,
 )
 
@@ -17,7 +18,7 @@ from optitune.common.schema import Strict
 from optitune.common.summary import Summary, summarise
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, Precision
-from optitune.tasks.metrics import Direction, Metric, restored
+from optitune.tasks.metrics import Metric, StoredMetric, restored
 
 Keep = Literal["last", "best"]
 """Which epoch's weights are kept: the last one's, or those with the best value on a held-out validation part."""
@@ -75,27 +76,28 @@ class FoundLength(Strict):
         }
 
 
-class Runs(BaseModel):
-    """What of a file of results is read back, whatever else stands in it."""
+def _square(runs: tuple[SeedResult, ...]) -> tuple[SeedResult, ...]:
+    for matrix in (run.confusion_matrix for run in runs):
+        if any(len(row) != len(matrix) or min(row) < 0 for row in matrix):
+            raise ValueError("a confusion matrix must have as many counts in each row as rows")
+    return runs
 
-    model_config = ConfigDict(frozen=True, strict=True)
+
+@dataclass(frozen=True)
+class Runs:
+    """The results of some seeds of a plan, whatever else their file holds."""
 
     plan: FullPlan
-    runs: tuple[SeedResult, ...]
+    runs: Annotated[tuple[SeedResult, ...], AfterValidator(_square)]
 
-    @field_validator("runs")
-    @classmethod
-    def _square(cls, runs: tuple[SeedResult, ...]) -> tuple[SeedResult, ...]:
-        for matrix in (run.confusion_matrix for run in runs):
-            if any(len(row) != len(matrix) or min(row) < 0 for row in matrix):
-                raise ValueError("a confusion matrix must have as many counts in each row as rows")
-        return runs
+
+RUNS = TypeAdapter(Runs)
 
 
 def _runs(path: Path, plan: FullPlan) -> tuple[SeedResult, ...]:
     """The results in a file, if it is there, whole, and of this very plan."""
     try:
-        found = Runs.model_validate_json(path.read_bytes())
+        found = RUNS.validate_json(path.read_bytes(), strict=True)
     except (OSError, ValueError):
         return ()
     kept, here = found.plan.data_digests, plan.data_digests
@@ -123,48 +125,31 @@ def seed_result(partial: Path, plan: FullPlan, number: int) -> SeedResult | None
     return next((run for run in runs if run.seed == plan.seeds[number]), None)
 
 
-class Judge(BaseModel):
-    """A metric as `metrics.kept` writes it."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    name: str
-    direction: Direction
-    lowest: float | None
-    highest: float | None
-    built_in: bool
-
-
-class Metrics(Runs):
-    """What is read of a `metrics.json`."""
-
-    trial: int | None = None
-    metric: str
-    judge: Judge | None = None
-    test_value: Summary
-    test_loss: Summary
-    length: FoundLength | None = None
-    versions: dict[str, str]
-
-
 @dataclass(frozen=True)
-class Tested:
+class Tested(Runs):
     """What is in a folder of results.
 
     Attributes:
+        test_value: the metric, over the seeds.
+        test_loss: over the seeds.
+        versions: of Python and the packages.
+        stored_metric: what they were tested by; its name alone in a file of an older version.
         trial: of the search that the configuration comes from.
-        judge: what they were tested by; one of a user's own without its function.
         length: how the number of epochs was found; None where it was given.
     """
 
-    plan: FullPlan
-    trial: int | None
-    judge: Metric
-    value: Summary
-    loss: Summary
-    seeds: tuple[SeedResult, ...]
+    test_value: Summary
+    test_loss: Summary
     versions: dict[str, str]
+    stored_metric: Annotated[StoredMetric | str, Field(validation_alias=AliasChoices("judge", "metric"))]
+    trial: int | None = None
     length: FoundLength | None = None
+
+    @cached_property
+    def judge(self) -> Metric:
+        """What they were tested by; one of a user's own without its function."""
+        stored = self.stored_metric
+        return restored({"name": stored} if isinstance(stored, str) else asdict(stored))
 
     @property
     def metric(self) -> str:
@@ -173,20 +158,19 @@ class Tested:
     @property
     def kept(self) -> tuple[int | None, ...]:
         """The epoch of each seed whose weights were kept; None for the last one."""
-        return tuple(seed.kept_epoch for seed in self.seeds)
+        return tuple(seed.kept_epoch for seed in self.runs)
+
+
+TESTED = TypeAdapter(Tested)
 
 
 def load(folder: Path) -> Tested | None:
     """The results in a folder; None where there are none, or none of this version."""
     try:
-        found = Metrics.model_validate_json((folder / "metrics.json").read_bytes())
-        judge = restored(found.judge.model_dump() if found.judge else {"name": found.metric})
+        found = TESTED.validate_json((folder / "metrics.json").read_bytes(), strict=True)
     except (OSError, ValueError):
         return None
-    if tuple(run.seed for run in found.runs) != found.plan.seeds:
-        return None
-    values = (found.test_value, found.test_loss)
-    return Tested(found.plan, found.trial, judge, *values, found.runs, found.versions, found.length)
+    return found if tuple(run.seed for run in found.runs) == found.plan.seeds else None
 
 
 def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:

@@ -20,7 +20,7 @@ from optitune.retraining.results import FoundLength, FullPlan, Keep, TriedLength
 from optitune.retraining.seeds import Trainer, View
 from optitune.retraining.sentences import length_found
 from optitune.retraining.worker import DIVERGED
-from optitune.storage import made_from
+from optitune.storage import study_checks
 from optitune.storage.request import StageRequest
 from optitune.storage.urls import open_storage
 from optitune.study.best_config import BestConfig
@@ -169,7 +169,7 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     config = request.config
     other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
-    made_from.same_scaling(task, config.scaling)
+    study_checks.same_scaling(task, config.scaling)
     record = task_code.record(task, fresh_model(task), config.task)
     training = Trainer(request, task, device, record, view)
     about = (network, _code(request, task, record, network), task.scale_targets)
@@ -252,8 +252,8 @@ def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: 
     opened = home.load(open_storage(home.url, create=False)) if home.url.exists() else None
     if opened is None:
         return str(code.get("id", ""))
-    made_from.same_metric(opened, task.judge)
-    return made_from.same_code(opened, request.config.task, code, network)
+    study_checks.same_metric(opened, task.judge)
+    return study_checks.same_code(opened, request.config.task, code, network)
 
 
 def _partial(folder: Path, plan: FullPlan, what: str = "") -> Path:

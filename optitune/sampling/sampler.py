@@ -197,6 +197,15 @@ def _seed(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
+def _delegated(name: str) -> Any:
+    """A method that calls the one of the trial's own sampler."""
+
+    def method(self: "PerTrialSeedSampler", study: optuna.Study, trial: FrozenTrial, *rest: Any) -> Any:
+        return getattr(self._of(trial), name)(study, trial, *rest)
+
+    return method
+
+
 class PerTrialSeedSampler(BaseSampler):
     """A wrapper of another sampler that seeds it anew for each trial, from the study's seed and the trial's number.
 
@@ -217,48 +226,14 @@ class PerTrialSeedSampler(BaseSampler):
             self._samplers[trial.number] = self._make(_seed(self._seed, trial.number))
         return self._samplers[trial.number]
 
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of(trial).before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As Optuna's.
-
-        Args:
-            study: of the trial.
-            trial: to be given parameters.
-            search_space: distributions by parameter.
-        """
-        return self._of(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """As Optuna's.
-
-        Args:
-            study: of the trial.
-            trial: to be given a parameter.
-            param_name: of the parameter.
-            param_distribution: of the parameter.
-        """
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+    before_trial = _delegated("before_trial")
+    infer_relative_search_space = _delegated("infer_relative_search_space")
+    sample_relative = _delegated("sample_relative")
+    sample_independent = _delegated("sample_independent")
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """As Optuna's; the trial's sampler is then dropped.
-
-        Args:
-            study: of the trial.
-            trial: that has ended.
-            state: in which it has ended.
-            values: that it reported last.
-        """
         self._of(trial).after_trial(study, trial, state, values)
         del self._samplers[trial.number]
 

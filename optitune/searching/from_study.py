@@ -20,8 +20,8 @@ from optitune.searching.objective import changes_ahead
 from optitune.searching.trial_queue import SETTLE_S
 from optitune.space.configuration import Configuration
 from optitune.storage import studies, trials
-from optitune.storage.made_from import other_data
 from optitune.storage.studies import Origin, StudyLocation
+from optitune.storage.study_checks import other_data
 from optitune.study.settings import SAME, StudySettings, differing
 from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
 from optitune.tasks.metrics import Metric, kept

@@ -8,7 +8,7 @@ from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.searching.requests import JoinRequest
 from optitune.searching.worker import Job
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.urls import explained_storage
 from optitune.study.custom_optimizers import find_modules
@@ -57,8 +57,8 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     find_modules(settings.own_paths(), home.folder.parent)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
-    made_from.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
-    made_from.same_task(opened, task, data, network)
+    study_checks.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)
+    study_checks.same_task(opened, task, data, network)
     supervisor.tidy(home, opened)
     ledger = trials.RecordCache(opened)
     described = notes.of_study(opened, home.folder, ledger.read)

@@ -12,14 +12,14 @@ import torch
 from optitune.common.schema import validated
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import owned_values
-from optitune.searching import from_study, steady, supervisor
+from optitune.searching import from_study, reproducible_data, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.searching.requests import SearchRequest
 from optitune.searching.worker import Job
 from optitune.space.edges import Edge, edges
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.urls import explained_storage, open_storage
 from optitune.study.custom_optimizers import find_modules
@@ -192,7 +192,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         for row in settings.optimizer:
             if row.note == FROM_CLASS:
                 view.note(in_words(row))
-        steady.check(task, source, request.data_folder, data, view.tick)
+        reproducible_data.check(task, source, request.data_folder, data, view.tick)
     facts: dict[str, Any] = {
         "network": network,
         "loss": task.loss_name,
@@ -207,7 +207,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     code = task_code.record(task, fresh_model(task), settings.task)
     taking = _taking(request, settings, facts, task.judge, code)
     patience = RetryPolicy(view.note)
-    opened = made_from.create_or_resume(
+    opened = study_checks.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience),
         request.home.name,
         settings,

@@ -9,7 +9,7 @@ from optitune.errors import OptituneError
 from optitune.searching.events import TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.trial_queue import fail
 from optitune.workers.events import Event, Retired
-from optitune.workers.furthest import Furthest
+from optitune.workers.progress import ProgressTracker
 
 DEATHS_OF_A_TRIAL = 3
 """How often workers may die at a trial without its getting any further."""
@@ -39,7 +39,7 @@ class TrialGuard:
         self._timeout = timeout
         self._note = note
         self._clock = clock
-        self._further = Furthest()
+        self._further = ProgressTracker()
         self._at: dict[int, tuple[int, float]] = {}
         self._deaths: dict[int, int] = {}
         self._late: dict[int, int] = {}

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from optitune.common.moved import present
+from optitune.common.renamed_modules import current_path
 from optitune.common.schema import Strict
 from optitune.common.text import setting
 from optitune.errors import UsageError, unknown
@@ -134,7 +134,7 @@ class OptimizerSettings(Strict):
     def how(self) -> tuple[str, tuple[optimizers.Trait, ...]]:
         """`module:class` of the optimizer, and its traits."""
         if self.path:
-            return present(self.path), self.traits
+            return current_path(self.path), self.traits
         row = optimizers.find(self.name)
         return row.path, row.traits
 

@@ -2,17 +2,25 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainValidator,
+    field_validator,
+)
 
 from optitune.common.schema import Strict
 from optitune.space.configuration import Configuration, Precision
 
-TUNED = "itself"
-"""The variant that is the finalist itself."""
+TUNED = "tuned settings"
+"""The variant that is the finalist itself; version 0.1 called it `itself`."""
 
 HALF, TWICE, KNOWN_GOOD = "half the lr", "twice the lr", "known-good settings"
 
@@ -106,8 +114,7 @@ class Plan(Strict):
         return tuple(each.optimizer for each in self.finalists)
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """An evaluation of a run.
 
     Attributes:
@@ -133,9 +140,21 @@ class RunId:
         variant: `TUNED` or one of `VARIANTS`.
     """
 
-    round: int
+    round: NonNegativeInt
     optimizer: str
-    variant: str = TUNED
+    variant: Annotated[str, AfterValidator(lambda stored: TUNED if stored == "itself" else stored)] = TUNED
+
+
+def _numbers(each: object) -> NDArray[np.float32] | None:
+    """An array of float32, of what a file holds: a tensor, or None.
+
+    Raises:
+        ValueError: it is no array of some numbers.
+    """
+    numbers = None if each is None else np.asarray(each)
+    if numbers is not None and (numbers.ndim != 1 or numbers.dtype != np.float32 or not len(numbers)):
+        raise ValueError("must be some numbers")
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -156,13 +175,13 @@ class Run:
 
     key: RunId
     diverged: str
-    value: float
+    value: FiniteFloat
     loss: float
-    seconds: float
-    state_bytes: int
-    weight_bytes: int
+    seconds: NonNegativeFloat
+    state_bytes: NonNegativeInt
+    weight_bytes: NonNegativeInt
     curve: tuple[Point, ...]
-    each: NDArray[np.float32] | None = None
+    each: Annotated[NDArray[np.float32] | None, PlainValidator(_numbers)] = None
 
 
 def finalists_runs(runs: Iterable[Run], optimizer: str, variant: str = TUNED) -> list[Run]:

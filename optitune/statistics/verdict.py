@@ -12,6 +12,7 @@ however often one looks and whatever is dropped when; of two that are the same, 
 `epsilon` is what matters in practice: a pair whose interval lies within +- epsilon is equal for practical purposes.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
@@ -92,6 +93,11 @@ class Verdict:
             for place in self.places
             if not place.out and place.to_leader is not None and place.to_leader.relation == relation
         )
+
+    @property
+    def to_leader(self) -> tuple[Difference, ...]:
+        """The differences to the leader, in the order of the places."""
+        return tuple(place.to_leader for place in self.places if place.to_leader is not None)
 
     @property
     def contenders(self) -> tuple[str, ...]:
@@ -192,14 +198,7 @@ def _rounds_needed(mean: float, sd: float, epsilon: float, alpha: float, now: in
         margin = half_width(sd, n, alpha)
         return margin < mean or mean + margin <= epsilon
 
-    high = now + 1
-    while not decided(high) and high < 1_000_000:
-        high *= 2
-    low = max(now, high // 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decided(middle) else (middle, high)
-    return high
+    return bisect_left(range(1_000_000), True, lo=now + 1, key=decided)
 
 
 class _Estimates:

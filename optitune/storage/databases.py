@@ -218,7 +218,7 @@ def cause(error: BaseException) -> str:
     return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
-def away(error: BaseException) -> str | None:
+def unavailable(error: BaseException) -> str | None:
     """Why a database server does not answer, by the error of a call; None if it answered, or a retry is useless.
 
     Deadlocks and failed serializations count as well: a retry solves them too.

@@ -37,9 +37,9 @@ PREFIX = "Exception calling application: "
 class ProxyError(StorageInternalError):
     """A call to the proxy failed; `away` if it may succeed when it is repeated."""
 
-    def __init__(self, message: str, away: bool) -> None:
+    def __init__(self, message: str, unavailable: bool) -> None:
         super().__init__(message)
-        self.away = away
+        self.unavailable = unavailable
 
 
 class _Calls:
@@ -92,7 +92,7 @@ class Proxy(GrpcStorageProxy):
         try:
             ready.result(timeout=timeout)
         except grpc.FutureTimeoutError:
-            raise ProxyError(f"nothing answers as a gRPC proxy within {timeout:.0f} s", away=True) from None
+            raise ProxyError(f"nothing answers as a gRPC proxy within {timeout:.0f} s", unavailable=True) from None
         finally:
             ready.cancel()
 
@@ -132,6 +132,6 @@ def connect(host: str, port: int) -> Proxy:
     return proxy
 
 
-def away(error: BaseException) -> str | None:
+def unavailable(error: BaseException) -> str | None:
     """Why the proxy does not answer; None if it did."""
-    return str(error) if isinstance(error, ProxyError) and error.away else None
+    return str(error) if isinstance(error, ProxyError) and error.unavailable else None

@@ -11,13 +11,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from optitune.common.text import duration
 from optitune.errors import OptituneError
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 
 LOOK_S = 0.2
-"""Seconds between two checks, while waiting, whether to stop."""
+"""Seconds between two checks, while retrier, whether to stop."""
 
 T = TypeVar("T")
 
@@ -37,13 +38,13 @@ class RetryPolicy:
     wait_s: float = 600
 
 
-class Waiting:
+class Retrier:
     """Repeats calls that fail because a storage does not answer; all threads that use the storage share one.
 
     Args:
         patience: policy of waiting.
         name: of the storage, without a password.
-        away: error of a call -> why the storage does not answer; None where the error means something else.
+        unavailable: error of a call -> why the storage does not answer; None where the error means something else.
         forget: called before each repetition, in its thread, to discard the state of the failed call.
     """
 
@@ -51,19 +52,19 @@ class Waiting:
         self,
         patience: RetryPolicy,
         name: str,
-        away: Callable[[BaseException], str | None],
+        unavailable: Callable[[BaseException], str | None],
         forget: Callable[[], None] = lambda: None,
     ) -> None:
         self.forget = forget
         self._patience = patience
         self._name = name
-        self._away = away
+        self._unavailable = unavailable
         self._lock = threading.Lock()
         self._waiting_since: float | None = None
         # not the one that trainings seed and draw from
         self._jitter = random.Random()  # noqa: S311
 
-    def out(self, call: Callable[[], T]) -> T:
+    def call(self, call: Callable[[], T]) -> T:
         """The result of `call`, repeated until the storage answers.
 
         Raises:
@@ -76,7 +77,7 @@ class Waiting:
             except OptituneError:
                 raise
             except Exception as error:
-                cause = self._away(error)
+                cause = self._unavailable(error)
                 if cause is None:
                     raise
                 began = began if failures else time.monotonic()
@@ -125,18 +126,15 @@ class Waiting:
         with self._lock:
             since, self._waiting_since = self._waiting_since, None
         if since is not None:
-            self._patience.notify(f"the storage {self._name} answers again after {duration(time.monotonic() - since)}")
-
-
-def duration(seconds: float) -> str:
-    """A span of time in words."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            self._patience.notify(
+                f"the storage {self._name} answers again after {duration(round(time.monotonic() - since))}"
+            )
 
 
 def _retried(name: str) -> Any:
     def call(self: "RetryingStorage", *args: Any, **kwargs: Any) -> Any:
         method = getattr(self.inner, name)
-        return self.waiting.out(lambda: method(*args, **kwargs))
+        return self.retrier.call(lambda: method(*args, **kwargs))
 
     call.__name__ = name
     return call
@@ -155,9 +153,9 @@ class RetryingStorage(BaseStorage):
         waiting: for `inner`.
     """
 
-    def __init__(self, inner: BaseStorage, waiting: Waiting) -> None:
+    def __init__(self, inner: BaseStorage, waiting: Retrier) -> None:
         self.inner = inner
-        self.waiting = waiting
+        self.retrier = waiting
 
     create_new_study = _retried("create_new_study")
     delete_study = _retried("delete_study")
@@ -187,13 +185,7 @@ class RetryingStorage(BaseStorage):
     check_trial_is_updatable = _retried("check_trial_is_updatable")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """As Optuna's; a trial that ended in an attempt whose answer was lost counts as ended by this call.
-
-        Args:
-            trial_id: Optuna's.
-            state: to set.
-            values: of the trial.
-        """
+        # a trial that ended in an attempt whose answer was lost counts as ended by this call
         attempts = 0
 
         def attempt() -> bool:
@@ -209,7 +201,7 @@ class RetryingStorage(BaseStorage):
                     raise
                 return True
 
-        return self.waiting.out(attempt)
+        return self.retrier.call(attempt)
 
     def remove_session(self) -> None:
-        self.waiting.forget()
+        self.retrier.forget()

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from optitune.errors import NoStudies, OptituneError, UsageError
 from optitune.storage import databases
 from optitune.storage.journal import JournalFile, open_journal
-from optitune.storage.retry import RetryingStorage, Waiting
+from optitune.storage.retry import Retrier, RetryingStorage
 from optitune.storage.retry import RetryPolicy as RetryPolicy
 
 SHARED_STORAGE = (
@@ -110,23 +110,23 @@ def _open_proxy(url: StorageUrl, patience: RetryPolicy | None) -> BaseStorage:
         from optitune.storage import grpc_proxy as proxy
     except ImportError:
         raise OptituneError("gRPC is not installed: run pip install 'optitune[grpc]'") from None
-    waiting = Waiting(patience, url.shown, proxy.away) if patience else None
+    retrier = Retrier(patience, url.shown, proxy.unavailable) if patience else None
     try:
-        opened = _now_or(waiting, lambda: proxy.connect(*url.address))
+        opened = _now_or(retrier, lambda: proxy.connect(*url.address))
     except proxy.ProxyError as error:
         raise OptituneError(
             f"cannot open the storage {url.shown}: {error}; "
             "check the address, and that Optuna's run_grpc_proxy_server runs there"
         ) from error
-    return RetryingStorage(opened, waiting) if waiting else opened
+    return RetryingStorage(opened, retrier) if retrier else opened
 
 
 def _open_database(url: StorageUrl, target: URL, create: bool, patience: RetryPolicy | None) -> BaseStorage:
     if url.path is not None:
         databases.check_sqlite(url.path, create)
-    waiting = Waiting(patience, url.shown, databases.away) if patience and not url.is_sqlite else None
+    retrier = Retrier(patience, url.shown, databases.unavailable) if patience and not url.is_sqlite else None
     try:
-        opened = _now_or(waiting, lambda: databases.connect(target, create))
+        opened = _now_or(retrier, lambda: databases.connect(target, create))
     except (*STORAGE_ERRORS, RuntimeError) as error:
         if databases.lacks_tables(error) and not create:
             message = f"the storage {url.shown} holds no studies yet: run 'optitune search' first"
@@ -135,14 +135,14 @@ def _open_database(url: StorageUrl, target: URL, create: bool, patience: RetryPo
             f"cannot open the storage {url.shown}: {databases.cause(error)}; "
             "check the URL, and that the database is running and yours to write"
         ) from error
-    if waiting is None:
+    if retrier is None:
         return opened
-    waiting.forget = opened.forget
-    return RetryingStorage(get_storage(opened), waiting)
+    retrier.forget = opened.forget
+    return RetryingStorage(get_storage(opened), retrier)
 
 
-def _now_or(waiting: Waiting | None, call: Callable[[], T]) -> T:
-    return waiting.out(call) if waiting else call()
+def _now_or(retrier: Retrier | None, call: Callable[[], T]) -> T:
+    return retrier.call(call) if retrier else call()
 
 
 def rename_study(url: StorageUrl, old: str, new: str) -> None:

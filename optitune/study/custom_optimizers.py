@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from optitune.common.beside import file_of, hiding, importable_with_note
 from optitune.common.schema import Strict
+from optitune.common.user_modules import file_of, hiding, importable_with_note
 from optitune.errors import UsageError
 from optitune.space import optimizers
 from optitune.space.configuration import LARGEST

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import cloudpickle
 
-from optitune.common.beside import hiding, importable_with_note
+from optitune.common.user_modules import hiding, importable_with_note
 from optitune.errors import UsageError, unknown
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.task import Task, kind

@@ -208,6 +208,17 @@ def find(name: str) -> Metric:
         raise unknown("metric", name, METRICS, "(or give a Metric of your own)") from None
 
 
+@dataclass(frozen=True)
+class StoredMetric:
+    """A metric without its function, as studies and results keep it; None for an infinite limit."""
+
+    name: str
+    direction: Direction
+    lowest: float | None
+    highest: float | None
+    built_in: bool
+
+
 def kept(metric: Metric) -> dict[str, Any]:
     """A metric as JSON, as a study stores it; `restored` reads it."""
     return {**metric.document(), "built_in": metric.built_in}

@@ -233,7 +233,7 @@ def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
     return any(key in found and key in here and found[key] != here[key] for key in ("checksum", "inputs"))
 
 
-def moved(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def split_change(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """An explanation where data are split differently than when the digests were `found`; empty where they are not.
 
     Only digests in both are compared: older versions wrote fewer.
@@ -267,7 +267,7 @@ def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
             "that the search has seen would be sealed away for the test: bring back the same data, or search again "
             f"with --study NAME; {unchanged()}"
         )
-    if not other and (why := moved(found, data.digests)):
+    if not other and (why := split_change(found, data.digests)):
         raise UsageError(f"task '{task.name}': {why}")
     return other
 

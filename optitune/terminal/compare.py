@@ -13,10 +13,10 @@ from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
 from optitune.comparing.sentences import NOT_BY_RUNS
-from optitune.report.compared import compared, costs
+from optitune.report.comparison_tables import comparison_table, costs_table
 from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.terminal.drawing import Bar, Fitted
-from optitune.terminal.screen import Screen, Silent, dim, print_next
+from optitune.terminal.screen import Lines, Live, Silent, dim, print_next, view
 from optitune.workers.events import Event
 
 
@@ -26,12 +26,11 @@ def fitted(table: Table) -> Fitted:
     return Fitted([replace(name, left=True), *columns])
 
 
-class LiveCompare:
+class LiveCompare(Live):
     """The verdict so far, what each worker does, and the runs so far."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._screen = Screen(console, self._draw)
+        super().__init__(console)
         self._doing: dict[int, str] = {}
         self._table: RenderableType = ""
         self._others = False
@@ -40,10 +39,10 @@ class LiveCompare:
         self._plan, self._unit = plan, unit
         self._console.print(f"[bold]{name}[/bold]: {_about(plan, workers, most)}", highlight=False)
         self._bar = Bar("runs, at most", most)
-        self._screen.begin()
+        self._start()
 
     def judged(self, found: Comparison | None, done: int) -> None:
-        self._table = fitted(compared(found)) if found is not None else ""
+        self._table = fitted(comparison_table(found)) if found is not None else ""
         self._bar.update(done)
 
     def others(self, runs: int) -> None:
@@ -58,49 +57,34 @@ class LiveCompare:
             if self._others or event.key.variant == TUNED:
                 self._bar.update(self._bar.completed + 1)
 
-    def tick(self) -> None:
-        """The screen draws itself."""
-
-    def end(self) -> None:
-        self._screen.end()
-
     def _draw(self) -> RenderableType:
         return Group(self._table, "", dim([text for _, text in sorted(self._doing.items())]), self._bar)
 
 
-class LinesCompare:
+class LinesCompare(Lines):
     """A line a run, and the verdict's sentence after every step, for logs."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._last = ""
         self._began = time.monotonic()
 
     def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
         self._plan, self._unit = plan, unit
-        self._line(f"{name}: {_about(plan, workers, most)}")
+        self.note(f"{name}: {_about(plan, workers, most)}")
 
     def judged(self, found: Comparison | None, done: int) -> None:
         if found is not None and found.sentence != self._last and done >= len(self._plan.finalists):
             self._last = found.sentence
-            self._line(f"after {plural(done, 'run')}, {duration(time.monotonic() - self._began)}: {found.sentence}")
+            self.note(f"after {plural(done, 'run')}, {duration(time.monotonic() - self._began)}: {found.sentence}")
 
     def others(self, runs: int) -> None:
-        self._line(f"other settings are trained too: {plural(runs, 'run')}")
+        self.note(f"other settings are trained too: {plural(runs, 'run')}")
 
     def show(self, event: Event) -> None:
         if isinstance(event, RunFinished):
             value = f"{self._unit.metric} {self._unit.value(event.value)}"
-            self._line(f"{_run(event.key)}: {event.diverged or value}")
-
-    def tick(self) -> None:
-        """Lines need no clock."""
-
-    def end(self) -> None:
-        """Lines stay as they are."""
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.note(f"{_run(event.key)}: {event.diverged or value}")
 
 
 def _run(key: RunId) -> str:
@@ -128,10 +112,7 @@ def _judged(plan: Plan) -> str:
 
 def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
     """The view of a comparison that fits where stderr goes."""
-    console = Console(stderr=True)
-    if quiet:
-        return Silent()
-    return LiveCompare(console) if console.is_interactive else LinesCompare(console)
+    return view(quiet, LiveCompare, LinesCompare)
 
 
 def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
@@ -149,7 +130,7 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
         console.print(f"study '{result.study}' was compared just so before; nothing was trained")
     if result.set_aside is not None:
         console.print(f"another comparison lay here; it is kept as {result.set_aside}")
-    verdict, spent = compared(found), costs(found)
+    verdict, spent = comparison_table(found), costs_table(found)
     console.print(fitted(verdict))
     console.print(f"\n{verdict.caption}\n", markup=False)
     if plan.validation:

@@ -15,12 +15,18 @@ EPOCHS = 10
 """The length of training for which schedules are shown."""
 
 
+def _table(*headings: str) -> Table:
+    """A table whose first column is names, which are never broken."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=place == 0)
+    return table
+
+
 def print_optimizers(rows: Sequence[Optimizer]) -> None:
     """A line per optimizer; a star where it competes by default."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("optimizer", no_wrap=True)
-    table.add_column("known-good lr", justify="right")
-    table.add_column("about")
+    table = _table("optimizer", "known-good lr", "about")
+    table.columns[1].justify = "right"
     for row in rows:
         star = " *" if row.name in DEFAULT_OPTIMIZERS else ""
         table.add_row(row.name + star, f"{row.lr:g}", row.note)
@@ -53,9 +59,7 @@ def print_optimizer(row: Optimizer) -> None:
 
 
 def _print_ranges(console: Console, ranges: Mapping[str, Range]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("setting", "range", "source"):
-        table.add_column(heading)
+    table = _table("setting", "range", "source")
     for key, value in ranges.items():
         table.add_row(key, str(value), value.source)
     console.print()
@@ -64,10 +68,7 @@ def _print_ranges(console: Console, ranges: Mapping[str, Range]) -> None:
 
 def print_schedules(rows: Sequence[Schedule]) -> None:
     """A line per schedule; a star where it competes by default."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("schedule", no_wrap=True)
-    table.add_column("stepped", no_wrap=True)
-    table.add_column("about")
+    table = _table("schedule", "stepped", "about")
     for row in rows:
         star = " *" if row.name in DEFAULT_SCHEDULES else ""
         table.add_row(row.name + star, f"per {row.per}" if row.path else "-", row.note)
@@ -93,9 +94,7 @@ def print_schedule(row: Schedule) -> None:
 
 def print_tasks(rows: Sequence[BuiltIn]) -> None:
     """A line per task."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("data and network")
+    table = _table("task", "data and network")
     for row in rows:
         table.add_row(row.name, row.described())
     Console(highlight=False).print(table)

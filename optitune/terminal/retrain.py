@@ -14,19 +14,18 @@ from optitune.retraining.results import FullPlan
 from optitune.retraining.sentences import Judged, about_training
 from optitune.space.configuration import configuration_text
 from optitune.terminal.drawing import Bar
-from optitune.terminal.screen import Screen, Silent, dim
+from optitune.terminal.screen import Lines, Live, Silent, dim, view
 from optitune.workers.events import Event
 
 if TYPE_CHECKING:
     from optitune.retraining.run import RetrainOutcome
 
 
-class LiveRetrain:
+class LiveRetrain(Live):
     """A bar of epochs over all seeds, and where each seed stands."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._screen = Screen(console, self._draw)
+        super().__init__(console)
         self._seeds: dict[int, str] = {}
         self._done: dict[int, int] = {}
 
@@ -41,7 +40,7 @@ class LiveRetrain:
         self._began = time.monotonic()
         self._console.print(_about_plan(plan, workers, judged), highlight=False, markup=False)
         self._bar = Bar("epochs", self._total, sum(self._done.values()))
-        self._screen.begin()
+        self._start()
 
     def show(self, event: Event) -> None:
         if isinstance(event, SeedProgress):
@@ -59,12 +58,6 @@ class LiveRetrain:
     def note(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
 
-    def tick(self) -> None:
-        """The screen draws itself."""
-
-    def end(self) -> None:
-        self._screen.end()
-
     def _draw(self) -> RenderableType:
         return Group(dim([text for _, text in sorted(self._seeds.items())]), self._bar)
 
@@ -73,43 +66,28 @@ MOST_LINES = 20
 """How many lines of a log one seed's training takes at most, without its test."""
 
 
-class LinesRetrain:
+class LinesRetrain(Lines):
     """A line an epoch, or fewer in a long training, for logs."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
 
     def begin(
         self, plan: FullPlan, unit: Unit, workers: int, done: Collection[int] = (), judged: Judged = "test"
     ) -> None:
         self._plan, self._unit, self._judged = plan, unit, judged
-        self._line(_about_plan(plan, workers, judged))
+        self.note(_about_plan(plan, workers, judged))
         if done:
-            self._line(f"going on after {plural(len(done), 'finished seed')}")
+            self.note(f"going on after {plural(len(done), 'finished seed')}")
 
     def show(self, event: Event) -> None:
         epochs = self._plan.epochs
         match event:
             case SeedProgress(fresh=False):
-                self._line(f"seed {event.seed + 1} goes on after epoch {event.row.epoch} of {epochs}")
+                self.note(f"seed {event.seed + 1} goes on after epoch {event.row.epoch} of {epochs}")
             case SeedProgress(row=row):
                 every = -(-epochs // MOST_LINES)
                 if row.epoch % every == 0 or row.epoch == epochs:
-                    self._line(_epoch_line(event, epochs, self._unit))
+                    self.note(_epoch_line(event, epochs, self._unit))
             case SeedFinished():
-                self._line(_test_line(event, self._unit, self._judged))
-
-    def note(self, text: str) -> None:
-        self._line(text)
-
-    def tick(self) -> None:
-        """Lines need no clock."""
-
-    def end(self) -> None:
-        """Lines stay as they are."""
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+                self.note(_test_line(event, self._unit, self._judged))
 
 
 def _about_plan(plan: FullPlan, workers: int, judged: Judged) -> str:
@@ -137,10 +115,7 @@ def _test_line(event: SeedFinished, unit: Unit, judged: Judged) -> str:
 
 def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
     """The view of a full training that fits where stderr goes."""
-    console = Console(stderr=True)
-    if quiet:
-        return Silent()
-    return LiveRetrain(console) if console.is_interactive else LinesRetrain(console)
+    return view(quiet, LiveRetrain, LinesRetrain)
 
 
 def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:

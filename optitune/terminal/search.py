@@ -13,13 +13,13 @@ from rich.text import Text
 from optitune.common.commands import typed
 from optitune.common.tables import Column
 from optitune.common.text import Unit, duration, plural, roughly, setting, short
-from optitune.report.standings import searched
+from optitune.report.standings import standings_table
 from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.space.configuration import configuration_text
 from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import BAD, NOTE, QUIET, Bar, Fitted, curves, one_above_other
-from optitune.terminal.screen import Screen, Silent, dim, print_next
+from optitune.terminal.screen import Lines, Live, Silent, dim, print_next, view
 from optitune.workers.events import Event, Retired
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optitune.searching.run import SearchOutcome
 
 
-def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
+def fitted_standings(records: Sequence[TrialRecord], optimizers: Sequence[str], unit: Unit) -> Fitted:
     """Standings of a search, each optimizer with the learning curve of its best trial.
 
     Args:
@@ -40,7 +40,7 @@ def standings_table(records: Sequence[TrialRecord], optimizers: Sequence[str], u
     scored = [row for row in leaders if row is not None and row.value]
     less = any(row.score != row.value for row in scored)
     tiny = curves([[value for _, value in leader.curve] if leader else [] for leader in leaders], less)
-    name, *columns = searched(records, optimizers, unit).columns
+    name, *columns = standings_table(records, optimizers, unit).columns
     return Fitted([replace(name, left=True), Column("learning\ncurve", tiny, keep=6, left=True), *columns])
 
 
@@ -70,7 +70,7 @@ def print_result(
             f"study '{result.name}' has {plural(number['finished'], 'finished trial')} already; nothing was trained"
         )
     unit = result.metric.unit
-    console.print(standings_table(result.records, result.settings.optimizers, unit))
+    console.print(fitted_standings(result.records, result.settings.optimizers, unit))
     left = f", {number['failed']} failed" if number["failed"] else ""
     console.print(
         f"\n{plural(number['finished'], 'trial')} finished: {number['complete']} complete, {number['pruned']} pruned, "
@@ -150,12 +150,11 @@ class Doing:
     value: float | None = None
 
 
-class LiveSearch:
+class LiveSearch(Live):
     """A table of standings, what each worker does, and a bar with the time left."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._screen = Screen(console, self._draw)
+        super().__init__(console)
         self._doing: dict[int, Doing] = {}
 
     def begin(
@@ -165,7 +164,7 @@ class LiveSearch:
         self._console.print(Text.assemble((name, "bold"), f": {_about(settings, target, workers)}"))
         self._bar = Bar("trials", target)
         self._update(records)
-        self._screen.begin()
+        self._start()
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
         if isinstance(event, StudySized):
@@ -182,7 +181,7 @@ class LiveSearch:
 
     def _update(self, records: list[TrialRecord]) -> None:
         """Make what follows from the trials: not at each draw, which would count thousands four times a second."""
-        self._standings = standings_table(records, self._settings.optimizers, self._unit)
+        self._standings = fitted_standings(records, self._settings.optimizers, self._unit)
         left = time_left(records, self._target, self._workers)
         text = f"about {roughly(left)} left" if left else ""
         self._bar.update(counts(records)["finished"], text, self._target)
@@ -198,12 +197,6 @@ class LiveSearch:
 
     def note(self, text: str) -> None:
         self._console.print(text, style=NOTE, highlight=False, markup=False)
-
-    def tick(self) -> None:
-        """The screen draws itself."""
-
-    def end(self) -> None:
-        self._screen.end()
 
     def _draw(self) -> RenderableType:
         doing = doing_table(self._doing, self._settings.epochs, self._unit)
@@ -237,11 +230,11 @@ def doing_table(doing: Mapping[int, Doing], epochs: int, unit: Unit) -> Fitted:
     )
 
 
-class LinesSearch:
+class LinesSearch(Lines):
     """A line a trial, for logs."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._seen: set[int] = set()
 
     def begin(
@@ -250,15 +243,15 @@ class LinesSearch:
         self._target, self._unit = target, unit
         self._seen = {row.number for row in records if row.outcome in ("complete", "pruned", "diverged")}
         competing = ", ".join(settings.optimizers)
-        self._line(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
+        self.note(f"{name}: {_about(settings, target, workers)}; competing: {competing}")
         if self._seen:
-            self._line(f"going on after {plural(len(self._seen), 'finished trial')}")
+            self.note(f"going on after {plural(len(self._seen), 'finished trial')}")
 
     def show(self, event: Event, records: list[TrialRecord]) -> None:
         if isinstance(event, StudySized):
             self._target = event.target
         if isinstance(event, TrialFailed):
-            self._line(f"trial {event.number} failed: {event.reason}")
+            self.note(f"trial {event.number} failed: {event.reason}")
         if not isinstance(event, TrialFinished):
             return
         leader = best(records)
@@ -273,21 +266,9 @@ class LinesSearch:
                     if leader and leader.value is not None
                     else ""
                 )
-                self._line(
+                self.note(
                     f"[{len(self._seen)}/{self._target}] trial {row.number}: {row.optimizer} lr {lr}: {ending}{lead}"
                 )
-
-    def note(self, text: str) -> None:
-        self._line(text)
-
-    def tick(self) -> None:
-        """Lines need no clock."""
-
-    def end(self) -> None:
-        """Lines stay as they are."""
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _about(settings: StudySettings, target: int, workers: int) -> str:
@@ -299,7 +280,4 @@ def _about(settings: StudySettings, target: int, workers: int) -> str:
 
 def search_view(quiet: bool) -> Silent | LiveSearch | LinesSearch:
     """The view of a search that fits where stderr goes."""
-    console = Console(stderr=True)
-    if quiet:
-        return Silent()
-    return LiveSearch(console) if console.is_interactive else LinesSearch(console)
+    return view(quiet, LiveSearch, LinesSearch)

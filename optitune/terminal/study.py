@@ -26,7 +26,7 @@ from optitune.study.steps import reported_epoch
 from optitune.terminal.drawing import Curve, Fitted, curves
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
-from optitune.terminal.search import standings_table
+from optitune.terminal.search import fitted_standings
 from optitune.training.export_code import glance
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def study_document(shown: StudyView, versions: Mapping[str, str]) -> dict[str, A
             name: {
                 "trial": each.trial,
                 "metric": each.metric,
-                "test_value": vars(each.value),
+                "test_value": vars(each.test_value),
                 "epochs": each.plan.epochs,
                 "length": each.length and each.length.document(),
                 "keep": each.plan.keep,
@@ -123,7 +123,7 @@ def print_study(shown: StudyView) -> None:
     console.print(f"data: {examples}, {digest(data['checksum'])}", markup=False)
     console.print(f"set: {_set(shown.settings)}", markup=False)
     console.print(f"all settings: {shown.typed(f'show {shown.name} --settings')}\n", markup=False)
-    console.print(standings_table(shown.records, shown.settings["optimizers"], shown.unit))
+    console.print(fitted_standings(shown.records, shown.settings["optimizers"], shown.unit))
     number = counts(shown.records)
     of = f" of {shown.target}" if shown.target and shown.target > number["finished"] else ""
     rest = ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count and outcome != "finished")
@@ -139,7 +139,8 @@ def print_study(shown: StudyView) -> None:
     if shown.verdict is not None:
         console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
     for name, each in shown.tested.items():
-        console.print(f"\ntrained in full, {name}: {tested_text(each.judge.unit, each.value, each.loss)}", markup=False)
+        said = tested_text(each.judge.unit, each.test_value, each.test_loss)
+        console.print(f"\ntrained in full, {name}: {said}", markup=False)
         length = plural(each.plan.epochs, "epoch")
         console.print(f"  {configuration_text(each.plan.configuration)}; {length}", markup=False)
         for line in about_training(each.plan, each.length, each.kept, each.judge.unit):
@@ -239,7 +240,9 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
         console.print(_curve_table(row, shown.unit, reported_epoch(shown.records)))
     tested = next((each for each in shown.tested.values() if each.plan.configuration == row.configuration), None)
     if tested is not None:
-        console.print(f"\ntrained in full: {tested_text(tested.judge.unit, tested.value, tested.loss)}", markup=False)
+        console.print(
+            f"\ntrained in full: {tested_text(tested.judge.unit, tested.test_value, tested.test_loss)}", markup=False
+        )
     if row.outcome == "complete":
         commands = [f"export {row.number}", *([] if tested else [f"retrain {row.number}"])]
         print_next(console, [shown.typed(command, named=True) for command in commands])
@@ -316,7 +319,7 @@ def print_watched(result: "WatchOutcome", studies_dir: Path, storage: str | None
         storage: the URL of the storage, as it was typed; None for the study's own file.
     """
     console, unit = _console(), result.metric.unit
-    console.print(standings_table(result.records, result.settings.optimizers, unit))
+    console.print(fitted_standings(result.records, result.settings.optimizers, unit))
     done = sum(row.outcome in FINISHED for row in result.records)
     console.print(f"\nstudy '{result.study}' has {done} of {result.target} trials finished", markup=False)
     leader = best(result.records)

@@ -16,8 +16,8 @@ from torch.nn.parameter import is_lazy
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
-from optitune.common.moved import present
 from optitune.common.randomness import random_state, seed_everything, set_random_state
+from optitune.common.renamed_modules import current_path
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
@@ -45,7 +45,7 @@ def at(path: str) -> Any:
         ImportError: there is no such module.
         AttributeError: it has no such name.
     """
-    module, name = present(path).split(":")
+    module, name = current_path(path).split(":")
     return getattr(import_module(module), name)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optitune.common.moved import present
+from optitune.common.renamed_modules import current_path
 from optitune.errors import OptituneError
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.loading import Source
@@ -103,7 +103,7 @@ def changes(before: Record, now: Record) -> list[str]:
     if before["torch"] == now["torch"]:
         found += list(_changed_lines(before["network"], now["network"]))
     parts: Mapping[str, str] = now["parts"]
-    earlier = {present(name): value for name, value in before["parts"].items()}
+    earlier = {current_path(name): value for name, value in before["parts"].items()}
     for name in [*parts, *(name for name in earlier if name not in parts)]:
         value, was = parts.get(name), earlier.get(name)
         if value == was or (before["python"] != now["python"] and _is_code(value, was)):

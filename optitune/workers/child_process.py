@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from optitune.common.beside import hiding
+from optitune.common.user_modules import hiding
 
 MOST_OF_A_LINE = 10_000
 """How many bytes without an end of line are held back, and shown of a line."""

@@ -29,7 +29,7 @@ from optitune.workers.child_process import (
     start,
 )
 from optitune.workers.events import Done, Event, Failed, Output
-from optitune.workers.furthest import Furthest
+from optitune.workers.progress import ProgressTracker
 from optitune.workers.supervisor import Supervisor
 
 WORKER_MODULES = (
@@ -193,7 +193,7 @@ class Pool(Supervisor):
         on_death: Callable[[int, str], bool] = lambda worker, cause: False,
         sign_of_life: Callable[[Event], bool] | None = None,
     ) -> None:
-        super().__init__(len(jobs), on_event, on_tick, on_death, sign_of_life or Furthest())
+        super().__init__(len(jobs), on_event, on_tick, on_death, sign_of_life or ProgressTracker())
         self._context = _context()
         self._target = target
         self._jobs = jobs

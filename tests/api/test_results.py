@@ -18,7 +18,7 @@ from report_world import comparison, home, mistakes, stored, subject, trials
 import optitune
 from optitune import Metric
 from optitune.api.results import ComparisonResult, SearchResult
-from optitune.api.retrain_result import RetrainResult, retrained
+from optitune.api.retrain_result import RetrainResult, retrain_result
 from optitune.errors import OptituneError, UsageError
 from optitune.report.dataframes import runs as run_table
 from optitune.retraining import results as retrain_results
@@ -27,7 +27,7 @@ from optitune.retraining.records import EpochRecord
 from optitune.retraining.run import RetrainOutcome
 from optitune.storage import studies
 from optitune.study.settings import StudySettings
-from optitune.tasks.metrics import METRICS, kept
+from optitune.tasks.metrics import METRICS, StoredMetric, kept
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 PNG = b"\x89PNG\r\n"
@@ -90,8 +90,8 @@ def trained(folder: Path = Path("nowhere")) -> RetrainResult:
     told = subject().tested
     assert told is not None
     epochs = tuple(EpochRecord(epoch, 0.1, 1 / epoch, 1 - 1 / epoch) for epoch in (1, 2, 3))
-    seeds = tuple(replace(seed, epochs=epochs) for seed in told.seeds)
-    return RetrainResult("best", replace(told, seeds=seeds), folder, None)
+    runs = tuple(replace(run, epochs=epochs) for run in told.runs)
+    return RetrainResult("best", replace(told, runs=runs), folder, None)
 
 
 # a study that is there
@@ -182,10 +182,10 @@ def test_full_trainings_have_their_tests_curves_and_confusion() -> None:
 
 def test_what_cannot_be_read_back_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     told = trained().tested
-    result = (told.plan, METRICS["accuracy"].unit, told.value, told.loss, tmp_path / "gone", 1.0, True, False)
+    result = (told.plan, METRICS["accuracy"].unit, told.test_value, told.test_loss, tmp_path / "gone", 1.0, True, False)
     run = RetrainOutcome("best", *result)
     with pytest.raises(OptituneError, match="gone holds no results any more: run the same again"):
-        retrained(run)
+        retrain_result(run)
 
 
 # figures
@@ -314,7 +314,7 @@ def test_a_metric_that_bears_the_name_of_accuracy_is_not_in_percent_in_a_noteboo
     shown = [
         searched(metric=own),
         ComparisonResult("digits", comparison(trials(NAMES), NAMES, metric=own), own, NAMES, Path("nowhere"), None),
-        replace(told, tested=replace(told.tested, judge=own)),
+        replace(told, tested=replace(told.tested, stored_metric=StoredMetric(**kept(own)))),
     ]
     for each in shown:
         words = re.sub(r"9[50] %", "", each._repr_html_()) + each.headline
@@ -329,9 +329,9 @@ def test_full_trainings_keep_by_what_they_were_tested(tmp_path: Path) -> None:
         "trial": told.trial,
         "plan": told.plan.model_dump(mode="json"),
         "metric": "accuracy",
-        "test_value": asdict(told.value),
-        "test_loss": asdict(told.loss),
-        "runs": [asdict(seed) for seed in told.seeds],
+        "test_value": asdict(told.test_value),
+        "test_loss": asdict(told.test_loss),
+        "runs": [asdict(seed) for seed in told.runs],
         "versions": told.versions,
     }
     for more, judge in (({"judge": kept(own)}, own), ({}, METRICS["accuracy"])):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from optitune.storage import made_from, studies
+from optitune.storage import studies, study_checks
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage
 from optitune.study.records import FINISHED
@@ -37,7 +37,7 @@ def test_made_up_studies_read_like_real_ones_and_one_more_trial_is_measured(tmp_
     trials = made_up(settings, 30)
     home = studies.location(tmp_path, "thirty", None)
     storage = open_storage(home.url, create=True)
-    fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
+    fill(study_checks.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     opened = studies.find(open_storage(home.url, create=False), home.name)
     assert {row.outcome for row in storage_trials.records(opened)} == {"complete", "pruned"} < set(FINISHED)
     for read, written in zip(opened.trials, trials, strict=True):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from local_task import local_task
 from optuna_dashboard import get_note
 
@@ -25,7 +26,7 @@ from optitune.comparing.plan import practical
 from optitune.comparing.results import load_plan, load_verdict, save_plan, taken
 from optitune.dashboard.artifacts import attached, system_attrs
 from optitune.errors import OptituneError, UsageError
-from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Plan, Run, RunId
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Plan, Point, Run, RunId
 from optitune.storage import studies, trials
 from optitune.storage.artifacts import FOLDER as ARTIFACTS
 from optitune.storage.urls import open_storage, sqlite_url
@@ -373,6 +374,22 @@ def test_a_run_that_was_stopped_goes_on_to_the_last_bit(
     assert begun == [1]
     assert told([load_run(run_path(tmp_path, key))]) == told([load_run(run_path(compared(made), key))])
     assert not list((tmp_path / "partial").glob("*"))
+
+
+def test_a_run_of_the_first_version_is_read(tmp_path: Path) -> None:
+    key = {"round": 3, "optimizer": "adam", "variant": "itself"}
+    sizes = {"seconds": 2.5, "state_bytes": 80, "weight_bytes": 40}
+    curve, each = [[0.5, 1.0, 0.25, 1.5], [1.0, 2.5, 0.5, float("nan")]], torch.tensor([0.0, 1.0])
+    state = {"key": key, "diverged": "", "value": 0.5, "loss": 0.75, **sizes, "curve": curve, "each": each}
+    path = tmp_path / "runs" / "03-adam.safetensors"
+    checkpoint.save(state, path)
+    run = load_run(path)
+    assert (run.key, run.curve[0], run.seconds) == (RunId(3, "adam", TUNED), Point(0.5, 1.0, 0.25, 1.5), 2.5)
+    assert run.each is not None
+    assert run.each.tolist() == [0.0, 1.0]
+    checkpoint.save({**state, "value": float("nan"), "each": torch.ones(2, 2)}, path)
+    with pytest.raises(OptituneError, match=r"no run of a comparison .*value = nan.*each = .*must be some numbers"):
+        load_run(path)
 
 
 def test_a_run_that_diverges_says_so(made: Path, tmp_path: Path) -> None:

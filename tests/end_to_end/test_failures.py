@@ -15,14 +15,14 @@ import optitune
 from optitune.common.text import Unit
 from optitune.errors import OptituneError, UsageError
 from optitune.report import dataframes
-from optitune.report.standings import searched
+from optitune.report.standings import standings_table
 from optitune.sampling.allocation import FAILURES, able, competitors, turn
 from optitune.sampling.sampler import FairSampler
 from optitune.space.configuration import Configuration
 from optitune.study.records import Failing, TrialRecord, counts, failing, standings
 from optitune.tasks.user_code import FAILURES as FOLDER
 from optitune.tasks.user_code import calling, keeping, kept
-from optitune.terminal.search import standings_table
+from optitune.terminal.search import fitted_standings
 
 TASK = """
 import torch
@@ -226,13 +226,13 @@ def test_failed_trials_stand_in_every_table_where_there_are_any(configured: Call
     assert failing(records, names) == [Failing("adam", 2, "KeyError: 3")]
     unit = Unit("accuracy")
     shown: dict[str, Any] = {
-        "terminal": [column.heading for column in standings_table(records, names, unit).columns],
-        "report": searched(records, names, unit).headings,
+        "terminal": [column.heading for column in fitted_standings(records, names, unit).columns],
+        "report": standings_table(records, names, unit).headings,
         "frame": list(dataframes.standings(records, names).columns),
     }
     assert all("failed" in heading for heading in shown.values())
-    assert "failed" not in searched(records[:1], names, unit).headings
-    assert searched(records, names, unit).rows[1][-2] == "2"
+    assert "failed" not in standings_table(records[:1], names, unit).headings
+    assert standings_table(records, names, unit).rows[1][-2] == "2"
 
 
 def study_of(outcomes: list[tuple[str, TrialState]]) -> optuna.Study:

@@ -11,7 +11,7 @@ from optitune import load
 from optitune.cli.main import run
 from optitune.dashboard.artifacts import attached, system_attrs
 from optitune.dashboard.trial_notes import PICTURE
-from optitune.storage import made_from
+from optitune.storage import study_checks
 from optitune.storage.artifacts import FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,6 @@ def test_it_is_gone_on_with_by_a_version_that_words_ranges_otherwise(
     facts = {key: value for key, value in opened.user_attrs[study.DATA].items() if key not in ("metric", "direction")}
     for kind in (space.Float, space.Int, space.Choice, space.Fixed):
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
-    again = made_from.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
+    again = study_checks.create_or_resume(storage, NAME, settings, facts, METRICS["accuracy"])
     assert again._study_id == opened._study_id
     assert trials.finished(again) == 50

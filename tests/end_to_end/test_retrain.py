@@ -174,7 +174,7 @@ def test_the_worst_mistakes_of_the_first_seed_are_kept(folder: Path) -> None:
     assert all(matrix[true, said] > 0 for true, said in zip(kept.truths, kept.answers, strict=True))
     found = load(folder / "digits" / "retrain" / "best")
     assert found is not None
-    assert [seed.test_value for seed in found.seeds] == list(found.value.each)
+    assert [seed.test_value for seed in found.runs] == list(found.test_value.each)
 
 
 def test_the_same_again_trains_and_tests_nothing(command: Any, folder: Path) -> None:

@@ -15,7 +15,7 @@ from report_world import facts
 from optitune.common import files as common_files
 from optitune.errors import OptituneError, UsageError
 from optitune.retraining.choose import choose
-from optitune.storage import made_from, studies
+from optitune.storage import studies, study_checks
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings, checked_study_name
 from optitune.tasks.loading import study_of
@@ -86,7 +86,7 @@ def test_a_study_that_another_program_named_leads_nowhere_else(folder: Path, nam
     metric = METRICS["accuracy"]
     settings = StudySettings(task="digits", precision="fp32")
     storage = open_storage(sqlite_url(folder / "other.db"), create=True)
-    made_from.create_or_resume(storage, name, settings, facts(metric), metric)
+    study_checks.create_or_resume(storage, name, settings, facts(metric), metric)
     before = files(folder)
     for command in ("show", "report", "compare", "export", "retrain"):
         told = answer(command, "--storage", "sqlite:///other.db")

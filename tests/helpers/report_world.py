@@ -18,13 +18,13 @@ from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, Tested
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Finalist, Plan, Point, Run, RunId
-from optitune.storage import made_from, studies
+from optitune.storage import studies, study_checks
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.records import Outcome, TrialRecord, best
 from optitune.study.settings import StudySettings
-from optitune.tasks.metrics import METRICS, Metric
+from optitune.tasks.metrics import METRICS, Metric, StoredMetric, kept
 
 EPOCHS, STEPS = 5, 100
 """Of a trial, and in an epoch."""
@@ -176,10 +176,10 @@ def full_training(found: Comparison | None, records: list[TrialRecord], metric: 
     return Tested(
         plan=plan,
         trial=trial,
-        judge=metric,
-        value=summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest),
-        loss=summarise([seed.test_loss for seed in seeds]),
-        seeds=seeds,
+        stored_metric=StoredMetric(**kept(metric)),
+        test_value=summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest),
+        test_loss=summarise([seed.test_loss for seed in seeds]),
+        runs=seeds,
         versions=studies.versions(),
     )
 
@@ -220,7 +220,7 @@ def stored(home: StudyLocation, about: Subject) -> None:
     """Write a study as a search leaves it, and its comparison if it has one."""
     home.folder.mkdir(parents=True)
     settings = StudySettings(task="digits", optimizers=about.optimizers, precision="fp32")
-    opened = made_from.create_or_resume(
+    opened = study_checks.create_or_resume(
         open_storage(home.url, create=True), home.name, settings, facts(about.metric), about.metric
     )
     states = {"complete": optuna.trial.TrialState.COMPLETE}

@@ -14,8 +14,6 @@ from optitune.report.data import (
     basins,
     climbs,
     common_depth,
-    gaps,
-    intervals,
     search_curves,
     searched_on,
     shares,
@@ -40,23 +38,6 @@ def row(
 def run(number: int, optimizer: str, heights: list[float], diverged: str = "") -> Run:
     curve = tuple(Point(float(epoch + 1), 1.0, height, 0.0) for epoch, height in enumerate(heights))
     return Run(RunId(number, optimizer), diverged, heights[-1], 0.0, 1.0, 0, 1, curve)
-
-
-def test_intervals_and_gaps_are_those_of_the_verdict() -> None:
-    found = comparison(trials(NAMES), NAMES)
-    told = intervals(found.verdict.places)
-    assert [each.optimizer for each in told] == [place.optimizer for place in found.verdict.places]
-    assert [each.mean for each in told] == [place.value.mean for place in found.verdict.places if place.value]
-    (gap,) = gaps(found.verdict)
-    apart = found.verdict.places[1].to_leader
-    assert apart is not None
-    assert (gap.mean, gap.low, gap.high, gap.rounds) == (apart.mean, apart.low, apart.high, 8)
-    assert gap.mean < 0
-
-
-def test_bounds_that_are_not_known_yet_are_none() -> None:
-    (gap,) = gaps(comparison(trials(NAMES), NAMES, rounds=1).verdict)
-    assert (gap.low, gap.high, gap.rounds) == (None, None, 1)
 
 
 def test_an_axis_holds_what_matters_and_of_the_rest_what_does_not_squeeze_it() -> None:

@@ -139,7 +139,7 @@ def test_standings_have_the_best_first_and_who_has_none_last() -> None:
 
 def test_a_comparison_has_intervals_differences_and_costs() -> None:
     found = comparison(trials(NAMES), NAMES, diverging="adagrad")
-    table = dataframes.compared(found).set_index("optimizer")
+    table = dataframes.comparison(found).set_index("optimizer")
     leader = found.verdict.leader
     assert list(table.index) == [place.optimizer for place in found.verdict.places]
     assert (table["low"] <= table["value"]).sum() == (table["value"] <= table["high"]).sum() == 4
@@ -156,7 +156,7 @@ def test_a_comparison_has_intervals_differences_and_costs() -> None:
 
 
 def test_what_is_not_known_of_a_comparison_yet_is_missing_and_not_infinite() -> None:
-    table = dataframes.compared(comparison(trials(NAMES), NAMES, rounds=1))
+    table = dataframes.comparison(comparison(trials(NAMES), NAMES, rounds=1))
     assert table["low"].isna().all()
     assert table["difference_low"].isna().all()
     assert table["difference"].notna().sum() == 3
@@ -177,23 +177,23 @@ def test_runs_and_their_curves() -> None:
 def test_full_trainings_have_a_row_per_test_and_per_epoch() -> None:
     records = trials(NAMES)
     told = full_training(None, records, METRICS["accuracy"])
-    assert list(dataframes.tests(told.seeds)["test_value"]) == [seed.test_value for seed in told.seeds]
-    assert list(dataframes.epochs(told.seeds)["seed"]) == list(told.plan.seeds)
-    untold = replace(told.seeds[0], epochs=(replace(told.seeds[0].epochs[0], train_value=None),))
+    assert list(dataframes.tests(told.runs)["test_value"]) == [seed.test_value for seed in told.runs]
+    assert list(dataframes.epochs(told.runs)["seed"]) == list(told.plan.seeds)
+    untold = replace(told.runs[0], epochs=(replace(told.runs[0].epochs[0], train_value=None),))
     assert dataframes.epochs([untold])["train_value"].dtype == "float64"
 
 
 def test_confusion_counts_all_seeds_and_is_none_without_classes() -> None:
     told = subject().tested
     assert told is not None
-    table = dataframes.confusion(told.seeds)
+    table = dataframes.confusion(told.runs)
     assert table is not None
     assert (table.loc[8, 1], table.loc[1, 8], table.loc[0, 0]) == (6, 0, 105)
     assert (table.index.name, table.columns.name) == ("true class", "answered")
     # one seed's network never answered the last class
-    small = replace(told.seeds[0], confusion_matrix=((3, 1), (0, 4)))
-    assert dataframes.confusion([small, *told.seeds[1:]]).loc[0, 1] == 1
-    assert dataframes.confusion([replace(told.seeds[0], confusion_matrix=())]) is None
+    small = replace(told.runs[0], confusion_matrix=((3, 1), (0, 4)))
+    assert dataframes.confusion([small, *told.runs[1:]]).loc[0, 1] == 1
+    assert dataframes.confusion([replace(told.runs[0], confusion_matrix=())]) is None
 
 
 @pytest.mark.parametrize(

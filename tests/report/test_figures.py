@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,15 +14,17 @@ from matplotlib.figure import Figure
 from report_world import comparison, mistakes, subject, trials
 
 from optitune.common.colours import COLOURS
+from optitune.common.summary import Summary, summarise
 from optitune.common.text import Unit
 from optitune.errors import OptituneError
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
-from optitune.report.data import Gap, Interval
 from optitune.report.importance import influences
 from optitune.report.page import sections
 from optitune.report.style import DARK, STYLE, Palette, Panel, Picture, save_png, svg, variable
+from optitune.statistics.differences import Difference
+from optitune.statistics.verdict import Place
 from optitune.tasks.metrics import METRICS
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
@@ -98,8 +101,12 @@ def test_an_optimizer_has_one_colour_and_of_many_those_of_one_colour_have_other_
         assert colour.lower() in DARK
 
 
+def place(optimizer: str, value: Summary, out: bool = False) -> Place:
+    return Place(optimizer, value, loss=None, diverged=0, best=0.5, to_leader=None, out=out)
+
+
 def test_intervals_are_drawn_where_they_lie() -> None:
-    rows = [Interval("sgd", 0.95, 0.94, 0.96, (0.94, 0.96), False), Interval("adam", 0.93, None, None, (0.93,), False)]
+    rows = [place("sgd", Summary(0.95, 0.01, 0.94, 0.96, (0.94, 0.96))), place("adam", summarise([0.93]))]
     (axes,) = axes_of(report_figures.values(rows, PALETTE).panels[0])
     drawn = [list(line.get_xdata()) for line in axes.lines]
     assert drawn == [[94, 96], [94, 96], [95], [93], [93]]
@@ -110,8 +117,8 @@ def test_intervals_are_drawn_where_they_lie() -> None:
 
 def test_who_is_far_off_is_written_at_the_edge() -> None:
     rows = [
-        Interval("sgd", 0.95, 0.949, 0.951, (0.95, 0.95), False),
-        Interval("adam", 0.30, 0.29, 0.31, (0.3, 0.3), True),
+        place("sgd", Summary(0.95, 0.001, 0.949, 0.951, (0.95, 0.95))),
+        place("adam", Summary(0.30, 0.01, 0.29, 0.31, (0.3, 0.3)), out=True),
     ]
     (axes,) = axes_of(report_figures.values(rows, PALETTE).panels[0])
     assert axes.get_xlim()[0] > 90
@@ -119,7 +126,10 @@ def test_who_is_far_off_is_written_at_the_edge() -> None:
 
 
 def test_differences_have_a_band_of_what_does_not_matter() -> None:
-    rows = [Gap("adam", -0.002, -0.003, -0.001, "worse", 5), Gap("adamw", -0.001, None, None, "undecided", 1)]
+    rows = [
+        Difference("adam", "sgd", 5, -0.002, 0.001, -0.003, -0.001, "worse"),
+        Difference("adamw", "sgd", 1, -0.001, inf, -inf, inf, "undecided"),
+    ]
     picture = report_figures.differences(rows, "sgd", 0.001, PALETTE)
     (axes,) = axes_of(picture.panels[0])
     low, high = axes.get_xlim()
@@ -131,7 +141,7 @@ def test_differences_have_a_band_of_what_does_not_matter() -> None:
 
 def test_a_metric_that_is_no_accuracy_has_its_own_numbers() -> None:
     palette = Palette(NAMES, Unit("mse"))
-    rows = [Interval("sgd", 0.5, 0.4, 0.6, (0.4, 0.6), False)]
+    rows = [place("sgd", Summary(0.5, 0.1, 0.4, 0.6, (0.4, 0.6)))]
     (axes,) = axes_of(report_figures.values(rows, palette).panels[0])
     assert list(axes.lines[-1].get_xdata()) == [0.5]
     assert axes.get_xlabel() == "validation mse"
@@ -175,14 +185,14 @@ def test_the_heat_map_has_a_cell_for_each_setting_that_is_told() -> None:
 def test_confusion_counts_all_seeds_and_is_left_out_where_it_could_not_be_read() -> None:
     told = subject().tested
     assert told is not None
-    picture = retrain_figures.confusion(told.seeds)
+    picture = retrain_figures.confusion(told.runs)
     assert picture is not None
     assert picture.panels[0].alt == "8 taken for 1 6 times; 9 taken for 3 3 times"
     (axes,) = axes_of(picture.panels[0])
     assert [text.get_text() for text in axes.texts].count("105") == 10
     wide = tuple((0,) * 31 for _ in range(31))
     for matrix in ((), ((3,),), wide):
-        seeds = [replace(seed, confusion_matrix=matrix) for seed in told.seeds]
+        seeds = [replace(seed, confusion_matrix=matrix) for seed in told.runs]
         assert retrain_figures.confusion(seeds) is None
 
 
@@ -195,7 +205,7 @@ def test_mistakes_show_what_they_are_and_are_not() -> None:
 
 def test_names_are_no_formulas() -> None:
     palette = Palette(("sgd",), Unit("$x^2$ & <b>"))
-    panel = report_figures.values([Interval("sgd", 0.5, None, None, (0.5,), False)], palette).panels[0]
+    panel = report_figures.values([place("sgd", summarise([0.5]))], palette).panels[0]
     assert "validation $x^2$ &amp; &lt;b&gt;" in svg(panel)
 
 

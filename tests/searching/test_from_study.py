@@ -13,7 +13,7 @@ from optitune.sampling.parameters import first_parameters, suggest
 from optitune.searching import from_study
 from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.records import TrialRecord
@@ -32,7 +32,7 @@ def settings(**given: Any) -> StudySettings:
 
 
 def made(home: StudyLocation, how: StudySettings, code: Any = CODE) -> optuna.Study:
-    return made_from.create_or_resume(open_storage(home.url, create=True), home.name, how, FACTS, ACCURACY, code)
+    return study_checks.create_or_resume(open_storage(home.url, create=True), home.name, how, FACTS, ACCURACY, code)
 
 
 def searched(home: StudyLocation, how: StudySettings, number: int) -> optuna.Study:

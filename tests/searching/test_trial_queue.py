@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from optitune.searching import trial_queue
 from optitune.searching.trial_queue import Claimed, TrialQueue
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.settings import StudySettings
 from optitune.tasks import metrics
@@ -26,7 +26,7 @@ FACTS = {"checksum": "sha256:1", "train_examples": 10, "validation_examples": 5}
 def made(tmp_path: Path) -> Callable[[], optuna.Study]:
     def make() -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-        return made_from.create_or_resume(storage, "s", SETTINGS, FACTS, metrics.find("accuracy"))
+        return study_checks.create_or_resume(storage, "s", SETTINGS, FACTS, metrics.find("accuracy"))
 
     return make
 

@@ -13,7 +13,7 @@ from report_world import facts, home
 from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.searching.watch import IDLE_POLLS, POLL_S, watch
 from optitune.space.configuration import Configuration
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
@@ -59,7 +59,7 @@ class World:
     def __init__(self, place: StudyLocation, configured: Callable[..., Configuration], target: int) -> None:
         place.folder.mkdir(parents=True)
         self._configured = configured
-        self.study = made_from.create_or_resume(
+        self.study = study_checks.create_or_resume(
             open_storage(place.url, create=True), place.name, SETTINGS, facts(METRICS["accuracy"]), METRICS["accuracy"]
         )
         self.study.set_user_attr(studies.TRIALS, target)

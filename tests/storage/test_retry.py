@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, Pro
 
 from optitune.errors import OptituneError
 from optitune.storage import databases, grpc_proxy, retry
-from optitune.storage.retry import RetryingStorage, RetryPolicy, Waiting, duration
+from optitune.storage.retry import Retrier, RetryingStorage, RetryPolicy
 from optitune.storage.urls import StorageUrl, open_storage, sqlite_url
 
 GONE = OperationalError("SELECT secret", {}, Exception("server closed\n\tthe connection"))
@@ -32,11 +32,11 @@ class Away(Exception):
     """A storage that does not answer."""
 
 
-def waiting(told: list[str], stopping: Callable[[], bool] = lambda: False, wait_s: float = 600) -> Waiting:
-    def away(error: BaseException) -> str | None:
+def retrier(told: list[str], stopping: Callable[[], bool] = lambda: False, wait_s: float = 600) -> Retrier:
+    def unavailable(error: BaseException) -> str | None:
         return "nobody there" if isinstance(error, Away) else None
 
-    return Waiting(RetryPolicy(told.append, stopping, wait_s), "db://me:***@host", away)
+    return Retrier(RetryPolicy(told.append, stopping, wait_s), "db://me:***@host", unavailable)
 
 
 def failing(times: int, error: Exception | None = None) -> Callable[[], str]:
@@ -55,16 +55,16 @@ def failing(times: int, error: Exception | None = None) -> Callable[[], str]:
 
 def test_a_call_is_repeated_until_it_answers_and_told_twice() -> None:
     told: list[str] = []
-    assert waiting(told).out(failing(3)) == "answer"
+    assert retrier(told).call(failing(3)) == "answer"
     assert told == [
-        "the storage db://me:***@host does not answer (nobody there); waiting up to 10 minutes",
+        "the storage db://me:***@host does not answer (nobody there); waiting up to 10 min 00 s",
         "the storage db://me:***@host answers again after 0 s",
     ]
 
 
 def test_a_single_failure_is_not_worth_a_line() -> None:
     told: list[str] = []
-    assert waiting(told).out(failing(1)) == "answer"
+    assert retrier(told).call(failing(1)) == "answer"
     assert told == []
 
 
@@ -76,22 +76,22 @@ def test_a_single_failure_is_not_worth_a_line() -> None:
 def test_other_errors_are_raised_at_once(error: Exception) -> None:
     told: list[str] = []
     with pytest.raises(type(error)):
-        waiting(told).out(failing(1, error))
+        retrier(told).call(failing(1, error))
     assert told == []
 
 
 def test_patience_ends() -> None:
     told: list[str] = []
-    with pytest.raises(OptituneError, match=r"did not answer for 0 s \(nobody there\); what was finished is kept"):
-        waiting(told, wait_s=0.2).out(failing(1000))
-    assert [line.split("; ")[1] for line in told] == ["waiting up to 0 s"]
+    with pytest.raises(OptituneError, match=r"did not answer for 0\.2 s \(nobody there\); what was finished is kept"):
+        retrier(told, wait_s=0.2).call(failing(1000))
+    assert [line.split("; ")[1] for line in told] == ["waiting up to 0.2 s"]
 
 
 def test_who_is_to_stop_waits_no_longer() -> None:
     told: list[str] = []
     stop = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        answer = thread.submit(waiting(told, stop.is_set).out, failing(10**6))
+        answer = thread.submit(retrier(told, stop.is_set).call, failing(10**6))
         while not told:
             time.sleep(0.01)
         stop.set()
@@ -101,9 +101,9 @@ def test_who_is_to_stop_waits_no_longer() -> None:
 
 def test_a_wait_within_a_wait_does_not_begin_anew() -> None:
     told: list[str] = []
-    inner, outer = waiting(told, wait_s=0), waiting(told)
+    inner, outer = retrier(told, wait_s=0), retrier(told)
     with pytest.raises(OptituneError, match="did not answer"):
-        outer.out(lambda: inner.out(failing(1)))
+        outer.call(lambda: inner.call(failing(1)))
     assert told == []
 
 
@@ -116,24 +116,13 @@ def test_threads_that_wait_together_tell_once() -> None:
             raise Away
         return "answer"
 
-    shared = waiting(told)
+    shared = retrier(told)
     with ThreadPoolExecutor(4) as threads:
-        answers = [threads.submit(shared.out, call) for _ in range(4)]
+        answers = [threads.submit(shared.call, call) for _ in range(4)]
         time.sleep(0.5)
         there.set()
         assert [answer.result() for answer in answers] == ["answer"] * 4
     assert ["again" in line for line in told] == [False, True]
-
-
-def test_spans_in_words() -> None:
-    spans = [duration(seconds) for seconds in (0.2, 31, 119, 120, 600)]
-    assert spans == [
-        "0 s",
-        "31 s",
-        "119 s",
-        "2 minutes",
-        "10 minutes",
-    ]
 
 
 def test_every_call_of_a_storage_is_patient() -> None:
@@ -171,7 +160,7 @@ def lossy(tmp_path: Path, kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
 def test_calls_whose_answers_were_lost_are_made_again_and_harm_nothing(kind: str, tmp_path: Path) -> None:
-    storage = RetryingStorage(lossy(tmp_path, kind), waiting([]))
+    storage = RetryingStorage(lossy(tmp_path, kind), retrier([]))
     with pytest.raises(DuplicatedStudyError):
         storage.create_new_study([StudyDirection.MAXIMIZE], "a")
     study = optuna.load_study(study_name="a", storage=storage, sampler=optuna.samplers.RandomSampler())
@@ -209,7 +198,7 @@ def test_a_trial_that_ended_otherwise_meanwhile_is_not_taken_for_ours(tmp_path: 
                 raise Away
             return inner.set_trial_state_values(*args)
 
-    storage = RetryingStorage(Raced(), waiting([]))  # type: ignore[arg-type]
+    storage = RetryingStorage(Raced(), retrier([]))  # type: ignore[arg-type]
     with pytest.raises(UpdateFinishedTrialError):
         storage.set_trial_state_values(trial, TrialState.COMPLETE, [0.75])
     assert inner.get_trial(trial).value == 0.25
@@ -238,7 +227,7 @@ def chained(error: Exception, cause: Exception | None = None, context: Exception
     ],
 )
 def test_what_a_database_raises_when_it_is_away(error: Exception, away: bool) -> None:
-    words = databases.away(error)
+    words = databases.unavailable(error)
     assert (words is not None) == away
     assert words is None or "\n" not in words
     assert words is None or "secret" not in words
@@ -264,7 +253,7 @@ def test_a_session_that_lost_its_connection_is_not_used_again(flaky: Any) -> Non
     backend, lost = flaky
     told: list[str] = []
     storage = RetryingStorage(
-        get_storage(backend), Waiting(RetryPolicy(told.append), "db", databases.away, backend.forget)
+        get_storage(backend), Retrier(RetryPolicy(told.append), "db", databases.unavailable, backend.forget)
     )
     study_id = storage.create_new_study([StudyDirection.MAXIMIZE], "a")
     trial = storage.create_new_trial(study_id)
@@ -342,7 +331,7 @@ def asked(code: grpc.StatusCode, details: str | None) -> Exception:
 def test_what_a_proxy_answers_when_it_is_away(code: str, details: str | None, away: bool) -> None:
     error = asked(grpc.StatusCode[code], details)
     assert isinstance(error, StorageInternalError)
-    assert (grpc_proxy.away(error) is not None) == away
+    assert (grpc_proxy.unavailable(error) is not None) == away
     assert str(error).startswith(code.lower().replace("_", " ") + ": ")
     assert "\n" not in str(error)
 

@@ -8,7 +8,7 @@ import pytest
 from optitune.errors import UsageError
 from optitune.searching.trial_queue import Claimed, TrialQueue
 from optitune.space import ranges
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study.records import best
 from optitune.study.settings import StudySettings
@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Callable[..., optuna.Study]:
     def make(settings: StudySettings = SETTINGS, metric: Any = "accuracy", **facts: Any) -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
         judge = metrics.find(metric) if isinstance(metric, str) else metric
-        return made_from.create_or_resume(storage, "s", settings, FACTS | facts, judge)
+        return study_checks.create_or_resume(storage, "s", settings, FACTS | facts, judge)
 
     return make
 
@@ -98,7 +98,7 @@ def test_another_metric_of_the_same_name_is_refused(
         made(metric=then)
     if not isinstance(then, str) and "direction" not in message:
         with pytest.raises(UsageError, match=message):
-            made_from.same_metric(opened, then)
+            study_checks.same_metric(opened, then)
 
 
 def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Callable[..., optuna.Study]) -> None:
@@ -110,11 +110,11 @@ def test_a_metric_of_ones_own_is_read_back_with_direction_and_limits(made: Calla
 
 def test_a_study_of_an_older_version_goes_on_and_keeps_its_metric_from_then_on(tmp_path: Path) -> None:
     storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
-    opened = made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    opened = study_checks.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
     forget(opened, studies.METRIC)
     assert studies.metric(opened).built_in
-    made_from.same_metric(opened, OWN)
-    made_from.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
+    study_checks.same_metric(opened, OWN)
+    study_checks.create_or_resume(storage, "s", SETTINGS, FACTS, OWN)
     assert not studies.metric(studies.find(storage, "s")).built_in
 
 
@@ -348,7 +348,7 @@ def test_a_network_that_is_refused_leaves_no_record_of_its_code(tmp_path: Path) 
     def opened(network: str, digest: str) -> optuna.Study:
         storage = open_storage(sqlite_url(tmp_path / "s" / "study.db"), create=True)
         code = {"id": digest, "python": "c", "torch": "t", "network": [network], "parts": {}} if digest else {}
-        return made_from.create_or_resume(
+        return study_checks.create_or_resume(
             storage, "s", SETTINGS, {**FACTS, "network": network}, metrics.find("accuracy"), code
         )
 

@@ -15,7 +15,7 @@ from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.kept_runs import save_run
 from optitune.comparing.results import Comparison, conclude, load, save_plan, save_verdict
 from optitune.comparing.run import CompareOutcome
-from optitune.report.compared import compared, costs
+from optitune.report.comparison_tables import comparison_table, costs_table
 from optitune.space.configuration import Configuration
 from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Plan, RunId
 from optitune.tasks.metrics import METRICS
@@ -128,7 +128,7 @@ def test_the_bar_counts_the_runs_of_other_settings_for_themselves(plan: Plan, fo
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_tables_keep_their_numbers_whole(width: int, found: Comparison) -> None:
-    upper, heading, *rows = plain(fitted(compared(found)), width)
+    upper, heading, *rows = plain(fitted(comparison_table(found)), width)
     assert "held-out" in upper
     assert "accuracy" in heading
     assert len(rows) == 3
@@ -138,7 +138,7 @@ def test_tables_keep_their_numbers_whole(width: int, found: Comparison) -> None:
     assert " % " in own
     (lost,) = [row for row in rows if row.startswith("muon")]
     assert "diverged in 1" in lost
-    spent = plain(fitted(costs(found)), width)
+    spent = plain(fitted(costs_table(found)), width)
     assert all(len(row.rstrip()) <= width for row in spent)
     (own,) = [row for row in spent if row.startswith("adam")]
     assert "diverged (1)" in own
@@ -168,10 +168,13 @@ def test_where_less_is_better_another_lr_is_called_worse_and_has_no_sign(plan: P
     rows += [made_up(0, "adam", 14.0, HALF), made_up(0, "adam", 2.0, KNOWN_GOOD)]
     found = conclude(plan.model_copy(update={"finalists": plan.finalists[:2]}), rows, [], METRICS["loss"], 0.1)
     assert found is not None
-    cells = dict(zip(costs(found).headings, costs(found).rows[0], strict=True))
+    cells = dict(zip(costs_table(found).headings, costs_table(found).rows[0], strict=True))
     assert cells["half the lr"] == "11 worse (1)"
     assert cells["by tuning"] == "1 worse (1)"
-    assert dict(zip(compared(found).headings, compared(found).rows[1], strict=True))["against adam"] == "11 worse"
+    assert (
+        dict(zip(comparison_table(found).headings, comparison_table(found).rows[1], strict=True))["against adam"]
+        == "11 worse"
+    )
 
 
 def test_what_is_read_back_has_the_chances_that_were_printed(plan: Plan, found: Comparison, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import Curve, curves
 from optitune.terminal.retrain import LinesRetrain, LiveRetrain, retrain_view
 from optitune.terminal.screen import Silent
-from optitune.terminal.search import LinesSearch, LiveSearch, search_view, standings_table, time_left
+from optitune.terminal.search import LinesSearch, LiveSearch, fitted_standings, search_view, time_left
 
 ACCURACY = Unit("accuracy", percent=True)
 SETTINGS = StudySettings(task="digits", optimizers=("sgd", "adam"), precision="fp32")
@@ -106,7 +106,7 @@ def search(configured: Callable[..., Configuration]) -> list[TrialRecord]:
 def running(console: Console, search: list[TrialRecord], workers: int = 2) -> Any:
     """A view of a search with so many workers at their trials, drawn by nobody."""
     view = LiveSearch(console)
-    view._screen.begin = lambda: None  # type: ignore[method-assign]
+    view._start = lambda: None  # type: ignore[method-assign]
     settings = StudySettings(task="digits", optimizers=DEFAULT_OPTIMIZERS, precision="fp32", epochs=12)
     view.begin("digits", settings, ACCURACY, 50, search, workers)
     for worker in range(workers):
@@ -132,7 +132,7 @@ def test_lines_fit_and_no_number_is_cut(width: int, how: dict[str, Any], search:
 
 
 def test_the_least_useful_columns_go_first(search: list[TrialRecord]) -> None:
-    table = standings_table(search, DEFAULT_OPTIMIZERS, ACCURACY)
+    table = fitted_standings(search, DEFAULT_OPTIMIZERS, ACCURACY)
     kept = {width: [column.heading for column in table.kept(width)] for width in (200, 60, 40, 10)}
     assert len(kept[200]) == 9
     assert kept[60] == [name for name in kept[200] if name not in ("diverged", "epochs")]
@@ -142,7 +142,7 @@ def test_the_least_useful_columns_go_first(search: list[TrialRecord]) -> None:
 
 def test_a_pipe_has_no_width(search: list[TrialRecord]) -> None:
     console = Console(file=io.StringIO(), width=20, soft_wrap=True)
-    drawn = lines(console, standings_table(search, DEFAULT_OPTIMIZERS, ACCURACY))
+    drawn = lines(console, fitted_standings(search, DEFAULT_OPTIMIZERS, ACCURACY))
     assert drawn[1].split()[-1] == "epochs"
     assert len(drawn) == 2 + len(DEFAULT_OPTIMIZERS)
 
@@ -257,7 +257,7 @@ def test_a_tiny_curve_of_what_is_minimised_falls_as_its_values_do() -> None:
 def test_the_table_of_standings_draws_a_loss_as_falling(configured: Callable[..., Configuration]) -> None:
     points = ((1, 2.0), (2, 1.0), (3, 0.5))
     row = TrialRecord(0, "complete", configured("adam"), 0.5, "", points, 1.0, score=-0.5)
-    column = standings_table([row], ["adam"], Unit("loss")).columns[1]
+    column = fitted_standings([row], ["adam"], Unit("loss")).columns[1]
     (drawn,) = column.cells
     assert isinstance(drawn, Curve)
     assert list(drawn.heights) == sorted(drawn.heights, reverse=True)

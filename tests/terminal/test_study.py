@@ -139,10 +139,10 @@ def test_full_trainings_of_a_folder_are_told(studies: Path, run_command: Run, ab
         "trial": tested.trial,
         "metric": tested.metric,
         "plan": tested.plan.model_dump(mode="json"),
-        "test_value": vars(tested.value),
-        "test_loss": vars(tested.loss),
+        "test_value": vars(tested.test_value),
+        "test_loss": vars(tested.test_loss),
         "versions": tested.versions,
-        "runs": [{**vars(seed), "epochs": [vars(epoch) for epoch in seed.epochs]} for seed in tested.seeds],
+        "runs": [{**vars(seed), "epochs": [vars(epoch) for epoch in seed.epochs]} for seed in tested.runs],
     }
     (folder / "metrics.json").write_text(json.dumps(document))
     assert retrain_results.load(folder) is not None

@@ -15,7 +15,7 @@ def classes(of: type[Event] = Event) -> Iterator[type[Event]]:
 
 
 def test_every_event_pickles() -> None:
-    for module in (*WORKER_MODULES[:3], "optitune.searching.ray_backend.actor", "optitune.searching.steady"):
+    for module in (*WORKER_MODULES[:3], "optitune.searching.ray_backend.actor", "optitune.searching.reproducible_data"):
         __import__(module)
     found = [each for each in classes() if each.__module__.startswith("optitune.")]
     assert len(found) > 12

@@ -19,7 +19,7 @@ from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.events import Note
 from optitune.searching.worker import Job, Worker, work
-from optitune.storage import made_from, trials
+from optitune.storage import study_checks, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import SHARED_STORAGE, explained_storage
@@ -132,7 +132,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     task = loading.find(job.task, data_dir)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = splits.search_data(task, job.settings.train_examples)
-    made_from.same_task(opened, task, data, check(task, data.train, job.settings))
+    study_checks.same_task(opened, task, data, check(task, data.train, job.settings))
     owner = _owner(home, opened)
     try:
         path = owner.belongings / "data.safetensors"

@@ -44,7 +44,7 @@ from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
 from optitune.space.search_space import LR_FACTOR
-from optitune.storage import made_from, studies
+from optitune.storage import studies, study_checks
 from optitune.storage import trials as storage_trials
 from optitune.storage.urls import open_storage, sqlite_url
 from optitune.study import steps
@@ -314,7 +314,7 @@ def growth(
 ) -> dict[str, float]:
     """Seconds of each part of one more trial, medians, in a study that has these trials already."""
     storage = open_storage(home.url, create=True)
-    fill(made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
+    fill(study_checks.create_or_resume(storage, home.name, settings, FACTS, ACCURACY), storage.engine, trials)
     took: dict[str, list[float]] = defaultdict(list)
 
     def timed(name: str, call: Callable[[], Any]) -> Any:

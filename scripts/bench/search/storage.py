@@ -26,7 +26,7 @@ from typing import Any
 from optitune.sampling import parameters as suggestion
 from optitune.searching.trial_queue import TrialQueue
 from optitune.searching.worker import open_study
-from optitune.storage import made_from, studies, trials
+from optitune.storage import studies, study_checks, trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import open_storage
 from optitune.study.settings import StudySettings
@@ -124,7 +124,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with storage_url(options.storage, folder) as url:
         home = studies.location(folder, "bench", url)
         storage = open_storage(home.url, create=True)
-        made_from.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
+        study_checks.create_or_resume(storage, home.name, settings, FACTS, ACCURACY)
         answers = context.Queue()
         arguments = (home, settings, options.trials, time.time() + options.seconds, answers)
         processes = [context.Process(target=work, args=arguments, daemon=True) for _ in range(options.workers)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from optitune import load
-from optitune.common.moved import MOVED, present
+from optitune.common.renamed_modules import RENAMED, current_path
 from optitune.space.configuration import OptimizerSettings
 from optitune.training.build import at
 from optitune.training.muon import MuonWithAdamW
@@ -17,16 +17,16 @@ from optitune.training.task_code import changes
 REFERENCE = Path(__file__).parents[2] / "studies"
 
 
-@pytest.mark.parametrize("module", MOVED)
+@pytest.mark.parametrize("module", RENAMED)
 def test_each_module_is_where_the_table_says(module: str) -> None:
-    assert import_module(MOVED[module]).__name__ == present(f"{module}:x").partition(":")[0]
+    assert import_module(RENAMED[module]).__name__ == current_path(f"{module}:x").partition(":")[0]
 
 
 @pytest.mark.parametrize(
     "path", ["torch.optim:SGD", "optitune.muonic:X", "mine:Own", "optitune.training.muon:MuonWithAdamW"]
 )
 def test_other_paths_stay(path: str) -> None:
-    assert present(path) == path
+    assert current_path(path) == path
 
 
 def test_an_optimizer_is_found_by_the_path_that_an_old_study_holds() -> None:

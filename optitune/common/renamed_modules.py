@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-MOVED: Mapping[str, str] = MappingProxyType(
+RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "optitune.data": "optitune.tasks.data",
         "optitune.datasets": "optitune.tasks.datasets",
@@ -17,9 +17,9 @@ MOVED: Mapping[str, str] = MappingProxyType(
 """Before version 0.2 all modules were in one folder."""
 
 
-def present(path: str) -> str:
+def current_path(path: str) -> str:
     """The present form of a dotted path or `module:name`."""
-    for before, now in MOVED.items():
+    for before, now in RENAMED.items():
         if path.startswith((f"{before}:", f"{before}.")):
             return now + path[len(before) :]
     return path

@@ -34,7 +34,7 @@ from optitune.study.settings import StudySettings, another, differing, flat
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
-from optitune.tasks.splits import SearchData, moved, unchanged
+from optitune.tasks.splits import SearchData, split_change, unchanged
 from optitune.tasks.task import Task
 from optitune.training.task_code import Record, changes, listed
 
@@ -64,8 +64,8 @@ def create_or_resume(
     """
     space = settings.space()
     judged = {"metric": judge.name, "direction": judge.direction}
-    made_from = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: space.kept()}
-    known = {**made_from, METRIC: kept(judge), VERSIONS: versions()}
+    checked = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: space.kept()}
+    known = {**checked, METRIC: kept(judge), VERSIONS: versions()}
     study = load(storage, name)
     if study is None:
         try:
@@ -85,7 +85,7 @@ def create_or_resume(
     if study.user_attrs[DATA].get("network") != data.get("network"):
         # which says what has changed, where a fingerprint shows only that something has
         same_code(study, settings.task, code, str(data.get("network")), accepted)
-    for key, wanted in made_from.items():
+    for key, wanted in checked.items():
         found = study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
@@ -127,7 +127,7 @@ def other_data(
     found, wanted = (
         {part: value for part, value in each.items() if part in both or part not in DIGESTS} for each in (found, wanted)
     )
-    if found["checksum"] == wanted["checksum"] and (why := moved(found, wanted)):
+    if found["checksum"] == wanted["checksum"] and (why := split_change(found, wanted)):
         raise UsageError(f"study '{study}': {why}")
     others = differing(flat(wanted), flat(found))
     note = f"\n({unchanged()})" if {"checksum", "inputs"} & set(others) else ""
@@ -195,7 +195,7 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
         "loss": task.loss_name,
         "scaling": Scaling.of(data.train).document() if task.scale_targets else None,
     }
-    if made_with["checksum"] == data.checksum and (why := moved(made_with, here)):
+    if made_with["checksum"] == data.checksum and (why := split_change(made_with, here)):
         raise OptituneError(f"task '{task.name}': {why}")
     others = [
         f"{key} {value} (the study: {made_with.get(key)})" for key, value in here.items() if made_with.get(key) != value

@@ -1,7 +1,6 @@
-"""The commands that made a comparison and a full training, so that typed again they find nothing more to do."""
+"""The commands that repeat a comparison and a full training: typed again they find nothing more to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isclose
 from typing import Any
 
@@ -9,24 +8,22 @@ import optuna
 
 from optitune.common.commands import option_words
 from optitune.comparing import plan as comparison_plan
-from optitune.comparing.results import FOLDER, Comparison, taken
+from optitune.comparing.results import Comparison
 from optitune.comparing.run import MOST_RUNS, SENSITIVITY
 from optitune.errors import OptituneError
 from optitune.retraining import run as retraining
+from optitune.retraining.choose import choose_best
 from optitune.retraining.results import Tested
 from optitune.statistics.costs import target_of
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, RunId
-from optitune.storage import studies, trials
+from optitune.storage import trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
-from optitune.study import best_config as best
-from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, standings
-from optitune.study.records import best as best_record
 from optitune.tasks.metrics import Metric
 
 
-def compared(
+def compare_words(
     name: str,
     found: Comparison,
     settings: Mapping[str, Any],
@@ -34,7 +31,7 @@ def compared(
     metric: Metric,
     max_runs: int | None = None,
 ) -> list[str]:
-    """The words of the command that leads to a comparison.
+    """The words of the command that makes a comparison.
 
     Args:
         name: of the study.
@@ -94,12 +91,12 @@ def _seed(first: int, settings: Mapping[str, Any], apart: int) -> int:
     return (first - int(settings.get("seed", 0)) - apart) // 1000
 
 
-def trained(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -> list[str]:
-    """The words of the command that leads to full trainings.
+def retrain_words(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -> list[str]:
+    """The words of the command that makes full trainings.
 
     Args:
         name: of the study.
-        what: was trained: `best`, or the number of a trial.
+        what: `best`, or the number of a trial.
         settings: of the study.
     """
     plan = result.plan
@@ -114,49 +111,8 @@ def trained(name: str, result: Tested, what: str, settings: Mapping[str, Any]) -
     return ["retrain", what, "--study", name, *option_words(options)]
 
 
-@dataclass(frozen=True)
-class Meant:
-    """What `best` means of a study by now.
-
-    Attributes:
-        edited: whether its trial had other settings, so that its value is not theirs.
-        compared: whether it is what the study's comparison says to take.
-    """
-
-    config: BestConfig
-    edited: bool = False
-    compared: bool = False
-
-
-def meant(home: StudyLocation, opened: optuna.Study) -> Meant:
-    """What `best` means of a study: what its comparison says to take, or the search's best.
-
-    Raises:
-        UsageError: its `best.toml` is not valid, or of another task.
-        OptituneError: there is none.
-    """
-    path, settings, records = home.folder / "best.toml", studies.stored_settings(opened), trials.records(opened)
-    if path.exists():
-        config = best.load(path, "").model_copy(update={"study": home.name})
-    else:
-        winner = best_record(records)
-        if winner is None:
-            raise OptituneError(
-                f"study '{home.name}' has no complete trial yet: go on with 'optitune search --study {home.name}'"
-            )
-        # it was searched elsewhere, so that the file is not here
-        config = best_config(opened, winner)
-    best.check_task(config, home.name, settings["task"], path)
-    edited = next((row.configuration for row in records if row.number == config.trial), None) != config.configuration
-    leaders = {row.optimizer: row.best for row in standings(records, settings["optimizers"]) if row.best}
-    recommended = taken(home.folder / FOLDER, {name: leader.number for name, leader in leaders.items()})
-    if recommended is not None and not edited:
-        return Meant(best_config(opened, trials.record(opened, recommended)), compared=True)
-    return Meant(config, edited=edited)
-
-
-def what_was_trained(home: StudyLocation, opened: optuna.Study, result: Tested) -> str | None:
-    """What `retrain` must name to train the same again: `best`, or a trial's number; None for neither.
+def retrain_argument(home: StudyLocation, opened: optuna.Study, result: Tested) -> str | None:
+    """The argument by which `retrain` trains the same again: `best`, or a trial's number; None where neither does.
 
     Args:
         home: where the study lives.
@@ -165,7 +121,7 @@ def what_was_trained(home: StudyLocation, opened: optuna.Study, result: Tested) 
     """
     configuration, epochs = result.plan.configuration, result.plan.epochs
     try:
-        config = meant(home, opened).config
+        config = choose_best(home, opened).config
         if config.configuration.stretched(epochs / config.epochs) == configuration:
             return "best"
         found = best_config(opened, trials.record(opened, -1 if result.trial is None else result.trial))

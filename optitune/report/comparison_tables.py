@@ -96,7 +96,7 @@ def finalists(found: Comparison) -> list[Finalist]:
     return rows
 
 
-def compared(found: Comparison) -> Table:
+def comparison_table(found: Comparison) -> Table:
     """How good every finalist is, and how sure that is."""
     verdict, unit, plan = found.verdict, found.unit, found.plan
     sure = f"{100 * (1 - verdict.error):.0f} %"
@@ -143,7 +143,7 @@ def _relation(row: Finalist) -> str | None:
     return {"leader": "leads"}.get(row.relation or "", row.relation)
 
 
-def costs(found: Comparison) -> Table:
+def costs_table(found: Comparison) -> Table:
     """What every finalist costs, and how much it hangs on its settings."""
     unit = found.unit
     target = unit.value(found.target) if found.target is not None else "the target"

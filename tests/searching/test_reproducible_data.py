@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 import optitune
 from optitune import Task
 from optitune.errors import UsageError
-from optitune.searching import steady
+from optitune.searching import reproducible_data
 from optitune.tasks import loading, splits
 from optitune.workers.pool import warm_up
 
@@ -124,13 +124,13 @@ def make_task():
 def held(source: str, folder: Path) -> None:
     """Find a task, read its data, and hold them against another reading."""
     found = loading.find(source, folder)
-    steady.check(found, source, folder, splits.search_data(found, None))
+    reproducible_data.check(found, source, folder, splits.search_data(found, None))
 
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Write a task's file; where it is."""
-    warm_up("optitune.searching.steady", "sklearn.model_selection")
+    warm_up("optitune.searching.reproducible_data", "sklearn.model_selection")
     monkeypatch.setattr(sys, "path", [*sys.path])
 
     def write(body: str) -> str:
@@ -166,7 +166,7 @@ def test_a_function_of_an_object_is_called_again_and_the_users_draws_go_on(tmp_p
     fixed = Task(model=lambda: nn.Linear(3, 2), data=lambda: (inputs, targets), name="mine")
     data = splits.search_data(fixed, None)
     torch.manual_seed(3)
-    steady.check(fixed, b"", tmp_path, data)
+    reproducible_data.check(fixed, b"", tmp_path, data)
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(torch.rand(1), drawn)
@@ -214,7 +214,7 @@ def test_a_study_without_digests_goes_on(tmp_path: Path) -> None:
     found = splits.search_data(mine, None)
     assert set(found.digests) == {"sealed", "held_out"}
     assert not splits.differs({"checksum": found.checksum}, found)
-    assert splits.moved({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
+    assert splits.split_change({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
 
 
 def test_a_full_training_reads_its_data_and_its_test_set_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from optitune.cli.main import optitune, run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
 from optitune.comparing.results import CompareOptions
-from optitune.retraining import again
+from optitune.retraining.repeat_commands import compare_words, retrain_words
 from optitune.retraining.results import FoundLength, TriedLength
 from optitune.statistics.runs import TUNED
 from optitune.tasks.metrics import METRICS, Metric
@@ -104,7 +104,7 @@ def test_a_comparison_of_an_older_version_is_repeated_by_what_came_of_it(seed: i
     records = trials(NAMES, metric=metric)
     found = comparison(records, NAMES, metric=metric, rounds=8)
     found = replace(found, plan=found.plan.model_copy(update={"seed": 7 + 2_000_003 + 1000 * seed}))
-    told = asked(again.compared("s", found, {**SETTINGS, "seed": 7}, records, metric), compare)
+    told = asked(compare_words("s", found, {**SETTINGS, "seed": 7}, records, metric), compare)
     assert (told["study"], told["seed"], told["epochs"], told["optimizers"]) == ("s", seed, None, None)
     assert told["max_runs"] == len([run for run in found.runs if run.key.variant == TUNED])
     assert told["sensitivity"] == 2
@@ -115,16 +115,16 @@ def test_what_was_asked_of_a_comparison_is_asked_again() -> None:
     found = comparison(records, NAMES, rounds=8)
     wish = CompareOptions(optimizers=NAMES, epsilon=0.1 + 0.2, target=-1e-7, sensitivity=1)
     found = replace(found, asked=wish, plan=found.plan.model_copy(update={"epochs": 9}))
-    told = asked(again.compared("s", found, SETTINGS, records, ACCURACY), compare)
+    told = asked(compare_words("s", found, SETTINGS, records, ACCURACY), compare)
     assert (told["epsilon"], told["target"], told["sensitivity"]) == (0.1 + 0.2, -1e-7, 1)
     assert told["optimizers"] == NAMES
     assert told["epochs"] == 9
-    more = asked(again.compared("s", found, SETTINGS, records, ACCURACY, 60), compare)
+    more = asked(compare_words("s", found, SETTINGS, records, ACCURACY, 60), compare)
     assert more == {**told, "max_runs": 60}
     # one that was stopped by time before any other settings were trained
     early = replace(found, runs=tuple(run for run in found.runs if run.key.variant == TUNED))
-    assert asked(again.compared("s", early, SETTINGS, records, ACCURACY), compare)["sensitivity"] == 0
-    assert asked(again.compared("s", early, SETTINGS, records, ACCURACY, 60), compare)["sensitivity"] == 1
+    assert asked(compare_words("s", early, SETTINGS, records, ACCURACY), compare)["sensitivity"] == 0
+    assert asked(compare_words("s", early, SETTINGS, records, ACCURACY, 60), compare)["sensitivity"] == 1
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_a_full_training_is_repeated_with_what_was_asked_of_it(
     result = full_training(None, trials(NAMES), ACCURACY)
     usual = {"epochs": 15, "seeds": (1_000_003, 1_000_004, 1_000_005), "precision": "fp32"}
     result = replace(result, plan=result.plan.model_copy(update=usual | changes))
-    told = asked(again.trained("s", result, "7", SETTINGS), retrain)
+    told = asked(retrain_words("s", result, "7", SETTINGS), retrain)
     defaults = asked(["retrain", "7", "--study", "s"], retrain)
     assert told == defaults | expected
     tried = (TriedLength(epochs=result.plan.epochs, value=0.9, seconds=1.0),)
     found = replace(result, length=FoundLength(tried=tried, made_with="x"))
-    assert asked(again.trained("s", found, "7", SETTINGS), retrain) == told | {"epochs": "auto"}
+    assert asked(retrain_words("s", found, "7", SETTINGS), retrain) == told | {"epochs": "auto"}
 
 
 def test_the_reference_study_is_repeated_as_its_readme_says() -> None:
@@ -158,7 +158,7 @@ def test_the_reference_study_is_repeated_as_its_readme_says() -> None:
     found = load("mnist-cnn-reference", studies_dir=root)
     told = found.comparison
     assert told is not None
-    words = again.compared(found.name, told.comparison, found.settings.document(), found.records, found.metric)
+    words = compare_words(found.name, told.comparison, found.settings.document(), found.records, found.metric)
     assert asked(words, compare) == asked(shlex.split(made_by[0])[1:], compare)
     page = (root / "mnist-cnn-reference" / "report" / "report.html").read_text(encoding="utf-8")
     assert line(words) in commands(page)

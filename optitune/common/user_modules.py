@@ -9,7 +9,7 @@ from re import match
 from types import ModuleType
 
 
-class Beside:
+class FolderFinder:
     """A finder for `sys.meta_path` that finds the modules in a folder.
 
     Args:
@@ -24,13 +24,7 @@ class Beside:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As `importlib.abc.MetaPathFinder.find_spec`.
-
-        Args:
-            name: full name of the module.
-            path: search path of its package; None for a top-level module, the only kind that is found here.
-            target: passed on.
-        """
+        # a path is the search path of a package: its modules are found in the package
         if path is not None or name in self.hidden:
             return None
         return PathFinder.find_spec(name, [str(self.folder)], target)
@@ -42,7 +36,7 @@ def importable(folder: Path) -> dict[str, Path]:
     Returns:
         Files that cannot be imported because a needed module has their name, by that name.
     """
-    if any(isinstance(each, Beside) and each.folder == folder for each in sys.meta_path):
+    if any(isinstance(each, FolderFinder) and each.folder == folder for each in sys.meta_path):
         return {}
     before = [*sys.path]
     # not in sys.path, which every child process inherits
@@ -51,7 +45,7 @@ def importable(folder: Path) -> dict[str, Path]:
     if not hidden:
         sys.path[:] = before if str(folder) in before else [str(folder), *before]
         return {}
-    sys.meta_path.insert(0, Beside(folder, tuple(hidden)))
+    sys.meta_path.insert(0, FolderFinder(folder, tuple(hidden)))
     return hidden
 
 

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from optitune.workers.events import Event
 
 
-class Furthest:
+class ProgressTracker:
     """Whether an event shows more progress of its training than any event before.
 
     What is trained again after a death does not count: a training that dies at the same place each time would never
