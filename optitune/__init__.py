@@ -65,6 +65,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import what is asked for, so that `optitune --help` need not wait for torch."""
     if name not in _PLACES:

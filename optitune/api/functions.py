@@ -304,7 +304,7 @@ def compare(
         seed=seed,
         task=own,
     )
-    return results.comparison_result(stages.compare(request, compare_view(quiet=not progress)), opened)
+    return results.comparison_result(stages.compare(request, compare_view(quiet=not progress)), opened, home)
 
 
 def _fits(study: str, trained: str, source: str) -> None:

@@ -14,6 +14,7 @@ from optitune.common.tables import Table
 from optitune.comparing import results as comparison_results
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
+from optitune.errors import unknown
 from optitune.report import comparison_tables as tables
 from optitune.report import dataframes, standings
 from optitune.report import page as report
@@ -30,6 +31,7 @@ from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
 from optitune.study.records import Failing, TrialRecord, failing
 from optitune.study.records import best as best_record
+from optitune.study.records import standings as by_optimizer
 from optitune.study.settings import StudySettings
 from optitune.tasks.metrics import Metric
 from optitune.training.export_code import python
@@ -132,9 +134,9 @@ class SearchResult(NotebookView):
         """
         folder = self.folder / comparison_results.FOLDER
         found = comparison_results.load(folder, self.records, self.metric)
-        return (
-            ComparisonResult(self.name, found, self.metric, self.settings.optimizers, folder, None) if found else None
-        )
+        if found is None:
+            return None
+        return ComparisonResult(self.name, found, self.metric, self.settings.optimizers, folder, None, self._home)
 
     @property
     def tested(self) -> "RetrainResult | None":
@@ -173,8 +175,22 @@ class SearchResult(NotebookView):
             return failing
         beyond = [f"{edge.key} lies at an end of its range; to look beyond: {edge.line}" for edge in self.edges()]
         settings = configuration_text(best.configuration)
+        return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, *self._next()]
+
+    def _next(self) -> list[str]:
+        """What was found beyond the search, and what may be done next."""
+        compared, tested = self.comparison, self.tested
         sure = "To know which optimizer is best, and how sure that is: optitune.compare."
-        return [f"Trial {best.number} of {self.name}: {settings}.", *beyond, *failing, sure]
+        full = "To train it in full, and test it once: optitune.retrain."
+        if compared is None:
+            return [tested.headline, sure] if tested else [sure]
+        leaders = {row.optimizer: row.trial for row in by_optimizer(self.records, self.settings.optimizers) if row.best}
+        if any(leaders.get(each.optimizer) != each.trial for each in compared.comparison.plan.finalists):
+            return [compared.advice, "The search has found better since. To compare anew: optitune.compare."]
+        # without a number it may be of a file, or of an older version
+        if tested is None or tested.tested.trial not in (None, compared.trial):
+            return [compared.advice, full]
+        return [compared.advice, tested.headline]
 
     def _table(self) -> Table:
         return standings.standings_table(self.records, self.settings.optimizers, self.metric.unit)
@@ -204,6 +220,7 @@ class ComparisonResult(NotebookView):
     optimizers: Sequence[str]
     folder: Path
     run: CompareOutcome | None
+    _home: StudyLocation
 
     @property
     def sentence(self) -> str:
@@ -254,6 +271,24 @@ class ComparisonResult(NotebookView):
         """
         return dataframes.run_curves(self.comparison)
 
+    def code(self, optimizer: str | None = None, epochs: int | None = None) -> str:
+        """Python, `train(model, loader)`, that trains with torch alone as a finalist's runs did.
+
+        Args:
+            optimizer: whose; None for the one to take.
+            epochs: default of `train`, at least 1; None for the search's. For any number, the schedule is stretched as
+                `retrain` does.
+
+        Raises:
+            UsageError: the optimizer was not compared.
+            OptituneError: the storage cannot be opened.
+        """
+        name, plan = optimizer or self.recommended, self.comparison.plan
+        if name not in plan.optimizers:
+            raise unknown("optimizer", name, plan.optimizers)
+        opened = self._home.open()
+        return python(best_config(opened, trials.record(opened, plan.finalist(name).trial)), epochs)
+
     @property
     def headline(self) -> str:
         return self.sentence
@@ -285,11 +320,13 @@ def opened(home: StudyLocation) -> SearchResult:
     return SearchResult(home.name, settings, studies.metric(there), trials.records(there), None, home, examples)
 
 
-def comparison_result(found: CompareOutcome, there: optuna.Study) -> ComparisonResult:
+def comparison_result(found: CompareOutcome, there: optuna.Study, home: StudyLocation) -> ComparisonResult:
     """What a comparison left.
 
     Args:
+        found: by the comparison.
         there: the study.
+        home: where it lives.
     """
     optimizers = tuple(studies.stored_settings(there)["optimizers"])
-    return ComparisonResult(found.study, found.comparison, studies.metric(there), optimizers, found.folder, found)
+    return ComparisonResult(found.study, found.comparison, studies.metric(there), optimizers, found.folder, found, home)

@@ -57,6 +57,9 @@ class LiveCompare(Live):
             if self._others or event.key.variant == TUNED:
                 self._bar.update(self._bar.completed + 1)
 
+    def _drawn_last(self) -> RenderableType:
+        return Group(self._table, "", self._bar)
+
     def _draw(self) -> RenderableType:
         return Group(self._table, "", dim([text for _, text in sorted(self._doing.items())]), self._bar)
 

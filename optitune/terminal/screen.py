@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from optitune.terminal.drawing import QUIET
+from optitune.terminal.notebook import NotebookConsole
 
 
 class Silent:
@@ -29,13 +30,16 @@ class Silent:
 
 
 class Live:
-    """A block of the terminal that is drawn anew a few times a second; `_draw` gives what it shows."""
+    """A block of the terminal, or of a notebook, drawn anew a few times a second; `_draw` gives what it shows."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: rich.live.Live | None = None
 
     def _start(self) -> None:
+        if isinstance(self._console, NotebookConsole):
+            self._console.begin(self._draw)
+            return
         # made here, since it draws at once
         self._live = rich.live.Live(
             console=self._console, get_renderable=self._draw, refresh_per_second=4, transient=True
@@ -45,10 +49,18 @@ class Live:
     def _draw(self) -> RenderableType:
         raise NotImplementedError
 
+    def _drawn_last(self) -> RenderableType:
+        """What a notebook keeps, where a terminal's block is removed."""
+        return self._draw()
+
     def tick(self) -> None:
-        """The screen draws itself."""
+        """Draw a notebook's block anew; a terminal's draws itself."""
+        if isinstance(self._console, NotebookConsole):
+            self._console.tick()
 
     def end(self) -> None:
+        if isinstance(self._console, NotebookConsole):
+            self._console.end(self._drawn_last)
         if self._live is not None:
             self._live.stop()
 
@@ -71,7 +83,7 @@ View = TypeVar("View")
 
 
 def view(quiet: bool, live: Callable[[Console], View], lines: Callable[[Console], View]) -> View | Silent:
-    """The view of a stage that fits where stderr goes.
+    """The view of a stage that fits where stderr goes, or a notebook's cell.
 
     Args:
         quiet: whether nothing is to be shown.
@@ -81,6 +93,8 @@ def view(quiet: bool, live: Callable[[Console], View], lines: Callable[[Console]
     console = Console(stderr=True)
     if quiet:
         return Silent()
+    if console.is_jupyter:
+        return live(NotebookConsole())
     return live(console) if console.is_interactive else lines(console)
 
 

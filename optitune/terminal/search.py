@@ -198,6 +198,9 @@ class LiveSearch(Live):
     def note(self, text: str) -> None:
         self._console.print(text, style=NOTE, highlight=False, markup=False)
 
+    def _drawn_last(self) -> RenderableType:
+        return Group(self._standings, "", self._bar)
+
     def _draw(self) -> RenderableType:
         doing = doing_table(self._doing, self._settings.epochs, self._unit)
         # headings, what is left out, empty lines and the bar

@@ -31,6 +31,7 @@ from optitune.tasks.metrics import METRICS, StoredMetric, kept
 
 NAMES = ("sgd", "adam", "adamw", "adagrad")
 PNG = b"\x89PNG\r\n"
+NOWHERE = studies.location(Path("nowhere"), "digits", None)
 
 
 class Page(HTMLParser):
@@ -76,14 +77,14 @@ def searched(**other: Any) -> SearchResult:
         "metric": METRICS["accuracy"],
         "records": trials(NAMES),
         "run": None,
-        "_home": studies.location(Path("nowhere"), "digits", None),
+        "_home": NOWHERE,
     }
     return SearchResult(**{**fields, **other})
 
 
 def compared(**other: Any) -> ComparisonResult:
     told = comparison(trials(NAMES), NAMES, **other)
-    return ComparisonResult("digits", told, METRICS["accuracy"], NAMES, Path("nowhere"), None)
+    return ComparisonResult("digits", told, METRICS["accuracy"], NAMES, Path("nowhere"), None, NOWHERE)
 
 
 def trained(folder: Path = Path("nowhere")) -> RetrainResult:
@@ -92,6 +93,19 @@ def trained(folder: Path = Path("nowhere")) -> RetrainResult:
     epochs = tuple(EpochRecord(epoch, 0.1, 1 / epoch, 1 - 1 / epoch) for epoch in (1, 2, 3))
     runs = tuple(replace(run, epochs=epochs) for run in told.runs)
     return RetrainResult("best", replace(told, runs=runs), folder, None)
+
+
+def test_dir_and_tab_completion_list_what_is_public_and_import_nothing() -> None:
+    program = """
+import sys
+import optitune
+from jedi import Interpreter
+public = sorted(optitune.__all__)
+assert dir(optitune) == public
+assert sorted(each.name for each in Interpreter("optitune.", [{"optitune": optitune}]).complete()) == public
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # a study that is there
@@ -144,6 +158,47 @@ def test_the_torch_code_of_a_trial_runs_without_optitune(found: SearchResult) ->
     lost = next(row.number for row in found.records if row.outcome == "pruned")
     with pytest.raises(OptituneError, match="is pruned, not complete"):
         found.code(lost)
+
+
+def test_a_comparison_has_the_code_of_the_optimizer_to_take_and_of_the_others(found: SearchResult) -> None:
+    verdict = found.comparison
+    assert verdict is not None
+    assert f"(trial {verdict.trial}, one run)" in verdict.code()
+    assert verdict.code() == found.code() == found.code(verdict.trial)
+    assert "def train(model, loader, epochs=40):" in verdict.code(epochs=40)
+    assert "torch.optim.Adam(" in verdict.code("adam")
+    with pytest.raises(UsageError, match="unknown optimizer 'adm': did you mean 'adam'"):
+        verdict.code("adm")
+
+
+def test_what_was_done_is_not_advised_again(found: SearchResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare, retrain = "optitune.compare", "optitune.retrain"
+
+    def words(result: SearchResult) -> str:
+        return " ".join(result._words())
+
+    assert compare in words(searched())
+    assert retrain not in words(searched())
+    verdict = found.comparison
+    assert verdict is not None
+    text = words(found)
+    assert verdict.advice in text
+    assert compare not in text
+    assert retrain in text
+    # the search goes on, and finds a better one
+    best = found.best
+    assert best is not None
+    assert best.score is not None
+    better = replace(best, number=999, score=best.score + 0.01)
+    gone_on = replace(found, records=[*found.records, better])
+    assert compare in words(gone_on)
+    # trained in full: what the comparison says to take, or another one
+    for trial, advised in ((verdict.trial, False), (verdict.trial + 1, True)):
+        full = replace(trained().tested, trial=trial)
+        monkeypatch.setattr(retrain_results, "load", lambda folder, full=full: full)
+        assert found.tested is not None
+        assert (retrain in words(found)) == advised
+        assert (found.tested.headline in words(found)) != advised
 
 
 # tables
@@ -313,7 +368,9 @@ def test_a_metric_that_bears_the_name_of_accuracy_is_not_in_percent_in_a_noteboo
     told = trained()
     shown = [
         searched(metric=own),
-        ComparisonResult("digits", comparison(trials(NAMES), NAMES, metric=own), own, NAMES, Path("nowhere"), None),
+        ComparisonResult(
+            "digits", comparison(trials(NAMES), NAMES, metric=own), own, NAMES, Path("nowhere"), None, NOWHERE
+        ),
         replace(told, tested=replace(told.tested, stored_metric=StoredMetric(**kept(own)))),
     ]
     for each in shown:

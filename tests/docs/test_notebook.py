@@ -67,10 +67,10 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def shown(cells: list[dict[str, Any]], last_line: str) -> dict[str, str]:
-    """What a cell that ends so shows, by kind."""
+    """What a cell that ends so shows in the end, by kind."""
     ends = {source(each).splitlines()[-1]: each for each in cells}
     cell = ends.get(last_line) or next(each for end, each in ends.items() if end.startswith(last_line))
-    (output,) = cell["outputs"]
+    *_, output = cell["outputs"]
     if output["output_type"] == "stream":
         return {output["name"]: "".join(output["text"])}
     return {kind: "".join(data) for kind, data in output["data"].items()}
@@ -80,6 +80,10 @@ def shown(cells: list[dict[str, Any]], last_line: str) -> dict[str, str]:
 def test_it_runs_as_it_stands_and_shows_tables_figures_and_words(executed: list[dict[str, Any]]) -> None:
     assert not [output for cell in executed for output in cell["outputs"] if output.get("name") == "stderr"]
     assert "but that is one lucky run." in shown(executed, "found")["text/html"]
+    # progress is one output, which was replaced as the search went on
+    (searched,) = (cell for cell in executed if source(cell).startswith("found = optitune.search("))
+    progress, _ = searched["outputs"]
+    assert "12/12" in re.sub(r"<.*?>", "", "".join(progress["data"]["text/html"]))
     for last in ("found.standings", "best_first", "verdict.standings", "full.confusion"):
         assert 'class="dataframe"' in shown(executed, last)["text/html"]
     for last in ("found.figure()", 'found.figure("best-so-far")', "verdict.figure()", "full.figure()"):

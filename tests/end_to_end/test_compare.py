@@ -106,7 +106,7 @@ def test_neither_validation_nor_test_examples_are_met(made: Path) -> None:
 
 
 def test_the_dashboard_has_the_code_of_what_retrain_trains(made: Path, run_command: Any) -> None:
-    home = studies.home(made, "digits", None)
+    home = studies.location(made, "digits", None)
     opened = home.open()
     files = attached(system_attrs(opened))
     code = (home.folder / ARTIFACTS / files["train.py"]).read_text()
@@ -326,6 +326,7 @@ def test_a_task_of_ones_own_is_compared_and_what_diverges_is_out(tmp_path: Path)
     places: dict[str, Any] = {"study": "mine", "studies_dir": tmp_path, "progress": False, "device": "cpu"}
     optitune.search(local_task(), optimizers=("sgd", "adam"), epochs=1, trials=2, batch_size=16, **places)
     found = optitune.compare(local_task(), max_runs=8, sensitivity=0, epsilon=0.5, **places)
+    assert f"(trial {found.trial}, one run)" in found.code()
     runs = load_runs(tmp_path / "mine" / "compare")
     assert len(runs) == 8
     assert all(each.each is None for each in runs)
