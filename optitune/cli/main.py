@@ -4,6 +4,7 @@ import atexit
 import errno
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -159,6 +160,12 @@ def run(typed: list[str]) -> int:
         return _fail(str(error), error.exit_code, as_json)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        # what is shown is help, and exit code 2 is click's
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.exceptions.NoSuchOption as error:
+        return _fail(_as_setting(error, typed) or error.format_message(), error.exit_code, as_json)
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code, as_json)
     except (KeyboardInterrupt, click.Abort):
@@ -186,6 +193,38 @@ def run(typed: list[str]) -> int:
         return _fail(message, 1, as_json)
     # what a command leaves with by click's own way
     return left if isinstance(left, int) else 0
+
+
+def _as_setting(error: click.exceptions.NoSuchOption, typed: list[str]) -> str:
+    """What is said of an option that is a setting of a study; empty for any other."""
+    key = error.option_name.lstrip("-").replace("-", "_")
+    command = error.ctx.info_name if error.ctx else None
+    if command not in ("search", "compare", "retrain"):
+        return ""
+    from optitune.space.optimizers import OPTIMIZERS
+    from optitune.space.schedules import SCHEDULES
+    from optitune.study.settings import reserved_names
+
+    key = "lr" if key == "learning_rate" else key
+    owner, _, name = key.rpartition(".")
+    if (owner and owner not in {*OPTIMIZERS, *SCHEDULES}) or name not in reserved_names() - set(SCHEDULES):
+        return ""
+    value = "VALUE"
+    for place, word in enumerate(typed):
+        option, sign, after = word.partition("=")
+        if option == error.option_name:
+            value = after if sign else next((each for each in typed[place + 1 : place + 2]), value)
+    value = "VALUE" if value.startswith("--") or not value else value
+    if command == "search":
+        return f"there is no option {error.option_name}: it is a setting of the study: {_typed_set(key, value)}"
+    return (
+        f"there is no option {error.option_name}: {command} trains what a search has found; to train other values, "
+        + (f"search with {_typed_set(key, value)}" if command == "compare" else "edit a copy of best.toml and name it")
+    )
+
+
+def _typed_set(key: str, value: str) -> str:
+    return shlex.join(["--set", f"{key}={value}"])
 
 
 def _noted(message: Warning | str, *_: Any, **__: Any) -> None:

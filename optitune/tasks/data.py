@@ -245,9 +245,14 @@ def _stacked(pairs: list[tuple[Any, Any]], transform: Transform | None = None) -
     return torch.stack(inputs), torch.stack([as_target(pair[1]) for pair in pairs])
 
 
+def _tensor(values: Any) -> Tensor:
+    # a row of pandas is taken by position, where torch would ask for labels
+    return torch.as_tensor(values.to_numpy(copy=True) if hasattr(values, "iloc") else values).detach()
+
+
 def as_input(values: Any) -> Tensor:
     """An input as a tensor: floating point and booleans as float32, integers as int64, bytes unchanged."""
-    tensor = torch.as_tensor(values).detach()
+    tensor = _tensor(values)
     if tensor.is_floating_point() or tensor.dtype == torch.bool:
         return tensor.to(torch.float32)
     return tensor if tensor.is_complex() or tensor.dtype == torch.uint8 else tensor.to(torch.int64)
@@ -255,7 +260,7 @@ def as_input(values: Any) -> Tensor:
 
 def as_target(values: Any) -> Tensor:
     """A target as a tensor: floating point as float32, integers as int64."""
-    tensor = torch.as_tensor(values).detach()
+    tensor = _tensor(values)
     return tensor.to(torch.float32 if tensor.is_floating_point() else torch.int64)
 
 

@@ -53,12 +53,18 @@ def part_of(task: Task, given: Any, field: str) -> Part:
     if isinstance(given, tuple | list) and len(given) == 2:
         with calling(task.name, field):
             inputs = as_input(_numbers(task, f"the inputs of {field}", given[0]))
-            targets = as_target(_numbers(task, f"the targets of {field}", given[1]))
+            column = given[1].iloc[:, 0] if hasattr(given[1], "iloc") and given[1].shape[1:] == (1,) else given[1]
+            targets = as_target(_numbers(task, f"the targets of {field}", column))
         return _checked(task, field, inputs, targets)
     if isinstance(given, DataLoader):
         raise UsageError(
             f"task '{task.name}': {field} is a DataLoader, but must be what it reads: give {field}=loader.dataset "
             "(batch sizes are a setting of the study)"
+        )
+    if hasattr(given, "iloc"):
+        raise UsageError(
+            f"task '{task.name}': {field} is {kind(given)}, but must be a pair (inputs, targets): give "
+            f"{field}=(table[FEATURES].to_numpy(), table[TARGET].to_numpy())"
         )
     if isinstance(given, IterableDataset) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
         raise UsageError(
@@ -165,7 +171,7 @@ def _read(task: Task, dataset: Any, field: str) -> Part:
             )
         if in_memory:
             pairs = [dataset[number] for number in range(total)]
-            _of_one_shape(task, f"the inputs of {field}", [torch.as_tensor(pair[0]) for pair in pairs])
+            _of_one_shape(task, f"the inputs of {field}", [as_input(pair[0]) for pair in pairs])
             inputs = torch.stack([as_input(pair[0]) for pair in pairs])
             targets = torch.stack([as_target(pair[1]) for pair in pairs])
     known = _known_targets(dataset, total)

@@ -34,6 +34,13 @@ WRONG = [
     ("search --task digits --study ../up", "'../up' cannot be a study's name"),
     ("search --task digits --storage nonsense", "--storage is not a database URL"),
     ("search --seeds 3", "No such option"),
+    ("search --lr 0.1", "there is no option --lr: it is a setting of the study: --set lr=0.1"),
+    ("search --learning-rate=[1e-4,0.1]", "it is a setting of the study: --set 'lr=[1e-4,0.1]'"),
+    ("search --weight-decay", "it is a setting of the study: --set weight_decay=VALUE"),
+    ("search --adam.beta1 0.8 --seed 1", "it is a setting of the study: --set adam.beta1=0.8"),
+    ("search --step.gamma=0.5", "it is a setting of the study: --set step.gamma=0.5"),
+    ("retrain --momentum 0.8", "there is no option --momentum: retrain trains what a search has found"),
+    ("compare --lr 0.1", "to train other values, search with --set lr=0.1"),
     ("serch", "unknown command 'serch': did you mean 'search'?"),
     ("retrain best", "there is no study yet in studies"),
     ("retrain nothing", "'nothing' is neither best, nor a trial's number, nor a file"),
@@ -179,6 +186,16 @@ def test_without_studies_the_list_says_how_to_make_one(here: Path, capsys: pytes
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([name, "--help"]) == 0
     assert "Usage: optitune" in capsys.readouterr().out
+
+
+def test_the_program_alone_shows_its_help_with_the_exit_code_of_wrong_usage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("Usage: optitune [OPTIONS] COMMAND")
+    assert "error" not in err
 
 
 def test_the_lines_of_the_help_are_those_of_the_commands() -> None:

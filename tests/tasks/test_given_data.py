@@ -31,10 +31,12 @@ def read(data: Any, **fields: Any) -> Examples:
     [
         (SHUFFLED[["a", "b"]], SHUFFLED["kind"]),
         (SHUFFLED[["a", "b"]].to_numpy(), SHUFFLED["kind"]),
+        (SHUFFLED[["a", "b"]], SHUFFLED[["kind"]]),
+        [(SHUFFLED[["a", "b"]].iloc[place], SHUFFLED["kind"].iloc[place]) for place in range(40)],
         (SHUFFLED[["a", "b"]].astype(object), SHUFFLED["kind"].astype("Int64")),
         (list(SHUFFLED[["a", "b"]].to_numpy()), SHUFFLED["kind"].tolist()),
     ],
-    ids=["tables", "a column", "objects", "lists"],
+    ids=["tables", "a column", "a table of targets", "rows", "objects", "lists"],
 )
 def test_tables_and_lists_are_taken_by_position(data: Any) -> None:
     found = read(data)
@@ -51,9 +53,11 @@ def test_tables_and_lists_are_taken_by_position(data: Any) -> None:
         ([(each, 0) for each in SENTENCES], r"several shapes, such as \(3,\) and \(.*\): pad them"),
         ([(torch.rand(2), torch.rand(2), 0)] * 12, "data.0. is a tuple of 3 parts"),
         ([{"x": torch.rand(2), "y": 0}] * 12, "data.0. is of type dict with the keys 'x', 'y'"),
+        (TABLE, r"is of type DataFrame, .* give data=.table.FEATURES..to_numpy.., table.TARGET..to_numpy"),
+        (lambda: TABLE, r"is of type DataFrame, .* give data=.table.FEATURES..to_numpy.., table.TARGET..to_numpy"),
         (DataLoader(TensorDataset(torch.rand(9, 2), torch.zeros(9))), "give data=loader.dataset"),
     ],
-    ids=["words", "lists of lengths", "a data set of lengths", "three parts", "dicts", "a loader"],
+    ids=["words", "lengths", "a data set of lengths", "three parts", "dicts", "a table", "a function", "a loader"],
 )
 def test_what_is_no_pair_of_numbers_is_refused_with_the_way_out(data: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
