@@ -1,6 +1,7 @@
 """Database storages: SQLite files, and servers that SQLAlchemy reaches by URL."""
 
 import atexit
+import errno
 import gc
 import os
 import sqlite3
@@ -254,9 +255,10 @@ def check_sqlite(path: Path, create: bool) -> None:
             )
         make_folder(path.parent)
         return
-    if create:
+    if create and is_read_only(path):
+        # it is not opened to find out: to close it again would take away the locks that this process has on it
         with explained(path):
-            path.open("rb+").close()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     try:
         connection = sqlite3.connect(_uri(path), uri=True, timeout=LOCK_TIMEOUT_S)
         try:
