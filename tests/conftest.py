@@ -128,6 +128,12 @@ def run_command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tu
     print(*told, file=sys.stderr)
 
 
+@pytest.fixture
+def command(folder: Path, run_command: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """`run_command` on the studies of a file's fixture `folder`."""
+    return lambda *words: run_command(*words, "--studies-dir", str(folder))
+
+
 @pytest.fixture(scope="session")
 def images() -> Examples:
     """90 images of 4x4 pixels in three classes, told apart by which row is bright."""

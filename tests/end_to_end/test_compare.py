@@ -56,15 +56,6 @@ def folder(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "studies"))
 
 
-@pytest.fixture
-def command(folder: Path, run_command: Any) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: str) -> tuple[int, str, str]:
-        result: tuple[int, str, str] = run_command(*words, "--studies-dir", str(folder))
-        return result
-
-    return call
-
-
 def compared(folder: Path) -> Path:
     return folder / "digits" / "compare"
 

@@ -58,15 +58,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def command(folder: Path, run_command: Any) -> Any:
-    def call(*words: str) -> tuple[int, str, str]:
-        result: tuple[int, str, str] = run_command(*words, "--studies-dir", str(folder))
-        return result
-
-    return call
-
-
 def results(folder: Path, name: str = "best") -> dict[str, Any]:
     document: dict[str, Any] = json.loads((folder / "digits" / "retrain" / name / "metrics.json").read_text())
     return document

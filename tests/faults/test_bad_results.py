@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from bad_input import (
+    Answer,
     Change,
     answer,
     battery,
@@ -144,15 +145,20 @@ READERS = (
 )
 
 
-def put_back(world: Path, kept: Path) -> None:
-    for path in world.iterdir():
-        shutil.rmtree(path)
-    shutil.copytree(kept, world, dirs_exist_ok=True)
-
-
-def check_json(words: Sequence[str], out: str) -> None:
-    if "--json" in words:
-        assert isinstance(json.loads(out, parse_constant=pytest.fail), dict)
+def survived(world: Path, kept: Path, name: str, how: tuple[str, list[Change]], words: Sequence[str]) -> Answer:
+    """Run a command with a damaged file: what it says is whole, and so is what it leaves; then put all back."""
+    try:
+        damage(world / name, KINDS[name], *how)
+        before = files(world)
+        given = answer(*words)
+        if "--json" in words:
+            assert isinstance(json.loads(given.out, parse_constant=pytest.fail), dict)
+        check_whole(world, before)
+        return given
+    finally:
+        for path in world.iterdir():
+            shutil.rmtree(path)
+        shutil.copytree(kept, world, dirs_exist_ok=True)
 
 
 @battery
@@ -160,15 +166,7 @@ def check_json(words: Sequence[str], out: str) -> None:
 def test_a_damaged_comparison_or_training_is_told_or_refused(
     world: Path, kept: Path, name: str, how: tuple[str, list[Change]], words: tuple[str, ...]
 ) -> None:
-    try:
-        damage(world / name, KINDS[name], *how)
-        before = files(world)
-        told = answer(*words)
-        check_json(words, told.out)
-        check_whole(world, before)
-        assert told.code == 0 or words[0] == "report"
-    finally:
-        put_back(world, kept)
+    assert survived(world, kept, name, how, words).code == 0 or words[0] == "report"
 
 
 @battery
@@ -180,14 +178,7 @@ def test_a_damaged_comparison_or_training_is_told_or_refused(
 def test_a_damaged_comparison_goes_on_or_is_refused(
     world: Path, kept: Path, name: str, how: tuple[str, list[Change]], more: tuple[str, ...]
 ) -> None:
-    try:
-        damage(world / name, KINDS[name], *how)
-        before = files(world)
-        told = answer("compare", "--json", *more)
-        check_json(["--json"], told.out)
-        check_whole(world, before)
-    finally:
-        put_back(world, kept)
+    survived(world, kept, name, how, ("compare", "--json", *more))
 
 
 @battery
@@ -199,11 +190,4 @@ def test_a_damaged_comparison_goes_on_or_is_refused(
 def test_a_damaged_training_is_done_again_or_refused(
     world: Path, kept: Path, name: str, how: tuple[str, list[Change]], more: tuple[str, ...]
 ) -> None:
-    try:
-        damage(world / name, KINDS[name], *how)
-        before = files(world)
-        told = answer("retrain", "--json", *more)
-        check_json(["--json"], told.out)
-        check_whole(world, before)
-    finally:
-        put_back(world, kept)
+    survived(world, kept, name, how, ("retrain", "--json", *more))

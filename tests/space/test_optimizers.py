@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from trainings import weights
 
 from optitune.errors import UsageError
 from optitune.sampling.parameters import first_parameters, suggest
@@ -62,10 +63,6 @@ every_further = pytest.mark.parametrize(
 
 def planned(configuration: Configuration, epochs: int) -> Plan:
     return Plan(configuration, functional.cross_entropy, metrics.find("accuracy"), epochs, seed=0, precision="fp32")
-
-
-def weights(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def settings_of(row: Optimizer, values: Mapping[str, Any]) -> OptimizerSettings:

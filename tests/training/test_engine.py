@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from trainings import dropping, weights, without_clock
 
 from optitune.space.configuration import Configuration, Precision
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import engine, evaluation
 from optitune.training.build import build_optimizer, build_schedules
-from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 
@@ -39,24 +40,6 @@ def planned(configured: Configured) -> Planned:
     return build
 
 
-def weights(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def told(progress: list[Progress]) -> list[tuple[object, ...]]:
-    """Everything of it but the clock."""
-    return [
-        (row.step, row.epoch, row.lr, row.train_loss, row.train_value, row.validation and row.validation.loss)
-        for row in progress
-    ]
-
-
-def dropping() -> nn.Module:
-    """A network whose training draws random numbers."""
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3))
-
-
 def loss_that_turns(value: float, at: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Cross-entropy, but `value` when it is called for the `at`-th time."""
     calls = iter(range(1, 10**6))
@@ -75,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_last_bit(
     for _ in range(2):
         model = network(0)
         progress = list(Training(model, planned(precision=precision), images, images).run())
-        ended.append((weights(model), told(progress)))
+        ended.append((weights(model), without_clock(progress)))
     assert torch.equal(ended[0][0], ended[1][0])
     assert ended[0][1] == ended[1][1]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from trainings import pasted
 
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
@@ -58,13 +59,6 @@ class Loader:
         for places in order.split(self.batch_size):
             yield self.dataset.batch(places)
         self.epochs += 1
-
-
-def pasted(text: str) -> dict[str, Any]:
-    """The names that exported Python leaves behind."""
-    names: dict[str, Any] = {}
-    exec(text, names)  # noqa: S102
-    return names
 
 
 def exported_losses(config: BestConfig, model: nn.Module, images: Examples, *own: object, **other: Any) -> Any:

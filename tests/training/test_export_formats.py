@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tomli_w
 from torch import nn
+from trainings import pasted
 
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
@@ -17,13 +18,6 @@ Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 Config = Callable[[Configuration], BestConfig]
 GROUPS = {"fc*": 0.5, "conv1.*": 3.0, "*.bias": 2.0}
-
-
-def pasted(text: str) -> dict[str, Any]:
-    """The names that exported Python leaves behind."""
-    names: dict[str, Any] = {}
-    exec(text, names)  # noqa: S102
-    return names
 
 
 def test_python_says_what_to_expect_and_trains(configured: Configured, best_config: Config) -> None:

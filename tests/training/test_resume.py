@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
+from trainings import without_clock
 
 from optitune.common import checkpoint
 from optitune.common.randomness import seed_everything
@@ -39,14 +40,6 @@ def dropping() -> nn.Module:
     """A network whose training draws random numbers."""
     torch.manual_seed(1)
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.BatchNorm1d(32), nn.Dropout(0.5), nn.Linear(32, 3))
-
-
-def told(progress: list[Progress]) -> list[tuple[object, ...]]:
-    """Everything of it but the clock."""
-    return [
-        (row.step, row.epoch, row.lr, row.train_loss, row.train_value, row.validation and row.validation.loss)
-        for row in progress
-    ]
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -97,7 +90,7 @@ def straight_and_resumed(
     """Weights and progress of a training, then of one that was taken up from a file after each evaluation."""
     straight = Training(build(), plan, data, data)
     progress = list(straight.run())
-    yield weights(straight.model), told(progress)
+    yield weights(straight.model), without_clock(progress)
     reached: list[Progress] = []
     for point in range(len(progress)):
         # what another process has drawn by then
@@ -107,7 +100,7 @@ def straight_and_resumed(
             training.load_state_dict(checkpoint.load(path))
         reached.append(next(training.run()))
         checkpoint.save(training.state_dict(), path)
-    yield weights(training.model), told(reached)
+    yield weights(training.model), without_clock(reached)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -1,7 +1,6 @@
 """How batches become steps: accumulation, clipping, penalties, closures, weights of two modes, streamed data."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
+from trainings import dropping, planned, weights, without_clock
 
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.study.steps import batches, steps_per_epoch
@@ -18,9 +18,8 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples, Part, Streamed
 from optitune.tasks.models import Mlp
 from optitune.training.build import build_loss
-from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.engine import Diverged, Training
 from optitune.training.evaluation import evaluate
-from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
@@ -28,24 +27,8 @@ Network = Callable[[int], nn.Module]
 ACCURACY = metrics.find("accuracy")
 
 
-def planned(configuration: Configuration, **other: Any) -> Plan:
-    return replace(Plan(configuration, functional.cross_entropy, ACCURACY, 3, seed=5, precision="fp32"), **other)
-
-
-def weights(model: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
 def losses(model: nn.Module, configuration: Configuration, data: Part, **other: Any) -> Sequence[float]:
     return [row.train_loss for row in Training(model, planned(configuration, **other), data).run()]
-
-
-def told(progress: Sequence[Progress]) -> Sequence[tuple[object, ...]]:
-    """Everything of it but the clock."""
-    return [
-        (row.step, row.epoch, row.lr, row.train_loss, row.train_value, row.validation and row.validation.loss)
-        for row in progress
-    ]
 
 
 def met_by(images: Examples, **training: Any) -> Callable[[Configuration], list[int]]:
@@ -303,12 +286,6 @@ class Listed(Dataset[Batch]):
         return self.inputs[place], self.targets[place]
 
 
-def dropping() -> nn.Module:
-    """A network whose training draws random numbers."""
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 3))
-
-
 @pytest.mark.parametrize("training", [{}, {"accumulation": 4}, {"batch_size": 89}], ids=str)
 @pytest.mark.parametrize("name", ["adam", "lbfgs", "adamw-schedulefree"])
 def test_streamed_data_train_to_the_numbers_of_those_in_memory(
@@ -319,7 +296,7 @@ def test_streamed_data_train_to_the_numbers_of_those_in_memory(
     ended = []
     for data in (Examples(*images.batch(slice(None))), streamed):
         model = dropping()
-        ended.append((told(list(Training(model, plan, data, data).run())), weights(model)))
+        ended.append((without_clock(Training(model, plan, data, data).run()), weights(model)))
     assert torch.equal(ended[0][1], ended[1][1])
     for mine, theirs in zip(ended[0][0], ended[1][0], strict=True):
         assert mine == theirs
