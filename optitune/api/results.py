@@ -22,10 +22,10 @@ from optitune.report import tables as report_tables
 from optitune.report.style import Picture
 from optitune.retraining import results as retrain_results
 from optitune.retraining.choose import choose_best
-from optitune.sampling.parameters import owned_values
+from optitune.sampling.parameters import edges_of
 from optitune.searching.run import SearchOutcome
 from optitune.space.configuration import configuration_text
-from optitune.space.edges import Edge, edges
+from optitune.space.edges import Edge
 from optitune.storage import studies, trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
@@ -120,10 +120,7 @@ class SearchResult(NotebookView):
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range, where more may be beyond."""
-        found = self.best.configuration if self.best else None
-        if found is None:
-            return []
-        return edges(self.settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))
+        return edges_of(self.settings, self.best)
 
     @property
     def comparison(self) -> "ComparisonResult | None":

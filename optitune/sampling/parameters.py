@@ -20,9 +20,11 @@ from optitune.space.configuration import (
     TrainingSettings,
     flat,
 )
+from optitune.space.edges import Edge, edges
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, Range, lies_in
 from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, TRAINING_SETTINGS, SearchSpace, group
+from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 
 SCHEDULE = "schedule"
@@ -264,3 +266,11 @@ def owned_values(configuration: Configuration) -> dict[tuple[str, str], Any]:
     values |= {(ALL_OWNERS, name): getattr(training, name) for name in TRAINING_SETTINGS if name != "warmup"}
     values |= {(ALL_OWNERS, group(pattern)): value for pattern, value in training.groups.items()}
     return {**values, (ALL_OWNERS, "warmup"): schedule.warmup}
+
+
+def edges_of(settings: StudySettings, best: TrialRecord | None) -> list[Edge]:
+    """What of a study's best configuration lies at an end of its range; nothing where there is none yet."""
+    found = best.configuration if best else None
+    if found is None:
+        return []
+    return edges(settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))

@@ -11,14 +11,14 @@ import torch
 
 from optitune.common.schema import validated
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
-from optitune.sampling.parameters import owned_values
+from optitune.sampling.parameters import edges_of
 from optitune.searching import from_study, reproducible_data, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.searching.requests import SearchRequest
 from optitune.searching.worker import Job
-from optitune.space.edges import Edge, edges
+from optitune.space.edges import Edge
 from optitune.storage import studies, study_checks, trials
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.urls import explained_storage, open_storage
@@ -29,7 +29,6 @@ from optitune.study.settings import StudySettings, resolve
 from optitune.study.study_file import Budget, from_file, parted
 from optitune.tasks import loading, splits
 from optitune.tasks.metrics import Metric
-from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
@@ -74,10 +73,7 @@ class SearchOutcome:
 
     def edges(self) -> list[Edge]:
         """What of the best configuration lies at an end of its range."""
-        if self.best is None or self.best.configuration is None:
-            return []
-        found = self.best.configuration
-        return edges(self.settings.space(), found.optimizer.name, found.schedule.name, owned_values(found))
+        return edges_of(self.settings, self.best)
 
     def failing(self) -> list[Failing]:
         """The optimizers all of whose trials failed."""
@@ -193,16 +189,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
             if row.note == FROM_CLASS:
                 view.note(in_words(row))
         reproducible_data.check(task, source, request.data_folder, data, view.tick)
-    facts: dict[str, Any] = {
-        "network": network,
-        "loss": task.loss_name,
-        "checksum": data.checksum,
-        "train_examples": len(data.train),
-        "validation_examples": len(data.validation),
-        **data.digests,
-    }
-    if task.scale_targets:
-        facts["scaling"] = Scaling.of(data.train).document()
+    facts = study_checks.facts(task, data, network)
     # before anything trains, since a training may change what the code refers to
     code = task_code.record(task, fresh_model(task), settings.task)
     taking = _taking(request, settings, facts, task.judge, code)

@@ -172,6 +172,25 @@ def same_scaling(task: Task, made_with: Mapping[str, Any]) -> None:
         )
 
 
+def facts(task: Task, data: SearchData, network: str) -> dict[str, Any]:
+    """What a study keeps of its task, beside settings, metric and code, as JSON.
+
+    Args:
+        task: of the study.
+        data: of the task.
+        network: fingerprint of the task's network.
+    """
+    return {
+        "network": network,
+        "loss": task.loss_name,
+        "checksum": data.checksum,
+        "train_examples": len(data.train),
+        "validation_examples": len(data.validation),
+        **data.digests,
+        **({"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}),
+    }
+
+
 def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -> None:
     """Check that this machine has the task that a study was made with.
 
@@ -186,15 +205,9 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
     """
     same_metric(study, task.judge)
     made_with = study.user_attrs[DATA]
-    here = {
-        **{key: value for key, value in data.digests.items() if key in made_with},
-        "checksum": data.checksum,
-        "train_examples": len(data.train),
-        "validation_examples": len(data.validation),
-        "network": network,
-        "loss": task.loss_name,
-        "scaling": Scaling.of(data.train).document() if task.scale_targets else None,
-    }
+    # an older version wrote fewer digests
+    known = facts(task, data, network).items()
+    here = {"scaling": None, **{key: value for key, value in known if key in made_with or key not in data.digests}}
     if made_with["checksum"] == data.checksum and (why := split_change(made_with, here)):
         raise OptituneError(f"task '{task.name}': {why}")
     others = [
