@@ -89,7 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setattr("optitune.searching.join.join", refused)
         patch.setattr("optitune.searching.watch.watch", refused)
         patch.setattr("optitune.comparing.run.Pool", NoWorkers)
-        patch.setattr("optitune.retraining.run.Pool", NoWorkers)
+        patch.setattr("optitune.retraining.seeds.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.server.serve", refused)
         patch.setattr("optitune.tasks.datasets._download", refused)
         patch.setattr("optitune.report.page.svg", lambda panel: "<svg></svg>")

@@ -84,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name, raising=False)
         patch.setattr("optitune.workers.pool.warm_up", lambda *_: None)
         patch.setattr("optitune.comparing.run.Pool", MadeUpWorkers)
-        patch.setattr("optitune.retraining.run.Pool", MadeUpWorkers)
+        patch.setattr("optitune.retraining.seeds.Pool", MadeUpWorkers)
         patch.setattr("optitune.retraining.folder.training_curves", lambda *told: told[-1].touch())
         patch.setattr("optitune.report.page.svg", lambda panel: "<svg></svg>")
         stored(home(around), subject(("sgd", "adam"), stage="searched"))

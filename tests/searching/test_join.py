@@ -35,7 +35,7 @@ def begun(run_command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         said = ["--task", task, "--study", "s", "--trials", "4", "--epochs", "2", "--storage", url, *words]
         code, out, _ = run_command("search", *said, "--workers", "0", "--studies-dir", "first")
         assert code == 0
-        assert "study 's' is made; 4 trials are to be trained. On every machine:" in out
+        assert "study 's' is made; 4 trials to be trained. On every machine:" in out
         assert "optitune worker --study s" in out
         return url
 
