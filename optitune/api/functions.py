@@ -29,7 +29,7 @@ from optitune.retraining.run import RetrainRequest
 from optitune.searching.requests import SearchRequest
 from optitune.storage import studies
 from optitune.storage.listing import choose_study, older_study
-from optitune.study.settings import checked_study_name
+from optitune.study.settings import checked_study_name, task_name
 from optitune.tasks import loading
 from optitune.tasks import task as tasks
 from optitune.tasks.task import Task
@@ -52,7 +52,7 @@ def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]
     if isinstance(task, Task):
         name = task.name or study or "task"
         return replace(task, name=name), loading.FROM_PYTHON + name, checked_study_name(study or loading.study_of(name))
-    return None, task, checked_study_name(study or loading.study_of(task))
+    return None, task_name(task), checked_study_name(study or loading.study_of(task))
 
 
 def _begin(workers: int | None) -> None:

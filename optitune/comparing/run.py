@@ -164,7 +164,8 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     if request.max_runs < len(who):
         raise UsageError(f"max_runs = {request.max_runs}: a first round of all finalists takes {len(who)}; give more")
     device = resolve_device(request.device)
-    task = request.task or loading.find(settings.task, request.data_folder)
+    named = settings.task if request.task is not None else request.located(settings.task)
+    task = request.task or loading.find(named, request.data_folder)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[studies.DATA]
     study_checks.same_metric(opened, task.judge)
@@ -190,7 +191,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
         set_aside = _place(folder, plan)
         _tidy(folder)
         parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
-        source = settings.task if request.task is None else loading.packed(splits.without_data(task, *parts.values()))
+        source = named if request.task is None else loading.packed(splits.without_data(task, *parts.values()))
         rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
         before = len(load_runs(folder))
 

@@ -18,6 +18,7 @@ from optitune.common.schema import Strict
 from optitune.common.summary import Summary, summarise
 from optitune.retraining.records import SeedResult
 from optitune.space.configuration import Configuration, Precision
+from optitune.study.settings import TaskName
 from optitune.tasks.metrics import Metric, StoredMetric, restored
 
 Keep = Literal["last", "best"]
@@ -27,7 +28,7 @@ Keep = Literal["last", "best"]
 class FullPlan(Strict):
     """What a full training is; two of equal plan and seed give the same network."""
 
-    task: str
+    task: TaskName
     configuration: Configuration
     epochs: Annotated[int, Field(ge=1)]
     precision: Precision

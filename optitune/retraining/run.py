@@ -157,7 +157,7 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     """
     began = time.monotonic()
     device = resolve_device(request.device)
-    task = request.task or loading.find(request.config.task, request.data_folder)
+    task = request.task or loading.find(request.located(request.config.task), request.data_folder)
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     data = splits.full_data(task)

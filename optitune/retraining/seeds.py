@@ -99,7 +99,7 @@ class Trainer:
                 remarks.append("the test set differs at every reading, so that augmented examples are tested on")
             parts = {"train": train} | ({} if validation is None else {"validation": validation})
             share(parts, partial / TRAIN, {task_code.KEY: json.dumps(self.code)})
-            source: loading.Source = plan.task
+            source: loading.Source = plan.task if request.task is not None else request.located(plan.task)
             if request.task is not None:
                 source = loading.packed(splits.without_data(task, test, *parts.values()))
             jobs = [

@@ -53,7 +53,8 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     settings = studies.settings_of(opened)
     target = studies.target(opened)
     device = resolve_device(request.device)
-    task = loading.find(settings.task, request.data_folder)
+    source = request.located(settings.task)
+    task = loading.find(source, request.data_folder)
     find_modules(settings.own_paths(), home.folder.parent)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
@@ -63,7 +64,7 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     ledger = trials.RecordCache(opened)
     described = notes.of_study(opened, home.folder, ledger.read)
     if counts(ledger.read())["finished"] < target:
-        job = Job(home, settings, settings.task, request.data_folder, str(device), None, notes.trial_ends)
+        job = Job(home, settings, source, request.data_folder, str(device), None, notes.trial_ends)
         supervisor.train(request, job, data, task.judge.unit, opened, patience, described.refreshed, view)
     with explained_storage(home.url):
         unwritten, records = described.end(), ledger.read()

@@ -146,9 +146,13 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     old = request.from_study
     older = None if old is None or stored is not None else from_study.settings_of(old, request.home)
     settings = resolve(typed, file, stored, name, older)
-    task = request.task or loading.find(settings.task, request.data_folder)
+    task = request.task or loading.find(_source(request, settings), request.data_folder)
     find_modules(settings.own_paths(), studies_dir)
     return completed(settings, task, device, f"study '{name}'"), budget, task, stored is None
+
+
+def _source(request: SearchRequest, settings: StudySettings) -> str:
+    return request.located(settings.task, typed="task" in request.settings)
 
 
 def search(request: SearchRequest, view: supervisor.View, notes: Notes) -> SearchOutcome:
@@ -175,7 +179,7 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     request = replace(request, timeout=budget.timeout)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
-    source: loading.Source = settings.task
+    source: loading.Source = settings.task if request.task is not None else _source(request, settings)
     if request.task is not None:
         # nobody's machine but this one has what was given as an object
         source = loading.packed(

@@ -18,6 +18,7 @@ from pydantic import (
 
 from optitune.common.schema import Strict
 from optitune.space.configuration import Configuration, Precision
+from optitune.study.settings import TaskName
 
 TUNED = "tuned settings"
 """The variant that is the finalist itself; version 0.1 called it `itself`."""
@@ -82,7 +83,7 @@ class Plan(Strict):
         scale_targets: as in `Task`.
     """
 
-    task: str
+    task: TaskName
     finalists: tuple[Finalist, ...]
     epochs: Annotated[int, Field(ge=1)]
     precision: Precision

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from optitune.common.files import data_folder
 from optitune.storage.studies import StudyLocation
+from optitune.tasks import loading
 from optitune.tasks.task import Task
 
 
@@ -25,6 +26,10 @@ class StageRequest:
     workers: int | None = None
     device: str = "auto"
     task: Task | None = None
+
+    def located(self, task: str, typed: bool = False) -> str:
+        """The name of a task with its file as it is found from the study's place; see `loading.located`."""
+        return loading.located(task, self.home.folder.parent, typed)
 
     @property
     def data_folder(self) -> Path:

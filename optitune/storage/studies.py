@@ -21,7 +21,7 @@ from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.storage.retry import RetryPolicy
 from optitune.storage.urls import STORAGE_ERRORS, StorageUrl, open_storage, rename_study, sqlite_url
-from optitune.study.settings import StudySettings
+from optitune.study.settings import StudySettings, task_name
 from optitune.tasks.metrics import Metric, restored
 
 SETTINGS = "settings"
@@ -183,7 +183,7 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     settings = study.user_attrs.get(SETTINGS)
     if not isinstance(settings, dict):
         raise UsageError(f"study '{study.study_name}' was not made by optitune: choose another name with --study")
-    return settings
+    return {**settings, "task": task_name(str(settings["task"]))} if "task" in settings else settings
 
 
 def settings_of(study: optuna.Study) -> StudySettings:

@@ -12,7 +12,7 @@ from optitune.common.text import plural
 from optitune.errors import UsageError
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
-from optitune.study.settings import study_name
+from optitune.study.settings import TaskName, study_name
 
 DIGESTS = ("sealed", "held_out", "inputs", "validation")
 """The keys of digests of the data, wherever they are kept."""
@@ -22,7 +22,7 @@ class BestConfig(Strict):
     """The best configuration of a study, with what is needed to train it again."""
 
     study: str
-    task: str
+    task: TaskName
     trial: Annotated[int, Field(ge=0)]
     metric: str
     value: float

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -32,6 +33,15 @@ def study_name(name: str) -> str:
     return name
 
 
+def task_name(name: str) -> str:
+    """The name of a task, its file in the shortest form: `./mine.py:make_task` is `mine.py:make_task`."""
+    place, _, function = name.rpartition(":")
+    return f"{Path(place).as_posix()}:{function}" if place.endswith(".py") else name
+
+
+TaskName = Annotated[str, AfterValidator(task_name)]
+
+
 def checked_study_name(name: str) -> str:
     """`name`, after a check that it can be a study's.
 
@@ -58,7 +68,7 @@ class StudySettings(Strict):
     ranges (see `search_space`).
     """
 
-    task: str = "mnist-cnn"
+    task: TaskName = "mnist-cnn"
     optimizers: Annotated[tuple[str, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)] = (
         optimizers.DEFAULT_OPTIMIZERS
     )

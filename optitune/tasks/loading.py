@@ -26,6 +26,8 @@ def study_of(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-._") or "study"
 
 
+TEMPLATE = "'optitune task-template' writes one to begin with"
+
 FROM_PYTHON = "python:"
 """Prefix of the name of a task that was given as an object."""
 
@@ -43,6 +45,32 @@ def packed(task: Task) -> bytes:
             f"task '{task.name}': cannot be handed to worker processes: {type(error).__name__}: {error}; "
             "make what it holds within its functions"
         ) from None
+
+
+def located(source: str, studies_dir: Path, typed: bool = False) -> str:
+    """A task's name with its file as it is found: where the studies lie, in the folder above, or where we are.
+
+    Args:
+        source: the name of a task, as a study keeps it or as it was typed.
+        studies_dir: the folder of all studies.
+        typed: whether it was typed just now, so that it is looked for where we are first.
+
+    Returns:
+        `source`, or the same with an absolute path where its file is not there from where we are.
+
+    Raises:
+        UsageError: its file is nowhere.
+    """
+    place, _, name = source.rpartition(":")
+    if not place.endswith(".py") or Path(place).is_absolute():
+        return source
+    here, beside, above = (folder.resolve() / place for folder in (Path(), studies_dir, studies_dir.resolve().parent))
+    order = (here, beside, above) if typed else (beside, above, here)
+    found = next((path for path in order if path.is_file()), None)
+    if found is None:
+        places = " nor ".join(dict.fromkeys(str(path) for path in (here, beside, above)))
+        raise UsageError(f"task '{source}': there is no file {places}; {TEMPLATE}")
+    return source if here.is_file() and found.samefile(here) else f"{found}:{name}"
 
 
 def find(source: Source, data_dir: Path) -> Task:
@@ -89,7 +117,7 @@ def _imported(source: str, place: str) -> ModuleType:
             return importlib.import_module(place)
     path = Path(place).resolve()
     if not path.is_file():
-        raise UsageError(f"task '{source}': there is no file {path}; 'optitune task-template' writes one to begin with")
+        raise UsageError(f"task '{source}': there is no file {path}; {TEMPLATE}")
     importable_with_note(path.parent)
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ WRONG = {
     "no file": (
         "other.py:make_task",
         "",
-        "task 'other.py:make_task': there is no file {here}/other.py; "
+        "task 'other.py:make_task': there is no file {here}/other.py nor {here}/studies/other.py; "
         "'optitune task-template' writes one to begin with",
     ),
     "a typo": ("mine.py:make_tsk", "", "unknown function in mine.py 'make_tsk': did you mean 'make_task'?"),
@@ -267,3 +268,47 @@ def test_the_template_is_a_task_that_trains(here: Path, capsys: pytest.CaptureFi
     words = ["--task", "mine.py:make_task", "--trials", "1", "--optimizers", "sgd", "--workers", "1", "--json"]
     assert run(["search", *words]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["best"]["value"] > 0.6
+
+
+def test_a_tasks_file_is_found_from_the_studies_and_from_where_we_are(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies, elsewhere = here / "project" / "studies", here / "elsewhere"
+    studies.mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for name in ("digits", "package.module:make", "/nowhere/mine.py:make"):
+        assert loading.located(name, studies) == name
+    with pytest.raises(UsageError, match=r"elsewhere/mine\.py nor .*studies/mine\.py nor .*project/mine\.py;"):
+        loading.located("mine.py:make", studies)
+    found = []
+    for folder in (elsewhere, studies.parent, studies):
+        (folder / "mine.py").touch()
+        found.append(loading.located("mine.py:make", studies))
+        # what is typed is meant as a shell means it
+        assert loading.located("mine.py:make", studies, typed=True) == "mine.py:make"
+    assert found == ["mine.py:make", f"{studies.parent}/mine.py:make", f"{studies}/mine.py:make"]
+    monkeypatch.chdir(studies)
+    assert loading.located("mine.py:make", studies) == "mine.py:make"
+
+
+def test_a_study_goes_on_from_another_folder_and_after_its_project_was_moved(
+    here: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., tuple[int, str, str]]
+) -> None:
+    (here / "project").mkdir()
+    (here / "project" / "mine.py").write_text(SOUND)
+    monkeypatch.chdir(here / "project")
+    small = ["--epochs", "1", "--optimizers", "sgd,adam", "--batch-size", "16", "--workers", "1", "--json"]
+    code, out, _ = run_command("search", "--task", "./mine.py:make_task", "--study", "s", "--trials", "2", *small)
+    assert (code, json.loads(out)["task"]) == (0, "mine.py:make_task")
+    (here / "project").rename(here / "moved")
+    monkeypatch.chdir(here)
+    there = ["--studies-dir", "moved/studies"]
+    code, out, _ = run_command("search", "--study", "s", "--trials", "3", *there, "--workers", "1", "--json")
+    assert (code, json.loads(out)["trials"]["finished"]) == (0, 3)
+    assert run_command("worker", "--study", "s", *there, "--workers", "1")[0] == 0
+    code, _, err = run_command("retrain", "--study", "s", *there, "--seeds", "1", "--epochs", "1", "--workers", "1")
+    assert code == 0, err
+    monkeypatch.chdir(here / "moved")
+    code, out, _ = run_command("search", "--task", "mine.py:make_task", "--study", "s", "--trials", "3", "--json")
+    assert (code, json.loads(out)["trials"]["finished"]) == (0, 3)
