@@ -105,7 +105,7 @@ def find(source: Source, data_dir: Path) -> Task:
         with calling(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
             made = made()
     if not isinstance(made, Task):
-        raise UsageError(f"task '{source}': {name}() gives something {kind(made)}, but must give an optitune.Task")
+        raise UsageError(f"task '{source}': {name}() gives {kind(made, 'something ')}, but must give an optitune.Task")
     return replace(made, name=made.name or source)
 
 

@@ -138,5 +138,5 @@ class Task:
         return self.loss if isinstance(self.loss, str) else losses.OF_TASK
 
 
-def kind(value: Any) -> str:
-    return f"of type {type(value).__name__}"
+def kind(value: Any, before: str = "") -> str:
+    return "None" if value is None else f"{before}of type {type(value).__name__}"

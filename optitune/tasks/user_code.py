@@ -5,6 +5,7 @@ The code may read options, call `sys.exit` or change the folder, as in a script 
 
 import argparse
 import os
+import re
 import signal
 import sys
 import sysconfig
@@ -20,6 +21,14 @@ from optitune.errors import OptituneError, UsageError, without_passwords
 
 MOST_TEXT = 400
 """Characters of an error's own message that are shown."""
+
+OF_TORCH: Mapping[str, str] = {
+    r".*mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)": r"a layer that takes \3 numbers "
+    r"gets \2 (shapes \1 x \2 and \3 x \4): let its in_features be \2",
+    r".*expected input\[.*\] to have (\d+) channels, but got (\d+) channels instead": r"a convolution that takes \1 "
+    r"channels gets \2: let its in_channels be \2",
+}
+"""What torch says of networks whose layers do not fit, as patterns, and what to do about it."""
 
 MOST_TRACEBACK = 20_000
 """Characters of a traceback that are kept, the last ones."""
@@ -133,6 +142,8 @@ def described(error: BaseException) -> str:
             message = str(error)
         except Exception as worse:
             message = f"its message cannot be shown ({type(worse).__name__})"
+        for pattern, words in OF_TORCH.items():
+            message = re.sub(pattern, words, message)
         message = f"{name}: {message}" if message.strip() else name
     if isinstance(error, SystemExit):
         message = ": ".join([message, *getattr(error, "__notes__", [])])

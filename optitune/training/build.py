@@ -307,7 +307,7 @@ def build(task: Task, seed: int, device: torch.device) -> nn.Module:
     model = task.model()
     if not isinstance(model, nn.Module):
         raise UsageError(
-            f"task '{task.name}': model() gives something {type_of(model)}, but must give a torch.nn.Module"
+            f"task '{task.name}': model() gives {type_of(model, 'something ')}, but must give a torch.nn.Module"
         )
     model = model.to(device)
     if task.channels_last and not any(map(is_lazy, model.parameters())):

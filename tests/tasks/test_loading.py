@@ -83,7 +83,7 @@ WRONG = {
     "nothing": (
         "mine.py:make",
         "\ndef make():\n    make_task()\n",
-        "task 'mine.py:make': make() gives something of type NoneType, but must give an optitune.Task",
+        "task 'mine.py:make': make() gives None, but must give an optitune.Task",
     ),
     "arguments": (
         "mine.py:make",

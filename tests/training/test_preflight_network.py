@@ -46,7 +46,7 @@ NETWORKS = {
     "all frozen": ({"model": lambda: nn.Linear(4, 3).requires_grad_(False)}, "without parameters to train"),
     "no network": (
         {"model": lambda: None},
-        "task 'mine': model() gives something of type NoneType, but must give a torch.nn.Module",
+        "task 'mine': model() gives None, but must give a torch.nn.Module",
     ),
     "raises": ({"model": fail}, "task 'mine': model() fails: ZeroDivisionError: no luck ("),
     "needs arguments": ({"model": nn.Linear}, "task 'mine': model() fails: TypeError: "),
@@ -259,7 +259,7 @@ DATA = {
     "an empty data set": ({"data": Counted(fail, total=0)}, "task 'mine': data is empty"),
     "too few to seal": (
         {"data": (INPUTS[:9], CLASSES[:9])},
-        "task 'mine': 9 examples are too few to seal a fifth of them away for the test",
+        "task 'mine' has 9 examples, too few to seal a fifth of them away for the test",
     ),
     "a hole in the inputs": (
         {"data": (HOLED, CLASSES)},
@@ -278,7 +278,7 @@ DATA = {
         "task 'mine': the inputs of data hold nan or infinite numbers; clean them first",
     ),
     "endless": ({"data": Endless()}, "task 'mine': data is of type Endless, but must be a pair (inputs, targets) of"),
-    "no data": ({"data": None}, "task 'mine': data is of type NoneType, but must be a pair (inputs, targets) of"),
+    "no data": ({"data": None}, "task 'mine': data is None, but must be a pair (inputs, targets) of"),
     "three tensors": (
         {"data": TensorDataset(INPUTS, CLASSES, CLASSES)},
         "task 'mine': data is a TensorDataset of 3 tensors, but must have two: inputs and targets",
