@@ -520,7 +520,7 @@ def test_it_says_so_in_python_too(folder: Path) -> None:
     words: dict[str, Any] = {"studies_dir": folder, "what": "0", "seeds": 1, "progress": False, "workers": 1}
     result = optitune.retrain("digits", **words, epochs=2, keep="best")
     assert result.plan.keep == "best"
-    assert result.kept_epochs == (result.tested.seeds[0].kept_epoch,) != (None,)
+    assert result.kept_epochs == (result.tested.runs[0].kept_epoch,) != (None,)
     assert "validation_value" in result.curves
     assert result.length is None
     for wrong in ({"epochs": "all"}, {"epochs": 1.5}, {"epochs": 0}, {"keep": "first"}):
