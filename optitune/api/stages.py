@@ -2,16 +2,22 @@
 
 from dataclasses import replace
 
+from optitune.comparing import dry_run as dry_comparing
 from optitune.comparing import run as comparing
+from optitune.comparing.requests import CompareRequest
 from optitune.dashboard import result_notes, trial_notes
 from optitune.dashboard.search_notes import SearchNotes
+from optitune.retraining import dry_run as dry_retraining
 from optitune.retraining import run as retraining
 from optitune.retraining.seeds import View
+from optitune.searching import dry_run as dry_searching
 from optitune.searching import join as joining
 from optitune.searching import run as searching
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.searching.requests import JoinRequest, SearchRequest
+from optitune.terminal.screen import Silent
+from optitune.training.dry_run import DryRun
 
 NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchNotes)
 
@@ -21,18 +27,33 @@ def search(request: SearchRequest, view: supervisor.View) -> searching.SearchOut
     return searching.search(request, view, NOTES)
 
 
+def dry_search(request: SearchRequest) -> DryRun:
+    """What a search would train; see `searching.dry_run.dry_run`."""
+    return dry_searching.dry_run(request, Silent())
+
+
 def join(request: JoinRequest, view: supervisor.View) -> joining.JoinOutcome:
     """Help with a search that was begun elsewhere; see `searching.join.join`."""
     return joining.join(request, view, NOTES)
 
 
-def compare(request: comparing.CompareRequest, view: comparing.View) -> comparing.CompareOutcome:
+def compare(request: CompareRequest, view: comparing.View) -> comparing.CompareOutcome:
     """Train each optimizer's best configuration again; see `comparing.run.compare`."""
     result = comparing.compare(request, view)
     return replace(result, unwritten=result_notes.write_comparison(request.home, result.comparison))
+
+
+def dry_compare(request: CompareRequest) -> DryRun:
+    """What a comparison would train; see `comparing.dry_run.dry_run`."""
+    return dry_comparing.dry_run(request)
 
 
 def retrain(request: retraining.RetrainRequest, view: View) -> retraining.RetrainOutcome:
     """Train in full and test once; see `retraining.run.retrain`."""
     result = retraining.retrain(request, view)
     return replace(result, unwritten=result_notes.write_tested(request.home, request.name))
+
+
+def dry_retrain(request: retraining.RetrainRequest) -> DryRun:
+    """What a full training would train; see `retraining.dry_run.dry_run`."""
+    return dry_retraining.dry_run(request)

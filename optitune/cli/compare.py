@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from optitune.cli.main import print_json
-from optitune.cli.options import AtLeast, Duration, Names, data_place, machine, output, study_places
+from optitune.cli.main import print_json, show_dry_run
+from optitune.cli.options import AtLeast, Duration, Names, data_place, dry_run, machine, output, study_places
 
 if TYPE_CHECKING:
-    from optitune.comparing.run import CompareRequest
+    from optitune.comparing.requests import CompareRequest
 
 
 @click.command()
@@ -46,9 +46,16 @@ if TYPE_CHECKING:
 @data_place
 @machine
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other runs.")
+@dry_run
 @output
 def compare(
-    study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
 ) -> None:
     """Which optimizer, and how sure: train the best of each again on fresh seeds.
 
@@ -57,13 +64,19 @@ def compare(
     left are equal for practical purposes, or when --max-runs or --timeout is spent. Stopped half-way, the same command
     goes on; with a higher --max-runs, a finished one does. Writes studies/STUDY/compare/.
     """
-    from optitune.workers.pool import WORKER_MODULES, warm_up
+    if not dry_run:
+        from optitune.workers.pool import WORKER_MODULES, warm_up
 
-    warm_up(*WORKER_MODULES)
-    from optitune.comparing.run import CompareRequest
+        warm_up(*WORKER_MODULES)
+    from optitune.comparing.requests import CompareRequest
     from optitune.storage.listing import choose_study
 
     request = CompareRequest(home=choose_study(study, studies_dir, storage), **asked)
+    if dry_run:
+        from optitune.api import stages
+
+        show_dry_run(stages.dry_compare(request), as_json)
+        return
     document = run_compare(request, studies_dir, storage, as_json, quiet)
     if as_json:
         print_json(document)

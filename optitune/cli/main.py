@@ -11,12 +11,15 @@ import traceback
 import warnings
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from click.shell_completion import CompletionItem
 
 from optitune.errors import Note, OptituneError, without_passwords
+
+if TYPE_CHECKING:
+    from optitune.training.dry_run import DryRun
 
 COMMANDS = {
     "search": ("optitune.cli.search", "Search for the best optimizer and settings."),
@@ -255,3 +258,13 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 def print_json(document: dict[str, Any]) -> None:
     """The one object of a `--json` run."""
     click.echo(json.dumps(document), file=_stdout())
+
+
+def show_dry_run(found: "DryRun", as_json: bool) -> None:
+    """Print a dry run, as the one object of a `--json` run or in words."""
+    if as_json:
+        print_json(found.document())
+        return
+    from optitune.terminal.dry_run import print_dry_run
+
+    print_dry_run(found)

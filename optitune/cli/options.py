@@ -185,6 +185,13 @@ trial_timeout = click.option(
     help="Give up a trial that takes longer than this: it hangs, and another is tried.",
 )
 
+dry_run = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be trained, on how many examples, for how long, and what it needs on the disk; the time "
+    "is estimated from a second of real steps.",
+)
+
 output = together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."),
     click.option("--quiet", "-q", is_flag=True, help="No progress, only the result."),

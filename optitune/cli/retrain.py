@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from optitune.cli.main import print_json
-from optitune.cli.options import AtLeast, Epochs, data_place, machine, output, study_places
+from optitune.cli.main import print_json, show_dry_run
+from optitune.cli.options import AtLeast, Epochs, data_place, dry_run, machine, output, study_places
 
 MOST_SEEDS = 1000
 
@@ -46,9 +46,17 @@ MOST_SEEDS = 1000
     help="auto: as in the search.",
 )
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other trainings.")
+@dry_run
 @output
 def retrain(
-    what: str, study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any
+    what: str,
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
 ) -> None:
     """Train a configuration in full and test it once on the sealed test set.
 
@@ -60,9 +68,10 @@ def retrain(
     --epochs auto first trains for 1, 2, 4, ... times the search's epochs without the validation part, until one is not
     better on it than that of half its length, and then trains on everything for as long as was best.
     """
-    from optitune.workers.pool import WORKER_MODULES, warm_up
+    if not dry_run:
+        from optitune.workers.pool import WORKER_MODULES, warm_up
 
-    warm_up(*WORKER_MODULES)
+        warm_up(*WORKER_MODULES)
     from optitune.api import stages
     from optitune.retraining.choose import choose
     from optitune.retraining.run import RetrainRequest
@@ -72,6 +81,9 @@ def retrain(
     request = RetrainRequest(name=chosen.name, config=chosen.config, home=chosen.home, **asked)
     if chosen.note and not (quiet or as_json):
         click.echo(f"note: {chosen.note}", err=True)
+    if dry_run:
+        show_dry_run(stages.dry_retrain(request), as_json)
+        return
     result = stages.retrain(request, retrain_view(quiet=quiet or as_json))
     if result.unwritten:
         click.echo(f"note: {result.unwritten}", err=True)

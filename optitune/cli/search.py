@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
-from optitune.cli.main import print_json
+from optitune.cli.main import print_json, show_dry_run
 from optitune.cli.options import (
     AtLeast,
     Duration,
     Names,
     data_place,
     device,
+    dry_run,
     older_study_place,
     output,
     study_places,
@@ -101,6 +102,7 @@ def _default(key: str) -> str:
 @click.option(
     "--then-compare", is_flag=True, help="Then 'optitune compare' it: train the best of each optimizer again."
 )
+@dry_run
 @output
 def search(
     study: str | None,
@@ -110,6 +112,7 @@ def search(
     storage: str | None,
     assignments: tuple[str, ...],
     then_compare: bool,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -123,7 +126,9 @@ def search(
     then from the defaults.
     Ends with exit code 1 where an optimizer failed at all of its trials, and names it.
     """
-    if asked["cluster"] is None:
+    if dry_run and then_compare:
+        raise click.UsageError("--dry-run with --then-compare: a comparison needs what the search finds; leave out one")
+    if asked["cluster"] is None and not dry_run:
         from optitune.workers.pool import WORKER_MODULES, warm_up
 
         warm_up(*WORKER_MODULES)
@@ -146,13 +151,16 @@ def search(
     name = checked_study_name(study or study_of(str(settings.get("task") or DEFAULTS["task"])))
     begin = None if older is None else older_study(older, studies_dir, storage, from_storage)
     request = SearchRequest(home=location(studies_dir, name, storage), settings=settings, from_study=begin, **asked)
+    if dry_run:
+        show_dry_run(stages.dry_search(request), as_json)
+        return
     result = stages.search(request, search_view(quiet=quiet or as_json))
     if not as_json:
         print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)
     document = result.document()
     if then_compare:
         from optitune.cli.compare import run_compare
-        from optitune.comparing.run import CompareRequest
+        from optitune.comparing.requests import CompareRequest
 
         stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device")}
         document["comparison"] = run_compare(CompareRequest(**stage), studies_dir, storage, as_json, quiet)

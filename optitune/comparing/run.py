@@ -18,6 +18,7 @@ from optitune.common.files import clear, exclusive_lock, make_folder, move_aside
 from optitune.common.text import Unit
 from optitune.comparing.kept_runs import load_run, load_runs, run_path, run_paths
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
+from optitune.comparing.requests import CompareRequest
 from optitune.comparing.results import (
     FOLDER,
     CompareOptions,
@@ -31,51 +32,21 @@ from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import studies, study_checks, trials
-from optitune.storage.request import StageRequest
 from optitune.study.custom_optimizers import find_modules
+from optitune.study.records import TrialRecord
 from optitune.tasks import loading, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, share
+from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
 
-MOST_RUNS = 100
-"""How many runs a comparison may take if nothing else is said."""
-
-SENSITIVITY = 2
-"""In how many rounds other settings are trained too if nothing else is said."""
-
 RUN = r"\d+-.+"
 """Names of the files of runs, but for the suffix, as an expression."""
 
 Ending = Literal["decided", "runs", "timeout", "rounds"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareRequest(StageRequest):
-    """To compare the optimizers of a study.
-
-    Attributes:
-        optimizers: whom to compare; None for all that have a complete trial.
-        epochs: of a run; None for the search's.
-        max_runs: how many runs of finalists there may be in all.
-        timeout: seconds after which no further run is begun; None for never.
-        epsilon: what difference does not matter; None for the metric's usual one.
-        target: value of the metric, the time to which is measured; None for what the weakest that is not out reaches.
-        sensitivity: in how many rounds other settings are trained too.
-        seed: another seed, other runs.
-    """
-
-    optimizers: tuple[str, ...] | None = None
-    epochs: int | None = None
-    max_runs: int = MOST_RUNS
-    timeout: float | None = None
-    epsilon: float | None = None
-    target: float | None = None
-    sensitivity: int = SENSITIVITY
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +116,33 @@ class View(Protocol):
         """No more will come."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A comparison that is known to be right, before anything is written.
+
+    Attributes:
+        plan: of the comparison.
+        device: to train on.
+        task: to train.
+        data: to train and judge on.
+        code: of the task.
+        records: the study's trials.
+        without: optimizers of the study without a complete trial.
+        other_data: whether the data differ from those that the configurations were found on.
+        folder: of the comparison.
+    """
+
+    plan: Plan
+    device: torch.device
+    task: Task
+    data: splits.SearchData
+    code: task_code.Record
+    records: list[TrialRecord]
+    without: tuple[str, ...]
+    other_data: bool
+    folder: Path
+
+
 def compare(request: CompareRequest, view: View) -> CompareOutcome:
     """Train each optimizer's best configuration again, round by round, until the verdict is clear.
 
@@ -154,8 +152,63 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
         Interrupted: the user stopped it; finished runs are kept and the same call goes on after them.
     """
     began = time.monotonic()
+    found = prepare(request)
+    deadline = None if request.timeout is None else began + request.timeout
+    plan, task, data, folder = found.plan, found.task, found.data, found.folder
+    epsilon = practical(task.judge, plan.finalists) if request.epsilon is None else request.epsilon
+    with exclusive_lock(folder):
+        set_aside = _place(folder, plan)
+        _tidy(folder)
+        parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
+        source = (
+            request.located(plan.task)
+            if request.task is None
+            else loading.packed(splits.without_data(task, *parts.values()))
+        )
+        rounds = Rounds(request, plan, task.judge.unit, folder, source, found.device, view, deadline)
+        before = len(load_runs(folder))
+
+        def judged() -> Comparison | None:
+            return conclude(plan, load_runs(folder), found.records, task.judge, epsilon, request.target)
+
+        try:
+            share(parts, folder / DATA, {task_code.KEY: json.dumps(found.code)})
+            ending = rounds.run(judged)
+        finally:
+            view.end()
+            (folder / DATA).unlink(missing_ok=True)
+        result = judged()
+        if result is None:
+            raise OptituneError("the time was over before the first run ended: give more of it (timeout)")
+        asked = {key: getattr(request, key) for key in CompareOptions.model_fields}
+        result = replace(result, asked=CompareOptions.model_validate(asked))
+        save_verdict(folder, result)
+        clear(folder / "partial", RUN, r"\.safetensors")
+    return CompareOutcome(
+        study=request.home.name,
+        comparison=result,
+        ending=ending,
+        left_out=found.without,
+        folder=folder,
+        trained=len(result.runs) - before,
+        seconds=round(time.monotonic() - began, 3),
+        set_aside=set_aside,
+        other_data=found.other_data,
+    )
+
+
+def prepare(request: CompareRequest, write: bool = True) -> Prepared:
+    """Check all that a comparison needs.
+
+    Args:
+        request: as the user made it.
+        write: whether a study that does not know its task's code yet keeps it.
+
+    Raises:
+        UsageError: task, data and configurations do not fit each other.
+        OptituneError: there is nothing to compare, or data or storage cannot be had.
+    """
     _check(request)
-    deadline = None if request.timeout is None else time.monotonic() + request.timeout
     opened = request.home.open()
     settings = studies.settings_of(opened)
     records = trials.records(opened)
@@ -177,7 +230,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
     code = task_code.record(task, fresh_model(task), settings.task)
-    made_with = study_checks.same_code(opened, settings.task, code, network)
+    made_with = study_checks.same_code(opened, settings.task, code, network, write=write)
     study_checks.same_scaling(task, known.get("scaling", {}))
     facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
     facts["scale_targets"] = task.scale_targets
@@ -185,43 +238,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
         facts["validation"] = data.digests["validation"]
     own = len(data.validation) if task.own_validation else None
     plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own)
-    epsilon = practical(task.judge, who) if request.epsilon is None else request.epsilon
-    folder = request.home.folder / FOLDER
-    with exclusive_lock(folder):
-        set_aside = _place(folder, plan)
-        _tidy(folder)
-        parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
-        source = named if request.task is None else loading.packed(splits.without_data(task, *parts.values()))
-        rounds = Rounds(request, plan, task.judge.unit, folder, source, device, view, deadline)
-        before = len(load_runs(folder))
-
-        def judged() -> Comparison | None:
-            return conclude(plan, load_runs(folder), records, task.judge, epsilon, request.target)
-
-        try:
-            share(parts, folder / DATA, {task_code.KEY: json.dumps(code)})
-            ending = rounds.run(judged)
-        finally:
-            view.end()
-            (folder / DATA).unlink(missing_ok=True)
-        found = judged()
-        if found is None:
-            raise OptituneError("the time was over before the first run ended: give more of it (timeout)")
-        asked = {key: getattr(request, key) for key in CompareOptions.model_fields}
-        found = replace(found, asked=CompareOptions.model_validate(asked))
-        save_verdict(folder, found)
-        clear(folder / "partial", RUN, r"\.safetensors")
-    return CompareOutcome(
-        study=request.home.name,
-        comparison=found,
-        ending=ending,
-        left_out=without,
-        folder=folder,
-        trained=len(found.runs) - before,
-        seconds=round(time.monotonic() - began, 3),
-        set_aside=set_aside,
-        other_data=other_data,
-    )
+    return Prepared(plan, device, task, data, code, records, without, other_data, request.home.folder / FOLDER)
 
 
 def _check(request: CompareRequest) -> None:
@@ -258,20 +275,25 @@ def _place(folder: Path, plan: Plan) -> Path | None:
     Returns:
         where the other one is kept; None where there was none.
     """
-    there = load_plan(folder)
+    there, kept = kept_of(folder, plan)
     if there == plan:
         return None
+    names = [path.name for path in kept]
     old = move_aside(folder) if there is not None or (folder / "runs").exists() else None
-    if old is not None and there is not None:
-        changed = {"finalists": plan.finalists}
-        if there.model_copy(update=changed) == plan:
-            same = {each.optimizer for each in plan.finalists if each in there.finalists}
-            for path in run_paths(old):
-                if load_run(path).key.optimizer in same:
-                    make_folder(folder / "runs")
-                    shutil.copy2(path, folder / "runs" / path.name)
+    for name in names:
+        assert old is not None
+        shutil.copy2(old / "runs" / name, make_folder(folder / "runs") / name)
     save_plan(folder, plan)
     return old
+
+
+def kept_of(folder: Path, plan: Plan) -> tuple[Plan | None, list[Path]]:
+    """The plan of the comparison in a folder, if there is one, and the runs of it that another plan has as well."""
+    there = load_plan(folder)
+    if there is None or there.model_copy(update={"finalists": plan.finalists}) != plan:
+        return there, []
+    same = {each.optimizer for each in plan.finalists if each in there.finalists}
+    return there, [path for path in run_paths(folder) if load_run(path).key.optimizer in same]
 
 
 class Rounds:

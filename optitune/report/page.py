@@ -17,8 +17,8 @@ from optitune.common.files import write_text
 from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
+from optitune.comparing.requests import MOST_RUNS
 from optitune.comparing.results import Comparison
-from optitune.comparing.run import MOST_RUNS
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures

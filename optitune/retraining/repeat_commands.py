@@ -8,8 +8,8 @@ import optuna
 
 from optitune.common.commands import option_words
 from optitune.comparing import plan as comparison_plan
+from optitune.comparing.requests import MOST_RUNS, SENSITIVITY
 from optitune.comparing.results import Comparison
-from optitune.comparing.run import MOST_RUNS, SENSITIVITY
 from optitune.errors import OptituneError
 from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose_best

@@ -39,6 +39,9 @@ SEEDS_APART = 1_000_003
 
 AUTO: Literal["auto"] = "auto"
 
+RESULTS = ("model.safetensors", "curves.png")
+"""Files without which results are written again."""
+
 LONGER, SEEDS = 3, 3
 """How many times as long as a trial a full training is, and how many there are, if nothing else is said."""
 
@@ -147,6 +150,33 @@ def make_plan(
     )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A full training that is known to be right, before anything is written.
+
+    Attributes:
+        device: to train on.
+        task: to train.
+        data: to train and test on.
+        code: of the task.
+        about: fingerprints of network and code, and whether targets are scaled.
+        folder: of the results.
+        held: the data with the validation part held out; None where it is not needed.
+        other_data: whether the data differ from those that the configuration was found on.
+        remarks: what a user should know of the data.
+    """
+
+    device: torch.device
+    task: Task
+    data: splits.FullData
+    code: task_code.Record
+    about: tuple[str, str, bool]
+    folder: Path
+    held: splits.SearchData | None
+    other_data: bool
+    remarks: tuple[str, ...]
+
+
 def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
     """Train in full over fresh seeds, test each once, and write the folder of results.
 
@@ -156,30 +186,10 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
         Interrupted: the user stopped it; the epochs done are kept and taken up by the same request.
     """
     began = time.monotonic()
-    device = resolve_device(request.device)
-    task = request.task or loading.find(request.located(request.config.task), request.data_folder)
-    optimizer = request.config.configuration.optimizer
-    find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
-    data = splits.full_data(task)
-    if request.config.metric != task.judge.name:
-        raise UsageError(
-            f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
-            f"'{request.config.metric}': search again, or judge by that"
-        )
-    config = request.config
-    other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
-    network = check_configuration(task, data.train, request.config.configuration)
-    study_checks.same_scaling(task, config.scaling)
-    record = task_code.record(task, fresh_model(task), config.task)
-    training = Trainer(request, task, device, record, view)
-    about = (network, _code(request, task, record, network), task.scale_targets)
-    folder = request.home.folder / "retrain" / request.name
-    # what is wrong with the request is said before anything trains
-    make_plan(request, device, data, *about)
-
-    remarks = ["the validation data are not trained on"] if task.own_validation else []
-    held = splits.held_out(task, data) if request.epochs == AUTO or request.keep == "best" else None
-
+    prepared = prepare(request)
+    task, data, held, about, folder = prepared.task, prepared.data, prepared.held, prepared.about, prepared.folder
+    remarks, config = list(prepared.remarks), request.config
+    training = Trainer(request, task, prepared.device, prepared.code, view)
     with exclusive_lock(folder):
         length = None
         if held is not None and request.epochs == AUTO:
@@ -192,13 +202,13 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
                     f"{len(held.validation)} examples are held out to choose the epoch that is kept; "
                     f"{len(held.train)} are trained on"
                 )
-        plan = make_plan(request, device, data, *about)
+        plan = make_plan(request, prepared.device, data, *about)
         done = finished_seeds(folder / "metrics.json", plan)
-        trained = done is None or not all((folder / name).exists() for name in ("model.safetensors", "curves.png"))
+        trained = done is None or not all((folder / name).exists() for name in RESULTS)
         if trained:
-            partial = make_folder(_partial(folder, plan))
+            partial = make_folder(partial_of(folder, plan))
             validation = held.validation if held is not None and plan.keep == "best" else None
-            done = training.seeds(plan, partial, data.train, lambda: _test(task, data), validation, remarks)
+            done = training.seeds(plan, partial, data.train, lambda: test_of(task, data), validation, remarks)
             if (folder / "metrics.json").exists():
                 move_aside(folder)
             origin = {"name": request.name, "study": config.study, "trial": config.trial, **_scaling(task, data)}
@@ -219,14 +229,50 @@ def retrain(request: RetrainRequest, view: View) -> RetrainOutcome:
         folder=folder,
         seconds=round(time.monotonic() - began, 3),
         trained=trained,
-        other_data=other_data,
+        other_data=prepared.other_data,
         remarks=tuple(remarks),
         kept=tuple(seed.kept_epoch for seed in done),
         length=length,
     )
 
 
-def _test(task: Task, data: splits.FullData) -> Part:
+def prepare(request: RetrainRequest, write: bool = True) -> Prepared:
+    """Check all that a full training needs.
+
+    Args:
+        request: as the user made it.
+        write: whether a study that does not know its task's code yet keeps it.
+
+    Raises:
+        UsageError: task, data and configuration do not fit each other.
+        OptituneError: the data cannot be had.
+    """
+    device = resolve_device(request.device)
+    task = request.task or loading.find(request.located(request.config.task), request.data_folder)
+    optimizer = request.config.configuration.optimizer
+    find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
+    data = splits.full_data(task)
+    if request.config.metric != task.judge.name:
+        raise UsageError(
+            f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
+            f"'{request.config.metric}': search again, or judge by that"
+        )
+    config = request.config
+    other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
+    network = check_configuration(task, data.train, request.config.configuration)
+    study_checks.same_scaling(task, config.scaling)
+    record = task_code.record(task, fresh_model(task), config.task)
+    about = (network, _code(request, task, record, network, write), task.scale_targets)
+    folder = request.home.folder / "retrain" / request.name
+    # what is wrong with the request is said before anything trains
+    make_plan(request, device, data, *about)
+
+    remarks = ("the validation data are not trained on",) if task.own_validation else ()
+    held = splits.held_out(task, data) if request.epochs == AUTO or request.keep == "best" else None
+    return Prepared(device, task, data, record, about, folder, held, other_data, remarks)
+
+
+def test_of(task: Task, data: splits.FullData) -> Part:
     return data.sealed if data.sealed is not None else splits.load_test(task)
 
 
@@ -242,7 +288,7 @@ def _scaling(task: Task, data: splits.FullData) -> dict[str, Any]:
     return {"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}
 
 
-def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: str) -> str:
+def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: str, write: bool) -> str:
     """The digest of the task's code, which must be what the study's trials were trained with, if it is there.
 
     Raises:
@@ -253,11 +299,17 @@ def _code(request: RetrainRequest, task: Task, code: task_code.Record, network: 
     if opened is None:
         return str(code.get("id", ""))
     study_checks.same_metric(opened, task.judge)
-    return study_checks.same_code(opened, request.config.task, code, network)
+    return study_checks.same_code(opened, request.config.task, code, network, write=write)
 
 
-def _partial(folder: Path, plan: FullPlan, what: str = "") -> Path:
-    """Where the unfinished trainings of this plan lie; another plan has another place."""
+def partial_of(folder: Path, plan: FullPlan, what: str = "") -> Path:
+    """Where the unfinished trainings of a plan lie; another plan has another place.
+
+    Args:
+        folder: of the results.
+        plan: of the trainings.
+        what: they are for, as the beginning of a name; empty for the results themselves.
+    """
     return folder.parent / "partial" / f"{folder.name}-{what}{_digest(plan)}"
 
 
@@ -281,16 +333,14 @@ def _find_length(
         about: fingerprints of network and code, and whether targets are scaled.
         folder: of the results.
     """
-    data = splits.FullData(held.train, None, held.checksum, held.digests)
+    before = known_length(request, training.device, held, about, folder)
+    if before is not None:
+        return before
     first, metric = request.config.epochs, training.task.judge
 
-    def plan_of(epochs: int) -> FullPlan:
-        one = replace(request, epochs=epochs, seeds=1, keep="last")
-        return make_plan(one, training.device, data, *about)
-
     def train(epochs: int) -> TriedLength:
-        plan = plan_of(epochs)
-        partial = make_folder(_partial(folder, plan, "length-"))
+        plan = _plan_of_length(request, training.device, held, about, epochs)
+        partial = make_folder(partial_of(folder, plan, "length-"))
         try:
             (result,) = training.seeds(plan, partial, held.train, lambda: held.validation, None, [], "validation")
         except OptituneError:
@@ -302,9 +352,32 @@ def _find_length(
         clear(partial, FILES, r"\.safetensors", SAFETENSORS_SCRATCH)
         return TriedLength(epochs=epochs, value=result.test_value, seconds=result.seconds)
 
-    before, made_with = results.load(folder), _digest(plan_of(first))
-    if before is not None and before.length is not None and before.length.made_with == made_with:
-        return before.length
+    made_with = _digest(_plan_of_length(request, training.device, held, about, first))
     found = FoundLength(tried=tuple(lengths.find(first, train, metric)), made_with=made_with)
     training.view.note(length_found(found, metric.unit))
     return found
+
+
+def known_length(
+    request: RetrainRequest, device: torch.device, held: splits.SearchData, about: tuple[str, str, bool], folder: Path
+) -> FoundLength | None:
+    """The number of epochs that an earlier call found of just this; None where there is none.
+
+    Args:
+        request: what the user asked for.
+        device: to train on.
+        held: what is trained on, and what each length is judged on.
+        about: fingerprints of network and code, and whether targets are scaled.
+        folder: of the results.
+    """
+    before = results.load(folder)
+    made_with = _digest(_plan_of_length(request, device, held, about, request.config.epochs))
+    length = before.length if before is not None else None
+    return length if length is not None and length.made_with == made_with else None
+
+
+def _plan_of_length(
+    request: RetrainRequest, device: torch.device, held: splits.SearchData, about: tuple[str, str, bool], epochs: int
+) -> FullPlan:
+    data = splits.FullData(held.train, None, held.checksum, held.digests)
+    return make_plan(replace(request, epochs=epochs, seeds=1, keep="last"), device, data, *about)

@@ -10,6 +10,7 @@ import optuna
 import torch
 
 from optitune.common.schema import validated
+from optitune.errors import NoStudies
 from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import edges_of
 from optitune.searching import from_study, reproducible_data, supervisor
@@ -21,6 +22,7 @@ from optitune.searching.worker import Job
 from optitune.space.edges import Edge
 from optitune.storage import studies, study_checks, trials
 from optitune.storage.retry import RetryPolicy
+from optitune.storage.studies import StudyLocation
 from optitune.storage.urls import explained_storage, open_storage
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import Failing, TrialRecord, counts, failing, plain, standings
@@ -123,8 +125,29 @@ def completed(settings: StudySettings, task: Task, device: torch.device, where: 
     return validated(StudySettings, {**settings.document(), **decided}, where)
 
 
-def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings, Budget, Task, bool]:
+def existing_study(home: StudyLocation, write: bool) -> optuna.Study | None:
+    """The study if it is there and something was written into it.
+
+    Args:
+        home: where it lives.
+        write: whether an SQLite file whose making was interrupted is completed.
+    """
+    try:
+        found = home.load(open_storage(home.url, create=write)) if home.url.exists() else None
+    except NoStudies:
+        return None
+    return None if found is None or studies.is_blank(found) else found
+
+
+def settle(
+    request: SearchRequest, device: torch.device, write: bool = True
+) -> tuple[StudySettings, Budget, Task, bool]:
     """The settings of the study and its task, from what was typed, its file, and what it was made with.
+
+    Args:
+        request: as the user made it.
+        device: to train on.
+        write: whether an SQLite file whose making was interrupted is completed.
 
     Returns:
         (settings without `auto`, how much to train, task, whether the study is new)
@@ -132,19 +155,19 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
     Raises:
         UsageError: a setting is not allowed, or differs from what the study was made with.
     """
-    url, name = request.home.url, request.home.name
-    # an SQLite file is not made before all else is known to be right; one whose making was interrupted is completed
-    existing = request.home.load(open_storage(url, create=True)) if url.exists() else None
-    stored = None if existing is None or studies.is_blank(existing) else studies.stored_settings(existing)
-    studies_dir = request.home.folder.parent
-    file, filed = from_file(studies_dir / f"{name}.toml", lambda settings: with_rows(settings, studies_dir, stored))
+    name, studies_dir = request.home.name, request.home.folder.parent
+    # an SQLite file is not made before all else is known to be right
+    existing = existing_study(request.home, write)
+    stored = None if existing is None else studies.stored_settings(existing)
+    old = request.from_study
+    older = None if old is None or stored is not None else from_study.settings_of(old, request.home)
+    made = stored or older
+    file, filed = from_file(studies_dir / f"{name}.toml", lambda settings: with_rows(settings, studies_dir, made))
     typed, set_ = parted(request.settings, "the command line")
-    typed = with_rows(typed, studies_dir, file, stored)
+    typed = with_rows(typed, studies_dir, file, made)
     given = {"trials": request.trials, "timeout": request.timeout}
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
-    old = request.from_study
-    older = None if old is None or stored is not None else from_study.settings_of(old, request.home)
     settings = resolve(typed, file, stored, name, older)
     task = request.task or loading.find(_source(request, settings), request.data_folder)
     find_modules(settings.own_paths(), studies_dir)
@@ -153,6 +176,39 @@ def settle(request: SearchRequest, device: torch.device) -> tuple[StudySettings,
 
 def _source(request: SearchRequest, settings: StudySettings) -> str:
     return request.located(settings.task, typed="task" in request.settings)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that is known to be right, before anything is written.
+
+    Attributes:
+        request: with the timeout decided.
+        device: to train on.
+        settings: without `auto`.
+        budget: how much to train.
+        task: to train.
+        new: whether the study is not there yet.
+        data: to train and judge on.
+        source: where workers have the task from.
+        facts: checksum, digests and sizes of the data, and the fingerprint of the network.
+        code: of the task.
+        taking: what the study is to take from another one.
+        remarks: what a user should know of the data.
+    """
+
+    request: SearchRequest
+    device: torch.device
+    settings: StudySettings
+    budget: Budget
+    task: Task
+    new: bool
+    data: splits.SearchData
+    source: loading.Source
+    facts: Mapping[str, Any]
+    code: task_code.Record
+    taking: from_study.Taking | None
+    remarks: tuple[str, ...]
 
 
 def search(request: SearchRequest, view: supervisor.View, notes: Notes) -> SearchOutcome:
@@ -174,51 +230,31 @@ def search(request: SearchRequest, view: supervisor.View, notes: Notes) -> Searc
 
 def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster: Cluster | None) -> SearchOutcome:
     began = time.monotonic()
-    device = cluster.device(request.device) if cluster else resolve_device(request.device)
-    settings, budget, task, new = settle(request, device)
-    request = replace(request, timeout=budget.timeout)
-    data = splits.search_data(task, settings.train_examples)
-    network = check(task, data.train, settings)
-    source: loading.Source = settings.task if request.task is not None else _source(request, settings)
-    if request.task is not None:
-        # nobody's machine but this one has what was given as an object
-        source = loading.packed(
-            replace(task, test=None) if cluster else splits.without_data(task, data.train, data.validation)
-        )
-    remarks = tuple(splits.remarks(task, data))
-    for line in remarks:
-        view.note(line)
-    if new:
-        for row in settings.optimizer:
-            if row.note == FROM_CLASS:
-                view.note(in_words(row))
-        reproducible_data.check(task, source, request.data_folder, data, view.tick)
-    facts = study_checks.facts(task, data, network)
-    # before anything trains, since a training may change what the code refers to
-    code = task_code.record(task, fresh_model(task), settings.task)
-    taking = _taking(request, settings, facts, task.judge, code)
+    found = prepare(request, view, cluster)
+    request, settings, task, data = found.request, found.settings, found.task, found.data
     patience = RetryPolicy(view.note)
     opened = study_checks.create_or_resume(
         open_storage(request.home.url, create=True, patience=patience),
         request.home.name,
         settings,
-        facts,
+        found.facts,
         task.judge,
-        code,
+        found.code,
         request.accept_changes,
     )
-    if taking is not None:
-        from_study.take(taking, opened, request.home, view.tick)
-        view.note(f"study '{request.home.name}' begins with {taking.origin.sentence()}")
+    if found.taking is not None:
+        from_study.take(found.taking, opened, request.home, view.tick)
+        view.note(f"study '{request.home.name}' begins with {found.taking.origin.sentence()}")
     origin = studies.origin(opened)
-    target = budget.trials + (len(origin.trials) if origin else 0)
+    target = found.budget.trials + (len(origin.trials) if origin else 0)
     supervisor.sized(opened, target)
     supervisor.tidy(request.home, opened)
     before = trials.finished(opened)
     keeper = BestFile(opened, request.home)
     described = notes.of_study(opened, request.home.folder, keeper.refresh)
     if before < target and request.workers != 0:
-        job = Job(request.home, settings, source, request.data_folder, str(device), target, notes.trial_ends)
+        device = str(found.device)
+        job = Job(request.home, settings, found.source, request.data_folder, device, target, notes.trial_ends)
         unit = task.judge.unit
         supervisor.train(request, job, data, unit, opened, patience, described.refreshed, view, cluster)
     with explained_storage(request.home.url):
@@ -243,13 +279,57 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         competing=competing,
         examples=len(data.train),
         dropped=dropped,
-        remarks=remarks,
+        remarks=found.remarks,
         origin=origin,
     )
 
 
+def prepare(request: SearchRequest, view: supervisor.View, cluster: Cluster | None, write: bool = True) -> Prepared:
+    """Check all that a search needs; nothing is written but what completes an SQLite file.
+
+    Args:
+        request: as the user made it.
+        view: is shown what a user should know.
+        cluster: that is to train; None for this machine.
+        write: whether an SQLite file whose making was interrupted is completed.
+
+    Raises:
+        UsageError: something is not allowed, or does not fit the rest.
+        OptituneError: data or storage cannot be had.
+    """
+    device = cluster.device(request.device) if cluster else resolve_device(request.device)
+    settings, budget, task, new = settle(request, device, write)
+    request = replace(request, timeout=budget.timeout)
+    data = splits.search_data(task, settings.train_examples)
+    network = check(task, data.train, settings)
+    source: loading.Source = settings.task if request.task is not None else _source(request, settings)
+    if request.task is not None:
+        # nobody's machine but this one has what was given as an object
+        source = loading.packed(
+            replace(task, test=None) if cluster else splits.without_data(task, data.train, data.validation)
+        )
+    remarks = tuple(splits.remarks(task, data))
+    for line in remarks:
+        view.note(line)
+    if new:
+        for row in settings.optimizer:
+            if row.note == FROM_CLASS:
+                view.note(in_words(row))
+        reproducible_data.check(task, source, request.data_folder, data, view.tick)
+    facts = study_checks.facts(task, data, network)
+    # before anything trains, since a training may change what the code refers to
+    code = task_code.record(task, fresh_model(task), settings.task)
+    taking = _taking(request, settings, facts, task.judge, code, write)
+    return Prepared(request, device, settings, budget, task, new, data, source, facts, code, taking, remarks)
+
+
 def _taking(
-    request: SearchRequest, settings: StudySettings, facts: Mapping[str, Any], judge: Metric, code: task_code.Record
+    request: SearchRequest,
+    settings: StudySettings,
+    facts: Mapping[str, Any],
+    judge: Metric,
+    code: task_code.Record,
+    write: bool,
 ) -> from_study.Taking | None:
     """What the study is to take from another one; None where that is nothing, or was taken before.
 
@@ -257,12 +337,11 @@ def _taking(
         UsageError: values of the two cannot be compared, no trial lies within, or the study has begun otherwise.
     """
     home, old, begun = request.home, request.from_study, None
-    if home.url.exists():
-        existing = home.load(open_storage(home.url, create=True))
-        if existing is not None and not studies.is_blank(existing):
-            if not from_study.check_begun(existing, old):
-                return None
-            begun = studies.origin(existing)
+    existing = existing_study(home, write)
+    if existing is not None:
+        if not from_study.check_begun(existing, old):
+            return None
+        begun = studies.origin(existing)
     if old is None:
         return None
     return from_study.select(old, home, settings, facts, judge, code, request.accept_changes, begun)

@@ -62,10 +62,7 @@ def create_or_resume(
     Raises:
         UsageError: it exists and was made with other settings, data, ranges, metric or code.
     """
-    space = settings.space()
-    judged = {"metric": judge.name, "direction": judge.direction}
-    checked = {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: space.kept()}
-    known = {**checked, METRIC: kept(judge), VERSIONS: versions()}
+    known = {**_checked(settings, data, judge), METRIC: kept(judge), VERSIONS: versions()}
     study = load(storage, name)
     if study is None:
         try:
@@ -82,14 +79,48 @@ def create_or_resume(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([f"validation {judge.name}"])
+    same_as_made(study, settings, data, judge, code, accepted)
+    return study
+
+
+def _checked(settings: StudySettings, data: Mapping[str, Any], judge: Metric) -> dict[str, Any]:
+    """What decides a trial, by the attribute of a study that holds it."""
+    judged = {"metric": judge.name, "direction": judge.direction}
+    return {SETTINGS: settings.document(), DATA: {**data, **judged}, RANGES: settings.space().kept()}
+
+
+def same_as_made(
+    study: optuna.Study,
+    settings: StudySettings,
+    data: Mapping[str, Any],
+    judge: Metric,
+    code: Record = MappingProxyType({}),
+    accepted: bool = False,
+    write: bool = True,
+) -> None:
+    """Check that a study was made with all this.
+
+    Args:
+        study: that is there.
+        settings: of the study, with every `auto` resolved.
+        data: checksum, digests and sizes of the task's data.
+        judge: metric of the task.
+        code: of the task; see `same_code`.
+        accepted: whether changes of the code are accepted; see `same_code`.
+        write: whether code that is accepted becomes the study's.
+
+    Raises:
+        UsageError: it was made with other settings, data, ranges, metric or code.
+    """
+    name = study.study_name
     if study.user_attrs[DATA].get("network") != data.get("network"):
         # which says what has changed, where a fingerprint shows only that something has
-        same_code(study, settings.task, code, str(data.get("network")), accepted)
-    for key, wanted in checked.items():
+        same_code(study, settings.task, code, str(data.get("network")), accepted, write)
+    for key, wanted in _checked(settings, data, judge).items():
         found = study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
-            wanted = space.kept(as_stored_before)
+            wanted = settings.space().kept(as_stored_before)
         others = differing(flat(wanted), flat(found))
         note = ""
         if key == DATA:
@@ -102,8 +133,7 @@ def create_or_resume(
                 f"{study.user_attrs[VERSIONS].get('optitune', '?')}); {ways}"
             )
     same_metric(study, judge)
-    same_code(study, settings.task, code, str(data.get("network")), accepted)
-    return study
+    same_code(study, settings.task, code, str(data.get("network")), accepted, write)
 
 
 def other_data(
@@ -220,7 +250,9 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
         )
 
 
-def same_code(study: optuna.Study, task: str, code: Record, network: str, accepted: bool = False) -> str:
+def same_code(
+    study: optuna.Study, task: str, code: Record, network: str, accepted: bool = False, write: bool = True
+) -> str:
     """Check that a task's code is the one that the study was made with.
 
     Args:
@@ -229,6 +261,7 @@ def same_code(study: optuna.Study, task: str, code: Record, network: str, accept
         code: record of the present code, by `task_code.record`; empty for a built-in task.
         network: fingerprint of the task's network; a change of its shapes is never accepted.
         accepted: whether the user accepts changes, as ones that make no difference to a training.
+        write: whether code that is accepted, or that the study does not know yet, becomes the study's.
 
     Returns:
         The digest of the code that the study was made with.
@@ -253,7 +286,7 @@ def same_code(study: optuna.Study, task: str, code: Record, network: str, accept
             f"task '{task}' is no longer what study '{name}' was made with: {listed(found)}. Trainings of the two "
             f"cannot be compared: begin another with {other}{ways}"
         )
-    if code and not reshaped and (found or not before):
+    if write and code and not reshaped and (found or not before):
         # what was accepted counts as the same, so that what was trained before stays as it is
         study.set_user_attr(CODE, {**code, "id": before.get("id", code["id"])})
     return str(before.get("id") or code.get("id", ""))

@@ -40,12 +40,14 @@ class SearchData:
         digests: further SHA-256 digests where they apply: of the indices of the test set (`sealed`) and of the
             validation set (`held_out`), of the inputs of some streamed examples (`inputs`), of the task's own
             validation data (`validation`).
+        sealed: how many examples are sealed away for the test; None where the task has a test set of its own.
     """
 
     train: Part
     validation: Part
     checksum: str
     digests: Mapping[str, str] = field(default_factory=dict)
+    sealed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,23 @@ def held_out(task: Task, full: FullData, train_examples: int | None = None) -> S
         everything.take(validation),
         full.checksum,
         {**full.digests, "held_out": digest(validation)},
+        _sealed_size(full),
     )
+
+
+def test_size(task: Task, data: SearchData, built_in: bool) -> int | None:
+    """How many examples the test set has; None where it is one of the user's, which nothing but a test reads.
+
+    Args:
+        task: that has the test set.
+        data: of a search of it.
+        built_in: whether the task is one of the package's.
+    """
+    return len(load_test(task)) if data.sealed is None and built_in else data.sealed
+
+
+def _sealed_size(full: FullData) -> int | None:
+    return None if full.sealed is None else len(full.sealed)
 
 
 def _with_validation(task: Task, full: FullData, train_examples: int | None) -> SearchData:
@@ -172,7 +190,11 @@ def _with_validation(task: Task, full: FullData, train_examples: int | None) -> 
         )
     order = torch.randperm(len(full.train), generator=torch.Generator().manual_seed(SPLIT_SEED))
     return SearchData(
-        full.train.take(order[:train_examples]), held, full.checksum, {**full.digests, "validation": checksum}
+        full.train.take(order[:train_examples]),
+        held,
+        full.checksum,
+        {**full.digests, "validation": checksum},
+        _sealed_size(full),
     )
 
 

@@ -20,8 +20,10 @@ def functions(tree: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef]:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield from functions(node)
         # the docstring of a command is its help, and each option has a help of its own
-        command = isinstance(node, ast.FunctionDef) and "click." in "".join(map(ast.unparse, node.decorator_list))
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not command:
+        # and a form of an overloaded function has that function's
+        decorators = "".join(map(ast.unparse, node.decorator_list)) if isinstance(node, ast.FunctionDef) else ""
+        other = "click." in decorators or decorators == "overload"
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not other:
             yield node
 
 
