@@ -97,6 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.simplefilter("always", Note)
         warnings.showwarning = _noted
     typed = sys.argv[1:] if arguments is None else arguments
+    if os.path.expanduser("~") == "~":
+        from optitune.common.files import with_home
+
+        with_home()
     # a task that reads its own options finds none of ours
     sys.argv = sys.argv[:1]
     handled = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]

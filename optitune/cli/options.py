@@ -1,5 +1,6 @@
 """Options that several commands share, and the kinds of value they take."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +100,16 @@ class Epochs(AtLeast):
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
+class Folder(click.Path):
+    """The path of a folder; `~` is the user's home also where the shell leaves it, as in an environment variable."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(os.path.expanduser(os.fsdecode(super().convert(value, param, ctx))))
+
+
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator, in the order in which the help shows them."""
 
@@ -125,7 +136,7 @@ def _warned_of_password(context: click.Context, option: click.Parameter, url: st
 study_places = together(
     click.option(
         "--studies-dir",
-        type=click.Path(path_type=Path, file_okay=True),
+        type=Folder(),
         envvar="OPTITUNE_STUDIES_DIR",
         default=Path("studies"),
         show_default=True,
@@ -159,7 +170,7 @@ older_study_place = together(
 
 data_place = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=Folder(),
     envvar="OPTITUNE_DATA_DIR",
     show_envvar=True,
     help="Where torchvision's data lie, or are downloaded to.  [default: the user's cache folder]",

@@ -210,8 +210,34 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 def data_folder(given: Path | None) -> Path:
     """The folder of the data sets: `given`, or by default one in the user's cache."""
-    if given is not None:
-        return given
+    return cache_folder() / "data" if given is None else expanded(given)
+
+
+def expanded(path: Path) -> Path:
+    """`path` with the home of a user in place of `~` or `~NAME`, unless there is none."""
+    return Path(os.path.expanduser(path))
+
+
+def cache_folder() -> Path:
+    """Our folder in the user's cache."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("optitune", appauthor=False) / "data"
+    with_home()
+    return user_cache_path("optitune", appauthor=False)
+
+
+def with_home() -> None:
+    """Give this process and its children a home where neither HOME nor an entry of the user database names one.
+
+    Libraries that look for a folder of the user's would fail without; this one is for temporary files.
+    """
+    if os.path.expanduser("~") != "~":
+        return
+    home = Path(tempfile.gettempdir()) / f"optitune-{os.getuid()}"
+    with explained(home, "create the folder"):
+        home.mkdir(mode=0o700, exist_ok=True)
+        about = home.stat()
+    # another user's, who may have put something into it
+    foreign = about.st_uid != os.getuid() or about.st_mode & 0o022
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="optitune-") if foreign else str(home)
+    os.environ.setdefault("USER", str(os.getuid()))

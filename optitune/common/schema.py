@@ -116,7 +116,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         with explained(path, "read"):
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+            return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"{path} is not UTF-8 (UTF-16, as some editors on Windows write it?): save it as UTF-8, or remove it"
+        ) from None
     except (ValueError, RecursionError) as error:
         # not only TOMLDecodeError: a number of thousands of digits is a plain ValueError
         raise UsageError(f"{path} is not a TOML file: {error}; mend or remove it") from None

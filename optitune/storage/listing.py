@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from optitune.common.files import expanded
 from optitune.common.text import Unit
 from optitune.errors import NoStudies, OptituneError, UsageError, unknown
 from optitune.storage import studies, trials
@@ -112,7 +113,7 @@ def study_names(studies_dir: Path, storage: str | None) -> list[str]:
     """The studies with an SQLite file of their own in `studies_dir`, or those in a database where a URL is given."""
     if storage is not None:
         return sorted(optuna.get_all_study_names(open_storage(StorageUrl.parse(storage), create=False)))
-    return sorted(path.parent.name for path in studies_dir.glob(f"[!.]*/{OWN_FILE}"))
+    return sorted(path.parent.name for path in expanded(studies_dir).glob(f"[!.]*/{OWN_FILE}"))
 
 
 def older_study(name: str, studies_dir: Path, storage: str | None, from_storage: str | None = None) -> StudyLocation:

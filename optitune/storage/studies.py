@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from pydantic import TypeAdapter
 
-from optitune.common.files import explained, replacing
+from optitune.common.files import expanded, explained, replacing
 from optitune.common.schema import validated
 from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError, unknown
@@ -234,7 +234,7 @@ def location(studies_dir: Path, name: str, storage: str | None) -> StudyLocation
     Raises:
         UsageError: the URL is none of a storage.
     """
-    folder = studies_dir / name
+    folder = expanded(studies_dir) / name
     return StudyLocation(name, folder, StorageUrl.parse(storage) if storage else sqlite_url(folder / OWN_FILE))
 
 

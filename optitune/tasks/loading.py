@@ -9,6 +9,7 @@ from types import ModuleType
 
 import cloudpickle
 
+from optitune.common.files import expanded
 from optitune.common.user_modules import hiding, importable_with_note
 from optitune.errors import UsageError, unknown
 from optitune.tasks.builtin import TASKS
@@ -64,6 +65,8 @@ def located(source: str, studies_dir: Path, typed: bool = False) -> str:
     place, _, name = source.rpartition(":")
     if not place.endswith(".py") or Path(place).is_absolute():
         return source
+    if place.startswith("~"):
+        return f"{expanded(Path(place))}:{name}"
     here, beside, above = (folder.resolve() / place for folder in (Path(), studies_dir, studies_dir.resolve().parent))
     order = (here, beside, above) if typed else (beside, above, here)
     found = next((path for path in order if path.is_file()), None)

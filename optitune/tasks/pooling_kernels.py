@@ -11,7 +11,8 @@ from typing import Any
 import numba
 import numpy as np
 from numba.extending import overload
-from platformdirs import user_cache_path
+
+from optitune.common.files import cache_folder
 
 
 def _number(value: Any) -> Any:
@@ -36,7 +37,7 @@ def _kept_outside_the_package() -> Iterator[None]:
     """
     config: Any = numba.config
     place = config.CACHE_DIR
-    config.CACHE_DIR = place or str(user_cache_path("optitune", appauthor=False) / "numba")
+    config.CACHE_DIR = place or str(cache_folder() / "numba")
     try:
         yield
     finally:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock
-from platformdirs import user_cache_path
 
-from optitune.common.files import explained, make_folder
+from optitune.common.files import cache_folder, explained, make_folder
 from optitune.errors import OptituneError, UsageError
 from optitune.searching import trial_checkpoint
 from optitune.searching.events import Note
@@ -124,7 +123,7 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     if job.home.url.is_sqlite:
         raise UsageError(f"{job.home.url.shown} is a file of another machine: {SHARED_STORAGE}")
     configure_worker_process()
-    cache = user_cache_path("optitune", appauthor=False)
+    cache = cache_folder()
     home = replace(job.home, folder=_folder(cache, job.home))
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
     patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
