@@ -10,7 +10,7 @@ from optitune.comparing.sentences import interval, no_interval
 from optitune.report.data import ENOUGH, agreement
 from optitune.report.importance import Influence
 from optitune.retraining.results import Tested
-from optitune.retraining.sentences import length_found, trained_on, weights_kept
+from optitune.retraining.sentences import lengths_tried, trained_on, weights_kept
 from optitune.space.configuration import Configuration, settings_text
 from optitune.statistics.verdict import Place
 from optitune.study.records import TrialRecord, best, counts
@@ -60,7 +60,7 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
         f"test {unit.metric} {unit.value(value.mean)} ({spread})."
     ]
     if result.length is not None:
-        sentences.append(f"How long was looked for on held-out data: {length_found(result.length, unit)}.")
+        sentences.append(f"That length was found on held-out data: {lengths_tried(result.length, unit)}.")
     if kept := weights_kept(result.plan, result.kept):
         sentences.append(f"{kept[:1].upper()}{kept[1:]}.")
     if found is None:

@@ -16,11 +16,18 @@ def length_found(length: FoundLength, unit: Unit) -> str:
         length: what was tried.
         unit: how the metric is written.
     """
+    return f"found {plural(length.epochs, 'epoch')}: {lengths_tried(length, unit)}"
+
+
+def lengths_tried(length: FoundLength, unit: Unit) -> str:
+    """What each length came to on validation data, the shortest first."""
     tried = [
         f"{'diverged' if each.value is None else unit.value(each.value)} after {each.epochs}"
         for each in sorted(length.tried, key=lambda each: each.epochs)
     ]
-    return f"found {plural(length.epochs, 'epoch')}: validation {unit.metric} {', '.join(tried)}"
+    ended = max(each.epochs for each in length.tried) == length.epochs
+    more = "; no longer one is tried, and more epochs may be better still" if ended else ""
+    return f"validation {unit.metric} {', '.join(tried)}{more}"
 
 
 def trained_on(plan: FullPlan) -> str:
@@ -37,7 +44,9 @@ def weights_kept(plan: FullPlan, epochs: Sequence[int | None]) -> str:
     """
     if plan.keep == "last":
         return ""
-    return f"kept: the weights of epoch {listed([str(each) for each in epochs])}, the best on the validation part"
+    names = [str(each) for each in epochs]
+    which = names[0] if len(set(names)) == 1 else listed(names)
+    return f"kept: the weights of epoch {which}, the best on the validation part"
 
 
 def about_training(plan: FullPlan, length: FoundLength | None, kept: Sequence[int | None], unit: Unit) -> list[str]:

@@ -471,7 +471,8 @@ def test_the_weights_of_the_best_epoch_are_kept_and_tested(command: Any, folder:
     for run_, epoch in zip(document["runs"], kept, strict=True):
         values = [row["validation_value"] for row in run_["epochs"]]
         assert epoch == values.index(max(values)) + 1
-    assert f"kept: the weights of epoch {kept[0]} and {kept[1]}, the best on the validation part" in out
+    which = f"{kept[0]} and {kept[1]}" if kept[0] != kept[1] else kept[0]
+    assert f"kept: the weights of epoch {which}, the best on the validation part" in out
     assert json.loads(command(*BEST, "--json")[1])["kept_epochs"] == kept
     model = TASKS["digits"].model()
     model.load_state_dict(load_file(folder / "digits" / "retrain" / "trial-1" / "model.safetensors"))

@@ -52,6 +52,10 @@ def test_what_was_found_and_kept_is_said(configured: object) -> None:
     )
     unit = Unit("accuracy", percent=True)
     said = length_found(length, unit)
+    capped = FoundLength(tried=length.tried[:1], made_with="x")
+    assert length_found(capped, unit).endswith(
+        "95.00 % after 8; no longer one is tried, and more epochs may be better still"
+    )
     assert said == "found 16 epochs: validation accuracy 95.00 % after 8, 97.50 % after 16, diverged after 32"
     configuration: Configuration = configured()  # type: ignore[operator]
     plan = FullPlan(
@@ -61,6 +65,7 @@ def test_what_was_found_and_kept_is_said(configured: object) -> None:
     assert about_training(plan, None, (None,), unit) == []
     best = plan.model_copy(update={"keep": "best"})
     assert FullPlan.model_validate_json(best.model_dump_json()) == best
+    assert about_training(best, None, (5, 5), unit) == ["kept: the weights of epoch 5, the best on the validation part"]
     assert about_training(best, length, (5, 7), unit) == [
         said,
         "kept: the weights of epoch 5 and 7, the best on the validation part",
