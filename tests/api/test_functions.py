@@ -160,7 +160,8 @@ def test_a_full_training_takes_the_same_task(folder: Path) -> None:
     full = optitune.retrain(local_task(), **words)
     assert (full.metric, full.trained, full.other_data) == ("share", True, False)
     assert full.test_value.mean > 0.75
-    assert sorted(path.name for path in full.folder.iterdir()) == ["curves.png", "metrics.json", "model.safetensors"]
+    files = ["config.toml", "curves.png", "metrics.json", "model.safetensors", "train.py"]
+    assert sorted(path.name for path in full.folder.iterdir()) == files
     # 40 of 200 are sealed away, and each is answered rightly or not
     runs = json.loads((full.folder / "metrics.json").read_text())["runs"]
     assert all(float(row["test_value"] * 40).is_integer() for row in runs)
