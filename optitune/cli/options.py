@@ -126,8 +126,9 @@ def _warned_of_password(context: click.Context, option: click.Parameter, url: st
     typed = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
     if url is not None and typed and PASSWORD.match(url):
         click.echo(
-            "warning: all users of this machine can read the password in --storage while this runs: put the URL into "
-            "OPTITUNE_STORAGE, or leave the password out of it and put it into PGPASSWORD or ~/.pgpass",
+            f"warning: all users of this machine can read the password in {option.opts[0]} while this runs: "
+            + ("put the URL into OPTITUNE_STORAGE, or " if option.envvar else "")
+            + "leave the password out of it and put it into PGPASSWORD or ~/.pgpass",
             err=True,
         )
     return url
