@@ -22,11 +22,11 @@ REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
     errno.EFBIG: "the file would pass the size limit of this shell or disk; raise it and run the same command again",
-    errno.EROFS: "the file system is read-only; choose another folder with --studies-dir",
-    errno.EACCES: "permission denied; choose a folder of yours with --studies-dir",
-    errno.EPERM: "the operation is not permitted; choose a folder of yours with --studies-dir",
-    errno.EEXIST: "a file of that name is in the way; move it, or choose another folder with --studies-dir",
-    errno.ENOTDIR: "a part of that path is a file, not a folder; choose another with --studies-dir",
+    errno.EROFS: "the file system is read-only; choose another folder as studies_dir",
+    errno.EACCES: "permission denied; choose a folder of yours as studies_dir",
+    errno.EPERM: "the operation is not permitted; choose a folder of yours as studies_dir",
+    errno.EEXIST: "a file of that name is in the way; move it, or choose another folder as studies_dir",
+    errno.ENOTDIR: "a part of that path is a file, not a folder; choose another as studies_dir",
 }
 
 

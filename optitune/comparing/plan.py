@@ -65,7 +65,7 @@ def finalists(
     if len(found) < 2:
         there = f"only {found[0].optimizer} has" if found else "no optimizer has"
         raise OptituneError(
-            f"there is nothing to compare: {there} a complete trial; search more trials, or with more --optimizers"
+            f"there is nothing to compare: {there} a complete trial; search more trials, or compare more optimizers"
         )
     return tuple(found), tuple(without)
 

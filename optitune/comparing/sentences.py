@@ -8,7 +8,7 @@ from optitune.statistics.differences import Difference
 from optitune.statistics.verdict import Place, Verdict
 
 NOT_BY_RUNS = (
-    "More runs alone will hardly tell: compare fewer with --optimizers, take more data, or say with --epsilon that "
+    "More runs alone will hardly tell: compare fewer optimizers, take more data, or set a larger epsilon, so that "
     "larger differences do not matter."
 )
 """Where there are data for fewer runs than it would take."""

@@ -160,7 +160,7 @@ def serve(home: StudyLocation, studies_dir: Path, host: str, port: int, on_ready
         server = make_server(address, port, app, server_class=kind, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
-            advice = f"--host takes an address of this machine, such as {HOST}"
+            advice = f"host takes an address of this machine, such as {HOST}"
         else:
             advice = "choose another --port, or 0 for any that is free"
         cause = getattr(error, "strerror", None) or str(error)
@@ -184,7 +184,7 @@ def _resolved(host: str) -> tuple[int, str]:
     except (OSError, UnicodeError) as error:
         cause = getattr(error, "strerror", None) or str(error)
         raise UsageError(
-            f"--host {host}: {cause}; give a name or an address of this machine, such as {HOST} or ::1"
+            f"host = {host}: {cause}; give a name or an address of this machine, such as {HOST} or ::1"
         ) from None
     return family, str(place[0])
 

@@ -39,8 +39,8 @@ def python_of(config: BestConfig, result: Tested, epochs: int | None = None) -> 
     """
     plan = result.plan
     about = (
-        f"{plan.task}: test {result.metric} {result.test_value.mean:.4g} after {plural(plan.epochs, 'epoch')} of "
-        f"batches of {plan.configuration.training.batch_size}\n"
+        f"{plan.task}: test {result.metric} {result.judge.unit.value(result.test_value.mean)} after "
+        f"{plural(plan.epochs, 'epoch')} of batches of {plan.configuration.training.batch_size}\n"
         f"on {trained_on(plan)} ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
     )
     return python(config, epochs or plan.epochs, about)

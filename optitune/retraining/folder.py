@@ -70,7 +70,8 @@ def write(
     optimizer = plan.configuration.optimizer.name
     value, loss = summaries(seeds, metric)
     runs = plural(len(seeds), "seed")
-    title = f"{plan.task}: {optimizer}, {plural(plan.epochs, 'epoch')}, {runs}; test {metric.name} {value.mean:.4g}"
+    tested = f"test {metric.name} {metric.unit.value(value.mean)}"
+    title = f"{plan.task}: {optimizer}, {plural(plan.epochs, 'epoch')}, {runs}; {tested}"
     training_curves(
         [seed.epochs for seed in seeds], plan.configuration.training.loss, metric.name, title, folder / "curves.png"
     )

@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune.sampling.parameters import first_parameters, is_first, spaces
-from optitune.sampling.pruner import build_pruner
+from optitune.sampling.pruner import ForecastPruner, build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.study.settings import StudySettings
 from optitune.study.steps import usual_steps
@@ -44,4 +44,7 @@ def pruner_of(settings: StudySettings, metric: Metric, examples: int) -> BasePru
         examples: number of training examples of a trial, which gives the steps per epoch.
     """
     epoch = usual_steps(settings, examples)
-    return build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)
+    pruner = build_pruner(settings.pruner, settings.epochs * epoch, epoch, metric.ideal)
+    if isinstance(pruner, ForecastPruner):
+        pruner.written = metric.unit.value
+    return pruner

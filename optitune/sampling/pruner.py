@@ -48,6 +48,8 @@ class ForecastPruner(BasePruner):
         self._sure = sure
         self._warmup = warmup
         self._by = by
+        self.written: Callable[[float], str] = "{:.4g}".format
+        """How a value is written in `why`."""
         self._known: tuple[optuna.Study, int, Forecast] | None = None
         self.why = ""
         """The reason for which the last trial was pruned, in words."""
@@ -64,10 +66,10 @@ class ForecastPruner(BasePruner):
         if luck >= best:
             return False
         group = trial.params.get(self._by)
-        comes_to, at_most, bar = (forecast.score.value(score) for score in (expected.score, luck, best))
+        comes_to, at_most, bar = (self.written(forecast.score.value(score)) for score in (expected.score, luck, best))
         self.why = (
-            f"forecast to end at {comes_to:.4g}, with luck at {at_most:.4g}; "
-            f"{'the' if group is None else f'{group} has the'} best {bar:.4g}"
+            f"forecast to end at {comes_to}, with luck at {at_most}; "
+            f"{'the' if group is None else f'{group} has the'} best {bar}"
         )
         return True
 

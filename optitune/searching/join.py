@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from optitune.common.text import Unit
 from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.searching.requests import JoinRequest
@@ -29,10 +30,11 @@ class JoinOutcome:
     target: int
     best: float | None
     seconds: float
+    unit: Unit
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return dict(vars(self))
+        return {key: value for key, value in vars(self).items() if key != "unit"}
 
 
 def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutcome:
@@ -78,4 +80,5 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
         target=studies.target(opened),
         best=leader.value if leader else None,
         seconds=round(time.monotonic() - began, 3),
+        unit=task.judge.unit,
     )

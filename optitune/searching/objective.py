@@ -84,7 +84,8 @@ def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None,
         targets = targets[targets != ignored]
     if not targets.numel() or metric.score(found.value) > metric.score(metric.chance_level(targets, found.examples)):
         return ""
-    return f"all examples get the same outputs, and {metric.name} {found.value:.4g} is no better than guessing"
+    value = metric.unit.value(found.value)
+    return f"all examples get the same outputs, and {metric.name} {value} is no better than guessing"
 
 
 def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
@@ -197,7 +198,7 @@ def run_trial(
             # what an earlier attempt reported later than this would be judged now
             if step is not None and step >= latest and trial.should_prune():
                 why = getattr(trial.study.pruner, "why", "") or "behind what this pruner keeps"
-                reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {value:.4g}, {why}"
+                reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {metric.unit.value(value)}, {why}"
                 return Result("pruned", None, reason, seconds, progress.epoch)
     except Diverged as diverged:
         # reported with the worst value there is, so that the sampler learns to stay away

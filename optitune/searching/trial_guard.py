@@ -109,7 +109,7 @@ class TrialGuard:
         return True
 
     def _too_long(self) -> str:
-        return f"took longer than --trial-timeout {self._timeout:g} s"
+        return f"took longer than trial_timeout = {self._timeout:g} s"
 
     def _given_up(self, number: int, reason: str) -> None:
         self._failed_in_a_row += 1

@@ -94,12 +94,12 @@ def parsed(url: str) -> URL:
     except (ArgumentError, NoSuchModuleError, ValueError):
         # the text may hold a password, so it is not repeated
         raise UsageError(
-            "--storage is not a database URL: write sqlite:///FILE, journal:///FILE, "
+            "storage: is not a database URL: write sqlite:///FILE, journal:///FILE, "
             "postgresql://USER@HOST/DATABASE or grpc://HOST:PORT"
         ) from None
     if "@" in (result.host or ""):
         # what stands before it is the end of a password, and would be shown as the host's name
-        raise UsageError("--storage holds more than one '@': write one that belongs to the password as %40")
+        raise UsageError("storage: holds more than one '@': write one that belongs to the password as %40")
     if result.drivername in ("postgresql", "postgres"):
         result = result.set(drivername=POSTGRES_DRIVER)
     return result
@@ -119,7 +119,7 @@ def file_of(target: URL) -> Path | None:
     if target.get_backend_name() != "sqlite":
         return None
     if not target.database or target.database == ":memory:":
-        raise UsageError("--storage sqlite:// without a file would be lost at the end: write sqlite:///FILE")
+        raise UsageError("storage: sqlite:// without a file would be lost at the end: write sqlite:///FILE")
     return Path(target.database)
 
 
@@ -250,9 +250,7 @@ def check_sqlite(path: Path, create: bool) -> None:
     """
     if not path.exists():
         if not create:
-            raise OptituneError(
-                f"there is no storage {path}: run 'optitune search' first, or name another with --storage"
-            )
+            raise OptituneError(f"there is no storage {path}: run 'optitune search' first, or name another storage")
         make_folder(path.parent)
         return
     if create and is_read_only(path):
@@ -271,8 +269,7 @@ def check_sqlite(path: Path, create: bool) -> None:
         ) from error
     if tables and "studies" not in tables:
         raise OptituneError(
-            f"{path} is a database of another program (tables {', '.join(sorted(tables)[:3])}): "
-            "name another with --storage"
+            f"{path} is a database of another program (tables {', '.join(sorted(tables)[:3])}): name another storage"
         )
 
 

@@ -155,9 +155,7 @@ def open_journal(path: Path, create: bool) -> JournalStorage:
     path = path.resolve()
     if not path.exists():
         if not create:
-            raise OptituneError(
-                f"there is no storage {path}: run 'optitune search' first, or name another with --storage"
-            )
+            raise OptituneError(f"there is no storage {path}: run 'optitune search' first, or name another storage")
         make_folder(path.parent)
         with explained(path):
             path.touch()
@@ -172,7 +170,7 @@ def _check(path: Path) -> None:
     if not BEGINNING.startswith(start):
         raise OptituneError(
             f"{path} is damaged or not a journal of Optuna's: "
-            "move it away to start anew, restore a copy of it, or name another with --storage"
+            "move it away to start anew, restore a copy of it, or name another storage"
         )
 
 

@@ -19,7 +19,7 @@ from optitune.storage.retry import Retrier, RetryingStorage
 from optitune.storage.retry import RetryPolicy as RetryPolicy
 
 SHARED_STORAGE = (
-    "name a storage that all machines reach with --storage: postgresql://USER@HOST/DATABASE, "
+    "name a storage that all machines reach as storage: postgresql://USER@HOST/DATABASE, "
     "journal:////FOLDER/FILE on a shared disk, or grpc://HOST:PORT"
 )
 
@@ -186,13 +186,13 @@ def _journal_path(url: str) -> Path:
     """The file that a URL of a journal names, as SQLAlchemy would read it: a fourth slash begins an absolute path."""
     prefix, _, name = url.partition(":///")
     if f"{prefix}:" != JOURNAL or not name or name.endswith("/"):
-        raise UsageError("--storage journal: names no file: write journal:///FILE, or journal:////FOLDER/FILE")
+        raise UsageError("storage: journal: names no file: write journal:///FILE, or journal:////FOLDER/FILE")
     return Path(name).absolute()
 
 
 def _grpc_address(url: str) -> tuple[str, int]:
     # a name and a password would be sent to nobody, so they are neither taken nor repeated
-    wrong = UsageError("--storage grpc: names no proxy: write grpc://HOST:PORT; the proxy knows no passwords")
+    wrong = UsageError("storage: grpc: names no proxy: write grpc://HOST:PORT; the proxy knows no passwords")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

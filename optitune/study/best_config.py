@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
-from optitune.common.text import plural
+from optitune.common.text import Unit, plural
 from optitune.errors import UsageError
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
@@ -63,6 +63,11 @@ class BestConfig(Strict):
             raise ValueError("must be one line of printable characters")
         return text
 
+    @property
+    def unit(self) -> Unit:
+        """The format of the metric's values; a share that is called accuracy is written in percent."""
+        return Unit(self.metric, percent=self.metric == "accuracy" and 0 <= self.value <= 1)
+
     @model_validator(mode="after")
     def _lasts(self) -> "BestConfig":
         """Refuse a schedule that ends before the training does, where torch's own scheduler then raises."""
@@ -85,8 +90,8 @@ def dumps(best: BestConfig, head: str = "") -> str:
         head: comment before it; empty for the one of a search's best.
     """
     head = head or (
-        f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} {best.value:.4g} (one run, "
-        f"{plural(best.validation_examples, 'example')}).\n"
+        f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} "
+        f"{best.unit.value(best.value)} (one run, {plural(best.validation_examples, 'example')}).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
     whole = best.model_dump()

@@ -120,6 +120,6 @@ def _download(dataset_class: type, data_dir: Path, folder: Path, missing: list[s
         name = dataset_class.__name__
         raise OptituneError(
             f"{', '.join(missing)} not found in {folder}, and downloading failed ({cause}): "
-            f"copy {name}'s files there, name the folder above {name}/raw with --data-dir, "
+            f"copy {name}'s files there, name the folder above {name}/raw as data_dir, "
             "or use --task digits, which needs no download"
         ) from error

@@ -111,7 +111,7 @@ def print_result(
 def print_joined(result: "JoinOutcome") -> None:
     """The end of a machine's help."""
     console = Console(highlight=False, soft_wrap=True)
-    best = f", best {result.best:.4g}" if result.best is not None else ""
+    best = f", best {result.unit.value(result.best)}" if result.best is not None else ""
     console.print(
         f"study '{result.study}' has {result.trials['finished']} of {result.target} trials finished{best}; "
         f"this machine helped for {duration(result.seconds)}",

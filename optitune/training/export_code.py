@@ -65,8 +65,9 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
     if "functional." in body:
         imports.append("from torch.nn import functional")
     found = about or (
-        f"{config.task}: validation {config.metric} {config.value:.4g} after {plural(config.epochs, 'epoch')} "
-        f"of batches of {configuration.training.batch_size} (trial {config.trial}, one run)"
+        f"{config.task}: validation {config.metric} {config.unit.value(config.value)} after "
+        f"{plural(config.epochs, 'epoch')} of batches of {configuration.training.batch_size} "
+        f"(trial {config.trial}, one run)"
     )
     return "\n".join([*imports, "", indent(found, "# "), "", "", body])
 

@@ -155,7 +155,7 @@ def _cause(exit_code: int) -> str:
     """Of what a process died, in words."""
     if exit_code >= 0:
         return f"exit {exit_code}"
-    return f"signal {-exit_code}" + (", perhaps for want of memory: try fewer --workers" if exit_code == -9 else "")
+    return f"signal {-exit_code}" + (", perhaps for want of memory: try fewer workers" if exit_code == -9 else "")
 
 
 def _context() -> Any:

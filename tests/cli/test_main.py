@@ -32,7 +32,7 @@ WRONG = [
     ("search --task digits --allocation fair", "allocation = 'fair'"),
     ("search --task digits --allocation racing --sampler tpe", "only the sampler optitune allocates epochs, not 'tpe'"),
     ("search --task digits --study ../up", "'../up' cannot be a study's name"),
-    ("search --task digits --storage nonsense", "--storage is not a database URL"),
+    ("search --task digits --storage nonsense", "storage: is not a database URL"),
     ("search --seeds 3", "No such option"),
     ("search --lr 0.1", "there is no option --lr: it is a setting of the study: --set lr=0.1"),
     ("search --learning-rate=[1e-4,0.1]", "it is a setting of the study: --set 'lr=[1e-4,0.1]'"),

@@ -211,7 +211,7 @@ def test_an_os_error_without_a_number_keeps_its_words() -> None:
 @pytest.mark.parametrize("place", ["file/result.txt", "file/deeper/result.txt"])
 def test_a_folder_that_is_a_file_is_refused_with_a_way_out(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OptituneError, match="--studies-dir"):
+    with pytest.raises(OptituneError, match="studies_dir"):
         write_text(tmp_path / place, "text")
     assert (tmp_path / "file").read_text() == "in the way"
 

@@ -58,13 +58,13 @@ def test_any_host_but_loopback_is_exposed(url: str, host: str, shown: str, expos
 
 @pytest.mark.parametrize("host", ["", "nowhere.invalid", "1.2.3.4.5", "[::1", "-", "a" * 70])
 def test_a_host_that_is_none_is_refused(url: str, host: str) -> None:
-    with pytest.raises(UsageError, match=r"^--host .*: .*; give a name or an address of this machine") as refused:
+    with pytest.raises(UsageError, match=r"^host = .*: .*; give a name or an address of this machine") as refused:
         place_of(url, host)
     assert "\n" not in str(refused.value)
 
 
 def test_another_machines_address_is_refused(url: str) -> None:
-    with pytest.raises(OptituneError, match=r"^cannot listen on 192\.0\.2\.1:0: .*--host takes an address of this"):
+    with pytest.raises(OptituneError, match=r"^cannot listen on 192\.0\.2\.1:0: .*host takes an address of this"):
         place_of(url, "192.0.2.1")
 
 

@@ -149,7 +149,7 @@ def test_a_folder_that_is_not_ours_to_write_is_named(read_only: Path, words: lis
     ended = command(*words, folder=read_only, before=as_anybody)
     line = only_error(ended)
     assert str(read_only) in line
-    assert "permission denied; choose a folder of yours with --studies-dir" in line
+    assert "permission denied; choose a folder of yours as studies_dir" in line
     assert len(ended.stderr.splitlines()) == 1
     assert not list(read_only.iterdir())
 

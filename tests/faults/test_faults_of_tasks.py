@@ -49,9 +49,9 @@ def test_a_trial_that_hangs_is_given_up_and_its_worker_replaced(tmp_path: Path) 
     task = faulty_task(tmp_path, "rate and once('hung')", "time.sleep(3600)")
     ended = search(tmp_path, task, 2, "--workers", 1, "--trial-timeout", "5s")
     assert ended.returncode == 0, ended.stderr
-    assert "trial 0 took longer than --trial-timeout 5 s and was given up" in ended.stderr
+    assert "trial 0 took longer than trial_timeout = 5 s and was given up" in ended.stderr
     found = held(tmp_path, "x")
-    assert found.reasons == ["took longer than --trial-timeout 5 s"]
+    assert found.reasons == ["took longer than trial_timeout = 5 s"]
     assert found.states == {"COMPLETE": 2, "FAIL": 1}
 
 
@@ -93,7 +93,7 @@ def test_a_worker_that_the_system_kills_is_replaced_and_its_trial_goes_on(tmp_pa
     task = faulty_task(tmp_path, "rate and once('killed')", "os.kill(os.getpid(), signal.SIGKILL)")
     ended = search(tmp_path, task, 3, "--workers", 1)
     assert ended.returncode == 0, ended.stderr
-    why = "signal 9, perhaps for want of memory: try fewer --workers"
+    why = "signal 9, perhaps for want of memory: try fewer workers"
     assert f"worker 1 died ({why}); its trial 0 goes on in another" in ended.stderr
     assert held(tmp_path, "x").states == {"COMPLETE": 3}
     assert trainings_begun(tmp_path) == 3 + 1

@@ -103,5 +103,5 @@ def test_unusual_curves_are_drawn_too(curve: list[EpochRecord], tmp_path: Path) 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "folder").write_text("in the way")
-    with pytest.raises(OptituneError, match="--studies-dir"):
+    with pytest.raises(OptituneError, match="studies_dir"):
         training_curves([CURVE], "cross-entropy", "accuracy", "digits", tmp_path / "folder" / "curves.png")

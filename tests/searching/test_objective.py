@@ -109,7 +109,7 @@ def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> 
     nothing = SearchData(blank, void, data.checksum)
     result, _ = trained(nothing, SHORT, SGD | STEP)
     assert result.outcome == "pruned"
-    assert result.reason.startswith("no progress after 8.5 epochs: all examples get the same outputs, and accuracy 0.3")
+    assert result.reason.startswith("no progress after 8.5 epochs: all examples get the same outputs, and accuracy 3")
     assert result.reason.endswith("is no better than guessing")
     for pruner in ("none", "median"):
         result, _ = trained(nothing, SHORT.model_copy(update={"pruner": pruner}), SGD | STEP)

@@ -88,7 +88,7 @@ def test_without_ray_the_message_says_how_to_install_it(monkeypatch: pytest.Monk
 
 
 def test_a_cluster_without_workers_makes_no_sense() -> None:
-    with pytest.raises(UsageError, match="--workers 0"), connected("ray", "sqlite:///x.db", 0):
+    with pytest.raises(UsageError, match="workers = 0"), connected("ray", "sqlite:///x.db", 0):
         pass
 
 

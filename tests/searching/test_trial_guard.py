@@ -95,9 +95,9 @@ def test_a_trial_that_takes_too_long_is_told_before_its_worker_is_killed(watched
     assert over.guard.late() == [(0, 2)]
     assert over.guard.late() == []
     assert over.guard.is_late(0, 2)
-    assert over.states() == {2: "took longer than --trial-timeout 10 s"}
+    assert over.states() == {2: "took longer than trial_timeout = 10 s"}
     assert over.guard.died(0, "signal 9")
-    assert over.said == ["trial 2 took longer than --trial-timeout 10 s and was given up"]
+    assert over.said == ["trial 2 took longer than trial_timeout = 10 s and was given up"]
 
 
 def test_a_trial_that_ended_before_its_worker_could_say_so_stays_as_it_is(watched: Callable[..., Watched]) -> None:

@@ -87,7 +87,7 @@ def test_another_programs_database_is_refused_and_gets_no_tables(tmp_path: Path)
 
 @pytest.mark.parametrize("url", ["nonsense", "secret:word@", "gopher://user:secret@host/x", ""])
 def test_what_is_not_a_database_url_is_refused_without_repeating_it(url: str) -> None:
-    with pytest.raises(UsageError, match="--storage is not a database URL") as error:
+    with pytest.raises(UsageError, match="storage: is not a database URL") as error:
         StorageUrl.parse(url)
     assert "secret" not in str(error.value)
 

@@ -154,7 +154,7 @@ def test_a_file_begins_with_what_it_is_and_the_next_command(
     best_config: Callable[[Configuration], BestConfig], configured: Callable[..., Configuration]
 ) -> None:
     lines = best.dumps(best_config(configured("adam"))).splitlines()
-    assert lines[0] == "# The best of study 'digits': trial 7, validation accuracy 0.9721 (one run, 287 examples)."
+    assert lines[0] == "# The best of study 'digits': trial 7, validation accuracy 97.21 % (one run, 287 examples)."
     assert lines[1].endswith("optitune retrain best --study digits")
     assert tomllib.loads("\n".join(lines))["trial"] == 7
 

@@ -89,7 +89,7 @@ def checked_address(address: str) -> str:
     except ValueError:
         pass
     raise UsageError(
-        f"--cluster {address}: write ray, for the cluster that RAY_ADDRESS names or else a Ray on this machine, "
+        f"cluster = {address}: write ray, for the cluster that RAY_ADDRESS names or else a Ray on this machine, "
         "or ray://HOST:PORT"
     )
 
@@ -112,7 +112,7 @@ def connected(address: str | None, url: StorageUrl, workers: int | None) -> Iter
         return
     address = checked_address(address)
     if workers == 0:
-        raise UsageError(f"--cluster {address}: has nothing to do with --workers 0; leave one of them out")
+        raise UsageError(f"cluster = {address}: has nothing to do with workers = 0; leave one of them out")
     ray = quiet_ray()
     if ray.is_initialized():
         # whoever connected this process wants to stay so
@@ -142,7 +142,7 @@ def _cluster(ray: Any, address: str, url: StorageUrl) -> Cluster:
         elsewhere=hosts != {socket.gethostname()},
     )
     if cluster.elsewhere and url.is_sqlite:
-        raise UsageError(f"--cluster {address}: its machines cannot share a study in an SQLite file: {SHARED_STORAGE}")
+        raise UsageError(f"cluster = {address}: its machines cannot share a study in an SQLite file: {SHARED_STORAGE}")
     return cluster
 
 

@@ -176,7 +176,7 @@ def _cause(error: Exception) -> str:
     text = str(error)
     found = EXIT.search(text)
     if found is not None:
-        memory = ", for want of memory: try fewer --workers" if "MEMORY" in found[1] else ""
+        memory = ", for want of memory: try fewer workers" if "MEMORY" in found[1] else ""
         return f"its Ray actor ended with {found[1]}{memory}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
