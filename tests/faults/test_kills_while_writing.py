@@ -78,7 +78,7 @@ WRITTEN = {
     COMPARE: ["plan.json", "data.safetensors", "0*-sgd*.safetensors", "verdict.json"],
     RETRAIN: [
         *("train.safetensors", "seed-0.safetensors", "mistakes.safetensors", "seed-0.json"),
-        *("model.safetensors", "curves.png", "metrics.json"),
+        *("model.safetensors", "curves.png", "metrics.json", "config.toml", "train.py"),
     ],
     "report digits": ["report.html"],
 }
@@ -181,7 +181,7 @@ def check(folder: Path) -> None:
     assert found.states == {"COMPLETE": 3}
     load_best(folder / "digits" / "best.toml", "digits")
     assert len(list((folder / "digits" / "compare" / "runs").iterdir())) == 4
-    for name in ("compare/verdict.json", "retrain/best/metrics.json", "report/report.html"):
+    for name in ("compare/verdict.json", "retrain/best/metrics.json", "retrain/best/train.py", "report/report.html"):
         assert (folder / "digits" / name).is_file()
     for name in ("checkpoints", "workers"):
         assert not list((folder / "digits" / name).iterdir())
@@ -196,7 +196,7 @@ AFTER = [("trial-*.safetensors", "half"), *((name, MOMENTS[3]) for name in NAMES
 
 @pytest.mark.parametrize(
     ("kills", "ended"),
-    [pytest.param(BEFORE, 13, id="before"), pytest.param(AFTER, 11, marks=pytest.mark.slow, id="after")],
+    [pytest.param(BEFORE, 15, id="before"), pytest.param(AFTER, 13, marks=pytest.mark.slow, id="after")],
 )
 def test_commands_killed_at_each_file_that_they_write_go_on_and_leave_nothing_half_written(
     killer: Killer, tmp_path: Path, kills: list[tuple[str, str]], ended: int
