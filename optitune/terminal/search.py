@@ -60,7 +60,7 @@ def print_result(
     number = counts(result.records)
     if not result.begun:
         own = result.trials - (len(result.origin.trials) if result.origin else 0)
-        console.print(f"study '{result.name}' is made; {own} trials are to be trained. On every machine:")
+        console.print(f"study '{result.name}' is made; {plural(own, 'trial')} to be trained. On every machine:")
         console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
         console.print("to look on:")
         console.print("  " + typed(f"watch {result.name}", studies_dir, storage), markup=False)
