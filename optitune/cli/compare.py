@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 )
 @click.option("--timeout", type=Duration(), help="Begin no further run after this time, such as 90s, 10m or 2h.")
 @click.option(
-    "--target", type=float, help="Of the metric: tell how soon it is reached.  [default: what the weakest still in has]"
+    "--target",
+    type=float,
+    help="A value of the metric: how soon is it reached?  [default: that of the weakest still in]",
 )
 @click.option(
     "--sensitivity",

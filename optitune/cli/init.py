@@ -14,7 +14,7 @@ from optitune.cli.options import study_places
 def init(name: str, task: str, studies_dir: Path, storage: str | None) -> None:
     """Write a commented file that describes a study.
 
-    Everything that a search can be told stands in studies/NAME.toml; 'optitune search --study NAME' reads it.
+    All settings of a search stand in studies/NAME.toml; 'optitune search --study NAME' reads it.
     """
     from optitune.common.commands import typed
     from optitune.study.settings import checked_study_name

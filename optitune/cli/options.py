@@ -158,7 +158,7 @@ older_study_place = together(
         "--from",
         "older",
         metavar="OLD",
-        help="Begin a new study with the trials of another one that lie in its search space; what is not said is as in "
+        help="Begin a new study with the trials of another one that lie in its search space; what is not set is as in "
         "that one.",
     ),
     click.option(

@@ -35,7 +35,7 @@ def report(
     """Write a page: which optimizer, how sure, and why.
 
     The page is one file that needs no other: verdict, standings, learning curves, learning rates, the budget, which
-    settings matter, the test, and all that is needed to repeat it. It tells what is known by then: after a search,
+    settings matter, the test, and all that is needed to repeat it. It shows what is known by then: after a search,
     after a comparison, after a full training.
     """
     from optitune.common.commands import line, place
