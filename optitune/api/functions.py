@@ -17,7 +17,7 @@ they take the task's functions along, wherever those were defined.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from optitune.api import results, stages
 from optitune.api.results import ComparisonResult, SearchResult
@@ -36,7 +36,6 @@ from optitune.tasks.task import Task
 from optitune.terminal.compare import compare_view
 from optitune.terminal.retrain import retrain_view
 from optitune.terminal.search import search_view
-from optitune.training.dry_run import DryRun
 from optitune.workers.pool import WORKER_MODULES, warm_up
 
 
@@ -56,7 +55,7 @@ def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]
     return None, task_name(task), checked_study_name(study or loading.study_of(task))
 
 
-def _begin(workers: int | None, dry_run: bool = False) -> None:
+def _begin(workers: int | None) -> None:
     """Let worker processes import what they need while the rest is looked at.
 
     Raises:
@@ -64,14 +63,9 @@ def _begin(workers: int | None, dry_run: bool = False) -> None:
     """
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise UsageError(f"workers = {workers!r}: must be at least 1, or None for one per core")
-    if not dry_run:
-        warm_up(*WORKER_MODULES)
+    warm_up(*WORKER_MODULES)
 
 
-@overload
-def search(task: Task | str, *, dry_run: Literal[True], **asked: Any) -> DryRun: ...
-@overload
-def search(task: Task | str, *, dry_run: Literal[False] = False, **asked: Any) -> SearchResult: ...
 def search(
     task: Task | str,
     *,
@@ -88,9 +82,8 @@ def search(
     from_storage: str | None = None,
     accept_changes: bool = False,
     progress: bool = True,
-    dry_run: bool = False,
     **settings: Any,
-) -> SearchResult | DryRun:
+) -> SearchResult:
     """Search until the study has so many finished trials, as `optitune search` does.
 
         found = optitune.search(make_task(), study="wine", trials=20, optimizers=("sgd", "adam"), epochs=10)
@@ -114,12 +107,11 @@ def search(
         accept_changes: go on with a study although the code of its task has changed, since the change makes no
             difference to a training.
         progress: whether to show it on standard error.
-        dry_run: only say what would be trained and how long that would take; nothing is written.
         settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`, `lr=[1e-4, 0.1]`,
             `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
 
     Returns:
-        the study, its best trial and its tables; `run` in it is what this call did. Of a dry run, a `DryRun`.
+        the study, its best trial and its tables; `run` in it is what this call did.
 
     Raises:
         UsageError: a setting is not allowed, or task, data and settings do not fit each other.
@@ -127,7 +119,7 @@ def search(
         Interrupted: the user stopped it; everything finished is kept.
     """
     own, source, name = _parted(task, study)
-    _begin(workers, dry_run)
+    _begin(workers)
     home = studies.location(Path(studies_dir), name, storage)
     begin = None if from_study is None else older_study(from_study, Path(studies_dir), storage, from_storage)
     request = SearchRequest(
@@ -143,8 +135,6 @@ def search(
         from_study=begin,
         accept_changes=accept_changes,
     )
-    if dry_run:
-        return stages.dry_search(request)
     return results.search_result(home, stages.search(request, search_view(quiet=not progress)))
 
 
@@ -171,11 +161,7 @@ def load(study: str | None = None, *, studies_dir: str | Path = "studies", stora
     return results.opened(choose_study(study, Path(studies_dir), storage))
 
 
-@overload
-def retrain(task: Task | str, *, dry_run: Literal[True], **asked: Any) -> DryRun: ...
-@overload
-def retrain(task: Task | str, *, dry_run: Literal[False] = False, **asked: Any) -> RetrainResult: ...
-def retrain(  # type: ignore[misc]  # the forms above name no more than they tell apart
+def retrain(
     task: Task | str,
     *,
     what: str = "best",
@@ -191,8 +177,7 @@ def retrain(  # type: ignore[misc]  # the forms above name no more than they tel
     workers: int | None = None,
     device: str = "auto",
     progress: bool = True,
-    dry_run: bool = False,
-) -> RetrainResult | DryRun:
+) -> RetrainResult:
     """Train a configuration in full and test it once on the sealed test set, as `optitune retrain` does.
 
         full = optitune.retrain(make_task(), study="wine", seeds=5)
@@ -218,10 +203,9 @@ def retrain(  # type: ignore[misc]  # the forms above name no more than they tel
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
         progress: whether to show it on standard error.
-        dry_run: only say what would be trained and how long that would take; nothing is written.
 
     Returns:
-        the test of each seed, and the folder with the weights. Of a dry run, a `DryRun`.
+        the test of each seed, and the folder with the weights.
 
     Raises:
         UsageError: there is no such study or configuration.
@@ -229,7 +213,7 @@ def retrain(  # type: ignore[misc]  # the forms above name no more than they tel
         Interrupted: the user stopped it; the epochs done are kept and taken up by the same call.
     """
     own, source, name = _parted(task, study)
-    _begin(workers, dry_run)
+    _begin(workers)
     chosen = choose(what, name, Path(studies_dir), storage)
     _fits(name, chosen.config.task, source)
     request = RetrainRequest(
@@ -246,16 +230,10 @@ def retrain(  # type: ignore[misc]  # the forms above name no more than they tel
         precision=precision,
         task=own,
     )
-    if dry_run:
-        return stages.dry_retrain(request)
     return retrain_result(stages.retrain(request, retrain_view(quiet=not progress)))
 
 
-@overload
-def compare(task: Task | str, *, dry_run: Literal[True], **asked: Any) -> DryRun: ...
-@overload
-def compare(task: Task | str, *, dry_run: Literal[False] = False, **asked: Any) -> ComparisonResult: ...
-def compare(  # type: ignore[misc]  # the forms above name no more than they tell apart
+def compare(
     task: Task | str,
     *,
     study: str | None = None,
@@ -273,8 +251,7 @@ def compare(  # type: ignore[misc]  # the forms above name no more than they tel
     workers: int | None = None,
     device: str = "auto",
     progress: bool = True,
-    dry_run: bool = False,
-) -> ComparisonResult | DryRun:
+) -> ComparisonResult:
     """Train the best configuration of each optimizer again on fresh seeds, as `optitune compare` does.
 
         verdict = optitune.compare(make_task(), study="wine", max_runs=40)
@@ -298,10 +275,9 @@ def compare(  # type: ignore[misc]  # the forms above name no more than they tel
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
         progress: whether to show it on standard error.
-        dry_run: only say what would be trained and how long that would take; nothing is written.
 
     Returns:
-        the verdict, the advice, and a row for each optimizer and each run. Of a dry run, a `DryRun`.
+        the verdict, the advice, and a row for each optimizer and each run.
 
     Raises:
         UsageError: there is no such study, or task, data and configurations do not fit each other.
@@ -309,7 +285,7 @@ def compare(  # type: ignore[misc]  # the forms above name no more than they tel
         Interrupted: the user stopped it; finished runs are kept.
     """
     own, source, name = _parted(task, study)
-    _begin(workers, dry_run)
+    _begin(workers)
     home = choose_study(name, Path(studies_dir), storage)
     opened = home.open()
     _fits(name, studies.stored_settings(opened)["task"], source)
@@ -328,8 +304,6 @@ def compare(  # type: ignore[misc]  # the forms above name no more than they tel
         seed=seed,
         task=own,
     )
-    if dry_run:
-        return stages.dry_compare(request)
     return results.comparison_result(stages.compare(request, compare_view(quiet=not progress)), opened, home)
 
 

@@ -124,14 +124,16 @@ def test_it_is_read_in_words(run_command: Any, made: Path) -> None:
     assert ", estimated from a second of real steps on this machine\n" in out
 
 
-def test_from_python_it_gives_a_row_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_task_from_python_it_gives_a_row_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproducible_data, "check", lambda *_: None)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 4, generator=generator)
     targets = (inputs.sum(1) > 0).long()
     task = optitune.Task(model=lambda: torch.nn.Linear(4, 2), data=(inputs, targets), name="sums")
     state = torch.random.get_rng_state()
-    found = optitune.search(task, trials=3, epochs=1, studies_dir=tmp_path / "studies", dry_run=True)
+    home = location(tmp_path / "studies", "sums", None)
+    request = SearchRequest(home=home, settings={"task": "python:sums", "epochs": 1}, trials=3, task=task)
+    found = stages.dry_search(request)
     assert (found.task, found.trainings, found.new) == ("python:sums", (3, 3), True)
     assert found.examples == {"train": 128, "validation": 32, "test": 40}
     assert torch.equal(torch.random.get_rng_state(), state)
