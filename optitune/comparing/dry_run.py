@@ -3,10 +3,11 @@
 import time
 from statistics import median
 
+from optitune.comparing.folder import kept_of
 from optitune.comparing.kept_runs import load_run
 from optitune.comparing.plan import opening
 from optitune.comparing.requests import CompareRequest
-from optitune.comparing.run import kept_of, prepare
+from optitune.comparing.run import prepare
 from optitune.space.configuration import configuration_text
 from optitune.statistics.runs import TUNED, VARIANTS
 from optitune.study.steps import steps_per_epoch

@@ -4,7 +4,6 @@ Runs are in `worker`, what they say in `verdict`; here is which runs there are t
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,9 +13,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from optitune.common.files import clear, exclusive_lock, make_folder, move_aside, sweep
+from optitune.common.files import clear, exclusive_lock
 from optitune.common.text import Unit
-from optitune.comparing.kept_runs import load_run, load_runs, run_path, run_paths
+from optitune.comparing.folder import RUN, place, tidy
+from optitune.comparing.kept_runs import load_runs, run_path
 from optitune.comparing.plan import finalists, make_plan, opening, practical, step
 from optitune.comparing.requests import CompareRequest
 from optitune.comparing.results import (
@@ -24,8 +24,6 @@ from optitune.comparing.results import (
     CompareOptions,
     Comparison,
     conclude,
-    load_plan,
-    save_plan,
     save_verdict,
 )
 from optitune.comparing.worker import DATA, work
@@ -35,16 +33,13 @@ from optitune.storage import studies, study_checks, trials
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import TrialRecord
 from optitune.tasks import loading, splits
-from optitune.tasks.data import SAFETENSORS_SCRATCH, share
+from optitune.tasks.data import share
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.pool import Pool, auto
-
-RUN = r"\d+-.+"
-"""Names of the files of runs, but for the suffix, as an expression."""
 
 Ending = Literal["decided", "runs", "timeout", "rounds"]
 
@@ -157,8 +152,8 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     plan, task, data, folder = found.plan, found.task, found.data, found.folder
     epsilon = practical(task.judge, plan.finalists) if request.epsilon is None else request.epsilon
     with exclusive_lock(folder):
-        set_aside = _place(folder, plan)
-        _tidy(folder)
+        set_aside = place(folder, plan)
+        tidy(folder)
         parts = {"train": data.train, **({"validation": data.validation} if task.own_validation else {})}
         source = (
             request.located(plan.task)
@@ -259,41 +254,6 @@ def _check(request: CompareRequest) -> None:
     ):
         if number is not None and number < least:
             raise UsageError(f"{name} = {number}: must be at least {least}")
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a comparison that was killed left half-written here, and nothing else."""
-    sweep(folder, "plan|verdict|data", r"\.json|\.safetensors")
-    for name in ("runs", "partial"):
-        sweep(folder / name, RUN, r"\.safetensors")
-    clear(folder, "data", r"\.safetensors", SAFETENSORS_SCRATCH)
-
-
-def _place(folder: Path, plan: Plan) -> Path | None:
-    """Make `folder` that of `plan`; runs of another one are set aside, but those that would be the same are kept.
-
-    Returns:
-        where the other one is kept; None where there was none.
-    """
-    there, kept = kept_of(folder, plan)
-    if there == plan:
-        return None
-    names = [path.name for path in kept]
-    old = move_aside(folder) if there is not None or (folder / "runs").exists() else None
-    for name in names:
-        assert old is not None
-        shutil.copy2(old / "runs" / name, make_folder(folder / "runs") / name)
-    save_plan(folder, plan)
-    return old
-
-
-def kept_of(folder: Path, plan: Plan) -> tuple[Plan | None, list[Path]]:
-    """The plan of the comparison in a folder, if there is one, and the runs of it that another plan has as well."""
-    there = load_plan(folder)
-    if there is None or there.model_copy(update={"finalists": plan.finalists}) != plan:
-        return there, []
-    same = {each.optimizer for each in plan.finalists if each in there.finalists}
-    return there, [path for path in run_paths(folder) if load_run(path).key.optimizer in same]
 
 
 class Rounds:

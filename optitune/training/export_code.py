@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -14,6 +14,7 @@ from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
 from optitune.space.schedules import Schedule
 from optitune.study.best_config import BestConfig, dumps
+from optitune.training.export_epoch import Expression, call, epoch_lines, has_steps_per, indented
 
 FORMATS = ("python", "toml", "json")
 
@@ -192,27 +193,22 @@ def _train(config: BestConfig, usual: int) -> str:
         f"def train(model, loader, {'loss_of, ' if own else ''}epochs={usual}):",
         f'    """Train `model` on the batches of {training.batch_size} (inputs, targets) of `loader`; {what}."""',
         *["    # where the loss has parameters, give the optimizer list(loss_of.parameters()) as well"] * own,
-        *_indented(_LAZY * (bool(_groups(configuration)) or training.l1 > 0), 1),
-        *_indented(building(configuration, config.epochs), 1),
+        *indented(_LAZY * (bool(_groups(configuration)) or training.l1 > 0), 1),
+        *indented(building(configuration, config.epochs), 1),
         *[f"    penalised = [p for p, kind in kinds(model).values() if not ({_spared(training)})]"] * bool(training.l1),
         "    losses = []",
         "    for _ in range(epochs):",
         "        model.train()",
         *["        optimizer.train()"] * ("modes" in traits),
         "        total = seen = 0",
-        *_indented(_epoch(config), 2),
+        *indented(epoch_lines(config), 2),
         *["        optimizer.eval()"] * ("modes" in traits),
-        *["        scheduler.step()"] * _stepped(configuration, "epoch"),
+        *["        scheduler.step()"] * has_steps_per(configuration, "epoch"),
         *["        scheduler.step(total / seen)"] * schedules.find(configuration.schedule.name).observes,
         "        losses.append(total / seen)",
         "    return losses",
     ]
     return "\n".join(lines)
-
-
-def _stepped(configuration: Configuration, per: str) -> bool:
-    row = schedules.find(configuration.schedule.name)
-    return bool(row.path) and row.per == per and not row.observes
 
 
 def building(configuration: Configuration, epochs: int, stretching: bool = True) -> Iterator[str]:
@@ -234,7 +230,7 @@ def building(configuration: Configuration, epochs: int, stretching: bool = True)
     if "closure" in optimizer.how[1]:
         yield "# LBFGS takes weights in their plain order alone"
         yield "model.to(memory_format=torch.contiguous_format)"
-    yield f"optimizer = {_call(name, parameters, dict(optimizer.settings))}"
+    yield f"optimizer = {call(name, parameters, dict(optimizer.settings))}"
     if row.per == "step" or schedule.warmup:
         counted, size = "len(loader)", training.batch_size
         if size > 1:
@@ -247,16 +243,16 @@ def building(configuration: Configuration, epochs: int, stretching: bool = True)
         if stretching:
             settings |= _stretched(row, settings, epochs)
         if row.per == "step":
-            settings |= {each: _Raw(f"{settings[each]!r} * steps") for each in row.in_epochs}
+            settings |= {each: Expression(f"{settings[each]!r} * steps") for each in row.in_epochs}
         if stretching and "pct_start" in settings:
             # torch divides by the length of the rise less one step
-            settings["pct_start"] = _Raw(f"{settings['pct_start']!r} * (1 + 1e-12)")
+            settings["pct_start"] = Expression(f"{settings['pct_start']!r} * (1 + 1e-12)")
         if row.lr_argument:
-            settings = {row.lr_argument: _Raw('[group["lr"] for group in optimizer.param_groups]'), **settings}
+            settings = {row.lr_argument: Expression('[group["lr"] for group in optimizer.param_groups]'), **settings}
         if "longer" in repr(settings):
             yield "# the schedule is stretched to the number of epochs"
             yield f"longer = epochs / {epochs}"
-        yield f"scheduler = {_call(row.path.replace(':', '.'), 'optimizer', settings)}"
+        yield f"scheduler = {call(row.path.replace(':', '.'), 'optimizer', settings)}"
     if schedule.warmup:
         yield f"ramp = round({schedule.warmup!r} * {'epochs' if stretching else epochs} * steps)"
         yield "warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (ramp + 1), total_iters=ramp)"
@@ -264,7 +260,7 @@ def building(configuration: Configuration, epochs: int, stretching: bool = True)
 
 def _stretched(row: Schedule, settings: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """The settings that `Schedule.stretched` changes, as expressions of `epochs` and `longer`, their ratio."""
-    slower = {name: _Raw(f"{settings[name]!r} ** (1 / longer)") for name in row.per_epoch}
+    slower = {name: Expression(f"{settings[name]!r} ** (1 / longer)") for name in row.per_epoch}
     return slower | {name: _length(settings[name], epochs) for name in row.in_epochs}
 
 
@@ -272,8 +268,8 @@ def _length(value: Any, epochs: int) -> Any:
     if isinstance(value, list):
         return [_length(each, epochs) for each in value]
     if value == epochs:
-        return _Raw("epochs")
-    return _Raw(f"max(1, round({value} * longer))") if value else value
+        return Expression("epochs")
+    return Expression(f"max(1, round({value} * longer))") if value else value
 
 
 def glance(configuration: Configuration, epochs: int) -> list[str]:
@@ -289,113 +285,3 @@ def glance(configuration: Configuration, epochs: int) -> list[str]:
         *(f"lr * {times!r} for {pattern}" for pattern, times in training.groups.items() if times != 1),
     ]
     return [f"# groups, as 'optitune export' defines it: {'; '.join(about)}", *lines]
-
-
-def _epoch(config: BestConfig) -> Iterator[str]:
-    """Lines that take the steps of an epoch."""
-    configuration = config.configuration
-    training, traits = configuration.training, configuration.optimizer.how[1]
-    several = training.accumulation > 1
-    if several:
-        alone = " if len(batch[1]) > 1" * (training.batch_size > 1)
-        yield f"batches = (batch for batch in loader{alone})"
-        yield f"while group := list(itertools.islice(batches, {training.accumulation})):"
-        yield "    size = sum(len(targets) for _, targets in group)"
-    else:
-        yield "for inputs, targets in loader:"
-        yield "    size = len(targets)"
-        if training.batch_size > 1:
-            yield "    if size == 1:  # batch norm cannot take it, so the search left it out too"
-            yield "        continue"
-    if "closure" in traits:
-        yield "    met = []"
-        yield ""
-        yield "    def closure():"
-        yield from _indented(_gradients(config, several), 2)
-        yield "        met.append(loss_met)"
-        yield "        return loss_met" + (" + penalty.detach()" if training.l1 else "")
-        yield ""
-        yield "    optimizer.step(closure)"
-        yield "    total, seen = total + met[0].item() * size, seen + size"
-    else:
-        yield from _indented(_gradients(config, several), 1)
-        yield "    optimizer.step()"
-        yield "    total, seen = total + loss_met.item() * size, seen + size"
-    if _stepped(configuration, "step"):
-        yield "    scheduler.step()"
-    if configuration.schedule.warmup:
-        yield "    warmup.step()"
-
-
-def _gradients(config: BestConfig, several: bool) -> Iterator[str]:
-    """Lines that leave gradients in the parameters and the loss in `loss_met`."""
-    training = config.configuration.training
-    yield "optimizer.zero_grad()"
-    if several:
-        yield "loss_met = 0"
-        yield "for inputs, targets in group:"
-        yield from _indented(_forward(config), 1)
-        yield "    loss = loss * (len(targets) / size)"
-        yield "    loss.backward()"
-        yield "    loss_met = loss_met + loss.detach()"
-    else:
-        yield from _forward(config)
-        yield "loss.backward()"
-        yield "loss_met = loss.detach()"
-    if training.l1:
-        yield f"penalty = {training.l1!r} * sum(p.abs().sum() for p in penalised if p.grad is not None)"
-        yield "penalty.backward()"
-    if training.clip_norm:
-        yield f"torch.nn.utils.clip_grad_norm_(model.parameters(), {training.clip_norm!r})"
-
-
-def _forward(config: BestConfig) -> Iterator[str]:
-    """Lines that leave the loss of a batch in `loss`."""
-    training = config.configuration.training
-    outputs = "model(inputs)"
-    if config.precision == "bf16":
-        yield "with torch.autocast(inputs.device.type, torch.bfloat16):"
-        yield "    outputs = model(inputs)"
-        outputs = "outputs.float()"
-    targets = "scaled" if config.scaling else "targets"
-    if config.scaling:
-        yield "scaled = (targets - target_mean.to(targets)) / target_sd.to(targets)"
-    if training.loss == losses.OF_TASK:
-        yield f"outputs = {outputs}"
-        yield "# torch's losses compare (n, 1) with (n,) as (n, n)"
-        yield 'of_torch = getattr(loss_of, "func", loss_of).__module__.startswith("torch.nn.")'
-        yield "if of_torch and outputs.numel() == targets.numel():"
-        yield "    outputs = outputs.reshape(targets.shape)"
-        yield f"loss = loss_of(outputs, {targets})"
-        return
-    if losses.find(training.loss).one_hot:
-        yield f"loss = loss_of({outputs}, {targets})"
-        return
-    row = losses.find(training.loss)
-    said = {name: getattr(training, name) for name in row.settings if getattr(training, name)}
-    yield f"loss = {_call('functional.' + row.path.partition(':')[2], outputs + ', ' + targets, said)}"
-
-
-def _indented(lines: Iterable[str], depth: int) -> Iterator[str]:
-    return (indent(line, "    " * depth) for line in lines)
-
-
-class _Raw(str):
-    """An expression, written as it is."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _call(name: str, first: str, settings: dict[str, Any]) -> str:
-    """A call with these arguments, tuples written as tuples."""
-    arguments = [
-        first,
-        *(
-            f"{key}={tuple(value) if isinstance(value, list) and key != 'milestones' else value!r}"
-            for key, value in settings.items()
-        ),
-    ]
-    return f"{name}({', '.join(arguments)})"
