@@ -214,5 +214,5 @@ def test_a_picture_is_written_whole(tmp_path: Path) -> None:
         save_png(picture, tmp_path / f"{picture.name}.png")
         assert (tmp_path / f"{picture.name}.png").read_bytes().startswith(b"\x89PNG\r\n")
     (tmp_path / "folder").write_text("in the way")
-    with pytest.raises(OptituneError, match="--studies-dir"):
+    with pytest.raises(OptituneError, match="as studies_dir"):
         save_png(pictures("compared")[0], tmp_path / "folder" / "values.png")

@@ -182,7 +182,7 @@ def test_what_an_actor_says_waits_until_it_is_fetched() -> None:
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """This machine as a node that has none of the search's files; its cache folder."""
     monkeypatch.setattr(ray_worker, "configure_worker_process", lambda: None)
-    monkeypatch.setattr(ray_worker, "user_cache_path", lambda *args, **kwargs: tmp_path / "cache")
+    monkeypatch.setattr(ray_worker, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv("OPTITUNE_DATA_DIR", raising=False)
     return tmp_path / "cache"
 

@@ -282,7 +282,7 @@ def test_a_class_that_asks_for_a_closure_is_told_which_trait_to_say(
 
 def test_a_file_of_other_bytes_is_refused(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not a TOML file"):
+    with pytest.raises(UsageError, match="is not UTF-8"):
         from_file(path)
 
 

@@ -223,12 +223,12 @@ def test_missing_files_without_a_network_are_told_with_folder_cause_and_remedy(
         load_train("mnist", folder.parents[1])
     message = str(caught.value)
     assert message.startswith(f"{', '.join(gone)} not found in {folder}, and downloading failed (")
-    assert re.search(r"copy MNIST's files there, .*--data-dir, or use --task digits", message)
+    assert re.search(r"copy MNIST's files there, .* as data_dir, or use --task digits", message)
     assert "\n" not in message
 
 
 @pytest.mark.usefixtures("no_network")
 def test_a_data_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
-    with pytest.raises(OptituneError, match=f"not found in {tmp_path / 'data'}.*--data-dir"):
+    with pytest.raises(OptituneError, match=f"not found in {tmp_path / 'data'}.* as data_dir"):
         load_train("mnist", tmp_path / "data")
