@@ -164,7 +164,7 @@ def load(study: str | None = None, *, studies_dir: str | Path = "studies", stora
 def retrain(
     task: Task | str,
     *,
-    what: str = "best",
+    what: str | int = "best",
     study: str | None = None,
     epochs: int | Literal["auto"] | None = None,
     keep: Literal["last", "best"] = "last",
@@ -214,7 +214,7 @@ def retrain(
     """
     own, source, name = _parted(task, study)
     _begin(workers)
-    chosen = choose(what, name, Path(studies_dir), storage)
+    chosen = choose(str(what), name, Path(studies_dir), storage)
     _fits(name, chosen.config.task, source)
     request = RetrainRequest(
         name=chosen.name,

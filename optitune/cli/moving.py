@@ -79,7 +79,9 @@ def remove(name: str, studies_dir: Path, storage: str | None, yes: bool, as_json
     if not yes:
         if as_json or not (sys.stdin and sys.stdin.isatty()):
             raise UsageError(f"study '{name}' ({contents}) would be removed for good: say so with --yes")
-        click.confirm(f"Remove study '{name}' ({contents}) for good?", abort=True)
+        if not click.confirm(f"Remove study '{name}' ({contents}) for good?"):
+            click.echo("nothing was removed")
+            return
     moving.remove(home)
     if as_json:
         print_json({"removed": name, "folder": str(home.folder)})

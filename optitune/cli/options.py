@@ -97,7 +97,10 @@ class Epochs(AtLeast):
     name = "N|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == "auto" else super().convert(value, param, ctx)
+        try:
+            return value if value == "auto" else super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{error.message}, and not auto", ctx, param) from None
 
 
 class Folder(click.Path):

@@ -27,12 +27,13 @@ def show(
     The settings are printed as a file studies/NAME.toml would have them, so that
     'optitune show NAME --settings > studies/OTHER.toml' makes another study of the same.
     """
-    from optitune.comparing.results import FOLDER, load_verdict
+    from optitune.comparing.results import FOLDER, load_plan, load_verdict, searched_on, taken
     from optitune.retraining.results import load
     from optitune.storage.listing import choose_study
     from optitune.storage.studies import TRIALS, metric, origin, stored_settings
     from optitune.storage.trials import record
     from optitune.storage.trials import records as read
+    from optitune.study.records import standings
     from optitune.terminal import study as study_view
 
     home = choose_study(study, studies_dir, storage)
@@ -44,15 +45,20 @@ def show(
         click.echo(dumps(settings), nl=False)
         return
     trained = {path.parent.name: load(path.parent) for path in sorted(home.folder.glob("retrain/*/metrics.json"))}
+    folder, records = home.folder / FOLDER, read(opened)
+    plan = load_plan(folder)
+    leaders = {row.optimizer: row.best.number for row in standings(records, settings["optimizers"]) if row.best}
     shown = study_view.StudyView(
         name=home.name,
         settings=settings,
         data=opened.user_attrs["data"],
         unit=metric(opened).unit,
-        records=read(opened),
+        records=records,
         target=opened.user_attrs.get(TRIALS),
         origin=origin(opened),
-        verdict=load_verdict(home.folder / FOLDER),
+        verdict=load_verdict(folder),
+        outdated=searched_on(plan, records) if plan else (),
+        recommended=taken(folder, leaders),
         tested={name: found for name, found in trained.items() if found is not None},
         place=(studies_dir, storage),
     )

@@ -18,7 +18,7 @@ from optitune.statistics.costs import Cost, Recommendation, costs, recommend, ta
 from optitune.statistics.runs import Plan, Run, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies
-from optitune.study.records import TrialRecord
+from optitune.study.records import TrialRecord, standings
 from optitune.tasks.metrics import Metric
 
 FOLDER = "compare"
@@ -236,6 +236,12 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     if asked is None:
         return found
     return replace(found, asked=CompareOptions.model_validate_json(json.dumps(asked)))
+
+
+def searched_on(plan: Plan, trials: Sequence[TrialRecord]) -> list[str]:
+    """The finalists whose optimizer has a better trial by now than the one that was compared."""
+    best = {row.optimizer: row.best.number for row in standings(trials, plan.optimizers) if row.best is not None}
+    return [each.optimizer for each in plan.finalists if best.get(each.optimizer, each.trial) != each.trial]
 
 
 def taken(folder: Path, trials: Mapping[str, int]) -> int | None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from optitune.common.summary import Summary
 from optitune.retraining.records import SeedResult
-from optitune.statistics.runs import Plan, Run, finalists_runs
-from optitune.study.records import Outcome, TrialRecord, counts, standings
+from optitune.statistics.runs import Run, finalists_runs
+from optitune.study.records import Outcome, TrialRecord, counts
 from optitune.study.steps import reported_epoch
 
 ENOUGH = 10
@@ -245,12 +245,6 @@ def shares(trials: Sequence[TrialRecord], runs: Iterable[Run], optimizers: Itera
             Share(name, number["complete"], number["pruned"], number["diverged"], epochs, seconds, ran.count(name))
         )
     return found
-
-
-def searched_on(plan: Plan, trials: Sequence[TrialRecord]) -> list[str]:
-    """The finalists whose optimizer has a better trial by now than the one that was compared."""
-    best = {row.optimizer: row.best.number for row in standings(trials, plan.optimizers) if row.best is not None}
-    return [each.optimizer for each in plan.finalists if best.get(each.optimizer, each.trial) != each.trial]
 
 
 def agreement(value: float, other: Summary, sign: int) -> str:

@@ -18,7 +18,7 @@ from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
 from optitune.comparing.requests import MOST_RUNS
-from optitune.comparing.results import Comparison
+from optitune.comparing.results import Comparison, searched_on
 from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
@@ -305,7 +305,7 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
         words = ["compare", subject.name] if complete else ["search", "--study", subject.name]
         return headline, advice, subject.command(*words)
     advice = found.advice
-    if later := report_data.searched_on(found.plan, subject.trials):
+    if later := searched_on(found.plan, subject.trials):
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
         return found.sentence, advice, subject.compare(found, MOST_RUNS)
     done = [run.key.round for run in found.runs if run.key.variant == TUNED]

@@ -43,7 +43,7 @@ def python_of(config: BestConfig, result: Tested, epochs: int | None = None) -> 
         f"{plural(plan.epochs, 'epoch')} of batches of {plan.configuration.training.batch_size}\n"
         f"on {trained_on(plan)} ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
     )
-    return python(config, epochs or plan.epochs, about)
+    return python(config, plan.epochs if epochs is None else epochs, about)
 
 
 def write(folder: Path, config: BestConfig, result: Tested, scaling: dict[str, Any], seed: int) -> None:

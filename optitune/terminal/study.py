@@ -13,7 +13,7 @@ from rich.text import Text
 from optitune.common.commands import typed
 from optitune.common.schema import inline
 from optitune.common.tables import Column
-from optitune.common.text import Unit, digest, duration, plural, short
+from optitune.common.text import Unit, digest, duration, listed, plural, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
 from optitune.retraining.sentences import about_training
@@ -52,6 +52,8 @@ class StudyView:
         tested: its full trainings, by name.
         place: studies folder and storage, as they were typed.
         origin: what it took from another study; None where it began with nothing.
+        outdated: optimizers of the comparison for which the search has found better since.
+        recommended: the trial that the comparison says to take; None where it says nothing, or where it is outdated.
     """
 
     name: str
@@ -64,6 +66,19 @@ class StudyView:
     tested: Mapping[str, Tested]
     place: tuple[Path, str | None]
     origin: Origin | None = None
+    outdated: Sequence[str] = ()
+    recommended: int | None = None
+
+    @property
+    def taken(self) -> int | None:
+        """The trial that `retrain best` trains; None where none is complete."""
+        leader = best(self.records)
+        return leader.number if self.recommended is None and leader is not None else self.recommended
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether that trial was trained in full; of a file, or by an older version, it is not known of which."""
+        return any(each.trial in (None, self.taken) for each in self.tested.values())
 
     def typed(self, command: str, named: bool = False) -> str:
         return typed(command, *self.place, None, self.name if named else "")
@@ -138,11 +153,15 @@ def print_study(shown: StudyView) -> None:
     _print_reasons(console, shown.records)
     if shown.verdict is not None:
         console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
+        if shown.outdated:
+            console.print(f"  since then the search has found better trials of {listed(shown.outdated)}", markup=False)
     for name, each in shown.tested.items():
         said = tested_text(each.judge.unit, each.test_value, each.test_loss)
         console.print(f"\ntrained in full, {name}: {said}", markup=False)
         length = plural(each.plan.epochs, "epoch")
         console.print(f"  {configuration_text(each.plan.configuration)}; {length}", markup=False)
+        if name == "best" and each.trial not in (None, shown.taken):
+            console.print(f"  of trial {each.trial}; best is trial {shown.taken} by now", markup=False)
         for line in about_training(each.plan, each.length, each.kept, each.judge.unit):
             console.print(f"  {line}", markup=False)
     print_next(console, _next(shown))
@@ -205,9 +224,9 @@ def _next(shown: StudyView) -> list[str]:
         commands.append(shown.typed(f"search --trials {own}", named=True))
     leader = best(shown.records)
     if leader is not None:
-        if shown.verdict is None:
+        if shown.verdict is None or shown.outdated:
             commands.append(shown.typed(f"compare {shown.name}"))
-        if not shown.tested:
+        if not shown.is_trained:
             commands.append(shown.typed("retrain best", named=True))
         commands.append(shown.typed(f"report {shown.name}"))
         commands.append(shown.typed(f"show {shown.name} --trial {leader.number}"))

@@ -49,7 +49,12 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
         epochs: default of the argument `epochs` of `train`; None for the search's. For any number of epochs, the
             schedule is stretched as a full training's is.
         about: what it came to, a line each; empty for the value in the search.
+
+    Raises:
+        UsageError: `epochs` is less than 1.
     """
+    if epochs is not None and epochs < 1:
+        raise UsageError(f"epochs = {epochs}: must be at least 1")
     configuration = config.configuration
     path = configuration.optimizer.how[0]
     training = configuration.training

@@ -46,6 +46,7 @@ WRONG = [
     ("retrain nothing", "'nothing' is neither best, nor a trial's number, nor a file"),
     ("retrain best --study other", "unknown study 'other'"),
     ("retrain best --seed 99999999999999", "is more than 2147483647"),
+    ("retrain best --epochs automatic", "'automatic' is not a whole number of at least 1, and not auto"),
     ("retrain best --seeds 0", "'0' is not a whole number of at least 1"),
     ("export best --format xml", "'xml' is not one of"),
     ("show nothing", "unknown study 'nothing'"),

@@ -221,3 +221,10 @@ def test_a_file_with_several_studies_is_none_that_is_guessed(made: Path, run_com
     code, _, _ = run_command("show", "digits", "--storage", f"sqlite:///{made}/b/study.db")
     assert code == 0
     assert names(made / "b") == ["digits", "second"]
+
+
+def test_remove_takes_no_for_an_answer(made: Path, run_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    assert run_command("remove", "digits")[:2] == (0, "nothing was removed\n")
+    assert (made / "digits" / "study.db").exists()

@@ -7,6 +7,7 @@ import pytest
 from report_world import EPOCHS, STEPS, comparison, configuration, trials
 
 from optitune.common.summary import summarise
+from optitune.comparing.results import searched_on
 from optitune.report.data import (
     ENOUGH,
     agreement,
@@ -15,7 +16,6 @@ from optitune.report.data import (
     climbs,
     common_depth,
     search_curves,
-    searched_on,
     shares,
     window,
 )

@@ -15,7 +15,7 @@ from optitune.space import optimizers
 from optitune.space.configuration import Configuration
 from optitune.storage import studies as study
 from optitune.storage.urls import open_storage
-from optitune.study.records import TrialRecord
+from optitune.study.records import TrialRecord, best
 from optitune.terminal.study import FEW, StudyView, as_code, print_study, print_trial
 
 Run = Callable[..., tuple[int, str, str]]
@@ -64,6 +64,22 @@ def test_a_study_is_shown_with_all_that_is_known(shown: StudyView, capsys: pytes
     assert "optitune compare" not in text
     assert "optitune retrain" not in text
     assert any(mark in text for mark in "▁▂▃▄▅▆▇█")
+
+
+def test_what_the_search_has_found_since_is_named_with_what_to_do(
+    shown: StudyView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leader = best(shown.records)
+    assert leader is not None
+    full = replace(shown.tested["best"], trial=leader.number)
+    text = printed(replace(shown, tested={"best": full}, recommended=leader.number), capsys)
+    assert "since then" not in text
+    assert "optitune retrain" not in text
+    earlier = replace(full, trial=leader.number + 1)
+    text = printed(replace(shown, tested={"best": earlier}, outdated=["adam"]), capsys)
+    assert "\n  since then the search has found better trials of adam\n" in text
+    assert f"\n  of trial {leader.number + 1}; best is trial {leader.number} by now\n" in text
+    assert "\n  optitune compare digits\n  optitune retrain best --study digits\n" in text
 
 
 def test_many_reasons_are_summed_up_and_few_are_named(

@@ -9,6 +9,7 @@ import tomli_w
 from torch import nn
 from trainings import pasted
 
+from optitune.errors import UsageError
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
 from optitune.study.best_config import BestConfig, dumps
@@ -111,3 +112,8 @@ def test_no_format_ends_in_a_newline(form: str, configured: Configured, best_con
 def test_python_is_what_is_exported_as_python(configured: Configured, best_config: Config) -> None:
     config = best_config(configured("sgd"))
     assert export(config, "python") == python(config)
+
+
+def test_code_for_no_epochs_is_refused(configured: Configured, best_config: Config) -> None:
+    with pytest.raises(UsageError, match="epochs = 0: must be at least 1"):
+        python(best_config(configured("adam")), 0)
