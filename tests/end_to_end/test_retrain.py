@@ -536,7 +536,7 @@ def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path
     requests = [retraining.RetrainRequest(**about, epochs=epochs) for epochs in (4, 5)]
     data = full_data(TASKS["digits"].task(Path()))
     plans = [retraining.make_plan(each, torch.device("cpu"), data, "", "") for each in requests]
-    places = {retraining._partial(folder / "digits" / "retrain" / "best", plan) for plan in plans}
+    places = {retraining.partial_of(folder / "digits" / "retrain" / "best", plan) for plan in plans}
     assert len(places) == 2
 
 
