@@ -340,3 +340,20 @@ def test_server_that_is_not_there_is_told_in_one_line(
     assert list(document) == ["error"]
     assert_hidden(postgresql, document["error"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_is_renamed_and_removed(postgresql: Any, run: Command, tmp_path: Path) -> None:
+    environment = {"OPTITUNE_STORAGE": postgresql.create("renamed")}
+    place = ["--studies-dir", tmp_path]
+    assert run(*search(1, tmp_path), environment=environment).returncode == 0
+    renamed = run("rename", "digits", "figures", *place, environment=environment)
+    assert (renamed.returncode, renamed.stderr) == (0, "")
+    again = run(*search(2, tmp_path), "--study", "figures", "--json", environment=environment)
+    assert json.loads(again.stdout)["trials"]["finished"] == 2
+    (row,) = json.loads(run("studies", *place, "--json", environment=environment).stdout)["studies"]
+    assert (row["name"], row["trials"]["finished"]) == ("figures", 2)
+    removed = run("remove", "figures", "--yes", *place, environment=environment)
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert json.loads(run("studies", *place, "--json", environment=environment).stdout)["studies"] == []
+    assert list(tmp_path.iterdir()) == []
+    assert_hidden(postgresql, renamed.stdout, removed.stdout)
