@@ -22,7 +22,7 @@ def tidy(folder: Path) -> None:
 
 
 def place(folder: Path, plan: Plan) -> Path | None:
-    """Make `folder` that of `plan`; runs of another one are set aside, but those that would be the same are kept.
+    """Make `folder` that of `plan`; another one is renamed, and its runs that would be the same are copied from it.
 
     Returns:
         where the other one is kept; None where there was none.

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 import optitune
@@ -538,67 +537,3 @@ def test_unfinished_trainings_of_two_plans_do_not_mix(command: Any, folder: Path
     plans = [retraining.make_plan(each, torch.device("cpu"), data, "", "") for each in requests]
     places = {retraining.partial_of(folder / "digits" / "retrain" / "best", plan) for plan in plans}
     assert len(places) == 2
-
-
-OTHER_NETWORKS = """
-import torch
-from torch import nn
-
-from optitune import Task
-
-X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.module = nn.Linear(4, 4)
-        self.out = nn.Linear(4, 4)
-        self.out.weight = self.module.weight
-
-    def forward(self, x):
-        return self.out(self.module(x).relu())
-
-
-class Keeping(Net):
-    def get_extra_state(self):
-        return {"scale": torch.tensor([1.0, 2.0]), "names": ["a", None]}
-
-    def set_extra_state(self, state):
-        pass
-
-
-def wrapped():
-    net = Net()
-    net.out = torch.compile(net.out, backend="eager")
-    return torch.compile(nn.DataParallel(net), backend="eager")
-
-
-def task(model):
-    return Task(model=model, data=(X, (X[:, 0] > 0).long()))
-
-
-def make_wrapped():
-    return task(wrapped)
-
-
-def make_keeping():
-    return task(Keeping)
-"""
-
-
-@pytest.mark.parametrize("kind", ["wrapped", "keeping"])
-def test_weights_load_into_the_plain_network(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("others.py").write_text(OTHER_NETWORKS)
-    common = ["--study", "s", "--workers", "1", "--device", "cpu", "--epochs", "1", "--quiet"]
-    assert run(["search", "--task", f"others.py:make_{kind}", "--trials", "1", "--optimizers", "sgd", *common]) == 0
-    assert run(["retrain", "best", "--seeds", "1", *common]) == 0
-    path = Path("studies/s/retrain/best/model.safetensors")
-    found = load_file(path)
-    assert set(found) == {"module.weight", "module.bias", "out.weight", "out.bias"}
-    assert found["out.weight"].equal(found["module.weight"])
-    if kind == "keeping":
-        with safe_open(path, "pt") as opened:
-            extra = json.loads(opened.metadata()["extra_state"])
-        assert extra == {"_extra_state": {"scale": [1.0, 2.0], "names": ["a", None]}}

@@ -280,12 +280,6 @@ def test_a_class_that_asks_for_a_closure_is_told_which_trait_to_say(
     assert 'say traits = ["closure"] in its row' in capsys.readouterr().err
 
 
-def test_a_file_of_other_bytes_is_refused(path: Path) -> None:
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not UTF-8"):
-        from_file(path)
-
-
 def test_an_unreadable_file_is_an_error_with_its_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("epochs = 3")
 

@@ -1,8 +1,6 @@
 """What is exported can be pasted: the Python trains to the same numbers, and TOML and JSON say the same."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,26 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
-from trainings import pasted
+from trainings import GROUPS, Loader, exported_losses, searched_losses
 
 from optitune.space.configuration import Configuration
 from optitune.space.optimizers import OPTIMIZERS
-from optitune.space.schedules import SCHEDULES, Schedule, Settings
+from optitune.space.schedules import SCHEDULES
 from optitune.study.best_config import BestConfig
-from optitune.tasks import metrics
-from optitune.tasks.data import Batch, Examples
+from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
-from optitune.training.build import build_loss
-from optitune.training.engine import Training
-from optitune.training.export_code import python
-from optitune.training.plan import Plan
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 Config = Callable[[Configuration], BestConfig]
-
-SEED = 5
 
 every_pair = pytest.mark.parametrize(
     ("optimizer", "variant", "schedule"),
@@ -40,40 +30,6 @@ every_pair = pytest.mark.parametrize(
         for schedule in SCHEDULES
     ],
 )
-
-
-@dataclass
-class Loader:
-    """The batches that a training with `SEED` meets, in its order; like a DataLoader, it is iterated once an epoch."""
-
-    dataset: Examples
-    batch_size: int
-    epochs: int = 0
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        torch.manual_seed((SEED << 20) + self.epochs + 1)
-        order = torch.randperm(len(self.dataset))
-        for places in order.split(self.batch_size):
-            yield self.dataset.batch(places)
-        self.epochs += 1
-
-
-def exported_losses(config: BestConfig, model: nn.Module, images: Examples, *own: object, **other: Any) -> Any:
-    """The losses of what is exported, once pasted."""
-    loader = Loader(images, config.configuration.training.batch_size)
-    return pasted(python(config))["train"](model, loader, *own, **other)
-
-
-def searched_losses(config: BestConfig, model: nn.Module, images: Examples, own: Any = None) -> Sequence[float]:
-    """The losses of the engine with the same configuration."""
-    configuration = config.configuration
-    loss = build_loss(configuration.training, own)
-    metric = metrics.find("mse" if images.targets.is_floating_point() else "accuracy")
-    plan = Plan(configuration, loss, metric, config.epochs, SEED, config.precision)
-    return [progress.train_loss for progress in Training(model, plan, images).run()]
 
 
 def test_the_loader_of_these_tests_meets_every_example_once_an_epoch(images: Examples) -> None:
@@ -123,8 +79,6 @@ def test_it_does_so_step_by_step_with_another_number_of_epochs(
     assert told == pytest.approx(searched_losses(longer, network(0), images), rel=1e-4)
     assert len(told) == 6
 
-
-GROUPS = {"fc*": 0.5, "conv1.*": 3.0, "*.bias": 2.0}
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "groups": {"training": {"groups": GROUPS}},
@@ -370,77 +324,3 @@ def test_pasted_python_knows_weights_by_their_layers(
     config = best_config(configured(optimizer, training=training, **FAST[optimizer]))
     told = exported_losses(config, Particular(), images)
     assert told == pytest.approx(searched_losses(config, Particular(), images), rel=1e-4)
-
-
-@contextmanager
-def learning_rates() -> Iterator[list[list[float]]]:
-    """The learning rates of all groups in every step of any optimizer."""
-    rates: list[list[float]] = []
-
-    def keep(optimizer: Optimizer, *_: object) -> None:
-        rates.append([float(group["lr"]) for group in optimizer.param_groups])
-
-    hook = register_optimizer_step_pre_hook(keep)
-    try:
-        yield rates
-    finally:
-        hook.remove()
-
-
-def corners(row: Schedule, epochs: int) -> Iterator[Settings]:
-    """Settings of a schedule: the known-good ones, and those at either end of every range."""
-    yield row.arguments(row.known_good(epochs))
-    for end in (0, -1):
-        yield row.arguments({name: space.ends()[end] for name, space in row.ranges(epochs).items()})
-
-
-@pytest.mark.wide
-@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.0), (2, 0.2), (5, 0.0), (10, 0.2), (13, 0.0)])
-@pytest.mark.parametrize("row", SCHEDULES.values(), ids=SCHEDULES.keys())
-def test_with_another_number_of_epochs_it_trains_as_retrain_does(
-    row: Schedule,
-    warmup: float,
-    epochs: int,
-    configured: Configured,
-    best_config: Config,
-    network: Network,
-    images: Examples,
-) -> None:
-    for settings in corners(row, 4):
-        configuration = configured(
-            "sgd", row.name, epochs=4, warmup=warmup * (not row.warms_up), training={"groups": GROUPS}
-        )
-        schedule = configuration.schedule.model_copy(update={"settings": settings})
-        configuration = configuration.model_copy(update={"schedule": schedule})
-        config = best_config(configuration).model_copy(update={"epochs": 4})
-        stretched = configuration.stretched(epochs / 4)
-        trained, retrained = network(0), network(0)
-        with learning_rates() as exported:
-            losses = exported_losses(config, trained, images, epochs=epochs)
-        with learning_rates() as wanted:
-            full = config.model_copy(update={"configuration": stretched, "epochs": epochs})
-            expected = searched_losses(full, retrained, images)
-        assert len(exported) == len(wanted) == 6 * epochs
-        assert torch.tensor(exported).numpy() == pytest.approx(torch.tensor(wanted).numpy(), rel=1e-5, abs=1e-12)
-        assert losses == pytest.approx(expected, rel=1e-3)
-        for mine, theirs in zip(trained.parameters(), retrained.parameters(), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
-
-
-def test_a_rise_of_a_single_step_is_one_that_torch_takes(
-    configured: Configured, best_config: Config, network: Network, images: Examples
-) -> None:
-    configuration = configured("sgd", "one-cycle", epochs=5, training={"batch_size": 90})
-    schedule = configuration.schedule.model_copy(
-        update={"settings": {**configuration.schedule.settings, "pct_start": 0.2}}
-    )
-    config = best_config(configuration.model_copy(update={"schedule": schedule})).model_copy(update={"epochs": 5})
-    assert exported_losses(config, network(0), images) == pytest.approx(searched_losses(config, network(0), images))
-
-
-def test_pasted_python_trains_for_as_long_as_asked(
-    configured: Configured, best_config: Config, network: Network, images: Examples
-) -> None:
-    config = best_config(configured("adam"))
-    assert len(exported_losses(config, network(0), images)) == 3
-    assert len(exported_losses(config, network(0), images, epochs=5)) == 5

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tomli_w
 from torch import nn
-from trainings import pasted
+from trainings import GROUPS, pasted
 
 from optitune.errors import UsageError
 from optitune.space.configuration import Configuration
@@ -18,7 +18,6 @@ from optitune.training.export_code import FORMATS, export, python
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]
 Config = Callable[[Configuration], BestConfig]
-GROUPS = {"fc*": 0.5, "conv1.*": 3.0, "*.bias": 2.0}
 
 
 def test_python_says_what_to_expect_and_trains(configured: Configured, best_config: Config) -> None:
