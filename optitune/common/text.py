@@ -93,7 +93,7 @@ def plural(number: float, thing: str) -> str:
 
 
 def digest(checksum: str) -> str:
-    """A checksum as a message shows it: `sha256:` and 12 digits, which tell any two of them apart."""
+    """A checksum as a message shows it: `sha256:` and 12 digits, enough to distinguish any two."""
     return f"{checksum[:19]}..." if len(checksum) > 19 else checksum
 
 
