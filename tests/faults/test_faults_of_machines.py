@@ -91,7 +91,7 @@ def test_a_search_without_room_says_so_and_the_same_command_goes_on(tmp_path: Pa
             100_000,
             "digits/retrain/best/metrics.json",
         ),
-        (["report", "digits"], 100_000, "digits/report/report.html"),
+        (["report", "digits"], 70_000, "digits/report/report.html"),
         (["init", "other"], 1_000, "other.toml"),
     ],
 )
