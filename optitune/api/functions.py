@@ -27,6 +27,7 @@ from optitune.errors import UsageError
 from optitune.retraining.choose import choose
 from optitune.retraining.run import RetrainRequest
 from optitune.searching.requests import SearchRequest
+from optitune.statistics.runs import PREFER, UNTIL, Prefer, Until
 from optitune.storage import studies
 from optitune.storage.listing import choose_study, older_study
 from optitune.study.settings import checked_study_name, task_name
@@ -244,6 +245,8 @@ def compare(
     epsilon: float | None = None,
     target: float | None = None,
     sensitivity: int = comparing.SENSITIVITY,
+    until: Until = UNTIL,
+    prefer: Prefer = PREFER,
     seed: int = 0,
     studies_dir: str | Path = "studies",
     storage: str | None = None,
@@ -268,6 +271,10 @@ def compare(
             else 1 % of the best value.
         target: value of the metric whose time is measured; None for what the weakest of those left reaches.
         sensitivity: in how many rounds those left are trained with other settings too, at least 0.
+        until: what ends it before its runs are spent: `"good-enough"`, when the choice of one can cost no more than
+            epsilon; `"clear"`, only when one is better than all others, or equal to all that are left.
+        prefer: which to take of those that are as good as the best (worse by no more than epsilon): by `"value"` the
+            one that can lose least, by `"time"` or `"memory"` the one whose training takes least of it.
         seed: another seed, other runs; at least 0.
         studies_dir: the folder of all studies.
         storage: URL of the storage; None for a file of the study's own.
@@ -301,6 +308,8 @@ def compare(
         epsilon=epsilon,
         target=target,
         sensitivity=sensitivity,
+        until=until,
+        prefer=prefer,
         seed=seed,
         task=own,
     )

@@ -30,6 +30,22 @@ if TYPE_CHECKING:
     type=float,
     help="What difference does not matter.  [default: 0.001 of accuracy and r2, else 1 % of the best value]",
 )
+@click.option(
+    "--until",
+    type=click.Choice(["good-enough", "clear"]),
+    default="good-enough",
+    show_default=True,
+    help="What ends it: one whose choice can cost no more than epsilon, or only one that is better than all others or "
+    "equal to all that are left.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["value", "time", "memory"]),
+    default="value",
+    show_default=True,
+    help="Which to take of those that are as good as the best (worse by no more than epsilon): the one that can lose "
+    "least, or the one whose training takes the least time, or memory.",
+)
 @click.option("--timeout", type=Duration(), help="Begin no further run after this time, such as 90s, 10m or 2h.")
 @click.option(
     "--target",
@@ -63,8 +79,9 @@ def compare(
 
     Goes on in rounds. A round trains every optimizer that may still be best from one new seed and judges it on
     examples that neither its training nor the search has used. It ends when one is better than all others, when those
-    left are equal for practical purposes, or when --max-runs or --timeout is spent. Stopped half-way, the same command
-    goes on; with a higher --max-runs, a finished one does. Writes studies/STUDY/compare/.
+    left are equal for practical purposes, when the choice of one can cost no more than --epsilon, or when --max-runs or
+    --timeout is spent. Stopped half-way, the same command goes on; with a higher --max-runs or --until clear, a
+    finished one does. Writes studies/STUDY/compare/.
     """
     if not dry_run:
         from optitune.workers.pool import WORKER_MODULES, warm_up

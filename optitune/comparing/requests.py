@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from optitune.statistics.runs import PREFER, UNTIL, Prefer, Until
 from optitune.storage.request import StageRequest
 
 MOST_RUNS = 100
@@ -23,6 +24,8 @@ class CompareRequest(StageRequest):
         epsilon: what difference does not matter; None for the metric's usual one.
         target: value of the metric, the time to which is measured; None for what the weakest that is not out reaches.
         sensitivity: in how many rounds other settings are trained too.
+        until: what ends it before its runs are spent.
+        prefer: by what one is taken of those that are as good as the best.
         seed: another seed, other runs.
     """
 
@@ -33,4 +36,6 @@ class CompareRequest(StageRequest):
     epsilon: float | None = None
     target: float | None = None
     sensitivity: int = SENSITIVITY
+    until: Until = UNTIL
+    prefer: Prefer = PREFER
     seed: int = 0

@@ -15,7 +15,7 @@ from optitune.common.text import Unit
 from optitune.comparing.sentences import advice, headline
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
-from optitune.statistics.runs import Plan, Run, finalists_runs
+from optitune.statistics.runs import PREFER, UNTIL, Plan, Prefer, Run, Until, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies
 from optitune.study.records import TrialRecord, standings
@@ -26,12 +26,17 @@ FOLDER = "compare"
 
 
 class CompareOptions(Strict):
-    """Options of a comparison that neither its plan nor its runs hold; None where they were not given."""
+    """Options of a comparison that neither its plan nor its runs hold; None where they were not given.
+
+    Files of version 0.1 have neither `until` nor `prefer`.
+    """
 
     optimizers: tuple[str, ...] | None
     epsilon: Annotated[float, Field(ge=0)] | None
     target: float | None
     sensitivity: Annotated[int, Field(ge=0)]
+    until: Until = UNTIL
+    prefer: Prefer = PREFER
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -28,7 +28,7 @@ from optitune.comparing.results import (
 )
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
+from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, Prefer, RunId, Until
 from optitune.storage import studies, study_checks, trials
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import TrialRecord
@@ -245,6 +245,9 @@ def _check(request: CompareRequest) -> None:
     for name, value in (("epsilon", request.epsilon), ("timeout", request.timeout)):
         if value is not None and not (isfinite(value) and value >= 0):
             raise UsageError(f"{name} = {value}: must be a number of at least 0")
+    for name, word, words in (("until", request.until, get_args(Until)), ("prefer", request.prefer, get_args(Prefer))):
+        if word not in words:
+            raise UsageError(f"{name} = {word!r}: must be one of {', '.join(words)}")
     if request.target is not None and not isfinite(request.target):
         raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")
     for name, number, least in (

@@ -15,7 +15,7 @@ from optitune.retraining import run as retraining
 from optitune.retraining.choose import choose_best
 from optitune.retraining.results import Tested
 from optitune.statistics.costs import target_of
-from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, RunId
+from optitune.statistics.runs import KNOWN_GOOD, PREFER, TUNED, UNTIL, VARIANTS, RunId
 from optitune.storage import trials
 from optitune.storage.studies import StudyLocation
 from optitune.storage.trials import best_config
@@ -65,6 +65,8 @@ def compare_words(
         "--seed": seed or None,
         "--epsilon": epsilon,
         "--target": target,
+        "--until": asked.until if asked and asked.until != UNTIL else None,
+        "--prefer": asked.prefer if asked and asked.prefer != PREFER else None,
         "--sensitivity": sensitivity if sensitivity != SENSITIVITY else None,
         "--max-runs": most if most != MOST_RUNS else None,
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,20 @@ HALF, TWICE, KNOWN_GOOD = "half the lr", "twice the lr", "known-good settings"
 
 VARIANTS = (HALF, TWICE, KNOWN_GOOD)
 """Variants of a finalist that are trained to measure its sensitivity."""
+
+Until = Literal["good-enough", "clear"]
+"""What ends a comparison: a choice that can cost no more than epsilon, or one optimizer that is clear of all others or
+tied with all that are left."""
+
+UNTIL: Until = "good-enough"
+"""What ends a comparison if nothing else is said."""
+
+Prefer = Literal["value", "time", "memory"]
+"""By what one is taken of those that are as good as the best: the smallest possible loss, or the least time or memory
+of a training."""
+
+PREFER: Prefer = "value"
+"""By what one is taken if nothing else is said."""
 
 
 class Finalist(Strict):

@@ -282,6 +282,7 @@ def test_a_best_that_was_edited_comes_before_the_verdict(command: Any, folder: P
         (("--optimizers", "sgd,adm"), 2, "unknown optimizer of this study 'adm': did you mean 'adam'"),
         (("--optimizers", "sgd"), 1, "nothing to compare: only sgd has a complete trial"),
         (("--epsilon", "-1"), 2, "epsilon = -1.0: must be a number of at least 0"),
+        (("--until", "soon"), 2, "'soon' is not one of 'good-enough', 'clear'"),
         (("--epsilon", "nan"), 2, "epsilon = nan: must be a number of at least 0"),
         (("--target", "inf"), 2, "target = inf: must be a finite number"),
         (("--seed", "1", "--max-runs", "1"), 2, "max_runs = 1: a first round of all finalists takes 2; give more"),
@@ -325,6 +326,9 @@ def test_a_task_of_ones_own_is_compared_and_what_diverges_is_out(tmp_path: Path)
     assert found.comparison.verdict.epsilon == 0.5
     with pytest.raises(UsageError, match="study 'mine' trains 'python:mine'"):
         optitune.compare("digits", **places)
+    for options in ({"until": "soon"}, {"prefer": "price"}):
+        with pytest.raises(UsageError, match="must be one of"):
+            optitune.compare(local_task(), **options, **places)
 
 
 class Line:

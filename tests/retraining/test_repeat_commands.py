@@ -113,10 +113,13 @@ def test_a_comparison_of_an_older_version_is_repeated_by_what_came_of_it(seed: i
 def test_what_was_asked_of_a_comparison_is_asked_again() -> None:
     records = trials(NAMES)
     found = comparison(records, NAMES, rounds=8)
-    wish = CompareOptions(optimizers=NAMES, epsilon=0.1 + 0.2, target=-1e-7, sensitivity=1)
+    wish = CompareOptions(
+        optimizers=NAMES, epsilon=0.1 + 0.2, target=-1e-7, sensitivity=1, until="clear", prefer="memory"
+    )
     found = replace(found, asked=wish, plan=found.plan.model_copy(update={"epochs": 9}))
     told = asked(compare_words("s", found, SETTINGS, records, ACCURACY), compare)
     assert (told["epsilon"], told["target"], told["sensitivity"]) == (0.1 + 0.2, -1e-7, 1)
+    assert (told["until"], told["prefer"]) == ("clear", "memory")
     assert told["optimizers"] == NAMES
     assert told["epochs"] == 9
     more = asked(compare_words("s", found, SETTINGS, records, ACCURACY, 60), compare)
