@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optitune.api.functions import compare, load, retrain, search
+    from optitune.api.judge import JudgeResult, judge
     from optitune.api.objective import Objective
     from optitune.api.results import ComparisonResult, SearchResult
     from optitune.api.retrain_result import RetrainResult
@@ -25,6 +26,7 @@ __all__ = [
     "ForecastPruner",
     "Int",
     "Interrupted",
+    "JudgeResult",
     "Metric",
     "Objective",
     "Optimizer",
@@ -35,6 +37,7 @@ __all__ = [
     "Task",
     "UsageError",
     "compare",
+    "judge",
     "load",
     "retrain",
     "search",
@@ -49,6 +52,7 @@ _PLACES = {
     "ForecastPruner": "optitune.sampling.pruner",
     "Int": "optitune.space.ranges",
     "Interrupted": "optitune.errors",
+    "JudgeResult": "optitune.api.judge",
     "Metric": "optitune.tasks.metrics",
     "Objective": "optitune.api.objective",
     "Optimizer": "optitune.space.optimizer_rows",
@@ -59,6 +63,7 @@ _PLACES = {
     "Task": "optitune.tasks.task",
     "UsageError": "optitune.errors",
     "compare": "optitune.api.functions",
+    "judge": "optitune.api.judge",
     "load": "optitune.api.functions",
     "retrain": "optitune.api.functions",
     "search": "optitune.api.functions",

@@ -11,7 +11,7 @@ import optitune
 
 LINE = (
     *("errors", "common", "space", "study", "statistics", "tasks", "training", "storage", "sampling", "workers"),
-    *("searching", "comparing", "retraining", "report", "terminal", "dashboard", "api", "cli"),
+    *("searching", "comparing", "retraining", "judging", "report", "terminal", "dashboard", "api", "cli"),
 )
 
 FIRST = {"optuna": "storage", "sqlalchemy": "storage", "matplotlib": "retraining", "rich": "terminal", "click": "cli"}

@@ -97,6 +97,7 @@ COMPLETERS: dict[str, Completer] = {
     "study": lambda context, incomplete: _studies(context),
     "older": lambda context, incomplete: _studies(context),
     "what": lambda context, incomplete: ["best", *_files(".toml", incomplete)],
+    "runs": lambda context, incomplete: [path for end in (".csv", ".parquet") for path in _files(end, incomplete)],
     "old": lambda context, incomplete: _studies(context),
     "remove NAME": lambda context, incomplete: _studies(context),
     "optimizers NAME": lambda context, incomplete: _optimizers(),

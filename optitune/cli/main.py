@@ -27,6 +27,7 @@ COMMANDS = {
     "watch": ("optitune.cli.watch", "Follow a study that is trained elsewhere."),
     "compare": ("optitune.cli.compare", "Which optimizer, and how sure: train the best of each again on fresh seeds."),
     "retrain": ("optitune.cli.retrain", "Train a configuration in full and test it once on the sealed test set."),
+    "judge": ("optitune.cli.judge", "Judge runs that were trained elsewhere: which one, and how sure."),
     "report": ("optitune.cli.report", "Write a page: which optimizer, how sure, and why."),
     "show": ("optitune.cli.show", "Show a study: settings, standings, best configuration."),
     "studies": ("optitune.cli.show", "List the studies."),

@@ -102,6 +102,11 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def few(names: Sequence[str], most: int = 4) -> str:
+    """a, b, c, d and 3 others."""
+    return listed(names) if len(names) <= most + 1 else f"{', '.join(names[:most])} and {len(names) - most} others"
+
+
 def duration(seconds: float) -> str:
     """A measured time in its two largest units; tenths below ten seconds, unless the number is whole."""
     if seconds < 10:

@@ -41,8 +41,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 
-def values(places: Sequence[Place], palette: Palette) -> Picture:
-    """Dot and interval of every optimizer that has a value, with its runs."""
+def values(places: Sequence[Place], palette: Palette, measured: str = "validation") -> Picture:
+    """Dot and interval of every optimizer that has a value, with its runs.
+
+    Args:
+        places: of a verdict.
+        palette: colours of the optimizers and units of the values.
+        measured: on what the metric was measured, which stands before its name; empty where that is not known.
+    """
     rows = [(place.optimizer, place.value) for place in places if place.value is not None]
     inside = [place.value for place in places if place.value is not None and not place.out]
 
@@ -55,7 +61,7 @@ def values(places: Sequence[Place], palette: Palette) -> Picture:
             if not _beyond(axes, number, palette.scaled([found.mean])[0], palette.unit.value(found.mean)):
                 bar(axes, number, name, found, palette)
         rows_of(axes, [name for name, _ in rows])
-        axes.set_xlabel(palette.label("validation"))
+        axes.set_xlabel(palette.label(measured).strip())
 
     alt = "; ".join(f"{name} {palette.unit.value(found.mean)}" for name, found in rows)
     runs = over([len(found.each) for _, found in rows], "run")

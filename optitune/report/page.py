@@ -328,6 +328,36 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def rendered_page(
+    title: str, about: str, headline: str, advice: str, command: str, sections: Sequence[Section], palette: Palette
+) -> str:
+    """A page as HTML that needs no other file.
+
+    Args:
+        title: of the window.
+        about: what it is about, above the headline.
+        headline: the verdict.
+        advice: below it.
+        command: to type next; empty for none.
+        sections: the parts of the page.
+        palette: of the optimizers.
+    """
+    return rendered(
+        "report.html",
+        title=title,
+        about=about,
+        headline=headline,
+        advice=advice,
+        command=command,
+        sections=sections,
+        drawn=svg,
+        colours={name: variable(palette.colour(name)) for name in palette.optimizers},
+        papers={variable(light): (light, dark) for light, dark in DARK.items()},
+        writer=studies.versions()["optitune"],
+        written=datetime.now().astimezone(),
+    )
+
+
 def write_page(subject: Subject, folder: Path) -> Path:
     """Write `report.html`, all of it or nothing.
 
@@ -335,18 +365,16 @@ def write_page(subject: Subject, folder: Path) -> Path:
         OptituneError: the file cannot be written.
     """
     headline, advice, command = verdict(subject)
-    page = rendered(
-        "report.html",
-        subject=subject,
+    settings, metric = subject.settings, subject.metric
+    page = rendered_page(
+        title=f"{subject.name}: which optimizer?",
+        about=f"{subject.name} · task {settings['task']} · {settings['epochs']} epochs a trial · validation "
+        f"{metric.name}, {'more' if metric.sign == 1 else 'less'} is better",
         headline=headline,
         advice=advice,
         command=command,
         sections=sections(subject),
-        drawn=svg,
-        colours={name: variable(subject.palette.colour(name)) for name in subject.optimizers},
-        papers={variable(light): (light, dark) for light, dark in DARK.items()},
-        writer=studies.versions()["optitune"],
-        written=datetime.now().astimezone(),
+        palette=subject.palette,
     )
     path = folder / "report.html"
     write_text(path, page)

@@ -1,0 +1,95 @@
+"""Which further runs would help most: how many of which arm, and what they are expected to bring."""
+
+from dataclasses import dataclass
+from math import inf, isfinite, sqrt
+
+from optitune.common.text import Unit, few, listed, plural
+from optitune.statistics.verdict import Verdict
+
+FIRST = 3
+"""Rounds before which nothing can be decided."""
+
+HELPS = 0.9
+"""Runs that leave more than this share of the possible loss are not advised."""
+
+
+@dataclass(frozen=True)
+class NextRuns:
+    """What to train next.
+
+    Attributes:
+        runs: how many more of each arm; none of those that it leaves out.
+        loss: what the loss of choosing the leader is expected to be then; inf where that is not known.
+    """
+
+    runs: dict[str, int]
+    loss: float
+
+
+def next_runs(verdict: Verdict, counts: dict[str, int], rounds: int | None) -> NextRuns | None:
+    """The runs to train next, were means and spreads to stay; None where it is decided, or where no more are planned.
+
+    Args:
+        verdict: of the runs so far.
+        counts: runs of each arm that ended.
+        rounds: how many were planned for each; None for any number.
+    """
+    wanted = verdict.wanted
+    if not wanted:
+        return None
+    most = max(FIRST, *(counts[name] for name in wanted))
+    # one that has far fewer than others is known badly; twice as many as now say whether it needs them all
+    behind = {name: min(most, max(FIRST, 2 * counts[name])) - counts[name] for name in wanted if counts[name] < most}
+    if behind:
+        return NextRuns(behind, inf)
+    left = most if rounds is None else min(most, rounds - most)
+    if left <= 0:
+        return None
+    open_pairs = [each.reversed() for each in verdict.differences if each.one == verdict.leader]
+    open_pairs += [each for each in verdict.differences if each.other == verdict.leader]
+    # by how much each may be better than the leader, of which the part that is luck shrinks with the rounds
+    parts = [(each.mean, each.high - each.mean) for each in open_pairs if each.one in wanted]
+    if not parts or not all(isfinite(width) for _, width in parts):
+        return NextRuns(dict.fromkeys(wanted, 1), inf)
+
+    def loss(more: int) -> float:
+        return max(0.0, max(mean + width * sqrt(most / (most + more)) for mean, width in parts))
+
+    more = next((each for each in range(1, left + 1) if loss(each) <= verdict.epsilon), left)
+    return NextRuns(dict.fromkeys(wanted, more), loss(more))
+
+
+def advice(verdict: Verdict, found: NextRuns | None, rounds: int | None, seeds: str, unit: Unit, now: float) -> str:
+    """What to do next, in words.
+
+    Args:
+        verdict: of the runs so far.
+        found: what to train next.
+        rounds: how many were planned; None for any number.
+        seeds: from which seeds, in words.
+        unit: how the metric is written.
+        now: the loss of choosing the leader as it is now.
+    """
+    if found is None:
+        if verdict.status != "undecided":
+            return "No further runs are needed."
+        return f"All {plural(rounds or 0, 'round')} that were planned are used: it stays undecided."
+    numbers = sorted(set(found.runs.values()))
+    if len(numbers) == 1:
+        each = "" if len(found.runs) == 1 else "each "
+        what = f"{plural(numbers[0], 'more run')} {each}of {few(list(found.runs))}"
+    else:
+        what = few([f"{plural(count, 'more run')} of {name}" for name, count in found.runs.items()])
+    none = [place.optimizer for place in verdict.places if place.optimizer not in verdict.wanted]
+    rest = listed(none) if 0 < len(none) <= 4 else f"the {len(none)} others"
+    text = f"To go on: {what}{seeds}" + (f", none of {rest}." if none else ".")
+    if not isfinite(found.loss) or not isfinite(now):
+        return text
+    if found.loss > max(verdict.epsilon, HELPS * now):
+        return (
+            f"More runs will hardly help: even {what} would leave a possible loss of about "
+            f"{unit.difference(found.loss)}. Take {verdict.leader}, or say with --epsilon that larger differences do "
+            "not matter."
+        )
+    enough = ", which is good enough" if found.loss <= verdict.epsilon else ""
+    return f"{text} That is expected to bring the possible loss to about {unit.difference(found.loss)}{enough}."
