@@ -1,77 +1,127 @@
-"""Evidence that may be looked at after every round: a test of a mean, and an interval for it, valid at any time.
+"""How far a difference must lie from 0 to be believed, however often one looks on the way.
 
-The rounds' differences are taken to be normal, of unknown mean and spread. The t statistic of n of them does not hang
-on the spread, so that the ratio of its density under a prior over effect sizes to that under no effect is a test
-martingale: by Ville's inequality it ever passes 1 / alpha with a probability of alpha at most if there is no effect
-(Lai 1976, Annals of Statistics 4:265; Wang and Ramdas 2025, arXiv:2310.03722; Perez-Ortiz et al. 2024, Annals of
-Statistics 52:1410). The prior is Cauchy's, as a mixture of normal ones (Rouder et al. 2009, Psychonomic Bulletin
-& Review 16:225), so that large effects are seen early and small ones are not missed for long.
+Two boundaries for a planned number of rounds. Both are normal quantiles, computed for t statistics that are mapped to
+them by their tails (Pocock 1977, Biometrika 64:191), since the spread is estimated from the same rounds; the constants
+are in `boundaries.json`, which `scripts/bench/verdict/boundaries.py` makes from sequences without any difference:
+
+- `constant`: the same at every look (Pocock), so that large differences are seen early;
+- `falling`: c (N / n)^1.5 at round n of N (Wang and Tsiatis 1987, Biometrics 43:193, have powers of n / N; O'Brien and
+  Fleming's is 0.5), which saves nearly all of the error for the last rounds, where small differences are seen.
+
+Where no number of rounds was planned, the boundary is that of a test martingale: the density of the t statistic under
+a normal prior over effect sizes, divided by that under no effect, ever passes 1 / alpha with a probability of alpha at
+most (Ville 1939; Lai 1976, Annals of Statistics 4:265; Wang and Ramdas 2025, arXiv:2310.03722).
+
+A boundary is given as the tail that Student's or a normal distribution has beyond it.
 """
 
+import json
 from functools import cache
-from math import exp, log, sqrt
+from importlib.resources import files
+from math import exp, expm1, inf, log, log1p, sqrt
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-SCALE = 1.0
-"""Of Cauchy's prior: half of all effects are taken to be larger than so many standard deviations of a difference."""
+FIRST_LOOK = 3
+"""Rounds before the first look: two have a spread that hangs on a single number."""
 
-_G = np.geomspace(1e-3, 1e7, 201)
-"""The prior's variance."""
+POWER = 1.5
+"""Of N / n in the falling boundary."""
+
+MOST_PLANNED = 100
+"""Rounds that can be planned: so far reaches the table of constants."""
 
 
 @cache
-def _log_weight() -> NDArray[np.float64]:
-    """The logarithm of the probability that lies about each variance; a mixture over any weights is as valid."""
-    from scipy.special import logsumexp
-    from scipy.stats import invgamma
+def _table() -> dict[str, Any]:
+    return dict(json.loads(files("optitune.statistics").joinpath("boundaries.json").read_text(encoding="utf-8")))
 
-    weight: NDArray[np.float64] = np.log(np.gradient(invgamma.cdf(_G, 0.5, scale=SCALE**2 / 2)))
-    weight -= logsumexp(weight)
-    return weight
+
+def first_look(rounds: int | None) -> int:
+    """The round after which one looks first.
+
+    Args:
+        rounds: planned; None where none are.
+    """
+    return FIRST_LOOK if rounds is None else min(FIRST_LOOK, rounds)
+
+
+@cache
+def _quantile(boundary: str, rounds: int, level: float) -> float:
+    """The constant of a boundary, interpolated between those of the table."""
+    from scipy.special import ndtri
+
+    if rounds <= FIRST_LOOK:
+        return float(-ndtri(level))
+    table = _table()
+    levels = -ndtri(np.array(table["levels"]))
+    # what looking often adds to a single look's quantile changes slowly
+    added = np.array(table[boundary]) - levels
+    by_rounds = [np.interp(log(rounds), np.log(table["rounds"]), column) for column in added.T]
+    order = np.argsort(levels)
+    return float(-ndtri(level) + np.interp(-ndtri(level), levels[order], np.array(by_rounds)[order]))
+
+
+def constant(rounds: int, level: float) -> float:
+    """The tail beyond the boundary that is the same at every look.
+
+    Args:
+        rounds: planned, at most `MOST_PLANNED`.
+        level: probability that either side is ever passed where there is no difference.
+    """
+    from scipy.special import ndtr
+
+    return float(ndtr(-_quantile("constant", rounds, level)))
+
+
+def falling(n: int, rounds: int, level: float) -> float:
+    """The tail beyond the boundary that falls from look to look.
+
+    Args:
+        n: rounds so far.
+        rounds: planned, at most `MOST_PLANNED`.
+        level: probability that its one side is ever passed.
+    """
+    from scipy.special import ndtr
+
+    return float(ndtr(-_quantile("falling", rounds, level) * (rounds / n) ** POWER))
+
+
+def open_ended(n: int, df: float, level: float) -> float:
+    """The tail beyond the test martingale's boundary after n rounds, of any number; 0 where no t is enough.
+
+    The prior of effect sizes is normal with a variance of 1: effects are about as large as the spread of a difference.
+
+    Args:
+        n: rounds so far.
+        df: degrees of freedom of the estimated spread.
+        level: probability that either side is ever passed where there is no difference.
+    """
+    from scipy.special import stdtr
+
+    # the ratio of densities with s = 1 + n: s^-1/2 ((1 + t^2 / df) / (1 + t^2 / (df s)))^((df + 1) / 2) = 1 / alpha
+    s = 1.0 + n
+    wanted = (log(s) / 2 - log(2 * level)) * 2 / (df + 1)
+    if wanted >= log(s):
+        return 0.0
+    t = sqrt(df * expm1(wanted) / (1 - exp(wanted) / s))
+    return float(stdtr(df, -t))
 
 
 def log_evidence(t: float, n: int) -> float:
     """The logarithm of the test martingale.
 
     Args:
-        t: mean / (standard deviation / sqrt(n)).
+        t: mean / (standard deviation / sqrt(n)), of n - 1 degrees of freedom.
         n: rounds, at least 2.
     """
-    from scipy.special import logsumexp
-
-    spread = 1 + n * _G
-    likelihood = -np.log(spread) / 2 + n / 2 * (np.log1p(t**2 / (n - 1)) - np.log1p(t**2 / (n - 1) / spread))
-    return float(logsumexp(_log_weight() + likelihood))
+    df, s = n - 1, 1.0 + n
+    return -log(s) / 2 + (df + 1) / 2 * (log1p(t**2 / df) - log1p(t**2 / (df * s)))
 
 
-@cache
-def critical(n: int, alpha: float) -> float:
-    """The t that the evidence of n rounds has to pass; infinite where no t is enough.
+def student(tail: float, df: Any) -> Any:
+    """The t of so many degrees of freedom beyond which there is this tail; infinite where there is none."""
+    from scipy.special import stdtrit
 
-    The interval mean +- critical * standard deviation / sqrt(n) of every n at once holds the true mean with a
-    probability of at least 1 - alpha.
-    """
-    if n < 2:
-        return float("inf")
-    from scipy.optimize import brentq
-
-    wanted = log(1 / alpha)
-
-    def lacks(log_t: float) -> float:
-        return log_evidence(exp(log_t), n) - wanted
-
-    high = log(1e6)
-    return exp(float(brentq(lacks, -10, high))) if lacks(high) > 0 else float("inf")
-
-
-def half_width(sd: float, n: int, alpha: float) -> float:
-    """Half the width of the interval for the mean difference.
-
-    Args:
-        sd: standard deviation of a round's difference.
-        n: number of rounds, at least 2.
-        alpha: probability, over all n together, that the interval misses the mean.
-    """
-    return critical(n, alpha) * sd / sqrt(n) if sd else 0.0
+    return -stdtrit(df, tail) if tail > 0 else np.full(np.shape(df), inf)[()]

@@ -1,37 +1,41 @@
-"""Which optimizers are distinguishable, and how sure that is: pure functions of a comparison's runs.
+"""Which optimizer to take, and how sure that is: pure functions of a comparison's runs.
 
 A round trains every optimizer from one seed and judges it on one part of the data, which no other round holds out. So
 the differences of two optimizers, a round each, carry the luck of seeds and of examples together, and are independent
-but for what their training examples share.
+but for what their training examples share. Runs that were trained elsewhere may share nothing.
 
-Decisions rest on intervals for the mean difference of a pair that hold after every round at once
-(`optitune.statistics.sequential_test`). What must not happen is that the truly best is found worse than another one, of
-which there are k - 1: comparisons with the best (Hsu 1981, Annals of Statistics 9:1026). Every pair's interval is made
-at 2 / k of `ERROR`, half of it for either side, so that this ever happens with a probability of `ERROR` at most,
-however often one looks and whatever is dropped when; of two that are the same, one is called better as rarely.
-`epsilon` is what matters in practice: a pair whose interval lies within +- epsilon is equal for practical purposes.
+Decisions rest on intervals for the mean difference of a pair that hold at every look (`optitune.statistics.looks`). From
+the same intervals follows what a choice can cost: the largest upper bound of how much better another one may be, the
+`loss` of choosing the leader. `epsilon` is what matters in practice: a pair whose interval lies within +- epsilon is
+equal for practical purposes, and a leader whose loss is at most epsilon is good enough.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import inf, sqrt
+from statistics import median
 from typing import Literal
 
 import numpy as np
 
 from optitune.common.summary import Summary, summarise
-from optitune.statistics.differences import Difference, Relation, difference
-from optitune.statistics.runs import Run, finalists_runs, paired
-from optitune.statistics.sequential_test import half_width
-
-ERROR = 0.05
-"""Probability that the truly best is ever found worse than another."""
+from optitune.statistics.differences import Difference, PairedRounds, Pairs, Relation, SeparateRuns
+from optitune.statistics.looks import ERROR, Looks
+from optitune.statistics.runs import Run, finalists_runs
 
 DRAWS, SPREADS = 20_000, 400
 """Number of draws behind the probabilities of being best, and of standard deviations drawn for them."""
 
-Status = Literal["clear", "tied", "undecided"]
+CHEAPER = 0.95
+"""Share of another's cost up to which an optimizer is worth further runs for being cheaper."""
+
+Status = Literal["clear", "tied", "good enough", "undecided"]
+
+Rule = Literal["planned rounds", "any number of rounds", "any number of rounds, Cauchy prior"]
+"""How it was judged: the last was version 0.1's."""
+
+Until = Literal["good-enough", "clear"]
+Prefer = Literal["value", "time", "memory"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Place:
         best: probability that it is truly the best; 0 for those that are out.
         to_leader: its difference to the leader; None for the leader itself, and without a common round.
         out: whether it gets no further runs: it diverged, or is worse than another one.
+        regret: how much better another one that is still in may be, at most; infinite while nothing is known, and of
+            a comparison of version 0.1.
     """
 
     optimizer: str
@@ -56,6 +62,7 @@ class Place:
     best: float
     to_leader: Difference | None
     out: bool
+    regret: float = inf
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,22 @@ class Verdict:
     """The result of a comparison.
 
     Attributes:
-        status: `clear`, the leader is better than all others; `tied`, those that are not worse equal it for practical
-            purposes; or `undecided`.
-        leader: name of the optimizer of the highest estimate, of those that are not out.
+        status: the strongest that holds: `clear`, the leader is better than all others; `tied`, those that are not
+            worse equal each other for practical purposes; `good enough`, none is better than the leader by more than
+            epsilon; or `undecided`.
+        leader: name of the optimizer of the least loss, of those that are not out.
         places: of all optimizers, the leader first, those that are out last.
         differences: of all pairs.
         epsilon: largest difference that does not matter.
         error: probability that the truly best is ever found worse than another.
         runs: number of runs of the finalists themselves.
-        more_runs: estimated number of further runs until it is decided; 0 where it is.
+        loss: how much better than the leader another one that is still in may be, at most; infinite while nothing is
+            known, 0 where it is clear.
+        rule: how it was judged.
+        rounds: planned; None where none were.
+        wanted: names of those that another round is needed of; none where it is decided.
+        next_runs: how many runs another round of them takes; 0 where it is decided, or no rounds are left.
+        next_loss: what the loss is expected to be after it, were means and spreads to stay.
     """
 
     status: Status
@@ -81,7 +95,12 @@ class Verdict:
     epsilon: float
     error: float
     runs: int
-    more_runs: int
+    loss: float = inf
+    rule: Rule = "any number of rounds, Cauchy prior"
+    rounds: int | None = None
+    wanted: tuple[str, ...] = ()
+    next_runs: int = 0
+    next_loss: float = inf
 
     def place(self, optimizer: str) -> Place:
         return next(place for place in self.places if place.optimizer == optimizer)
@@ -104,101 +123,154 @@ class Verdict:
         """The names of those that are not out."""
         return tuple(place.optimizer for place in self.places if not place.out)
 
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """The names of those that another round is needed of: the leader and the undecided ones, or none."""
-        undecided = tuple(
-            place.optimizer
-            for place in self.places
-            if not place.out
-            and place.optimizer != self.leader
-            and (place.to_leader is None or place.to_leader.relation == "undecided")
-        )
-        return (self.leader, *undecided) if undecided else ()
-
 
 def judge(
-    runs: Sequence[Run], optimizers: Sequence[str], sign: int, epsilon: float, limits: tuple[float, float] = (-inf, inf)
+    runs: Sequence[Run],
+    optimizers: Sequence[str],
+    sign: int,
+    epsilon: float,
+    rounds: int | None,
+    limits: tuple[float, float] = (-inf, inf),
+    *,
+    paired: bool = True,
+    until: Until = "good-enough",
+    prefer: Prefer = "value",
 ) -> Verdict | None:
-    """Judge which optimizers are better than others.
+    """Judge which optimizer to take.
 
     Args:
         runs: of the finalists themselves and perhaps of variants, which are left out.
         optimizers: names of the finalists.
         sign: 1 where higher values of the metric are better, -1 where lower ones are.
         epsilon: largest difference that does not matter, in the metric's unit.
+        rounds: how many were planned before the first run; None where none were.
         limits: smallest and largest possible value of the metric.
+        paired: whether runs of a round share seed and examples.
+        until: what is enough to be decided.
+        prefer: what an optimizer is taken for among those that are as good as the best; the cheaper ones get further
+            runs until it is known whether they are.
 
     Returns:
         None where every optimizer has a diverged run, or none at all.
     """
     own = {name: finalists_runs(runs, name) for name in optimizers}
-    sound = [name for name in optimizers if not any(run.diverged for run in own[name])]
-    if not any(own[name] for name in sound):
+    finished = {name: [run for run in each if not run.diverged] for name, each in own.items()}
+    names = tuple(optimizers)
+    sound = np.array([len(finished[name]) == len(own[name]) for name in names])
+    if not any(own[name] for name, whole in zip(names, sound, strict=True) if whole):
         return None
-    alpha = 2 * ERROR / max(2, len(optimizers))
-    pairs = {
-        (one, other): difference(paired(runs, one, other), one, other, sign, epsilon, alpha)
-        for position, one in enumerate(optimizers)
-        for other in optimizers[position + 1 :]
-    }
-    pairs |= {(other, one): each.reversed() for (one, other), each in pairs.items()}
-    beaten = {one for (one, other), each in pairs.items() if each.relation == "worse" and other in sound}
-    # should everybody have been beaten by somebody, all go on
-    alive = [name for name in sound if name not in beaten] or sound
-    estimates = _Estimates({name: own[name] for name in sound if own[name]}, sign)
-    leader = max(alive, key=lambda name: estimates.mean.get(name, -inf))
+    pairs: Pairs = (PairedRounds if paired else SeparateRuns)(list(finished.values()), sign)
+    looks = Looks(pairs, sound, epsilon, rounds, slack=epsilon if prefer != "value" else 0.0)
+    regret = looks.regret()
+    alive = [name for name, still in zip(names, looks.alive, strict=True) if still]
+    estimates = _Estimates({name: own[name] for name in names if own[name] and finished[name] == own[name]}, sign)
+
+    def standing(name: str) -> tuple[float, float]:
+        return float(regret[names.index(name)]), -estimates.mean.get(name, -inf)
+
+    leader = min(alive, key=standing)
     # those that are out, often the noisiest, say nothing of the others
     chances = _Estimates({name: own[name] for name in alive if own[name]}, sign).best(epsilon)
+    sds = pairs.sds()
+    differences = tuple(looks.difference(names, row, float(sds[row])) for row in range(len(sds)))
+    by_pair = {(each.one, each.other): each for each in differences}
+    by_pair |= {(each.other, each.one): each.reversed() for each in differences}
 
     def place(name: str) -> Place:
-        finished = [run for run in own[name] if not run.diverged]
+        done = finished[name]
+        to_leader = by_pair.get((name, leader))
         return Place(
             optimizer=name,
-            value=summarise([run.value for run in finished], *limits) if finished else None,
-            loss=summarise([run.loss for run in finished]) if finished else None,
-            diverged=len(own[name]) - len(finished),
+            value=summarise([run.value for run in done], *limits) if done else None,
+            loss=summarise([run.loss for run in done]) if done else None,
+            diverged=len(own[name]) - len(done),
             best=chances.get(name, 0.0),
-            to_leader=pairs[name, leader] if name != leader and pairs[name, leader].rounds else None,
+            to_leader=to_leader if to_leader is not None and to_leader.rounds else None,
             out=name not in alive,
+            regret=float(regret[names.index(name)]),
         )
 
-    order = sorted(optimizers, key=lambda name: (name != leader, name not in alive, -estimates.mean.get(name, -inf)))
-    places = tuple(place(name) for name in order)
-    relations = {pairs[name, leader].relation for name in alive if name != leader}
-    status: Status = "undecided" if "undecided" in relations else "tied" if relations else "clear"
+    order = sorted(names, key=lambda name: (name != leader, name not in alive, -estimates.mean.get(name, -inf)))
+    others = [name for name in alive if name != leader and by_pair[name, leader].relation != "worse"]
+    tied = all(by_pair[one, other].relation == "equal" for one in (leader, *others) for other in others if one != other)
+    loss = float(regret[names.index(leader)])
+    status: Status = "undecided"
+    if not others:
+        status, loss = "clear", 0.0
+    elif tied:
+        status = "tied"
+    elif loss <= epsilon:
+        status = "good enough"
+    wanted = _wanted(status, leader, others, by_pair, until)
+    if prefer != "value":
+        wanted = _wanted_for_costs(
+            wanted, finished, dict(zip(names, regret, strict=True)), alive, leader, epsilon, prefer
+        )
+    if rounds is not None:
+        wanted = tuple(name for name in wanted if len(own[name]) < rounds)
+    going_on = np.array([name in wanted for name in names])
     return Verdict(
         status=status,
         leader=leader,
-        places=places,
-        differences=tuple(
-            each for (one, other), each in pairs.items() if optimizers.index(one) < optimizers.index(other)
-        ),
+        places=tuple(place(name) for name in order),
+        differences=differences,
         epsilon=epsilon,
         error=ERROR,
         runs=sum(map(len, own.values())),
-        more_runs=_more_runs([pairs[name, leader] for name in alive if name != leader], epsilon, alpha),
+        loss=loss,
+        rule="any number of rounds" if rounds is None else "planned rounds",
+        rounds=rounds,
+        wanted=wanted,
+        next_runs=len(wanted),
+        next_loss=min(loss, looks.next_gain(names.index(leader), going_on)) if wanted else loss,
     )
 
 
-def _more_runs(pairs: Sequence[Difference], epsilon: float, alpha: float) -> int:
-    """About how many more runs would decide these pairs with the leader, were means and spreads to stay."""
-    more = [
-        _rounds_needed(abs(each.mean), each.sd, epsilon, alpha, each.rounds) - each.rounds
-        for each in pairs
-        if each.relation == "undecided" and each.rounds > 1 and isfinite(each.sd)
-    ]
-    return sum(more) + max(more, default=0)
+def _wanted(
+    status: Status, leader: str, others: Sequence[str], pairs: Mapping[tuple[str, str], Difference], until: Until
+) -> tuple[str, ...]:
+    """The names of those that another round is needed of: the leader, and all that something is undecided of."""
+    if status in ("clear", "tied") or (status == "good enough" and until == "good-enough"):
+        return ()
+    among = (leader, *others)
+    return tuple(
+        name for name in among if any(name != other and pairs[name, other].relation == "undecided" for other in among)
+    )
 
 
-def _rounds_needed(mean: float, sd: float, epsilon: float, alpha: float, now: int) -> int:
-    """After how many rounds a difference would be seen, or seen to be less than epsilon."""
+def _wanted_for_costs(
+    wanted: tuple[str, ...],
+    runs: Mapping[str, Sequence[Run]],
+    regret: Mapping[str, float],
+    alive: Sequence[str],
+    leader: str,
+    epsilon: float,
+    prefer: Prefer,
+) -> tuple[str, ...]:
+    """The same where a cheaper one is to be taken if it is as good: also those that are not known to be, or not to be.
 
-    def decided(n: int) -> bool:
-        margin = half_width(sd, n, alpha)
-        return margin < mean or mean + margin <= epsilon
+    Args:
+        wanted: whatever the costs are.
+        runs: by name.
+        regret: by name.
+        alive: names of those that may be as good as the best.
+        leader: of them.
+        epsilon: largest difference that does not matter.
+        prefer: which cost.
+    """
 
-    return bisect_left(range(1_000_000), True, lo=now + 1, key=decided)
+    def cost(name: str) -> float:
+        own = [run.seconds if prefer == "time" else run.state_bytes for run in runs[name]]
+        return float(median(own)) if own else 0.0
+
+    good = [name for name in alive if regret[name] <= epsilon]
+    if not good:
+        return wanted
+    least = min(cost(name) for name in good)
+    open_ones = [name for name in alive if name not in good and cost(name) <= CHEAPER * least]
+    if not open_ones:
+        return wanted
+    return tuple(dict.fromkeys((*wanted, leader, *open_ones)))
 
 
 class _Estimates:
