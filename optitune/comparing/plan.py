@@ -11,11 +11,11 @@ from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
 from optitune.tasks.metrics import Metric, correct, r2
 
-ROUNDS = 20
+ROUNDS = 12
 """How many rounds a comparison has at most: so many parts of the data are each held out once."""
 
-FIRST = 4
-"""How many rounds all finalists are given before any can be out: no evidence of fewer is enough."""
+FIRST = 3
+"""How many rounds all finalists are given before any can be out: the first look is after them."""
 
 SEEDS_APART = 2_000_003
 """Comparisons use seeds far from the search's and from those of full trainings."""
@@ -126,16 +126,17 @@ def negligible(metric: Metric, best: float) -> float:
     return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))
 
 
-def step(wanted: Sequence[str], done: Container[RunId], rounds: int) -> list[RunId]:
-    """The next runs: the next round of those wanted, or the next two where they are few, so that no worker waits.
+def step(wanted: Sequence[str], done: Container[RunId], rounds: int, workers: int = 1) -> list[RunId]:
+    """The next runs: the next round of those wanted, or the next two where otherwise workers would wait.
 
     Args:
         wanted: of whom another round would decide something.
         done: the runs there are.
         rounds: how many there are at most.
+        workers: how many runs are trained at once.
     """
     lacking = [number for number in range(rounds) if any(RunId(number, name) not in done for name in wanted)]
-    several = 1 if len(wanted) >= 4 else 2
+    several = 2 if workers >= 2 * len(wanted) else 1
     return [RunId(number, name) for number in lacking[:several] for name in wanted if RunId(number, name) not in done]
 
 

@@ -4,15 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, NonNegativeFloat, TypeAdapter
 from pydantic_core import from_json
 
 from optitune.common.files import write_text
-from optitune.common.schema import Strict
 from optitune.common.text import Unit
 from optitune.comparing.sentences import advice, headline
+from optitune.comparing.stored_verdict import STORED_VERDICT, CompareOptions, restored
 from optitune.errors import OptituneError
 from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
 from optitune.statistics.runs import PREFER, UNTIL, Plan, Prefer, Run, Until, finalists_runs
@@ -23,20 +22,6 @@ from optitune.tasks.metrics import Metric
 
 FOLDER = "compare"
 """Within the folder of a study."""
-
-
-class CompareOptions(Strict):
-    """Options of a comparison that neither its plan nor its runs hold; None where they were not given.
-
-    Files of version 0.1 have neither `until` nor `prefer`.
-    """
-
-    optimizers: tuple[str, ...] | None
-    epsilon: Annotated[float, Field(ge=0)] | None
-    target: float | None
-    sensitivity: Annotated[int, Field(ge=0)]
-    until: Until = UNTIL
-    prefer: Prefer = PREFER
 
 
 @dataclass(frozen=True)
@@ -82,7 +67,12 @@ class Comparison:
             "error": verdict.error,
             "target": self.target,
             "runs": verdict.runs,
-            "more_runs": verdict.more_runs,
+            "rule": verdict.rule,
+            "rounds": verdict.rounds,
+            "loss": _finite(verdict.loss),
+            "wanted": list(verdict.wanted),
+            "next_runs": verdict.next_runs,
+            "next_loss": _finite(verdict.next_loss),
             "places": [
                 {
                     **_finite(asdict(place)),
@@ -116,6 +106,8 @@ def conclude(
     metric: Metric,
     epsilon: float,
     target: float | None = None,
+    until: Until = UNTIL,
+    prefer: Prefer = PREFER,
 ) -> Comparison | None:
     """What these runs say; None while there are none.
 
@@ -123,13 +115,32 @@ def conclude(
         trials: of the search.
         epsilon: what difference does not matter.
         target: of the metric; None for what the weakest of those that are not out reaches.
+        until: what is enough to be decided.
+        prefer: by what one is taken of those that are as good as the best.
 
     Raises:
         OptituneError: every run diverged.
     """
     if not runs:
         return None
-    verdict = judge(runs, plan.optimizers, metric.sign, epsilon, (metric.lowest, metric.highest))
+    limits = metric.lowest, metric.highest
+    verdict = judge(runs, plan.optimizers, metric.sign, epsilon, plan.rounds, limits, until=until, prefer=prefer)
+    return _concluded(plan, runs, trials, metric, verdict, target)
+
+
+def _concluded(
+    plan: Plan,
+    runs: Sequence[Run],
+    trials: Sequence[TrialRecord],
+    metric: Metric,
+    verdict: Verdict | None,
+    target: float | None,
+) -> Comparison | None:
+    """The costs, and all in words.
+
+    Raises:
+        OptituneError: every run diverged.
+    """
     if verdict is None:
         if {run.key.optimizer for run in runs} < set(plan.optimizers):
             return None
@@ -175,32 +186,6 @@ def save_verdict(folder: Path, found: Comparison) -> None:
     write_text(folder / "verdict.json", json.dumps(document, indent=1))
 
 
-@dataclass(frozen=True)
-class StoredPlace:
-    """What of a place in a `verdict.json` is relied on."""
-
-    optimizer: str
-    best: float
-
-
-@dataclass(frozen=True)
-class StoredVerdict:
-    """What of a `verdict.json` is relied on."""
-
-    sentence: str
-    advice: str
-    runs: int
-    places: tuple[StoredPlace, ...]
-    epsilon: NonNegativeFloat
-    target: float | None
-    trial: int
-    versions: dict[str, str]
-    asked: CompareOptions | None = None
-
-
-STORED_VERDICT = TypeAdapter(StoredVerdict)
-
-
 def load_verdict(folder: Path) -> dict[str, Any] | None:
     """The `verdict.json` in `folder`; None where there is none that can be read."""
     try:
@@ -228,19 +213,20 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
         return None
     from optitune.comparing.kept_runs import load_runs
 
-    found = conclude(plan, load_runs(folder), trials, metric, verdict["epsilon"], verdict["target"])
+    runs = load_runs(folder)
+    asked = verdict.get("asked")
+    options = CompareOptions.model_validate_json(json.dumps(asked)) if asked is not None else None
+    kept = restored(verdict, runs)
+    if kept is None:
+        until, prefer = (options.until, options.prefer) if options else (UNTIL, PREFER)
+        found = conclude(plan, runs, trials, metric, verdict["epsilon"], verdict["target"], until, prefer)
+    else:
+        found = _concluded(plan, runs, trials, metric, kept, verdict["target"])
     if found is None:
         return None
-    kept = {place["optimizer"]: place["best"] for place in verdict["places"]}
-    if verdict["runs"] == found.verdict.runs and set(kept) == {place.optimizer for place in found.verdict.places}:
-        # the draws behind P(best) differ in a digit between processors: what was printed once holds
-        places = tuple(replace(place, best=kept[place.optimizer]) for place in found.verdict.places)
-        said = {"sentence": verdict["sentence"], "advice": verdict["advice"]}
-        found = replace(found, verdict=replace(found.verdict, places=places), **said)
-    asked = verdict.get("asked")
-    if asked is None:
-        return found
-    return replace(found, asked=CompareOptions.model_validate_json(json.dumps(asked)))
+    if kept is not None:
+        found = replace(found, sentence=verdict["sentence"], advice=verdict["advice"])
+    return replace(found, asked=options)
 
 
 def searched_on(plan: Plan, trials: Sequence[TrialRecord]) -> list[str]:

@@ -21,11 +21,11 @@ from optitune.comparing.plan import finalists, make_plan, opening, practical, st
 from optitune.comparing.requests import CompareRequest
 from optitune.comparing.results import (
     FOLDER,
-    CompareOptions,
     Comparison,
     conclude,
     save_verdict,
 )
+from optitune.comparing.stored_verdict import CompareOptions
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, Prefer, RunId, Until
@@ -164,7 +164,16 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
         before = len(load_runs(folder))
 
         def judged() -> Comparison | None:
-            return conclude(plan, load_runs(folder), found.records, task.judge, epsilon, request.target)
+            return conclude(
+                plan,
+                load_runs(folder),
+                found.records,
+                task.judge,
+                epsilon,
+                request.target,
+                request.until,
+                request.prefer,
+            )
 
         try:
             share(parts, folder / DATA, {task_code.KEY: json.dumps(found.code)})
@@ -300,7 +309,7 @@ class Rounds:
             if not keys:
                 assert found is not None
                 wanted = found.verdict.wanted
-                keys = step(wanted, done, plan.rounds)
+                keys = step(wanted, done, plan.rounds, workers)
                 if not keys:
                     return self._others(found, "rounds" if wanted else "decided")
             # whole rounds alone: half of one decides nothing

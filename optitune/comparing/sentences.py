@@ -74,7 +74,7 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
             f"{listed(tied)} are equal for practical purposes{at}: with {sure} confidence they differ by at most "
             f"{unit.difference(widest)}, and {unit.difference(verdict.epsilon)} is said not to matter."
         )
-    several = verdict.wanted
+    several = verdict.wanted or verdict.contenders
     likeliest = sorted(several, key=lambda name: -verdict.place(name).best)[:MOST_NAMED]
     chances = listed([f"{name} {verdict.place(name).best:.2f}" for name in likeliest])
     if len(several) > MOST_NAMED:
@@ -82,12 +82,8 @@ def headline(verdict: Verdict, unit: Unit, left: int) -> str:
     else:
         those = f"{listed(several)} apart (probability of being best: {chances})"
     more = "more runs are needed"
-    if verdict.more_runs:
-        more = f"about {plural(verdict.more_runs, 'more run')} would be needed"
     if not left:
         more = "every example has been held out once, so that it takes more data, not more runs"
-    elif verdict.more_runs > left:
-        more += f", and there are data for {left}"
     return f"Not enough evidence to tell {those}: {more}. {leader.optimizer} leads with {interval(leader, unit)}."
 
 

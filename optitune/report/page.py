@@ -19,7 +19,6 @@ from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
 from optitune.comparing.requests import MOST_RUNS
 from optitune.comparing.results import Comparison, searched_on
-from optitune.comparing.sentences import NOT_BY_RUNS
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
@@ -309,10 +308,8 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
         return found.sentence, advice, subject.compare(found, MOST_RUNS)
     done = [run.key.round for run in found.runs if run.key.variant == TUNED]
-    if found.verdict.status == "undecided" and len(set(done)) < found.plan.rounds:
-        most = len(done) + max(1, min(found.verdict.more_runs, found.left))
-        if found.verdict.more_runs > found.left:
-            advice += f" {NOT_BY_RUNS}"
+    if found.verdict.wanted and len(set(done)) < found.plan.rounds:
+        most = len(done) + max(1, found.left)
         return found.sentence, f"{advice} To go on:", subject.compare(found, most)
     return found.sentence, advice, "" if subject.tested else subject.command("retrain", "best", "--study", subject.name)
 

@@ -5,7 +5,7 @@ them by their tails (Pocock 1977, Biometrika 64:191), since the spread is estima
 are in `boundaries.json`, which `scripts/bench/verdict/boundaries.py` makes from sequences without any difference:
 
 - `constant`: the same at every look (Pocock), so that large differences are seen early;
-- `falling`: c (N / n)^1.5 at round n of N (Wang and Tsiatis 1987, Biometrics 43:193, have powers of n / N; O'Brien and
+- `falling`: c (N / n)^3 at round n of N (Wang and Tsiatis 1987, Biometrics 43:193, have powers of n / N; O'Brien and
   Fleming's is 0.5), which saves nearly all of the error for the last rounds, where small differences are seen.
 
 Where no number of rounds was planned, the boundary is that of a test martingale: the density of the t statistic under
@@ -26,7 +26,7 @@ import numpy as np
 FIRST_LOOK = 3
 """Rounds before the first look: two have a spread that hangs on a single number."""
 
-POWER = 1.5
+POWER = 3
 """Of N / n in the falling boundary."""
 
 MOST_PLANNED = 100
@@ -120,8 +120,12 @@ def log_evidence(t: float, n: int) -> float:
     return -log(s) / 2 + (df + 1) / 2 * (log1p(t**2 / df) - log1p(t**2 / (df * s)))
 
 
+LEAST_TAIL = 1e-12
+"""Smaller ones are never met: of so few rounds nothing is decided."""
+
+
 def student(tail: float, df: Any) -> Any:
-    """The t of so many degrees of freedom beyond which there is this tail; infinite where there is none."""
+    """The t of so many degrees of freedom beyond which there is this tail; infinite below `LEAST_TAIL`."""
     from scipy.special import stdtrit
 
-    return -stdtrit(df, tail) if tail > 0 else np.full(np.shape(df), inf)[()]
+    return -stdtrit(df, tail) if tail >= LEAST_TAIL else np.full(np.shape(df), inf)[()]

@@ -12,13 +12,13 @@ Few rounds say little of a spread, and Student's t pays for that. Two things are
 The half width is the quantile of the mean's posterior, a mixture of normal distributions over the spread.
 """
 
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optitune.statistics.sequential_test import student
+from optitune.statistics.sequential_test import LEAST_TAIL, student
 
 PRIOR_ROUNDS = 4
 """How many rounds the other pairs' spread counts for. The log variances of optimizers differ by 0 to 1.6 (standard
@@ -27,7 +27,13 @@ deviation) in published records, by about 1 in most."""
 SEEDS_SHARE = 0.5
 """Of the examples' standard deviation, up to which what seeds add is taken to be anything."""
 
-_RATIOS = np.concatenate([[0.0], np.geomspace(0.03, 200.0, 63)])
+FAR = 1_000
+"""Times the examples' variance, from which on that says nothing of the whole one."""
+
+STEPS = 8
+"""Of Newton's method; the tail is met to six digits."""
+
+_RATIOS = np.concatenate([[0.0], np.geomspace(0.03, 3_000.0, 79)])
 _EDGES = np.concatenate([[0.0], np.sqrt(_RATIOS[1:-1] * _RATIOS[2:]), [1.2 * _RATIOS[-1]]])
 _EDGES = np.insert(_EDGES, 1, _RATIOS[1] / 2)
 _LOG_WEIGHTS = np.log(np.diff(np.log1p(_EDGES / SEEDS_SHARE)))
@@ -68,11 +74,14 @@ def half_widths(
         floor: variance that examples alone make, (pairs,); nan where nothing is known of examples.
         typical: mean variance of the pairs; None where there is one pair alone.
     """
+    if tail < LEAST_TAIL:
+        return np.full(np.shape(variance), inf)
     df = degrees(rounds, typical is not None)
     pooled = np.asarray(moderate(variance, rounds, typical), dtype=np.float64)
     widths: NDArray[np.float64] = student(tail, df) * np.sqrt(pooled)
-    known = np.isfinite(floor) & (floor > 0)
-    if known.any() and tail > 0:
+    # far above the floor both are the same
+    known = np.isfinite(floor) & (floor > 0) & (variance < FAR * np.nan_to_num(floor))
+    if known.any():
         widths[known] = _with_floor(tail, pooled[known], df, floor[known])
     return widths / sqrt(rounds)
 
@@ -81,22 +90,24 @@ def _with_floor(
     tail: float, variance: NDArray[np.float64], df: float, floor: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The same in standard deviations of a round's difference, where the examples' share is known."""
-    from scipy.special import log_ndtr, logsumexp
+    from scipy.special import log_ndtr, ndtri
 
     possible = floor[:, None] * (1 + _RATIOS**2)
     log_weight = _LOG_WEIGHTS - df / 2 * (np.log(possible) + variance[:, None] / possible)
-    log_weight -= logsumexp(log_weight, axis=1, keepdims=True)
+    log_weight -= _log_sum(log_weight)[:, None]
     sd = np.sqrt(possible)
-    width = student(tail, df) * np.sqrt(np.maximum(variance, floor))
+    # from below: a normal quantile of the mean variance
+    width = -ndtri(tail) * np.sqrt((np.exp(log_weight) * possible).sum(1))
     for _ in range(STEPS):
         # Newton's method for the logarithm of the tail by the logarithm of the width
         scaled = width[:, None] / sd
-        log_tails = log_weight + log_ndtr(-scaled)
-        log_tail = logsumexp(log_tails, axis=1)
-        slope = -np.exp(logsumexp(log_weight - scaled**2 / 2 + np.log(scaled), axis=1) - log_tail) / sqrt(2 * np.pi)
+        log_tail = _log_sum(log_weight + log_ndtr(-scaled))
+        slope = -np.exp(_log_sum(log_weight - scaled**2 / 2 + np.log(scaled)) - log_tail) / sqrt(2 * np.pi)
         width = width * np.exp(np.clip((log_tail - np.log(tail)) / -slope, -1, 1))
     return np.asarray(width)
 
 
-STEPS = 9
-"""Of Newton's method; the tail is met to six digits."""
+def _log_sum(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithm of the sum of a row of numbers that are given by their logarithms."""
+    largest = logarithms.max(1, keepdims=True)
+    return np.asarray((largest + np.log(np.exp(logarithms - largest).sum(1, keepdims=True)))[:, 0])

@@ -4,8 +4,8 @@ A round trains every optimizer from one seed and judges it on one part of the da
 the differences of two optimizers, a round each, carry the luck of seeds and of examples together, and are independent
 but for what their training examples share. Runs that were trained elsewhere may share nothing.
 
-Decisions rest on intervals for the mean difference of a pair that hold at every look (`optitune.statistics.looks`). From
-the same intervals follows what a choice can cost: the largest upper bound of how much better another one may be, the
+Decisions rest on intervals for the mean difference of a pair that hold at every look (`optitune.statistics.looks`).
+From the same intervals follows what a choice can cost: the largest upper bound of how much better another may be, the
 `loss` of choosing the leader. `epsilon` is what matters in practice: a pair whose interval lies within +- epsilon is
 equal for practical purposes, and a leader whose loss is at most epsilon is good enough.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from optitune.common.summary import Summary, summarise
 from optitune.statistics.differences import Difference, PairedRounds, Pairs, Relation, SeparateRuns
 from optitune.statistics.looks import ERROR, Looks
-from optitune.statistics.runs import Run, finalists_runs
+from optitune.statistics.runs import PREFER, UNTIL, Prefer, Run, Until, finalists_runs
 
 DRAWS, SPREADS = 20_000, 400
 """Number of draws behind the probabilities of being best, and of standard deviations drawn for them."""
@@ -33,9 +33,6 @@ Status = Literal["clear", "tied", "good enough", "undecided"]
 
 Rule = Literal["planned rounds", "any number of rounds", "any number of rounds, Cauchy prior"]
 """How it was judged: the last was version 0.1's."""
-
-Until = Literal["good-enough", "clear"]
-Prefer = Literal["value", "time", "memory"]
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,8 @@ def judge(
     limits: tuple[float, float] = (-inf, inf),
     *,
     paired: bool = True,
-    until: Until = "good-enough",
-    prefer: Prefer = "value",
+    until: Until = UNTIL,
+    prefer: Prefer = PREFER,
 ) -> Verdict | None:
     """Judge which optimizer to take.
 

@@ -149,7 +149,7 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
     console.print(found.advice)
     if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
         limit = "--max-runs" if result.ending == "runs" else "--timeout"
-        hopeless = found.verdict.more_runs > found.left
+        hopeless = not found.left
         goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
         console.print(f"After {plural(found.verdict.runs, 'run')} {limit} is spent{goes_on}")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)

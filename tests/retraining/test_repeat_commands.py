@@ -16,7 +16,7 @@ from optitune.cli.compare import compare
 from optitune.cli.main import optitune, run
 from optitune.cli.retrain import retrain
 from optitune.common.commands import line, place
-from optitune.comparing.results import CompareOptions
+from optitune.comparing.stored_verdict import CompareOptions
 from optitune.retraining.repeat_commands import compare_words, retrain_words
 from optitune.retraining.results import FoundLength, TriedLength
 from optitune.statistics.runs import TUNED

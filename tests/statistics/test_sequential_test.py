@@ -1,32 +1,84 @@
-"""A test and an interval that may be looked at after every round."""
+"""Boundaries that may be looked at after every round."""
 
 from collections.abc import Callable
-from math import exp, inf, log, pi, sqrt
+from math import exp, inf, pi, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from numpy.typing import NDArray
+from scipy import integrate, special, stats
 
-from optitune.statistics.sequential_test import SCALE, critical, half_width, log_evidence
+from optitune.statistics.sequential_test import (
+    FIRST_LOOK,
+    MOST_PLANNED,
+    constant,
+    falling,
+    first_look,
+    log_evidence,
+    open_ended,
+    student,
+)
+from scripts.bench.verdict.boundaries import table
 
-ROUNDS = 40
+LEVELS = st.floats(0.001, 0.05)
 
 
-def integrated(t: float, n: int) -> float:
-    """The same evidence by the noncentral t distribution, integrated over Cauchy's prior of the effect."""
+def ever_passed(tail: Callable[[int], float], draws: NDArray[np.float64], signed: bool = False) -> float:
+    """The share of rows whose t passes the boundary at any look."""
+    n = np.arange(1, draws.shape[1] + 1)
+    means = draws.cumsum(1) / n
+    squares = (draws**2).cumsum(1) - n * means**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = means * np.sqrt(n * (n - 1) / squares)
+    t = t if signed else np.abs(t)
+    first = first_look(draws.shape[1])
+    limits = np.array([float(student(tail(int(number)), number - 1)) for number in n[first - 1 :]])
+    return float((t[:, first - 1 :] > limits).any(1).mean())
 
-    def density(effect: float) -> float:
-        return float(stats.nct.pdf(t, n - 1, effect * sqrt(n)) * stats.cauchy.pdf(effect, scale=SCALE))
 
-    parts = [integrate.quad(density, low, high, limit=200)[0] for low, high in ((-30, -2), (-2, 0), (0, 2), (2, 30))]
-    return log(sum(parts) / stats.t.pdf(t, n - 1))
+@pytest.mark.parametrize("rounds", [3, 5, 12, 17, 60])
+@pytest.mark.parametrize("level", [0.025, 0.05 / 8])
+def test_looking_after_every_round_is_wrong_as_rarely_as_was_said(rounds: int, level: float) -> None:
+    draws = np.random.default_rng(rounds).standard_normal((40_000, rounds))
+    error = 4 * sqrt(2 * level / 40_000) + 0.03 * level
+    assert ever_passed(lambda n: constant(rounds, level), draws) == pytest.approx(2 * level, abs=error)
+    assert ever_passed(lambda n: falling(n, rounds, level), draws, signed=True) == pytest.approx(level, abs=error)
 
 
-@pytest.mark.parametrize(("t", "n"), [(0.0, 4), (1.0, 3), (2.5, 5), (3.0, 10), (-4.0, 20), (6.0, 8)])
-def test_the_evidence_is_the_ratio_of_the_densities_of_t(t: float, n: int) -> None:
-    assert log_evidence(t, n) == pytest.approx(integrated(t, n), abs=0.005)
+def test_a_t_test_at_every_look_is_wrong_far_more_often() -> None:
+    draws = np.random.default_rng(1).standard_normal((20_000, 20))
+    assert ever_passed(lambda n: 0.025, draws) > 3 * 0.05
+    assert ever_passed(lambda n: open_ended(n, n - 1, 0.025), draws) < 0.05
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_single_look_is_a_t_test(rounds: int) -> None:
+    assert constant(rounds, 0.025) == pytest.approx(0.025)
+    assert first_look(rounds) == min(rounds, FIRST_LOOK)
+
+
+@given(st.integers(4, MOST_PLANNED), LEVELS, st.floats(1.2, 10))
+def test_more_looks_and_smaller_errors_ask_for_more(rounds: int, level: float, factor: float) -> None:
+    assert constant(rounds, level / factor) < constant(rounds, level) < level
+    if rounds < MOST_PLANNED:
+        assert constant(rounds + 1, level) <= constant(rounds, level) * 1.005
+    assert falling(rounds, rounds, level / factor) < falling(rounds, rounds, level) <= level * 1.1
+    assert falling(rounds - 1, rounds, level) < falling(rounds, rounds, level)
+
+
+@given(st.integers(3, 300), st.floats(3, 300), LEVELS)
+def test_an_open_end_asks_for_more_evidence_the_longer_it_goes_on(n: int, df: float, level: float) -> None:
+    assert 0 <= open_ended(n, df, level) < level
+    assert open_ended(n + 1, df, level / 2) <= open_ended(n, df, level) * 1.5
+
+
+def test_the_constants_are_those_that_the_script_makes() -> None:
+    made = table(20_000, 0, rounds=(12,))
+    for level, two, one in zip(made["levels"][:6], made["constant"][0], made["falling"][0], strict=False):
+        assert float(-special.ndtri(constant(12, level))) == pytest.approx(two, abs=0.06)
+        assert float(-special.ndtri(falling(12, 12, level))) == pytest.approx(one, abs=0.06)
 
 
 @pytest.mark.parametrize("n", [2, 5, 20])
@@ -39,57 +91,25 @@ def test_without_an_effect_the_evidence_is_1_on_average(n: int) -> None:
     assert mean == pytest.approx(1, abs=0.005)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.05 / 28])
-@pytest.mark.parametrize("n", [3, 4, 10, 20, 200])
-def test_the_critical_t_has_just_the_evidence_that_is_wanted(n: int, alpha: float) -> None:
-    assert log_evidence(critical(n, alpha), n) == pytest.approx(log(1 / alpha), abs=1e-6)
+@pytest.mark.parametrize(("t", "n"), [(0.0, 4), (1.0, 3), (2.5, 5), (3.0, 10), (-4.0, 20), (6.0, 8)])
+def test_the_evidence_is_the_ratio_of_the_densities_of_t(t: float, n: int) -> None:
+    def density(effect: float) -> float:
+        return float(stats.nct.pdf(t, n - 1, effect * sqrt(n)) * stats.norm.pdf(effect))
+
+    whole = sum(integrate.quad(density, low, low + 2, limit=200)[0] for low in range(-8, 8, 2))
+    assert log_evidence(t, n) == pytest.approx(np.log(whole / stats.t.pdf(t, n - 1)), abs=0.005)
 
 
-@pytest.mark.parametrize(("n", "alpha"), [(0, 0.05), (1, 0.05), (2, 0.05), (2, 0.05 / 28)])
-def test_of_too_few_rounds_nothing_is_known(n: int, alpha: float) -> None:
-    assert critical(n, alpha) == inf
-    if n:
-        assert half_width(1.0, n, alpha) == inf
+@pytest.mark.parametrize("level", [0.025, 0.05 / 28])
+@pytest.mark.parametrize("n", [4, 10, 20, 200])
+def test_the_open_boundary_has_just_the_evidence_that_is_wanted(n: int, level: float) -> None:
+    tail = open_ended(n, n - 1, level)
+    if tail:
+        assert exp(-log_evidence(float(student(tail, n - 1)), n)) == pytest.approx(2 * level)
+    else:
+        assert exp(-log_evidence(1e12, n)) > 2 * level
 
 
-@given(st.integers(4, 300), st.floats(0.001, 0.3), st.floats(1.1, 10.0))
-def test_surer_intervals_are_wider_and_further_rounds_make_them_narrower(n: int, alpha: float, factor: float) -> None:
-    assert half_width(1.0, n, alpha / factor) > half_width(1.0, n, alpha)
-    assert half_width(1.0, n + 1, alpha) < half_width(1.0, n, alpha)
-
-
-@given(st.integers(2, 300), st.floats(0.0, 50.0), st.floats(0.01, 50.0))
-def test_a_larger_t_of_either_sign_is_more_evidence(n: int, t: float, more: float) -> None:
-    assert log_evidence(t + more, n) > log_evidence(t, n)
-    assert log_evidence(-t, n) == log_evidence(t, n)
-
-
-@given(st.integers(3, 100), st.floats(1e-9, 1e9))
-def test_an_interval_is_in_the_unit_of_its_data(n: int, unit: float) -> None:
-    assert half_width(unit, n, 0.05) == pytest.approx(unit * half_width(1.0, n, 0.05), rel=1e-12)
-
-
-def ever_passed(limit: Callable[[int], float], draws: np.ndarray) -> float:
-    """The share of rows whose |t| passes the limit of so many rounds after any of them."""
-    n = np.arange(1, draws.shape[1] + 1)
-    means = draws.cumsum(1) / n
-    squares = (draws**2).cumsum(1) - n * means**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.abs(means) * np.sqrt(n * (n - 1) / squares)
-    limits = np.array([limit(int(number)) for number in n[1:]])
-    return float((t[:, 1:] > limits).any(1).mean())
-
-
-@pytest.mark.parametrize("alpha", [0.05, 0.2])
-def test_looking_after_every_round_is_wrong_as_rarely_as_was_said_and_a_t_test_is_not(alpha: float) -> None:
-    draws = np.random.default_rng(1).standard_normal((20_000, ROUNDS))
-    share = ever_passed(lambda n: critical(n, alpha), draws)
-    # not so careful either that nothing would ever be told
-    assert alpha / 10 < share < alpha
-    assert ever_passed(lambda n: float(stats.t.isf(alpha / 2, n - 1)), draws) > 1.8 * alpha
-
-
-def test_an_effect_is_seen_early_where_it_is_large_and_in_the_end_where_it_is_small() -> None:
-    draws = np.random.default_rng(2).standard_normal((2_000, ROUNDS))
-    assert ever_passed(lambda n: critical(n, 0.05), draws[:, :6] + 4) > 0.9
-    assert ever_passed(lambda n: critical(n, 0.05), draws + 0.8) > 0.9
+def test_of_too_few_rounds_nothing_is_known() -> None:
+    assert open_ended(2, 1, 0.025) == 0
+    assert student(open_ended(2, 1, 0.025), 1) == inf

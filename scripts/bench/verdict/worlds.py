@@ -5,7 +5,7 @@ Made-up trainings: every example held out has a difficulty that all optimizers s
 with it. Both are normal, and a run is wrong where their sum, weighted by `SHARED` and its rest, passes the optimizer's
 threshold. A run's seed moves the threshold by a normal number, such that its accuracy moves by 0.055 percentage points
 (pp). So the accuracy of an optimizer over all examples and seeds is known exactly. Every round has fresh examples and
-seeds: 2,750 examples, as many as MNIST gives each of 20 rounds, or 57, about as few as the digits do.
+seeds: as many examples as MNIST gives each of a comparison's rounds, or 57, about as few as the digits do.
 
 Spreads are as measured for SGD against Adam on MNIST's CNN: 0.055 pp from seed to seed, and 0.058 pp of standard error
 that 5,000 images leave in the difference of two optimizers that are always judged on them; `OWN` is what of the luck
@@ -28,7 +28,7 @@ from scipy import stats
 
 from optitune.comparing.plan import ROUNDS, opening, step
 from optitune.statistics.differences import Difference
-from optitune.statistics.runs import Run, RunId
+from optitune.statistics.runs import Run, RunId, Until
 from optitune.statistics.verdict import Verdict, judge
 from scripts.bench.quality.record import path, read
 
@@ -42,7 +42,7 @@ SEED = 0.055 * PP
 SHARED, OWN = 0.9904, 0.0083
 ACCURACY = 0.991
 
-MNIST, DIGITS = 2_750, 57
+MNIST, DIGITS = 55_000 // ROUNDS, 57
 """How many examples a round holds out."""
 
 MOMENTS = {4: "4 rounds", 8: "8 rounds", ROUNDS: "the end"}
@@ -159,7 +159,9 @@ class Recorded:
         ]
 
 
-def compared(world: World, generator: np.random.Generator, epsilon: float = EPSILON) -> Iterator[Verdict]:
+def compared(
+    world: World, generator: np.random.Generator, epsilon: float = EPSILON, until: Until = "clear"
+) -> Iterator[Verdict]:
     """One comparison: the verdict after its first rounds, and after every further step until it ends."""
     names = tuple(world.truths)
     rounds: dict[int, dict[RunId, Run]] = {}
@@ -170,9 +172,9 @@ def compared(world: World, generator: np.random.Generator, epsilon: float = EPSI
             if key.round not in rounds:
                 rounds[key.round] = {each.key: each for each in world.round(key.round, generator)}
             runs[key] = rounds[key.round][key]
-        found = judged(list(runs.values()), world, epsilon)
+        found = judged(list(runs.values()), world, epsilon, until)
         yield found
-        keys = step(found.wanted, runs, ROUNDS)
+        keys = step(found.wanted, runs, ROUNDS, workers=2)
 
 
 def fixed(world: World, rounds: int, generator: np.random.Generator) -> Verdict:
@@ -180,8 +182,8 @@ def fixed(world: World, rounds: int, generator: np.random.Generator) -> Verdict:
     return judged([each for number in range(rounds) for each in world.round(number, generator)], world, EPSILON)
 
 
-def judged(runs: Sequence[Run], world: World, epsilon: float) -> Verdict:
-    found = judge(runs, tuple(world.truths), 1, epsilon, (0.0, 1.0))
+def judged(runs: Sequence[Run], world: World, epsilon: float, until: Until = "clear") -> Verdict:
+    found = judge(runs, tuple(world.truths), 1, epsilon, ROUNDS, (0.0, 1.0), until=until)
     assert found is not None
     return found
 
