@@ -65,7 +65,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         return None
     unit = RatioUnit(how) if form == "log" else Unit(how)
     epsilon, source = (log(1.01), "1 % of the value") if form == "log" else (0.5, "half of what another seed changes")
-    verdict = judge(runs, arms, -1, epsilon)
+    verdict = judge(runs, arms, -1, epsilon, None, until="clear")
     if verdict is None:
         return None
     little = f" {count} tasks tell little of others" if count < FEW_TASKS else f" {count} tasks are some of many"
@@ -85,7 +85,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         epsilon_from=source,
         paired=True,
         rounds=None,
-        sentence=f"Over all {count} tasks: {headline(verdict, unit, verdict.more_runs)}",
+        sentence=f"Over all {count} tasks: {headline(verdict, unit, verdict.next_runs)}",
         advice="Only more tasks tell more." if verdict.status == "undecided" else "No further runs are needed.",
         next_runs=None,
         notes=tuple(notes),

@@ -73,7 +73,7 @@ def judged(
         epsilon, epsilon_from = request.epsilon, "as asked for"
     else:
         epsilon, epsilon_from = usual_epsilon(metric, values, sign, unit)
-    verdict = judge(runs, arms, sign, epsilon, limits)
+    verdict = judge(runs, arms, sign, epsilon, request.rounds, limits, paired=paired)
     if verdict is None:
         raise OptituneError(f"{trained[0].place}: each arm{_on(task)} has a run that diverged: no arm can be taken")
     more = next_runs(verdict, dict(counts), request.rounds)
@@ -86,7 +86,7 @@ def judged(
         epsilon_from=epsilon_from,
         paired=paired,
         rounds=request.rounds,
-        sentence=headline(verdict, unit, verdict.more_runs),
+        sentence=headline(verdict, unit, verdict.next_runs),
         advice=advice(verdict, more, request.rounds, _seeds(more, paired, columns), unit, loss_of(verdict)),
         next_runs=more,
         notes=tuple(_notes(trained, arms, values, paired, columns)),

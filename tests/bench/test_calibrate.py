@@ -110,7 +110,7 @@ def ever_ordered(world: MadeUp, count: int, **values: object) -> float:
 def test_identical_optimizers_are_told_apart_in_5_percent_at_most_and_by_a_repeated_t_test_in_many_more() -> None:
     world = MadeUp(equals(2))
     assert ever_ordered(world, 150) <= 0.05
-    assert ever_ordered(world, 150, half_width=calibrate.naive) > 0.1
+    assert ever_ordered(world, 150, constant=calibrate.naive) > 0.1
 
 
 @pytest.mark.parametrize("world", [coarse(), MadeUp(equals(4))], ids=["of few examples", "four"])

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from math import inf, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS
-from optitune.statistics import differences, verdict
+from optitune.statistics import sequential_test, verdict
 from scripts.bench.verdict.worlds import (
     ACCURACY,
     EPSILON,
@@ -79,7 +79,7 @@ def patched(**values: Any) -> Iterator[None]:
     """The verdict's modules with other values of these names for a while, wherever one has the name."""
     before = [
         (module, name, getattr(module, name))
-        for module in (verdict, differences)
+        for module in (verdict, sequential_test)
         for name in values
         if name in vars(module)
     ]
@@ -94,12 +94,12 @@ def patched(**values: Any) -> Iterator[None]:
 
 # no decision rests on probabilities of being best, nor on how many more runs are needed: little is spent on them
 # where they are not looked at
-BRIEF: Row = {"DRAWS": 400, "SPREADS": 20, "_more_runs": lambda *_: 0}
+BRIEF: Row = {"DRAWS": 400, "SPREADS": 20}
 
 
-def naive(sd: float, n: int, alpha: float) -> float:
-    """In place of `sequential_test.half_width`: Student's t interval, as if one looked once."""
-    return float(stats.t.isf(alpha / 2, n - 1)) * sd / sqrt(n) if n > 1 else inf
+def naive(rounds: int, level: float) -> float:
+    """In place of `sequential_test.constant`: Student's t interval, as if one looked once."""
+    return level
 
 
 def outcomes(world: World, count: int, seed: int, **values: Any) -> list[Outcome]:
@@ -132,7 +132,7 @@ def identical(count: int, seed: int) -> list[Row]:
         ("8", MadeUp(equals(8)), {}),
         ("3, on 57 examples a round", coarse(), {}),
         ("the same, of which only the mean is known", coarse(told=False), {}),
-        ("3, by a t-test after every step instead", MadeUp(equals(3)), {"half_width": naive}),
+        ("3, by a t-test after every step instead", MadeUp(equals(3)), {"constant": naive}),
     ]
     rows = []
     for name, world, values in worlds:

@@ -93,7 +93,7 @@ def summary(better: frozenset[Pair], names: Sequence[str]) -> tuple[str, tuple[s
 def verdict(values: Values, question: Question, rounds: int | None, paired: bool = False) -> Said:
     names = tuple(values)
     runs = [run(number, name, float(value)) for name in names for number, value in enumerate(values[name])]
-    found = judge(runs, names, question.sign, question.epsilon)
+    found = judge(runs, names, question.sign, question.epsilon, rounds, paired=paired, until="clear")
     assert found is not None
     better = {(each.one, each.other) for each in found.differences if each.relation == "better"}
     better |= {(each.other, each.one) for each in found.differences if each.relation == "worse"}
