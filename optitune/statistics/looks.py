@@ -122,7 +122,13 @@ class Looks:
         return expected
 
     def difference(self, names: tuple[str, ...], row: int, sd: float) -> Difference:
-        """The difference of a pair, as it is known now."""
+        """The difference of a pair, as it is known now.
+
+        Args:
+            names: of the optimizers.
+            row: of the pair.
+            sd: standard deviation of a round's difference.
+        """
         i, j = int(self._pairs.first[row]), int(self._pairs.second[row])
         low, high = -float(self.gain[j, i]), float(self.gain[i, j])
         relation: Relation = "undecided"
