@@ -267,8 +267,9 @@ def compare(
         epochs: length of a run, at least 1, its schedule stretched to it; None for the search's.
         max_runs: how many runs of finalists there may be in all, at least one for each.
         timeout: seconds after which no further run is begun; None for never.
-        epsilon: difference of the metric that does not matter, in the metric's unit; None for 0.001 of accuracy and r2,
-            else 1 % of the best value.
+        epsilon: difference of the metric that does not matter, in the metric's unit; None for 0.001 of accuracy and
+            r2, else a tenth of how far the median of the finalists and of their known-good settings was behind the best
+            in the search, at most 1 % of the best value.
         target: value of the metric whose time is measured; None for what the weakest of those left reaches.
         sensitivity: in how many rounds those left are trained with other settings too, at least 0.
         until: what ends it before its runs are spent: `"good-enough"`, when the choice of one can cost no more than

@@ -198,7 +198,7 @@ class SearchResult(NotebookView):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ComparisonResult(NotebookView):
-    """Which optimizer is best, and how sure that is: what `compare` left.
+    """Which optimizer to take, and what that can cost: what `compare` left.
 
     Attributes:
         study: its name.
@@ -221,13 +221,23 @@ class ComparisonResult(NotebookView):
 
     @property
     def sentence(self) -> str:
-        """Which optimizer is best, and how sure that is."""
+        """Which optimizer to take, and what that can cost."""
         return self.comparison.sentence
 
     @property
     def advice(self) -> str:
-        """Which to take, and why."""
+        """Whether to go on, and how."""
         return self.comparison.advice
+
+    @property
+    def status(self) -> str:
+        """`clear`, `tied`, `good enough` or `undecided`."""
+        return self.comparison.verdict.status
+
+    @property
+    def loss(self) -> float:
+        """How much better than the one to take another may be at most, in the metric's unit; inf while unknown."""
+        return self.comparison.verdict.place(self.recommended).regret
 
     @property
     def recommended(self) -> str:
@@ -244,10 +254,11 @@ class ComparisonResult(NotebookView):
         """A row per optimizer, the leader first, with intervals and costs.
 
         Columns: `optimizer`; `value`, `low`, `high` (mean and 95 % interval over its `runs`, in the metric's unit);
-        `probability_best`; `relation` to the leader (leader, equal, undecided, worse); `difference`, `difference_low`,
-        `difference_high` (to the leader, positive where it is better); `diverged` (runs); `loss`; `trial` and `lr` of
-        its configuration; `epoch_seconds`; `target_seconds` and `target_epochs` (until the target is reached); `memory`
-        (bytes of optimizer state per byte of weights).
+        `probability_best`; `regret` (how much better another may be at most, if this one is taken); `relation` to the
+        leader (leader, equal, undecided, worse); `difference`, `difference_low`, `difference_high` (to the leader,
+        positive where it is better); `diverged` (runs); `loss`; `trial` and `lr` of its configuration;
+        `epoch_seconds`; `target_seconds` and `target_epochs` (until the target is reached); `memory` (bytes of
+        optimizer state per byte of weights).
         """
         return dataframes.comparison(self.comparison)
 

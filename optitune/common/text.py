@@ -29,9 +29,17 @@ class Unit:
         """A difference of two values with its sign."""
         return f"{100 * value:+.2f} pp" if self.percent else f"{value:+.2g}"
 
+    def size(self, value: float) -> str:
+        """The size of a difference, as a column has it whose heading has the unit."""
+        return self.difference(value).removesuffix(" pp")
+
+    def sizes(self, low: float, high: float) -> str:
+        """Between what the size of a difference lies, with its unit once."""
+        return f"{self.size(low)} to {self.difference(high)}"
+
     def change(self, better: float) -> str:
         """By how much a value is better or worse, in words, as a column has it whose heading has the unit."""
-        size = f"{100 * abs(better):.2f}" if self.percent else f"{abs(better):.2g}"
+        size = self.size(better)
         return size if float(size) == 0 else f"{size} {'better' if better > 0 else 'worse'}"
 
     def between(self, low: float, high: float) -> str:

@@ -1,7 +1,8 @@
 """Who is compared, and how: from a study to the plan of its comparison."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
@@ -27,7 +28,22 @@ PRACTICAL: Mapping[object, float] = {correct: 0.001, r2: 0.001}
 """What difference does not matter, by what is computed: a metric of that name may be in another unit."""
 
 PRACTICAL_SHARE = 0.01
-"""The same for other metrics, as a share of the best value that the search found."""
+"""The same for other metrics, at most, as a share of the best value that the search found."""
+
+PRACTICAL_SPREAD = 0.1
+"""The same for other metrics, as a share of the spread of what the search found: a loss may have any offset."""
+
+
+class Epsilon(NamedTuple):
+    """What difference does not matter.
+
+    Attributes:
+        value: in the metric's unit.
+        origin: where it comes from, in words.
+    """
+
+    value: float
+    origin: str
 
 
 def finalists(
@@ -115,14 +131,39 @@ def make_plan(
     )
 
 
-def practical(metric: Metric, who: Iterable[Finalist]) -> float:
-    """What difference does not matter, if nothing is said of it."""
-    values = [each.value for each in who]
-    return negligible(metric, max(values) if metric.direction == "maximize" else min(values))
+def practical(
+    metric: Metric, who: Sequence[Finalist], records: Iterable[TrialRecord] = (), ratio: float = 1.0
+) -> Epsilon:
+    """What difference does not matter, if nothing is said of it.
+
+    Of a metric without a usual one it is a tenth of how far the median of the finalists and of their known-good
+    settings is behind the best of them, as the search found them: half of them may be hopeless without any effect.
+
+    Args:
+        metric: of the task.
+        who: is compared.
+        records: the study's trials.
+        ratio: length of a run as a multiple of a trial's, to which the finalists are stretched.
+    """
+    scores = [metric.score(each.value) for each in who]
+    limit = negligible(metric, max(scores))
+    if metric.computes in PRACTICAL:
+        return Epsilon(limit, f"the usual one for {metric.name}")
+    known = {each.optimizer: each.known_good for each in who if not each.untuned}
+    for row in records:
+        config = row.configuration
+        if row.value is None or config is None or config.stretched(ratio) != known.get(row.optimizer or ""):
+            continue
+        scores.append(metric.score(row.value))
+        del known[config.optimizer.name]
+    spread = PRACTICAL_SPREAD * (max(scores) - median(scores))
+    if 0 < spread < limit:
+        return Epsilon(spread, "a tenth of how far the median of tuned and known-good settings was behind the best")
+    return Epsilon(limit, "1 % of the best value of the search")
 
 
 def negligible(metric: Metric, best: float) -> float:
-    """The difference from a value that does not matter, in the metric's unit."""
+    """The difference from a value that matters so little that nobody would train longer for it, in its unit."""
     return PRACTICAL.get(metric.computes, PRACTICAL_SHARE * abs(best))
 
 

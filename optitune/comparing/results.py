@@ -3,17 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil, isfinite
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from pydantic_core import from_json
 
 from optitune.common.files import write_text
 from optitune.common.text import Unit
-from optitune.comparing.sentences import advice, headline
+from optitune.comparing.sentences import OLD_RULE, said, worth_more
 from optitune.comparing.stored_verdict import STORED_VERDICT, CompareOptions, restored
 from optitune.errors import OptituneError
-from optitune.statistics.costs import Cost, Recommendation, costs, recommend, target_of
+from optitune.statistics.choice import Recommendation, recommend
+from optitune.statistics.costs import Cost, Untuned, costs, target_of, untuned
 from optitune.statistics.runs import PREFER, UNTIL, Plan, Prefer, Run, Until, finalists_runs
 from optitune.statistics.verdict import Verdict, judge
 from optitune.storage import studies
@@ -31,8 +34,11 @@ class Comparison:
     Attributes:
         unit: of the metric.
         target: value of the metric, the time to which is measured; None where nothing finished.
-        sentence: which optimizer is best, and how sure that is.
-        advice: which to take, and why.
+        sentence: which optimizer to take, and what that can cost.
+        advice: whether to go on, and how.
+        untuned: optimizers that the comparison's own other settings make better.
+        epsilon_from: where epsilon comes from, in words; empty where it is not known.
+        next_seconds: what one more round takes; None where it is not known.
         asked: None of a comparison of an older version, which does not keep it.
     """
 
@@ -45,17 +51,28 @@ class Comparison:
     recommendation: Recommendation
     sentence: str
     advice: str
+    untuned: tuple[Untuned, ...] = ()
+    epsilon_from: str = ""
+    next_seconds: float | None = None
     asked: CompareOptions | None = None
 
     @property
-    def left(self) -> int:
-        """How many more runs there can be of those of whom more would decide something."""
-        return _left(self.plan, self.runs, self.verdict)
+    def goes_on_to(self) -> int:
+        """Up to how many runs it is worth to go on, so that all rounds can be trained; 0 where it is not."""
+        if not worth_more(self.verdict):
+            return 0
+        done = len(finalists_runs(self.runs, self.verdict.leader))
+        return self.verdict.runs + self.verdict.next_runs * max(1, self.plan.rounds - done)
+
+    @property
+    def old_rule(self) -> bool:
+        """Whether it was made, and is judged, by the rule of version 0.1."""
+        return self.verdict.rule == OLD_RULE
 
     def document(self) -> dict[str, Any]:
         """As `verdict.json` and `--json` have it."""
         verdict = self.verdict
-        return {
+        said: dict[str, Any] = {
             "sentence": self.sentence,
             "advice": self.advice,
             "status": verdict.status,
@@ -63,31 +80,34 @@ class Comparison:
             "recommended": self.recommendation.optimizer,
             "trial": self.plan.finalist(self.recommendation.optimizer).trial,
             "metric": self.plan.metric,
+            "prefer": self.recommendation.prefer,
+            "loss": verdict.loss,
             "epsilon": verdict.epsilon,
+            "epsilon_from": self.epsilon_from,
             "error": verdict.error,
             "target": self.target,
             "runs": verdict.runs,
             "rule": verdict.rule,
             "rounds": verdict.rounds,
-            "loss": _finite(verdict.loss),
             "wanted": list(verdict.wanted),
             "next_runs": verdict.next_runs,
-            "next_loss": _finite(verdict.next_loss),
+            "next_loss": verdict.next_loss,
+            "next_seconds": self.next_seconds,
+            "as_good": list(self.recommendation.good),
+            "front": list(self.recommendation.front),
+            "untuned": [asdict(each) for each in self.untuned],
             "places": [
                 {
-                    **_finite(asdict(place)),
+                    **asdict(place),
                     "trial": self.plan.finalist(place.optimizer).trial,
                     **{key: value for key, value in asdict(self.costs[place.optimizer]).items() if key != "optimizer"},
                 }
                 for place in verdict.places
             ],
-            "differences": [_finite(asdict(each)) for each in verdict.differences],
+            "differences": [asdict(each) for each in verdict.differences],
             **({"asked": self.asked.model_dump(mode="json")} if self.asked else {}),
         }
-
-
-def _left(plan: Plan, runs: Sequence[Run], verdict: Verdict) -> int:
-    return sum(plan.rounds - len(finalists_runs(runs, name)) for name in verdict.wanted)
+        return {key: _finite(value) for key, value in said.items()}
 
 
 def _finite(value: Any) -> Any:
@@ -108,6 +128,8 @@ def conclude(
     target: float | None = None,
     until: Until = UNTIL,
     prefer: Prefer = PREFER,
+    epsilon_from: str = "",
+    workers: int | None = None,
 ) -> Comparison | None:
     """What these runs say; None while there are none.
 
@@ -117,6 +139,8 @@ def conclude(
         target: of the metric; None for what the weakest of those that are not out reaches.
         until: what is enough to be decided.
         prefer: by what one is taken of those that are as good as the best.
+        epsilon_from: where epsilon comes from, in words.
+        workers: how many train at once; None where it is not known, and neither is what a round takes.
 
     Raises:
         OptituneError: every run diverged.
@@ -125,7 +149,7 @@ def conclude(
         return None
     limits = metric.lowest, metric.highest
     verdict = judge(runs, plan.optimizers, metric.sign, epsilon, plan.rounds, limits, until=until, prefer=prefer)
-    return _concluded(plan, runs, trials, metric, verdict, target)
+    return _concluded(plan, runs, trials, metric, verdict, target, prefer, epsilon_from, workers)
 
 
 def _concluded(
@@ -135,6 +159,9 @@ def _concluded(
     metric: Metric,
     verdict: Verdict | None,
     target: float | None,
+    prefer: Prefer,
+    epsilon_from: str,
+    workers: int | None = None,
 ) -> Comparison | None:
     """The costs, and all in words.
 
@@ -149,22 +176,46 @@ def _concluded(
         )
     if target is None:
         target = target_of(runs, verdict.contenders, metric.sign)
-    untuned = {each.optimizer: each.untuned for each in plan.finalists}
-    found = costs(runs, plan.optimizers, trials, plan.epochs, target, metric.sign, untuned)
-    recommendation = recommend(verdict.leader, verdict.related("equal") if verdict.status == "tied" else (), found)
-    unit = metric.unit
-    left = _left(plan, runs, verdict)
+    as_known = {each.optimizer: each.untuned for each in plan.finalists}
+    found = costs(runs, plan.optimizers, trials, plan.epochs, target, metric.sign, as_known)
+    losses = {place.optimizer: place.regret for place in verdict.places if not place.out}
+    choice = recommend(runs, verdict.leader, losses, verdict.epsilon, prefer)
+    better = _better_settings(runs, verdict, choice, metric.sign)
+    seconds = _next_seconds(runs, verdict, workers)
+    words = said(verdict, metric.unit, choice, seconds, better)
     return Comparison(
         plan=plan,
-        unit=unit,
+        unit=metric.unit,
         runs=tuple(runs),
         verdict=verdict,
         costs=found,
         target=target,
-        recommendation=recommendation,
-        sentence=headline(verdict, unit, left),
-        advice=advice(verdict, recommendation, found, target, unit),
+        recommendation=choice,
+        sentence=words.sentence,
+        advice=words.advice,
+        untuned=better,
+        epsilon_from=epsilon_from,
+        next_seconds=seconds,
     )
+
+
+def _better_settings(runs: Sequence[Run], verdict: Verdict, choice: Recommendation, sign: int) -> tuple[Untuned, ...]:
+    """The optimizers that other settings make better, if they are the one to take or would overtake the leader."""
+    spreads = [each.sd for each in verdict.differences if isfinite(each.sd)]
+    if not spreads:
+        return ()
+    names = (choice.optimizer, *(name for name in verdict.contenders if name != choice.optimizer))
+    behind = {place.optimizer: -place.to_leader.mean if place.to_leader else 0.0 for place in verdict.places}
+    found = untuned(runs, names, sign, verdict.epsilon, median(spreads))
+    return tuple(each for each in found if each.optimizer == choice.optimizer or each.better > behind[each.optimizer])
+
+
+def _next_seconds(runs: Sequence[Run], verdict: Verdict, workers: int | None) -> float | None:
+    """How long one more round takes."""
+    trained = [run.seconds for run in runs if run.key.optimizer in verdict.contenders and not run.diverged]
+    if workers is None or not trained:
+        return None
+    return ceil(verdict.next_runs / workers) * median(trained)
 
 
 def save_plan(folder: Path, plan: Plan) -> None:
@@ -216,16 +267,24 @@ def load(folder: Path, trials: Sequence[TrialRecord], metric: Metric) -> Compari
     runs = load_runs(folder)
     asked = verdict.get("asked")
     options = CompareOptions.model_validate_json(json.dumps(asked)) if asked is not None else None
+    until, prefer = (options.until, options.prefer) if options else (UNTIL, PREFER)
+    target, origin = verdict["target"], verdict.get("epsilon_from", "")
     kept = restored(verdict, runs)
     if kept is None:
-        until, prefer = (options.until, options.prefer) if options else (UNTIL, PREFER)
-        found = conclude(plan, runs, trials, metric, verdict["epsilon"], verdict["target"], until, prefer)
+        found = conclude(plan, runs, trials, metric, verdict["epsilon"], target, until, prefer, origin)
     else:
-        found = _concluded(plan, runs, trials, metric, kept, verdict["target"])
+        found = _concluded(plan, runs, trials, metric, kept, target, prefer, origin)
     if found is None:
         return None
     if kept is not None:
-        found = replace(found, sentence=verdict["sentence"], advice=verdict["advice"])
+        names = [each.optimizer for each in plan.finalists if each.trial == verdict["trial"]]
+        found = replace(
+            found,
+            sentence=verdict["sentence"],
+            advice=verdict["advice"],
+            next_seconds=verdict.get("next_seconds"),
+            recommendation=replace(found.recommendation, optimizer=(*names, kept.leader)[0]),
+        )
     return replace(found, asked=options)
 
 

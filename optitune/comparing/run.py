@@ -17,7 +17,7 @@ from optitune.common.files import clear, exclusive_lock
 from optitune.common.text import Unit
 from optitune.comparing.folder import RUN, place, tidy
 from optitune.comparing.kept_runs import load_runs, run_path
-from optitune.comparing.plan import finalists, make_plan, opening, practical, step
+from optitune.comparing.plan import Epsilon, finalists, make_plan, opening, practical, step
 from optitune.comparing.requests import CompareRequest
 from optitune.comparing.results import (
     FOLDER,
@@ -25,6 +25,7 @@ from optitune.comparing.results import (
     conclude,
     save_verdict,
 )
+from optitune.comparing.search_on import search_words
 from optitune.comparing.stored_verdict import CompareOptions
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
@@ -32,6 +33,7 @@ from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, Prefer, 
 from optitune.storage import studies, study_checks, trials
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import TrialRecord
+from optitune.study.settings import StudySettings
 from optitune.tasks import loading, splits
 from optitune.tasks.data import share
 from optitune.tasks.task import Task
@@ -54,6 +56,7 @@ class CompareOutcome:
         trained: how many runs this call trained.
         set_aside: where a comparison of other configurations that lay here is kept now.
         other_data: whether the data differ from those that the configurations were found on.
+        search_on: words of the command that searches on, where an optimizer is not tuned to the end.
         unwritten: why the note for optuna-dashboard could not be written; empty where it was.
     """
 
@@ -66,6 +69,7 @@ class CompareOutcome:
     seconds: float
     set_aside: Path | None
     other_data: bool
+    search_on: tuple[str, ...] = ()
     unwritten: str = ""
 
     def document(self) -> dict[str, Any]:
@@ -125,6 +129,8 @@ class Prepared:
         without: optimizers of the study without a complete trial.
         other_data: whether the data differ from those that the configurations were found on.
         folder: of the comparison.
+        settings: of the study.
+        epsilon: what difference does not matter.
     """
 
     plan: Plan
@@ -136,6 +142,8 @@ class Prepared:
     without: tuple[str, ...]
     other_data: bool
     folder: Path
+    settings: StudySettings
+    epsilon: Epsilon
 
 
 def compare(request: CompareRequest, view: View) -> CompareOutcome:
@@ -150,7 +158,6 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
     found = prepare(request)
     deadline = None if request.timeout is None else began + request.timeout
     plan, task, data, folder = found.plan, found.task, found.data, found.folder
-    epsilon = practical(task.judge, plan.finalists) if request.epsilon is None else request.epsilon
     with exclusive_lock(folder):
         set_aside = place(folder, plan)
         tidy(folder)
@@ -169,10 +176,12 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
                 load_runs(folder),
                 found.records,
                 task.judge,
-                epsilon,
+                found.epsilon.value,
                 request.target,
                 request.until,
                 request.prefer,
+                found.epsilon.origin,
+                rounds.workers,
             )
 
         try:
@@ -198,6 +207,16 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
         seconds=round(time.monotonic() - began, 3),
         set_aside=set_aside,
         other_data=found.other_data,
+        search_on=_search_on(request, found, result),
+    )
+
+
+def _search_on(request: CompareRequest, found: Prepared, result: Comparison) -> tuple[str, ...]:
+    if not result.untuned or request.task is not None:
+        return ()
+    first = result.untuned[0]
+    return tuple(
+        search_words(request.home.name, found.settings, found.records, found.plan.finalist(first.optimizer), first)
     )
 
 
@@ -242,7 +261,13 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
         facts["validation"] = data.digests["validation"]
     own = len(data.validation) if task.own_validation else None
     plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own)
-    return Prepared(plan, device, task, data, code, records, without, other_data, request.home.folder / FOLDER)
+    epsilon = (
+        practical(task.judge, who, records, epochs / settings.epochs)
+        if request.epsilon is None
+        else Epsilon(request.epsilon, "as asked for")
+    )
+    folder = request.home.folder / FOLDER
+    return Prepared(plan, device, task, data, code, records, without, other_data, folder, settings, epsilon)
 
 
 def _check(request: CompareRequest) -> None:
@@ -291,6 +316,7 @@ class Rounds:
         self._gpus = len(self._spread) * (device.type != "cpu")
         self._view = view
         self._deadline = deadline
+        self.workers = auto(request.workers, self._gpus, 1_000_000)
 
     def run(self, judged: Callable[[], Comparison | None]) -> Ending:
         """Train until the verdict is clear, or something is spent.
@@ -299,8 +325,7 @@ class Rounds:
             Interrupted: the user stopped it.
         """
         plan, most = self._plan, self._request.max_runs
-        workers = auto(self._request.workers, self._gpus, 1_000_000)
-        self._view.begin(self._request.home.name, plan, self._unit, workers, most)
+        self._view.begin(self._request.home.name, plan, self._unit, self.workers, most)
         while True:
             done = self._done()
             found = judged()
@@ -309,7 +334,7 @@ class Rounds:
             if not keys:
                 assert found is not None
                 wanted = found.verdict.wanted
-                keys = step(wanted, done, plan.rounds, workers)
+                keys = step(wanted, done, plan.rounds, self.workers)
                 if not keys:
                     return self._others(found, "rounds" if wanted else "decided")
             # whole rounds alone: half of one decides nothing

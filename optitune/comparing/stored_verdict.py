@@ -1,5 +1,6 @@
 """A verdict as `verdict.json` keeps it: what was once said is read, not judged again, also of older versions."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -95,7 +96,7 @@ def restored(document: Mapping[str, Any], runs: Sequence[Run]) -> Verdict | None
         document: of a `verdict.json`.
         runs: that lie beside it.
     """
-    stored = STORED_VERDICT.validate_python(document)
+    stored = STORED_VERDICT.validate_json(json.dumps(document))
     own = {place.optimizer: finalists_runs(runs, place.optimizer) for place in stored.places}
     if sum(map(len, own.values())) != stored.runs or stored.leader not in own:
         return None

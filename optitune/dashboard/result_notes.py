@@ -10,7 +10,7 @@ from optitune.dashboard import notes, plotly_figures, search_notes
 from optitune.dashboard.notes import Chapter
 from optitune.errors import OptituneError
 from optitune.report import tables as report_tables
-from optitune.report.comparison_tables import comparison_table
+from optitune.report.comparison_tables import comparison_table, front_table
 from optitune.report.style import Palette
 from optitune.retraining import results as retrain_results
 from optitune.storage import studies
@@ -33,8 +33,10 @@ def write_comparison(home: StudyLocation, found: Comparison) -> str:
         verdict, unit = found.verdict, found.unit
         names = studies.stored_settings(opened)["optimizers"]
         table = comparison_table(found)
+        tables = [table, *filter(None, [front_table(found)])]
+        shown = "\n\n".join(f"{notes.table(each)}\n\n{each.caption}" for each in tables)
         return Chapter(
-            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{notes.table(table)}\n\n{table.caption}",
+            f"## The comparison\n\n**{found.sentence}**\n\n{found.advice}\n\n{shown}",
             plotly_figures.of_comparison(verdict, Palette(tuple(names), unit)),
         )
 

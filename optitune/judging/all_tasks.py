@@ -6,7 +6,7 @@ from math import inf, log, sqrt
 from statistics import fmean, median, variance
 
 from optitune.common.text import Unit, few
-from optitune.comparing.sentences import headline
+from optitune.comparing.sentences import said
 from optitune.judging.columns import SHARES, words
 from optitune.judging.ratios import RatioUnit
 from optitune.judging.results import Judgement
@@ -85,7 +85,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         epsilon_from=source,
         paired=True,
         rounds=None,
-        sentence=f"Over all {count} tasks: {headline(verdict, unit, verdict.next_runs)}",
+        sentence=f"Over all {count} tasks: {said(verdict, unit).sentence}",
         advice="Only more tasks tell more." if verdict.status == "undecided" else "No further runs are needed.",
         next_runs=None,
         notes=tuple(notes),

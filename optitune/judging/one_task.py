@@ -7,7 +7,7 @@ from math import inf, isfinite
 from statistics import fmean
 
 from optitune.common.text import Unit, few, plural
-from optitune.comparing.sentences import headline
+from optitune.comparing.sentences import said
 from optitune.errors import OptituneError, UsageError
 from optitune.judging.columns import SHARES, Columns, words
 from optitune.judging.epsilon import usual_epsilon
@@ -86,7 +86,7 @@ def judged(
         epsilon_from=epsilon_from,
         paired=paired,
         rounds=request.rounds,
-        sentence=headline(verdict, unit, verdict.next_runs),
+        sentence=said(verdict, unit).sentence,
         advice=advice(verdict, more, request.rounds, _seeds(more, paired, columns), unit, loss_of(verdict)),
         next_runs=more,
         notes=tuple(_notes(trained, arms, values, paired, columns)),

@@ -8,6 +8,7 @@ from math import isfinite
 from optitune.common.tables import Table, Tone, column
 from optitune.common.text import Unit, duration, plural, short
 from optitune.comparing.results import Comparison
+from optitune.comparing.sentences import chance
 from optitune.statistics.costs import Change, Cost
 
 
@@ -22,6 +23,7 @@ class Finalist:
         high: its upper end.
         runs: how many were trained, those that diverged included.
         probability_best: that none of the others is better.
+        regret: how much better another one may be at most, if this one is taken; None while nothing is known of it.
         relation: to the leader: `leader`, `better`, `worse`, `equal`, `undecided` or `diverged`; None before a common
             round.
         difference: by how much it is better than the leader; None of the leader itself.
@@ -44,6 +46,7 @@ class Finalist:
     high: float | None
     runs: int
     probability_best: float
+    regret: float | None
     relation: str | None
     difference: float | None
     difference_low: float | None
@@ -78,6 +81,7 @@ def finalists(found: Comparison) -> list[Finalist]:
                 high=value.high if value else None,
                 runs=(len(value.each) if value else 0) + place.diverged,
                 probability_best=place.best,
+                regret=place.regret if isfinite(place.regret) else None,
                 relation=relation,
                 difference=apart.mean if apart else None,
                 difference_low=apart.low if apart and isfinite(apart.low) else None,
@@ -111,10 +115,14 @@ def comparison_table(found: Comparison) -> Table:
     columns = (
         add("optimizer", lambda row: row.optimizer),
         add(f"held-out\n{unit.metric}", lambda row: None if row.value is None else unit.value(row.value)),
-        add("95 %\ninterval", lambda row: interval(row.low, row.high), keep=4),
+        add("95 %\ninterval", lambda row: interval(row.low, row.high), keep=3),
         add("loss", lambda row: None if row.loss is None else f"{row.loss:.4g}", keep=1),
-        add("runs", lambda row: str(row.runs), keep=3),
-        add("P(best)", lambda row: f"{row.probability_best:.2f}"),
+        add("runs", lambda row: str(row.runs), keep=4),
+        add("P(best)", lambda row: chance(row.probability_best), keep=4),
+        add(
+            f"may lose,\nat most{unit.points}",
+            lambda row: None if row.regret is None else unit.size(row.regret),
+        ),
         add(
             f"against\n{verdict.leader}{unit.points}",
             lambda row: None if row.difference is None else unit.change(row.difference),
@@ -126,13 +134,16 @@ def comparison_table(found: Comparison) -> Table:
         ),
         add("verdict", lambda row: _relation(row), tone=tone),
     )
+    doubt = "" if not found.epsilon_from else f" ({found.epsilon_from})"
+    rule = " Judged by the rule of version 0.1." if found.old_rule else ""
     others = "validation examples, the same in all" if plan.validation else "others"
     caption = (
         f"Each optimizer's best configuration, trained anew: {plural(verdict.runs, 'run')} in all, "
         f"{plural(plan.epochs, 'epoch')} each on {plural(plan.train_examples, 'example')}, judged on "
         f"{plan.held_out} {others}. The interval is of each over its own runs; P(best) is the probability of being "
-        f"best. With {sure} confidence, however often one looks, the best is not among those called worse; "
-        f"a difference of less than {unit.difference(verdict.epsilon)} does not matter."
+        f"best. With {sure} confidence, however often one looks, the best is not among those called worse, and none is "
+        f"better than another by more than that one may lose; less than {unit.difference(verdict.epsilon)} does not "
+        f"matter{doubt}.{rule}"
     )
     return Table(caption, columns)
 
@@ -141,6 +152,43 @@ def _relation(row: Finalist) -> str | None:
     if row.relation == "diverged":
         return f"diverged in {row.diverged}"
     return {"leader": "leads"}.get(row.relation or "", row.relation)
+
+
+def front_table(found: Comparison) -> Table | None:
+    """The best, the cheapest that is as good, and what is between them; None where no other choice saves anything."""
+    choice, unit, verdict = found.recommendation, found.unit, found.verdict
+    if not choice.front:
+        return None
+    kind = choice.kind
+    names = dict(zip(choice.front, ("best", *["between"] * (len(choice.front) - 2), "cheapest as good"), strict=True))
+    add = partial(column, [row for name in choice.front for row in finalists(found) if row.optimizer == name])
+
+    def share(row: Finalist) -> str | None:
+        each = choice.shares[kind].get(row.optimizer)
+        if each is None:
+            return None
+        sure = (
+            ""
+            if each.low in (None, each.high) or each.high is None
+            else f" ({100 * each.low:.0f} to {100 * each.high:.0f})"
+        )
+        return f"{100 * each.mean:.0f} %{sure}"
+
+    columns = (
+        add("optimizer", lambda row: row.optimizer),
+        add("choice", lambda row: names[row.optimizer]),
+        add(f"held-out\n{unit.metric}", lambda row: None if row.value is None else unit.value(row.value)),
+        add(f"may lose,\nat most{unit.points}", lambda row: None if row.regret is None else unit.size(row.regret)),
+        add("a training\ntakes", lambda row: None if row.cost.seconds is None else duration(row.cost.seconds)),
+        add("memory,\nx weights", lambda row: None if row.memory is None else f"{row.memory:.1f}"),
+        add(f"{kind} against\n{choice.leader}", share),
+    )
+    caption = (
+        f"As good means that with {100 * (1 - verdict.error):.0f} % confidence none is better by more than "
+        f"{unit.difference(verdict.epsilon)}. Shares of the {kind} of a training are means over paired rounds, with "
+        f"Student's 95 % interval in brackets; --prefer {kind} takes the cheapest."
+    )
+    return Table(caption, columns)
 
 
 def costs_table(found: Comparison) -> Table:

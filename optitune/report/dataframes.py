@@ -96,7 +96,7 @@ def standings(records: Iterable[TrialRecord], optimizers: Iterable[str]) -> "Dat
 
 
 MEASURED = (
-    "value", "low", "high", "difference", "difference_low", "difference_high", "loss", "epoch_seconds",
+    "value", "low", "high", "regret", "difference", "difference_low", "difference_high", "loss", "epoch_seconds",
     "target_seconds", "target_epochs", "memory",
 )  # fmt: skip
 """What of a finalist may not be known."""

@@ -19,11 +19,13 @@ from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
 from optitune.comparing.requests import MOST_RUNS
 from optitune.comparing.results import Comparison, searched_on
+from optitune.comparing.search_on import search_words
+from optitune.errors import UsageError
 from optitune.report import data as report_data
 from optitune.report import figures as report_figures
 from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
-from optitune.report.comparison_tables import comparison_table, costs_table
+from optitune.report.comparison_tables import comparison_table, costs_table, front_table
 from optitune.report.importance import influences
 from optitune.report.standings import standings_table
 from optitune.report.style import DARK, Palette, Picture, save_png, svg, variable
@@ -31,7 +33,6 @@ from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
 from optitune.retraining.repeat_commands import compare_words, retrain_argument, retrain_words
 from optitune.retraining.results import Tested
-from optitune.statistics.runs import TUNED
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
@@ -52,6 +53,7 @@ class Subject:
         data: what the study knows of its data and metric.
         versions: of everything that decides a result, by stage.
         origin: what the study took from another one.
+        search_on: words of the command that searches on, where an optimizer is not tuned to the end.
         options: what leads a typed command to the study.
         retrain_argument: by which `retrain` trains the same again; None where nothing does.
     """
@@ -68,6 +70,7 @@ class Subject:
     options: Sequence[str] = ()
     retrain_argument: str | None = "best"
     origin: studies.Origin | None = None
+    search_on: tuple[str, ...] = ()
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -140,7 +143,22 @@ def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = (
         mistakes=load_mistakes(trained / MISTAKES) if tested is not None else None,
         options=options,
         retrain_argument=retrain_argument(home, opened, tested) if tested is not None else None,
+        search_on=_search_on(home.name, opened, trials, comparison),
     )
+
+
+def _search_on(
+    name: str, opened: optuna.Study, trials: Sequence[TrialRecord], found: Comparison | None
+) -> tuple[str, ...]:
+    if found is None or not found.untuned or found.plan.task.startswith(FROM_PYTHON):
+        return ()
+    try:
+        settings = studies.settings_of(opened)
+    except UsageError:
+        # an optimizer of it is not installed here
+        return ()
+    first = found.untuned[0]
+    return tuple(search_words(name, settings, trials, found.plan.finalist(first.optimizer), first))
 
 
 def sections(subject: Subject) -> list[Section]:
@@ -163,8 +181,10 @@ def _standings(subject: Subject) -> Section:
         pictures.append(report_figures.values(verdict.places, subject.palette))
     if verdict.to_leader:
         pictures.append(report_figures.differences(verdict.to_leader, verdict.leader, verdict.epsilon, subject.palette))
-    tables = (comparison_table(found), costs_table(found))
-    return Section("standings", "How the optimizers stand", tables=tables, pictures=tuple(pictures))
+    tables = [comparison_table(found), costs_table(found)]
+    if (front := front_table(found)) is not None:
+        tables.insert(1, front)
+    return Section("standings", "How the optimizers stand", tables=tuple(tables), pictures=tuple(pictures))
 
 
 def _curves(subject: Subject) -> Section | None:
@@ -307,10 +327,10 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     if later := searched_on(found.plan, subject.trials):
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
         return found.sentence, advice, subject.compare(found, MOST_RUNS)
-    done = [run.key.round for run in found.runs if run.key.variant == TUNED]
-    if found.verdict.wanted and len(set(done)) < found.plan.rounds:
-        most = len(done) + max(1, found.left)
+    if most := found.goes_on_to:
         return found.sentence, f"{advice} To go on:", subject.compare(found, most)
+    if subject.search_on:
+        return found.sentence, f"{advice} To search on:", subject.command(*subject.search_on)
     return found.sentence, advice, "" if subject.tested else subject.command("retrain", "best", "--study", subject.name)
 
 

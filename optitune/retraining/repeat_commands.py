@@ -50,7 +50,8 @@ def compare_words(
         epsilon, target, sensitivity = asked.epsilon, asked.target, asked.sensitivity
     else:
         # a comparison of an older version does not keep what was asked, but what came of it
-        usual = comparison_plan.practical(metric, plan.finalists)
+        scores = [metric.score(each.value) for each in plan.finalists]
+        usual = comparison_plan.negligible(metric, max(scores))
         epsilon = None if isclose(found.verdict.epsilon, usual, rel_tol=1e-12) else found.verdict.epsilon
         target = None if found.target == target_of(found.runs, found.verdict.contenders, metric.sign) else found.target
         sensitivity = _rounds_of_variants(found)

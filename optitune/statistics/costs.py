@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import sqrt
 from statistics import fmean, median
 
-from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE, Run, finalists_runs
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE, VARIANTS, Run, finalists_runs
 from optitune.study.records import TrialRecord
 
 
@@ -45,6 +45,7 @@ class Cost:
 
     Attributes:
         optimizer: its name.
+        seconds: median seconds of a training; None without a run.
         epoch_seconds: median seconds of an epoch; None without a run.
         target: time until the target was reached.
         state: bytes of optimizer state per byte of weights; None without a run.
@@ -55,6 +56,7 @@ class Cost:
     """
 
     optimizer: str
+    seconds: float | None
     epoch_seconds: float | None
     target: Reached
     state: float | None
@@ -148,6 +150,7 @@ def costs(
         ended = [row for row in records if row.optimizer == name and row.outcome in ("complete", "pruned", "diverged")]
         found[name] = Cost(
             optimizer=name,
+            seconds=median(run.seconds for run in own) if own else None,
             epoch_seconds=median(run.seconds / epochs for run in own) if own else None,
             target=reached(own, target, sign) if target is not None else Reached(len(own), 0, None, None),
             state=own[0].state_bytes / max(1, own[0].weight_bytes) if own else None,
@@ -159,51 +162,56 @@ def costs(
     return found
 
 
-QUICKER, LIGHTER = 0.9, 0.9
-"""Shares of the leader's time and memory up to which an equal optimizer is recommended in its place."""
+SURE = 2.0
+"""Standard errors by which other settings of an optimizer have to be better before it is called not tuned to the end.
+"""
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """A recommended optimizer and the reason.
+class Untuned:
+    """Other settings of an optimizer that are better than those that the search found.
 
     Attributes:
         optimizer: its name.
-        seconds: its share of the leader's time to the target, where that is the reason.
-        state: its share of the leader's optimizer state, where that is the reason.
+        variant: one of `runs.VARIANTS`.
+        better: by how much, in the metric's unit.
+        rounds: that it is the mean of.
     """
 
     optimizer: str
-    seconds: float | None = None
-    state: float | None = None
+    variant: str
+    better: float
+    rounds: int
 
 
-def recommend(leader: str, tied: Sequence[str], costs: Mapping[str, Cost]) -> Recommendation:
-    """Recommend the quickest of the optimizers that equal the leader; of equally quick ones the one of least memory.
+def untuned(
+    runs: Sequence[Run], optimizers: Iterable[str], sign: int, epsilon: float, spread: float
+) -> tuple[Untuned, ...]:
+    """Find optimizers that are not tuned to the end: other settings are better in each of several rounds, by more than
+    matters, and by more than chance makes of it.
 
     Args:
-        leader: name of the best optimizer.
-        tied: names of those that are equal to it.
-        costs: by name.
+        runs: of a comparison.
+        optimizers: names of those to look at.
+        sign: 1 where higher values are better, -1 where lower ones are.
+        epsilon: what difference does not matter.
+        spread: standard deviation of a round's difference.
+
+    Returns:
+        The best variant of each such optimizer.
     """
-    base = costs[leader]
-
-    def seconds(name: str) -> float:
-        if not base.target.seconds:
-            return 1.0
-        found = costs[name].target.seconds
-        # one that does not reach the target is not quick
-        return inf if found is None else found / base.target.seconds
-
-    def state(name: str) -> float:
-        found = costs[name].state
-        return found / base.state if found is not None and base.state else 1.0
-
-    quickest = min([leader, *tied], key=seconds)
-    if seconds(quickest) > QUICKER:
-        quickest = min([leader, *tied], key=lambda name: state(name) if seconds(name) <= 1 / QUICKER else 1.0)
-        if state(quickest) > LIGHTER:
-            return Recommendation(leader)
-    gained = {"seconds": seconds(quickest) if seconds(quickest) <= QUICKER else None,
-              "state": state(quickest) if state(quickest) <= LIGHTER else None}  # fmt: skip
-    return Recommendation(quickest, **gained)
+    found = []
+    for name in optimizers:
+        tuned = {run.key.round: run for run in finalists_runs(runs, name) if not run.diverged}
+        better = []
+        for variant in VARIANTS:
+            own = [run for run in finalists_runs(runs, name, variant) if run.key.round in tuned]
+            gains = [sign * (run.value - tuned[run.key.round].value) for run in own]
+            if len(gains) < 2 or any(run.diverged for run in own) or min(gains) <= 0:
+                continue
+            gain = fmean(gains)
+            if gain > max(epsilon, SURE * spread / sqrt(len(gains))):
+                better.append(Untuned(name, variant, gain, len(gains)))
+        if better:
+            found.append(max(better, key=lambda each: each.better))
+    return tuple(found)

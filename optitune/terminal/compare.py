@@ -6,14 +6,13 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
-from optitune.common.commands import typed
+from optitune.common.commands import line, place, typed
 from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, plural
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
-from optitune.comparing.sentences import NOT_BY_RUNS
-from optitune.report.comparison_tables import comparison_table, costs_table
+from optitune.report.comparison_tables import comparison_table, costs_table, front_table
 from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.terminal.drawing import Bar, Fitted
 from optitune.terminal.screen import Lines, Live, Silent, dim, print_next, view
@@ -133,7 +132,7 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
         console.print(f"study '{result.study}' was compared just so before; nothing was trained")
     if result.set_aside is not None:
         console.print(f"another comparison lay here; it is kept as {result.set_aside}")
-    verdict, spent = comparison_table(found), costs_table(found)
+    verdict, spent, front = comparison_table(found), costs_table(found), front_table(found)
     console.print(fitted(verdict))
     console.print(f"\n{verdict.caption}\n", markup=False)
     if plan.validation:
@@ -145,13 +144,18 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
     console.print(f"\n{spent.caption}", markup=False)
     if result.left_out:
         console.print(f"\nnot compared, for want of a complete trial: {', '.join(result.left_out)}")
+    if front is not None:
+        console.print()
+        console.print(fitted(front))
+        console.print(f"\n{front.caption}", markup=False)
     console.print(f"\n[bold]{found.sentence}[/bold]")
-    console.print(found.advice)
-    if found.verdict.status == "undecided" and result.ending in ("runs", "timeout"):
+    console.print(found.advice, markup=False)
+    if result.ending in ("runs", "timeout"):
         limit = "--max-runs" if result.ending == "runs" else "--timeout"
-        hopeless = not found.left
-        goes_on = f". {NOT_BY_RUNS}" if hopeless else ": the same command with more goes on."
-        console.print(f"After {plural(found.verdict.runs, 'run')} {limit} is spent{goes_on}")
+        more = f"--max-runs {found.goes_on_to}" if result.ending == "runs" else "more"
+        goes_on = f": the same command with {more} goes on" if found.goes_on_to else ""
+        console.print(f"After {plural(found.verdict.runs, 'run')} {limit} is spent{goes_on}.")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
     retrain = typed("retrain best", studies_dir, storage, data_dir, result.study)
-    print_next(console, [retrain, typed(f"report {result.study}", studies_dir, storage)])
+    further = [line([*result.search_on, *place(studies_dir, storage, data_dir)])] if result.search_on else []
+    print_next(console, [*further, retrain, typed(f"report {result.study}", studies_dir, storage)])

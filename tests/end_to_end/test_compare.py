@@ -198,8 +198,8 @@ def test_lines_tell_runs_and_what_they_say_so_far(command: Any, folder: Path) ->
     assert sum(line.startswith("round ") for line in err.splitlines()) == 8
     assert "after 8 runs" in err
     for words in (
-        "Not enough evidence",
-        "95 % interval",
+        "Take ",
+        "with 95 % confidence",
         "--max-runs is spent",
         "optitune retrain best --study digits",
     ):

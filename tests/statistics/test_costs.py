@@ -1,7 +1,8 @@
 """What optimizers cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from made_up_runs import DIVERGED, curve, made_up, runs
@@ -11,14 +12,14 @@ from optitune.statistics.costs import (
     Change,
     Cost,
     Reached,
-    Recommendation,
+    Untuned,
     change,
     costs,
     reached,
-    recommend,
     target_of,
+    untuned,
 )
-from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Run
 from optitune.study.records import Outcome, TrialRecord
 
 # how soon
@@ -92,6 +93,7 @@ def test_costs_are_told_of_every_optimizer(configured: Callable[..., Configurati
     told = costs(found, ("adam", "sgd", "muon"), trials, 4, 0.9, 1, {"sgd": True})
     assert told["adam"] == Cost(
         optimizer="adam",
+        seconds=10.0,
         epoch_seconds=2.5,
         target=Reached(2, 2, 0.75, 1.5),
         state=2.0,
@@ -103,7 +105,7 @@ def test_costs_are_told_of_every_optimizer(configured: Callable[..., Configurati
     assert told["sgd"].state == 0
     assert told["sgd"].tuning == Change(1, 0.0)
     assert told["sgd"].diverged is None
-    assert told["muon"] == Cost("muon", None, Reached(0, 0, None, None), None, None, None, None, None)
+    assert told["muon"] == Cost("muon", None, None, Reached(0, 0, None, None), None, None, None, None, None)
 
 
 def test_without_a_target_nothing_reaches_it() -> None:
@@ -111,37 +113,32 @@ def test_without_a_target_nothing_reaches_it() -> None:
     assert told["a"].target == Reached(1, 0, None, None)
 
 
-# what to take
+# not tuned to the end
 
 
-def cost(name: str, seconds: float | None = 10.0, state: float | None = 2.0) -> Cost:
-    return Cost(name, 1.0, Reached(4, 4, 1.0, seconds), state, None, None, None, None)
+def with_variants(tuned: Sequence[float | str], half: Sequence[float | str], twice: Sequence[float | str]) -> list[Run]:
+    variants = ((TUNED, tuned), (HALF, half), (TWICE, twice))
+    return [made_up(number, "a", each, name) for name, own in variants for number, each in enumerate(own)]
 
 
 @pytest.mark.parametrize(
-    ("others", "taken"),
+    ("half", "twice", "found"),
     [
-        ([], Recommendation("a")),
-        ([cost("b", 9.5)], Recommendation("a")),
-        ([cost("b", 8.0)], Recommendation("b", seconds=0.8)),
-        ([cost("b", 8.0), cost("c", 5.0)], Recommendation("c", seconds=0.5)),
-        ([cost("b", 8.0, state=1.0)], Recommendation("b", seconds=0.8, state=0.5)),
-        ([cost("b", 8.0, state=4.0)], Recommendation("b", seconds=0.8)),
-        ([cost("b", state=1.0)], Recommendation("b", state=0.5)),
-        ([cost("b", 10.5, state=0.0)], Recommendation("b", state=0.0)),
-        ([cost("b", 30.0, state=1.0)], Recommendation("a")),
-        ([cost("b", state=1.9)], Recommendation("a")),
-        ([cost("b", None, state=None)], Recommendation("a")),
+        ((0.7, 0.7), (0.83, 0.85), [Untuned("a", TWICE, pytest.approx(0.04), 2)]),
+        ((0.9, 0.9), (0.83, 0.85), [Untuned("a", HALF, pytest.approx(0.1), 2)]),
+        ((0.7, 0.7), (0.80, 0.90), []),  # not in every round
+        ((0.7, 0.7), (0.805, 0.806), []),  # by less than matters
+        ((0.7, 0.7), (0.83,), []),  # a single round
+        ((0.7, 0.7), (0.83, DIVERGED), []),
     ],
 )
-def test_of_equals_the_much_quicker_or_the_much_lighter_is_taken(others: list[Cost], taken: Recommendation) -> None:
-    told = {each.optimizer: each for each in [cost("a"), *others]}
-    assert recommend("a", [each.optimizer for each in others], told) == taken
+def test_one_that_is_better_with_other_settings_is_found(half: Any, twice: Any, found: list[Untuned]) -> None:
+    rows = with_variants((0.8, 0.8), half, twice)
+    assert list(untuned(rows, ["a"], 1, 0.01, 0.001)) == found
 
 
-def test_a_leader_that_keeps_nothing_is_not_left_for_one_that_is_lighter() -> None:
-    assert recommend("a", ["b"], {"a": cost("a", state=0.0), "b": cost("b")}) == Recommendation("a")
-
-
-def test_one_that_is_not_equal_is_never_taken() -> None:
-    assert recommend("a", [], {"a": cost("a"), "b": cost("b", 0.1, 0.1)}) == Recommendation("a")
+def test_chance_is_no_reason_to_tune_on() -> None:
+    rows = with_variants((0.8, 0.8), (), (0.83, 0.85))
+    assert untuned(rows, ["a"], 1, 0.01, 0.02)
+    assert not untuned(rows, ["a"], 1, 0.01, 0.03)
+    assert not untuned(rows, ["a"], -1, 0.01, 0.001)

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from made_up_runs import DIVERGED, curve, made_up, noisy, runs
@@ -17,7 +17,7 @@ from optitune.comparing.results import Comparison, conclude, load, save_plan, sa
 from optitune.comparing.run import CompareOutcome
 from optitune.report.comparison_tables import comparison_table, costs_table
 from optitune.space.configuration import Configuration
-from optitune.statistics.runs import HALF, KNOWN_GOOD, Finalist, Plan, RunId
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TWICE, Finalist, Plan, Prefer, RunId
 from optitune.tasks.metrics import METRICS
 from optitune.terminal.compare import (
     LinesCompare,
@@ -151,10 +151,55 @@ def test_the_end_says_what_is_spent_and_what_to_type_next(
     result = CompareOutcome("digits", found, "runs", ("nadam",), tmp_path, 14, 1.0, None, False)
     print_comparison(result, Path("studies"), None, None)
     told = capsys.readouterr().out
-    assert "Not enough evidence to tell adam and sgd apart" in told
-    assert "After 14 runs --max-runs is spent: the same command with more goes on." in told
+    assert "\nTake adam. Undecided: with 95 % confidence none of the three is better by more than" in told
+    assert f"After 14 runs --max-runs is spent: the same command with --max-runs {found.goes_on_to} goes on." in told
+    assert found.goes_on_to > 14
     assert "not compared, for want of a complete trial: nadam" in told
     assert "optitune report digits\n" in told
+
+
+def test_a_cheaper_one_that_is_as_good_has_a_table(
+    plan: Plan, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    spent = {"adam": (10.0, 200), "sgd": (6.0, 100), "muon": (8.0, 50)}
+    rows = [
+        made_up(run.key.round, run.key.optimizer, run.value, seconds=seconds + 0.01 * run.key.round, state_bytes=state)
+        for run in runs(noisy({"adam": 0.953, "sgd": 0.95, "muon": 0.949}, 9))
+        for seconds, state in [spent[run.key.optimizer]]
+    ]
+    told = {}
+    for prefer in get_args(Prefer):
+        found = conclude(plan, rows, [], METRICS["accuracy"], 0.01, prefer=prefer, epsilon_from="as asked")
+        assert found is not None
+        result = CompareOutcome("digits", found, "decided", (), tmp_path, 27, 1.0, None, False)
+        print_comparison(result, Path("studies"), None, None)
+        told[prefer] = capsys.readouterr().out
+        assert "less than 1.00 pp does not matter (as asked)" in told[prefer]
+        assert "cheapest as good" in told[prefer]
+        assert f"\nTake {found.recommendation.optimizer}. " in told[prefer]
+    assert "of those as good, sgd needs 60 % of the time" in told["value"]
+    assert "\nTake sgd. It needs 60 % of the time of adam, the leader; with 95 % confidence none of" in told["time"]
+    assert "\nTake muon. It needs 25 % of the memory for optimizer state of adam" in told["memory"]
+
+
+def test_one_that_is_not_tuned_to_the_end_is_searched_on(
+    plan: Plan, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = runs(noisy({"adam": 0.95, "sgd": 0.93, "muon": 0.92}, 9))
+    own = [run for run in rows if run.key.optimizer == "adam"][:2]
+    rows += [made_up(run.key.round, "adam", run.value + 0.01, TWICE) for run in own]
+    found = conclude(plan, rows, [], METRICS["accuracy"], 0.001)
+    assert found is not None
+    assert [each.optimizer for each in found.untuned] == ["adam"]
+    words = ("search", "--study", "digits", "--trials", "75")
+    result = CompareOutcome("digits", found, "decided", (), tmp_path, 27, 1.0, None, False, words)
+    print_comparison(result, Path("there"), None, None)
+    told = capsys.readouterr().out
+    assert "adam is not tuned to the end: with twice the lr it is better by 1.00 pp (2 rounds)." in told
+    assert "next:\n  optitune search --study digits --trials 75 --studies-dir there\n" in told
+    assert found.document()["untuned"] == [
+        {"optimizer": "adam", "variant": TWICE, "better": pytest.approx(0.01), "rounds": 2}
+    ]
 
 
 def test_a_quiet_comparison_shows_nothing(plan: Plan, found: Comparison) -> None:
