@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from optitune.comparing.plan import ROUNDS
-from optitune.statistics import sequential_test, verdict
+from optitune.statistics import probability_best, sequential_test, verdict
 from scripts.bench.verdict.worlds import (
     ACCURACY,
     EPSILON,
@@ -79,7 +79,7 @@ def patched(**values: Any) -> Iterator[None]:
     """The verdict's modules with other values of these names for a while, wherever one has the name."""
     before = [
         (module, name, getattr(module, name))
-        for module in (verdict, sequential_test)
+        for module in (verdict, sequential_test, probability_best)
         for name in values
         if name in vars(module)
     ]
