@@ -12,7 +12,7 @@ from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
 from optitune.tasks.metrics import Metric, correct, r2
 
-ROUNDS = 12
+ROUNDS = 13
 """How many rounds a comparison has at most: so many parts of the data are each held out once."""
 
 FIRST = 3

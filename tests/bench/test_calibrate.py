@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from optitune.comparing.plan import FIRST, ROUNDS
 from optitune.statistics import verdict
@@ -86,7 +87,7 @@ def test_a_comparison_goes_on_as_the_command_does_until_it_is_decided_or_all_rou
     assert all(each.wanted for each in decided[:-1])
     spent = list(compared(coarse(), np.random.default_rng(0)))
     assert spent[-1].status == "undecided"
-    assert [rounds_of(each) for each in spent] == list(range(FIRST, ROUNDS + 1, 2))
+    assert [rounds_of(each) for each in spent] == list(range(FIRST, ROUNDS + 1))
     assert outcome(coarse(), spent).looks.keys() == MOMENTS.keys()
 
 
@@ -110,7 +111,7 @@ def ever_ordered(world: MadeUp, count: int, **values: object) -> float:
 def test_identical_optimizers_are_told_apart_in_5_percent_at_most_and_by_a_repeated_t_test_in_many_more() -> None:
     world = MadeUp(equals(2))
     assert ever_ordered(world, 150) <= 0.05
-    assert ever_ordered(world, 150, constant=calibrate.naive) > 0.1
+    assert ever_ordered(world, 150, constant=calibrate.naive) > 0.07
 
 
 @pytest.mark.parametrize("world", [coarse(), MadeUp(equals(4))], ids=["of few examples", "four"])
@@ -185,7 +186,7 @@ def test_an_accuracy_that_cannot_be_is_refused() -> None:
 def test_a_single_t_test_needs_as_many_rounds_as_its_power_says() -> None:
     n = calibrate.plain_rounds(0.2, 0.126, 2)
     draws = 0.2 + 0.126 * np.random.default_rng(0).standard_normal((20_000, n))
-    width = np.array([calibrate.naive(float(sd), n, 0.05) for sd in draws.std(1, ddof=1)])
+    width = stats.t.isf(0.025, n - 1) * draws.std(1, ddof=1) / np.sqrt(n)
     assert 0.89 < (draws.mean(1) > width).mean() < 0.97
 
 

@@ -107,18 +107,21 @@ def test_all_finalists_have_the_first_rounds_and_what_is_there_is_not_done_again
     assert {key.round for key in opening(("a", "b"), set(), 2)} == {0, 1}
 
 
-@pytest.mark.parametrize(("wanted", "rounds"), [("ab", {4, 5}), ("abc", {4, 5}), ("abcd", {4}), ("abcdefgh", {4})])
-def test_few_have_two_rounds_at_once_and_many_one(wanted: str, rounds: set[int]) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "workers", "rounds"),
+    [("ab", 1, {4}), ("ab", 2, {4}), ("ab", 4, {4, 5}), ("abc", 8, {4, 5}), ("abcdefgh", 8, {4})],
+)
+def test_another_round_is_begun_with_where_workers_would_wait(wanted: str, workers: int, rounds: set[int]) -> None:
     done = {RunId(number, name) for number in range(4) for name in wanted}
-    found = step(tuple(wanted), done, 20, workers=6)
+    found = step(tuple(wanted), done, 20, workers)
     assert {key.round for key in found} == rounds
     assert len(found) == len(set(found)) == len(wanted) * len(rounds)
 
 
 def test_a_step_fills_what_one_of_them_lacks_and_ends_with_the_last_round() -> None:
     done = {RunId(number, "a") for number in range(6)} | {RunId(number, "b") for number in range(4)}
+    assert step(("a", "b"), done, 20) == [RunId(4, "b")]
     assert step(("a", "b"), done, 20, workers=4) == [RunId(4, "b"), RunId(5, "b")]
-    assert step(("a", "b"), done, 5) == [RunId(4, "b")]
     assert step(("a", "b"), done, 4) == []
     assert step((), done, 20) == []
 
