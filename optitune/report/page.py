@@ -327,6 +327,9 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     if later := searched_on(found.plan, subject.trials):
         advice += f" Since then the search has found better trials of {listed(later)}; to compare those:"
         return found.sentence, advice, subject.compare(found, MOST_RUNS)
+    if found.old_rule and found.verdict.status == "undecided":
+        advice += " That is by the rule of version 0.1; to compare anew:"
+        return found.sentence, advice, subject.compare(found, MOST_RUNS)
     if most := found.goes_on_to:
         return found.sentence, f"{advice} To go on:", subject.compare(found, most)
     if subject.search_on:

@@ -13,10 +13,11 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from plotly import graph_objects
+from report_world import costly, home, stored, subject
 
 from optitune.cli.main import run
 from optitune.dashboard import notes as story
-from optitune.dashboard import search_notes, trial_notes
+from optitune.dashboard import result_notes, search_notes, trial_notes
 from optitune.dashboard.artifacts import Artifacts, attached, put, system_attrs
 from optitune.dashboard.notes import LINE, Chapter
 from optitune.dashboard.server import Redrawn
@@ -223,6 +224,16 @@ def test_what_lies_on_another_machine_is_drawn_anew(folder: Path, tmp_path: Path
     with pytest.raises(ArtifactNotFound):
         store.open_reader("0" * 36)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_choices_of_a_comparison_stand_in_its_note(tmp_path: Path) -> None:
+    seconds = {"sgd": 10.0, "adam": 8.0, "adamw": 5.0, "adagrad": 20.0}
+    about, place = costly(subject(stage="compared"), seconds, "time"), home(tmp_path)
+    stored(place, about)
+    assert about.comparison is not None
+    assert result_notes.write_comparison(place, about.comparison) == ""
+    text = get_note(find(open_storage(place.url, create=False), "digits"))
+    assert text.index("**Take adamw. It needs 50 % of the time of sgd, the leader;") < text.index("cheapest as good")
 
 
 def test_a_comparison_and_a_full_training_add_their_chapters(folder: Path) -> None:

@@ -320,7 +320,11 @@ def test_a_task_of_ones_own_is_compared_and_what_diverges_is_out(tmp_path: Path)
     found = optitune.compare(local_task(), max_runs=8, sensitivity=0, epsilon=0.5, **places)
     assert f"(trial {found.trial}, one run)" in found.code()
     runs = load_runs(tmp_path / "mine" / "compare")
-    assert len(runs) == 8
+    # good enough after the first rounds
+    assert len(runs) == 6
+    assert found.loss <= 0.5
+    assert found.sentence.startswith(f"Take {found.recommended}. ")
+    assert found.status != "undecided"
     assert all(each.each is None for each in runs)
     assert found.comparison.plan.metric == "share"
     assert found.comparison.verdict.epsilon == 0.5
@@ -417,7 +421,7 @@ def test_what_does_not_matter_hangs_on_the_metric(metric: str, expected: float, 
         each.model_copy(update={"value": value})
         for each, value in zip(plan_of(made).finalists, (0.2, 0.5), strict=True)
     ]
-    assert practical(METRICS[metric], who) == pytest.approx(expected)
+    assert practical(METRICS[metric], who).value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "r2"])
@@ -429,7 +433,7 @@ def test_what_does_not_matter_of_a_metric_that_bears_a_built_in_name_is_a_share_
         for each, value in zip(plan_of(made).finalists, (95.0, 50.0), strict=True)
     ]
     own = Metric(name, "maximize", lambda outputs, targets: 95.0, lowest=0.0, highest=100.0)
-    assert practical(own, who) == pytest.approx(0.95)
+    assert practical(own, who).value == pytest.approx(0.95)
 
 
 def test_a_damaged_run_is_named(command: Any, folder: Path) -> None:

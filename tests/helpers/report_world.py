@@ -1,5 +1,6 @@
 """A made-up study with a comparison and a full training, for what reports on them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from optitune.retraining.mistakes import Mistakes
 from optitune.retraining.records import EpochRecord, SeedResult
 from optitune.retraining.results import FullPlan, Tested
 from optitune.space.configuration import Configuration
-from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Finalist, Plan, Point, Run, RunId
+from optitune.statistics.runs import HALF, KNOWN_GOOD, TUNED, TWICE, Finalist, Plan, Point, Prefer, Run, RunId
 from optitune.storage import studies, study_checks
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
@@ -147,6 +148,22 @@ def comparison(
     found = conclude(plan, runs(plan, rounds, sign, diverging), records, metric, epsilon)
     assert found is not None
     return found
+
+
+def costly(about: Subject, seconds: Mapping[str, float], prefer: Prefer = "value", epsilon: float = 0.5) -> Subject:
+    """The same, compared by runs that take so many seconds, some of them a little more.
+
+    Args:
+        about: a study that was compared.
+        seconds: by optimizer.
+        prefer: by what one is taken.
+        epsilon: what difference does not matter.
+    """
+    assert about.comparison is not None
+    plan, rows = about.comparison.plan, about.comparison.runs
+    rows = tuple(replace(run, seconds=seconds[run.key.optimizer] + 0.01 * run.key.round) for run in rows)
+    found = conclude(plan, rows, about.trials, about.metric, epsilon, prefer=prefer, epsilon_from="as asked for")
+    return replace(about, comparison=found)
 
 
 def full_training(found: Comparison | None, records: list[TrialRecord], metric: Metric) -> Tested:

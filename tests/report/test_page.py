@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from report_world import configuration, home, mistakes, stored, subject
+from report_world import configuration, costly, home, mistakes, stored, subject
 
 from optitune.common import checkpoint
 from optitune.report import page as report
@@ -106,6 +106,39 @@ def test_the_next_command_follows_from_the_verdict(page: Any) -> None:
     assert report.verdict(tied)[2] == "optitune retrain best --study digits"
     assert report.verdict(subject(epsilon=0.2))[2] == ""
     assert "optitune retrain best --study digits" in page(tied).text
+
+
+def test_where_another_is_as_good_and_cheaper_the_choices_have_a_table(page: Any) -> None:
+    seconds = {"sgd": 10.0, "adam": 8.0, "adamw": 5.0, "adagrad": 20.0}
+    about = costly(subject(stage="compared"), seconds, "time")
+    found = about.comparison
+    assert found is not None
+    assert found.recommendation.optimizer == "adamw"
+    text = page(about).text
+    assert text.index("Take adamw. It needs 50 % of the time of sgd, the leader;") < text.index("cheapest as good")
+    assert "may lose, at most, pp" in text
+    assert "does not matter (as asked for)" in text
+    assert "cheapest as good" not in page(subject(stage="compared")).text
+
+
+def test_one_that_is_not_tuned_to_the_end_has_the_command_that_searches_on(page: Any) -> None:
+    about = replace(subject(stage="compared", epsilon=0.2), search_on=("search", "--study", "digits", "--trials", "84"))
+    assert report.verdict(about)[1:] == (
+        "More runs would change nothing that matters. To search on:",
+        "optitune search --study digits --trials 84",
+    )
+
+
+def test_a_comparison_of_an_older_version_says_by_which_rule_it_was_judged(page: Any) -> None:
+    about = subject(stage="compared", rounds=3)
+    found = about.comparison
+    assert found is not None
+    old = replace(found.verdict, status="undecided", rule="any number of rounds, Cauchy prior", wanted=(), next_runs=0)
+    about = replace(about, comparison=replace(found, verdict=old))
+    text = page(about).text
+    assert "Judged by the rule of version 0.1." in text
+    assert report.verdict(about)[1].endswith("That is by the rule of version 0.1; to compare anew:")
+    assert "Judged by the rule" not in page(subject(stage="compared")).text
 
 
 def test_parts_stand_in_order(page: Any) -> None:
