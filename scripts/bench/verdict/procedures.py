@@ -99,7 +99,7 @@ def verdict(values: Values, question: Question, rounds: int | None, paired: bool
     better |= {(each.other, each.one) for each in found.differences if each.relation == "worse"}
     out = sum(place.out for place in found.places)
     status = found.status if found.status == "clear" else f"{found.status}, {out} of {len(names)} out"
-    return Said(frozenset(better), found.wanted, status)
+    return Said(frozenset(better), found.wanted, status, found.loss)
 
 
 def p_value(one: Floats, other: Floats) -> float:

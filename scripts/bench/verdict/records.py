@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -129,10 +130,16 @@ def deepobs(folder: Path) -> list[Question]:
             name: np.array([number(path, seeds[seed], column) for seed in sorted(seeds)])
             for name, seeds in repeated.items()
         }
-        # a loss has no natural unit: a hundredth of it, as `optitune compare` takes
-        epsilon = 0.001 if accuracy else 0.01 * float(np.median(np.concatenate(list(arms.values()))))
+        epsilon = 0.001 if accuracy else negligible_loss([float(values.mean()) for values in arms.values()])
         found.append(Question(problem, column.replace("_", " "), sign, epsilon, arms))
     return found
+
+
+def negligible_loss(means: Sequence[float]) -> float:
+    """What difference does not matter: a tenth of how far the median optimizer is behind the best, at most a hundredth
+    of the best loss."""
+    best = min(means)
+    return min(0.1 * (median(means) - best), 0.01 * abs(best))
 
 
 def algoperf(folder: Path) -> list[Question]:
