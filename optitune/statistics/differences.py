@@ -136,9 +136,7 @@ class PairedRounds(Pairs):
         self._floor = floor
         for row, number in enumerate(self.rounds):
             # differences that are the same show how coarse they are where examples have no values of their own
-            for n in range(2, number + 1):
-                if np.isnan(floor[row, n - 1]):
-                    self._variance[row, n - 1] = max(self._variance[row, n - 1], _grain(values[row, :n]) ** 2)
+            _not_finer(self._variance[row], values[row, :number], np.isnan(floor[row]))
 
     def means(self, n: int) -> NDArray[np.float64]:
         column = np.minimum(self.rounds, n) - 1
@@ -180,10 +178,7 @@ class SeparateRuns(Pairs):
             values[row, : len(own)] = [sign * run.value for run in own]
         self._mean, self._variance = _cumulated(values)
         for row, number in enumerate(self._number):
-            for n in range(2, number + 1):
-                self._variance[row, n - 1] = max(
-                    self._variance[row, n - 1], _grain(values[row, :n] - values[row, :n].mean()) ** 2 / 2
-                )
+            _not_finer(self._variance[row], values[row, :number] - values[row, :1], np.full(number, True), share=0.5)
 
     @property
     def latest(self) -> int:
@@ -246,6 +241,27 @@ def _floors(pairs: Sequence[tuple[Run, Run]]) -> Any:
     one_more = np.where(seen > 0, seen, np.maximum.accumulate(possible)) if len(pairs) else seen
     number = np.cumsum(examples)
     return (np.cumsum(squares) + one_more) / number * np.arange(1, len(pairs) + 1) / number
+
+
+FEW = 50
+"""Rounds up to which a spread may be too small because values are coarse."""
+
+
+def _not_finer(variance: Any, values: NDArray[np.float64], alone: Any, share: float = 1.0) -> None:
+    """Make a variance of the first 1, 2, ... values no less than their coarseness makes it.
+
+    Args:
+        variance: is changed.
+        values: that it is of.
+        alone: where nothing else is known of the values' spread.
+        share: of the coarseness' square.
+    """
+    coarse = len(np.unique(values)) < len(values)
+    for n in range(2, len(values) + 1):
+        if alone[n - 1] and (n <= FEW and coarse):
+            variance[n - 1] = max(variance[n - 1], share * _grain(values[:n]) ** 2)
+        elif alone[n - 1] and not variance[n - 1]:
+            variance[n - 1] = np.inf
 
 
 def _grain(values: NDArray[np.float64]) -> float:

@@ -50,7 +50,7 @@ class Looks:
         self.within = np.full((k, k), inf)
         self.equal = np.zeros((k, k), dtype=bool)
         np.fill_diagonal(self.gain, 0.0)
-        for n in range(sequential_test.first_look(rounds), pairs.latest + 1):
+        for n in _rounds_looked_at(sequential_test.first_look(rounds), pairs.latest):
             self._look(n, epsilon, slack)
 
     def _tails(self, n: int, still: int) -> tuple[float, float]:
@@ -141,3 +141,14 @@ class Looks:
         rounds = int(self._pairs.rounds[row])
         mean = float(self._pairs.means(self._pairs.latest)[row]) if rounds else 0.0
         return Difference(names[i], names[j], rounds, mean, sd, low, high, relation, float(self.within[i, j]))
+
+
+EACH_LOOKED_AT = 100
+"""Rounds after each of which one looks; later, after so many hundredths more, and after the last."""
+
+
+def _rounds_looked_at(first: int, latest: int) -> list[int]:
+    found = list(range(first, min(latest, EACH_LOOKED_AT) + 1))
+    while found and found[-1] < latest:
+        found.append(min(latest, found[-1] + max(1, found[-1] // 50)))
+    return found
