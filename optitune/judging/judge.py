@@ -29,10 +29,8 @@ def judge_source(request: JudgeRequest) -> Judged:
     sign, sign_from = column_names.direction(table, columns.metric, request.higher)
     trained = checked(table, columns, request.diverged)
     metric, notes = columns.metric, [*table.notes]
-    if request.asked.metric is None or request.higher is None:
-        better = "higher" if sign == 1 else "lower"
-        arms = "" if columns.arm == (ARM,) else f"; the arms are in {_named(columns)}"
-        notes.append(f"Judged by '{metric}', {better} is better ({sign_from}){arms}.")
+    arms = "" if columns.arm == (ARM,) else f"; the arms are in {_named(columns)}"
+    notes.insert(0, f"Judged by '{metric}', {'higher' if sign == 1 else 'lower'} is better ({sign_from}){arms}.")
     if drawn := [each for each in table.drawn if each not in (*columns.arm, columns.seed)]:
         notes.append(
             f"The runs differ in {few(drawn)} too: what is compared is how good an arm is over the settings that a "

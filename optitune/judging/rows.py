@@ -4,7 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from math import isfinite
 from statistics import median
 
 from optitune.common.text import plural
@@ -12,6 +11,9 @@ from optitune.errors import OptituneError, UsageError
 from optitune.judging.columns import SHARES, Columns, words
 from optitune.judging.table import RawTable, empty, name, number
 from optitune.statistics.runs import Point
+
+BEYOND = 1e100
+"""What no result reaches; squares of larger numbers are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def checked(table: RawTable, columns: Columns, diverged: bool = False) -> list[T
     lost = next((run for run in runs if run.value is None), None)
     if lost is not None and not diverged:
         raise OptituneError(
-            f"{lost.place}: {columns.metric} is nan, infinite or missing: remove the row if the run never ended, "
-            "or say --diverged, so that it counts against its arm"
+            f"{lost.place}: {columns.metric} has no finite value: remove the row if the run never ended, or "
+            "say --diverged, so that it counts against its arm"
         )
     _check_units(runs, columns.metric)
     _check_arms(runs, table.source, columns)
@@ -105,7 +107,7 @@ def _arm(columns: Sequence[str], cells: Sequence[object]) -> str:
 def _value(cell: object, metric: str, place: str) -> float | None:
     """The value of a run or a step; None where it has no finite one."""
     value = float("nan") if empty(cell) else _number(cell, metric, place)
-    return value if isfinite(value) else None
+    return value if abs(value) < BEYOND else None
 
 
 def _number(cell: object, column: str | None, place: str) -> float:
@@ -127,7 +129,7 @@ def _seconds(cell: object, column: str, place: str) -> float | None:
     if empty(cell):
         return None
     value = _number(cell, column, place)
-    if not isfinite(value) or value < 0:
+    if not 0 <= value < BEYOND:
         raise OptituneError(f"{place}: {column} is {value:g}, which is no time: correct it, or leave it empty")
     return value
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 from optitune.common.files import write_text
 from optitune.common.tables import Table, Tone, column
 from optitune.common.text import Unit, duration, few, plural
+from optitune.judging.ratios import RatioUnit
 from optitune.judging.results import Judged, Judgement
 from optitune.report import figures
 from optitune.report.page import Section, rendered_page
@@ -111,13 +112,18 @@ def pictures(found: Judgement, palette: Palette, name: str = "") -> list[Picture
         name: what the names of the figures begin with.
     """
     verdict, drawn = found.verdict, []
+    ratios = isinstance(found.unit, RatioUnit)
+    if ratios:
+        # an axis shows what is kept
+        palette = replace(palette, unit=replace(found.unit, metric=f"log of {found.unit.metric}"))
     if any(place.value for place in verdict.places):
         picture = figures.values(verdict.places, palette, measured="")
         caption = "Mean and 95 % interval (Student's t) of each arm over its runs, the small strokes."
         drawn.append(replace(picture, name=f"{name}values", caption=caption))
     if verdict.to_leader:
         picture = figures.differences(verdict.to_leader, verdict.leader, verdict.epsilon, palette)
-        drawn.append(replace(picture, name=f"{name}differences"))
+        caption = picture.caption.replace("Difference to", "Difference of logarithms to") if ratios else picture.caption
+        drawn.append(replace(picture, name=f"{name}differences", caption=caption))
     return drawn
 
 
@@ -140,7 +146,7 @@ def sections(found: Judged) -> list[Section]:
         drawn = pictures(each, palette_of(found, each), f"task-{number}-" if several else "")
         title = f"Task {each.task}" if several else "How the arms stand"
         parts.append(Section(f"task-{number}", title, words, (judged_table(each),), tuple(drawn)))
-    return [*parts, Section("runs", "The runs", found.notes, code=())]
+    return [*parts, Section("runs", "The runs", found.notes)]
 
 
 def write_page(found: Judged, path: Path) -> Path:

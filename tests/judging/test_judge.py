@@ -110,7 +110,7 @@ def test_all_planned_rounds_may_be_used_up(tmp_path: Path) -> None:
 def test_a_run_without_a_result_counts_against_its_arm_only_where_one_says_so(tmp_path: Path) -> None:
     path = three_arms(tmp_path / "runs.csv")
     path.write_text(path.read_text() + "adam,99,nan,10\n")
-    with pytest.raises(OptituneError, match="row 26: accuracy is nan"):
+    with pytest.raises(OptituneError, match="row 26: accuracy has no finite value"):
         judged(path)
     main = judged(path, diverged=True).main
     assert main.verdict.leader == "nadam"

@@ -52,7 +52,7 @@ def test_a_data_frame_is_read_and_left_as_it_is(tmp_path: Path, usual: dict[str,
     assert means(judged(frame.set_index(["optimizer", "seed"]))) == usual
     pandas.testing.assert_frame_equal(frame, before)
     frame.loc[3, "accuracy"] = float("nan")
-    with pytest.raises(Exception, match="the DataFrame, row 3: accuracy is nan"):
+    with pytest.raises(Exception, match="the DataFrame, row 3: accuracy has no finite value"):
         judged(frame)
 
 
