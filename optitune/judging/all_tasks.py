@@ -11,6 +11,7 @@ from optitune.judging.columns import SHARES, words
 from optitune.judging.ratios import RatioUnit
 from optitune.judging.results import Judgement
 from optitune.judging.rows import TrainedRun
+from optitune.statistics.choice import Recommendation
 from optitune.statistics.runs import Run, RunId
 from optitune.statistics.verdict import judge
 
@@ -82,6 +83,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         sign=-1,
         runs=tuple(runs),
         verdict=verdict,
+        choice=Recommendation(verdict.leader, verdict.leader),
         epsilon_from=source,
         paired=True,
         rounds=None,

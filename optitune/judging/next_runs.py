@@ -37,9 +37,11 @@ def next_runs(verdict: Verdict, counts: dict[str, int], rounds: int | None) -> N
     wanted = verdict.wanted
     if not wanted:
         return None
-    most = max(FIRST, *(counts[name] for name in wanted))
+    if unknown := {name: FIRST - counts[name] for name in wanted if counts[name] < FIRST}:
+        return NextRuns(unknown, inf)
+    most = max(counts[name] for name in wanted)
     # one that has far fewer than others is known badly; twice as many as now say whether it needs them all
-    behind = {name: min(most, max(FIRST, 2 * counts[name])) - counts[name] for name in wanted if counts[name] < most}
+    behind = {name: min(most, 2 * counts[name]) - counts[name] for name in wanted if counts[name] < most}
     if behind:
         return NextRuns(behind, inf)
     left = most if rounds is None else min(most, rounds - most)
@@ -59,7 +61,7 @@ def next_runs(verdict: Verdict, counts: dict[str, int], rounds: int | None) -> N
     return NextRuns(dict.fromkeys(wanted, more), loss(more))
 
 
-def advice(verdict: Verdict, found: NextRuns | None, rounds: int | None, seeds: str, unit: Unit, now: float) -> str:
+def advice(verdict: Verdict, found: NextRuns | None, rounds: int | None, seeds: str, unit: Unit) -> str:
     """What to do next, in words.
 
     Args:
@@ -68,7 +70,6 @@ def advice(verdict: Verdict, found: NextRuns | None, rounds: int | None, seeds: 
         rounds: how many were planned; None for any number.
         seeds: from which seeds, in words.
         unit: how the metric is written.
-        now: the loss of choosing the leader as it is now.
     """
     if found is None:
         if verdict.status != "undecided":
@@ -83,9 +84,9 @@ def advice(verdict: Verdict, found: NextRuns | None, rounds: int | None, seeds: 
     none = [place.optimizer for place in verdict.places if place.optimizer not in verdict.wanted]
     rest = listed(none) if 0 < len(none) <= 4 else f"the {len(none)} others"
     text = f"To go on: {what}{seeds}" + (f", none of {rest}." if none else ".")
-    if not isfinite(found.loss) or not isfinite(now):
+    if not isfinite(found.loss) or not isfinite(verdict.loss):
         return text
-    if found.loss > max(verdict.epsilon, HELPS * now):
+    if found.loss > max(verdict.epsilon, HELPS * verdict.loss):
         return (
             f"More runs will hardly help: even {what} would leave a possible loss of about "
             f"{unit.difference(found.loss)}. Take {verdict.leader}, or say with --epsilon that larger differences do "

@@ -15,8 +15,9 @@ from optitune.judging.next_runs import NextRuns, advice, next_runs
 from optitune.judging.request import JudgeRequest
 from optitune.judging.results import Judgement
 from optitune.judging.rows import TrainedRun
+from optitune.statistics.choice import recommend
 from optitune.statistics.runs import Run, RunId
-from optitune.statistics.verdict import Verdict, judge
+from optitune.statistics.verdict import judge
 
 UNEVEN = 3
 """Arms whose numbers of runs differ by more than this factor are named."""
@@ -73,9 +74,11 @@ def judged(
         epsilon, epsilon_from = request.epsilon, "as asked for"
     else:
         epsilon, epsilon_from = usual_epsilon(metric, values, sign, unit)
-    verdict = judge(runs, arms, sign, epsilon, request.rounds, limits, paired=paired)
+    verdict = judge(runs, arms, sign, epsilon, request.rounds, limits, paired=paired, prefer=request.prefer)
     if verdict is None:
         raise OptituneError(f"{trained[0].place}: each arm{_on(task)} has a run that diverged: no arm can be taken")
+    losses = {place.optimizer: place.regret for place in verdict.places if not place.out}
+    choice = recommend(runs, verdict.leader, losses, epsilon, request.prefer)
     more = next_runs(verdict, dict(counts), request.rounds)
     return Judgement(
         task=task,
@@ -83,11 +86,12 @@ def judged(
         sign=sign,
         runs=tuple(runs),
         verdict=verdict,
+        choice=choice,
         epsilon_from=epsilon_from,
         paired=paired,
         rounds=request.rounds,
-        sentence=said(verdict, unit).sentence,
-        advice=advice(verdict, more, request.rounds, _seeds(more, paired, columns), unit, loss_of(verdict)),
+        sentence=said(verdict, unit, choice).sentence,
+        advice=advice(verdict, more, request.rounds, _seeds(more, paired, columns), unit),
         next_runs=more,
         notes=tuple(_notes(trained, arms, values, paired, columns)),
         seconds={
@@ -96,12 +100,6 @@ def judged(
             if (times := [run.seconds for run in trained if run.arm == arm and run.seconds is not None])
         },
     )
-
-
-def loss_of(verdict: Verdict) -> float:
-    """By how much another arm that is still in may be better than the leader."""
-    others = (place.to_leader for place in verdict.places if not place.out and place.optimizer != verdict.leader)
-    return max((inf if each is None else max(0.0, each.high) for each in others), default=0.0)
 
 
 def _on(task: str) -> str:

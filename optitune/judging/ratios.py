@@ -16,6 +16,12 @@ class RatioUnit(Unit):
     def difference(self, value: float) -> str:
         return f"{100 * expm1(abs(value)):.2g} %" if abs(value) < log(2) else f"a factor of {exp(abs(value)):.2g}"
 
+    def size(self, value: float) -> str:
+        return self.difference(value)
+
+    def sizes(self, low: float, high: float) -> str:
+        return f"{self.difference(low)} to {self.difference(high)}"
+
     def signed(self, value: float) -> str:
         return f"{'-' if value < 0 else '+'}{self.difference(value)}"
 

@@ -7,6 +7,7 @@ from typing import Any
 from optitune.errors import UsageError
 from optitune.judging.columns import Asked
 from optitune.statistics.runs import Prefer
+from optitune.statistics.sequential_test import MOST_PLANNED
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def check(request: JudgeRequest) -> None:
     """
     if request.epsilon is not None and not (isfinite(request.epsilon) and request.epsilon >= 0):
         raise UsageError(f"epsilon = {request.epsilon}: must be a number of at least 0")
-    if request.rounds is not None and request.rounds < 2:
-        raise UsageError(f"rounds = {request.rounds}: must be at least 2")
+    if request.rounds is not None and not 2 <= request.rounds <= MOST_PLANNED:
+        raise UsageError(
+            f"rounds = {request.rounds}: must be from 2 to {MOST_PLANNED}; for more, or any number, leave it out"
+        )
     if request.target is not None and not isfinite(request.target):
         raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")

@@ -7,6 +7,7 @@ from typing import Any
 
 from optitune.common.text import Unit
 from optitune.judging.next_runs import NextRuns
+from optitune.statistics.choice import Recommendation
 from optitune.statistics.runs import Run
 from optitune.statistics.verdict import Verdict
 
@@ -30,6 +31,7 @@ class Judgement:
         sign: 1 where more is better, -1 where less is.
         runs: what was judged.
         verdict: which arms are better, equal or undecided.
+        choice: the arm to take, and what others would save.
         epsilon_from: where epsilon comes from, in words.
         paired: whether runs of one seed were compared with each other.
         rounds: how many were planned; None for any number.
@@ -45,6 +47,7 @@ class Judgement:
     sign: int
     runs: tuple[Run, ...]
     verdict: Verdict
+    choice: Recommendation
     epsilon_from: str
     paired: bool
     rounds: int | None
@@ -57,7 +60,7 @@ class Judgement:
     @property
     def recommended(self) -> str:
         """The arm to take."""
-        return self.verdict.leader
+        return self.choice.optimizer
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -85,6 +88,10 @@ class Judgement:
                 "epsilon": verdict.epsilon,
                 "epsilon_from": self.epsilon_from,
                 "error": verdict.error,
+                "loss": verdict.loss,
+                "as_good": list(self.choice.good),
+                "front": list(self.choice.front),
+                "rule": verdict.rule,
                 "paired": self.paired,
                 "rounds": self.rounds,
                 "runs": verdict.runs,

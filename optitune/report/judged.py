@@ -9,6 +9,7 @@ from textwrap import wrap
 from optitune.common.files import write_text
 from optitune.common.tables import Table, Tone, column
 from optitune.common.text import Unit, duration, few, plural
+from optitune.comparing.sentences import at_most, chance
 from optitune.judging.ratios import RatioUnit
 from optitune.judging.results import Judged, Judgement
 from optitune.report import figures
@@ -29,11 +30,12 @@ def judged_table(found: Judgement) -> Table:
         ),
         add("95 %\ninterval", lambda place: _interval(place, unit), keep=4),
         add("runs", lambda place: str(_runs(place)), keep=3),
-        add("P(best)", lambda place: f"{place.best:.2f}", keep=2),
+        add("P(best)", lambda place: chance(place.best), keep=3),
+        add(f"may lose,\nat most{unit.points}", lambda place: at_most(place.regret, unit)),
         add(
             f"against\n{verdict.leader}{unit.points}",
             lambda place: None if place.to_leader is None else unit.change(place.to_leader.mean),
-            keep=5,
+            keep=2,
         ),
         add(f"its bounds,\n95 %{unit.points}", lambda place: _bounds(place, unit)),
     ]
@@ -43,10 +45,16 @@ def judged_table(found: Judgement) -> Table:
     pairs = "runs of one seed compared with each other" if found.paired else "runs not paired"
     caption = (
         f"{plural(verdict.runs, 'run')} in all, {pairs}. The interval is of each arm over its own runs; P(best) is the "
-        f"probability of being best. A difference of less than {unit.difference(verdict.epsilon)} does not matter "
-        f"({found.epsilon_from})."
+        f"probability of being best. With 95 % confidence, {_looks(found)}, the best is not among those called worse, "
+        f"and none is better than an arm by more than that one may lose. Less than {unit.difference(verdict.epsilon)} "
+        f"does not matter ({found.epsilon_from})."
     )
     return Table(caption, tuple(columns))
+
+
+def _looks(found: Judgement) -> str:
+    """For which looks the verdict holds."""
+    return f"at every look until {found.rounds} rounds" if found.rounds else "however often one looks"
 
 
 def _interval(place: Place, unit: Unit) -> str | None:

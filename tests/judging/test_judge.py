@@ -101,10 +101,33 @@ def test_what_to_train_next_names_how_many_of_which(tmp_path: Path) -> None:
 
 
 def test_all_planned_rounds_may_be_used_up(tmp_path: Path) -> None:
-    main = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4)), rounds=4).main
+    main = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4, spread=0.004)), rounds=4).main
     assert main.verdict.status == "undecided"
     assert main.next_runs is None
     assert "All 4 rounds that were planned are used" in main.advice
+
+
+def test_the_quickest_that_is_as_good_is_taken_where_time_counts(tmp_path: Path) -> None:
+    found = values({"adam": 0.93, "lion": 0.928, "sgd": 0.90}, spread=0.0005)
+    times = {"adam": 60, "lion": 40, "sgd": 20}
+    rows = [
+        (arm, seed, f"{value:.5f}", times[arm] + seed % 3)
+        for arm, own in found.items()
+        for seed, value in enumerate(own)
+    ]
+    path = write_csv(tmp_path / "runs.csv", "optimizer,seed,accuracy,seconds", rows)
+    assert judged(path, epsilon=0.005).main.recommended == "adam"
+    main = judged(path, epsilon=0.005, prefer="time").main
+    assert (main.verdict.leader, main.recommended) == ("adam", "lion")
+    assert main.sentence.startswith("Take lion.")
+    assert main.document()["recommended"] == "lion"
+
+
+def test_an_arm_of_one_run_is_what_is_asked_for_first(tmp_path: Path) -> None:
+    found = {**values({"adam": 0.93}), "lone": [0.93]}
+    main = judged(table(tmp_path / "runs.csv", found)).main
+    assert main.next_runs is not None
+    assert main.next_runs.runs == {"lone": 2}
 
 
 def test_a_run_without_a_result_counts_against_its_arm_only_where_one_says_so(tmp_path: Path) -> None:
