@@ -165,8 +165,9 @@ def _cost(verdict: Verdict, unit: Unit, place: Place, choice: Recommendation) ->
         matters = f", and {unit.difference(verdict.epsilon)} would not matter" if verdict.epsilon else ""
         return f"Undecided: w{sure} {loss}{matters}"
     if verdict.status == "tied":
-        tied = [name for name in verdict.contenders if name != taken]
-        widest = max((each.within for each in _among(verdict, verdict.contenders)), default=place.regret)
+        equal_ones = (verdict.leader, *verdict.related("equal"))
+        tied = [name for name in equal_ones if name != taken]
+        widest = max((each.within for each in _among(verdict, equal_ones)), default=place.regret)
         most = f"differ by at most {unit.difference(widest)}"
         if len(tied) <= MOST_NAMED:
             return f"{listed([taken, *tied])} are equal for practical purposes: w{sure} they {most}"
@@ -191,7 +192,9 @@ def _beside(verdict: Verdict, unit: Unit, choice: Recommendation) -> list[str]:
     parts = _some(diverged, "diverged", "diverged")
     if verdict.status != "clear":
         out = [place.optimizer for place in verdict.places if place.out and not place.diverged]
-        parts = [*_some(out, "is out", "are out"), *parts]
+        # where cost counts, worse ones stay in that may be worse by no more than epsilon
+        worse = verdict.related("worse")
+        parts = [*_some(out, "is out", "are out"), *_some(worse, "is worse", "are worse"), *parts]
     if verdict.status in ("good enough", "undecided") or (verdict.status == "tied" and taken != choice.leader):
         relations = {
             each.one if each.other == taken else each.other: each.relation
@@ -219,7 +222,9 @@ def _cheaper(verdict: Verdict, unit: Unit, choice: Recommendation) -> list[str]:
     if choice.prefer == "value":
         return []
     if choice.equal:
-        return [f"as good, and its {choice.prefer} not told apart from that of {listed(choice.equal)}"]
+        also, their = ("is", "its") if len(choice.equal) == 1 else ("are", "their")
+        same = f"{their} {choice.prefer} is not told apart from that of {choice.optimizer}"
+        return [f"{listed(choice.equal)} {also} as good, and {same}"]
     if choice.optimizer == choice.leader and verdict.status != "clear":
         return [f"none that is as good is known to need less {choice.prefer}"]
     return []
@@ -230,8 +235,7 @@ def _advice(verdict: Verdict, unit: Unit, choice: Recommendation, seconds: float
     takes = plural(verdict.next_runs, "run")
     takes += f", about {roughly(seconds)}" if seconds else ""
     if choice.prefer != "value" and verdict.status != "undecided" and verdict.next_runs:
-        cheaper = [name for name in verdict.wanted if name != verdict.leader]
-        return f"One more round ({takes}) may show whether {listed(cheaper)}, which needs less, is as good."
+        return f"One more round ({takes}) may show whether one that needs less {choice.prefer} is as good."
     if len(verdict.places) == 1 or verdict.status == "clear":
         return "Nothing more has to be compared."
     if verdict.status == "tied":

@@ -161,6 +161,11 @@ def test_equal_ones_are_named_with_by_how_much_any_two_may_differ() -> None:
     many = [place(f"o{each}", SIX, apart(f"o{each}", "muon", 0.0, -5e-4, 5e-4, "equal")) for each in range(4)]
     assert "All five are equal" in sentence(verdict("tied", LEADER, *many))
     assert "Five of the six are equal" in sentence(verdict("tied", LEADER, *many, WORST))
+    # one that is worse stays in where cost counts
+    cheap = replace(WORST, out=False)
+    assert sentence(verdict("tied", LEADER, EQUAL, cheap)) == sentence(verdict("tied", LEADER, EQUAL, WORST)).replace(
+        "sgd is out", "sgd is worse"
+    )
 
 
 def test_good_enough_says_what_the_choice_can_cost_and_how_the_others_stand() -> None:
@@ -210,7 +215,8 @@ def choice(taken: str = "muon", **fields: Any) -> Recommendation:
          "; of those as good, sgd needs 25 % of the memory for optimizer state)."),
         (choice(cheaper="sgd", good=("muon",)), "; sgd needs 50 % of the time, and can cost 0.15 pp)."),
         (choice(prefer="time"), "; none that is as good is known to need less time)."),
-        (choice(prefer="memory", equal=("sgd",)), "; as good, and its memory not told apart from that of sgd)."),
+        (choice(prefer="memory", equal=("sgd",)),
+         "; sgd is as good, and its memory is not told apart from that of muon)."),
         (choice(), "(sgd is not told apart from it)."),
     ],
 )  # fmt: skip
@@ -272,6 +278,14 @@ def test_what_will_hardly_help_is_not_advised() -> None:
     spent = verdict("undecided", FAR, OPEN, next_runs=0)
     assert advice(spent) == f"There are no more rounds: {other}"
     assert not worth_more(spent)
+
+
+def test_whether_a_cheaper_one_is_as_good_is_worth_another_round() -> None:
+    found = verdict("good enough", LEADER, OPEN, next_runs=2)
+    assert said(found, ACCURACY, choice(prefer="time")).advice == (
+        "One more round (2 runs) may show whether one that needs less time is as good."
+    )
+    assert worth_more(found)
 
 
 def test_what_is_decided_needs_no_more_runs() -> None:
