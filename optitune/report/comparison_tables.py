@@ -19,7 +19,7 @@ class Finalist:
     Attributes:
         optimizer: its name.
         value: mean of the metric over its runs that ended; None without one.
-        low: lower end of Student's 95 % interval of the value; None for fewer than two runs.
+        low: lower end of the value's 95 % interval, which holds for the leader too; None for fewer than two runs.
         high: its upper end.
         runs: how many were trained, those that diverged included.
         probability_best: that none of the others is better.

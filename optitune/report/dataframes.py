@@ -105,8 +105,8 @@ MEASURED = (
 def comparison(found: Comparison) -> "DataFrame":
     """A row per finalist, the leader first: its value, how it differs from the leader, and what it costs.
 
-    `low` and `high` are Student's interval over its own runs; `difference_low` and `difference_high` bound by how much
-    it is better than the leader, however often one looks.
+    `low` and `high` bound its value with 95 %, the leader's too; `difference_low` and `difference_high` bound by how
+    much it is better than the leader, however often one looks.
     """
     rows = [_scalars(row, "cost") for row in finalists(found)]
     return frame(rows, dict.fromkeys(MEASURED, float))

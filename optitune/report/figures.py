@@ -66,8 +66,9 @@ def values(places: Sequence[Place], palette: Palette, measured: str = "validatio
     alt = "; ".join(f"{name} {palette.unit.value(found.mean)}" for name, found in rows)
     runs = over([len(found.each) for _, found in rows], "run")
     caption = (
-        f"Mean and 95 % interval (Student's t) of each optimizer's best configuration over {runs} on fresh seeds, the "
-        "small strokes; a round is as easy or hard for all, so that differences are surer than these intervals look."
+        f"Mean and 95 % interval of each optimizer's best configuration over {runs} on fresh seeds, the small strokes. "
+        "The intervals hold for whoever leads; a round is as easy or hard for all, so that differences are surer than "
+        "these intervals look."
     )
     return Picture("values", caption, (Panel(draw, alt, for_rows(len(rows))),))
 

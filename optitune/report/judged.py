@@ -126,7 +126,9 @@ def pictures(found: Judgement, palette: Palette, name: str = "") -> list[Picture
         palette = replace(palette, unit=replace(found.unit, metric=f"log of {found.unit.metric}"))
     if any(place.value for place in verdict.places):
         picture = figures.values(verdict.places, palette, measured="")
-        caption = "Mean and 95 % interval (Student's t) of each arm over its runs, the small strokes."
+        caption = (
+            "Mean and 95 % interval of each arm over its runs, the small strokes. The intervals hold for whoever leads."
+        )
         drawn.append(replace(picture, name=f"{name}values", caption=caption))
     if verdict.to_leader:
         picture = figures.differences(verdict.to_leader, verdict.leader, verdict.epsilon, palette)

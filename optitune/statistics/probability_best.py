@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 
 from optitune.common.summary import summarise
 
-DRAWS, SPREADS = 10_000, 400
+DRAWS, SPREADS = 6_000, 200
 """Number of draws behind probabilities and bounds, and of chains that they come from."""
+
+FEWEST, LARGE = 40, 100_000
+"""Fewest chains, and most values in all chains together: thousands of runs need fewer chains."""
 
 WARM_UP = 20
 """Steps of each chain that are not used."""
@@ -76,7 +79,7 @@ def estimates(
         limits: smallest and largest possible value.
     """
     k = len(values)
-    order = sorted(range(k), key=lambda row: (-float(np.nanmean(values[row])), str(values[row].tolist())))
+    order = sorted(range(k), key=lambda row: (-float(np.nanmean(values[row])), values[row].tobytes()))
     known = np.isfinite(values)
     if k == 1:
         only = summarise(values[known].tolist(), *limits)
@@ -101,7 +104,8 @@ def _draws(values: Array, scale: float, paired: bool) -> Iterator[Array]:
     """True values of all optimizers, (chains, optimizers) a step."""
     k, rounds = values.shape
     generator = np.random.default_rng(0)
-    normal, gamma, chains = generator.standard_normal, generator.standard_gamma, SPREADS
+    normal, gamma = generator.standard_normal, generator.standard_gamma
+    chains = min(SPREADS, max(FEWEST, LARGE // values.size))
     known = np.isfinite(values)
     runs, present = known.sum(1), known.astype(np.float64)
     # every optimizer's values about its own mean: sums of squares are then as exact as the values are

@@ -11,8 +11,8 @@ equal for practical purposes, and a leader whose loss is at most epsilon is good
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import inf, sqrt
+from dataclasses import dataclass, replace
+from math import inf, nan
 from statistics import median
 from typing import Literal
 
@@ -21,10 +21,8 @@ import numpy as np
 from optitune.common.summary import Summary, summarise
 from optitune.statistics.differences import Difference, PairedRounds, Pairs, Relation, SeparateRuns
 from optitune.statistics.looks import ERROR, Looks
+from optitune.statistics.probability_best import Estimate, estimates
 from optitune.statistics.runs import PREFER, UNTIL, Prefer, Run, Until, finalists_runs
-
-DRAWS, SPREADS = 20_000, 400
-"""Number of draws behind the probabilities of being best, and of standard deviations drawn for them."""
 
 CHEAPER = 0.95
 """Share of another's cost up to which an optimizer is worth further runs for being cheaper."""
@@ -41,8 +39,9 @@ class Place:
 
     Attributes:
         optimizer: its name.
-        value: metric over its own rounds, with Student's t interval, which is not valid for repeated looks; None where
-            all runs diverged.
+        value: metric over its own rounds; None where all runs diverged. Its interval is that of
+            `optitune.statistics.probability_best`, which holds for the leader too; for one with a diverged run it is
+            Student's t interval.
         loss: over the same rounds.
         diverged: number of diverged runs; one is enough to be out.
         best: probability that it is truly the best; 0 for those that are out.
@@ -160,14 +159,18 @@ def judge(
     looks = Looks(pairs, sound, epsilon, rounds, slack=epsilon if prefer != "value" else 0.0)
     regret = looks.regret()
     alive = [name for name, still in zip(names, looks.alive, strict=True) if still]
-    estimates = _Estimates({name: own[name] for name in names if own[name] and finished[name] == own[name]}, sign)
+    known = _estimates(
+        {name: own[name] for name in names if own[name] and finished[name] == own[name]}, sign, epsilon, limits, paired
+    )
+    chances = sum(each.best for name, each in known.items() if name in alive)
+
+    def behind(name: str) -> float:
+        return -known[name].mean if name in known else inf
 
     def standing(name: str) -> tuple[float, float]:
-        return float(regret[names.index(name)]), -estimates.mean.get(name, -inf)
+        return float(regret[names.index(name)]), behind(name)
 
     leader = min(alive, key=standing)
-    # those that are out, often the noisiest, say nothing of the others
-    chances = _Estimates({name: own[name] for name in alive if own[name]}, sign).best(epsilon)
     sds = pairs.sds()
     differences = tuple(looks.difference(names, row, float(sds[row])) for row in range(len(sds)))
     by_pair = {(each.one, each.other): each for each in differences}
@@ -178,16 +181,16 @@ def judge(
         to_leader = by_pair.get((name, leader))
         return Place(
             optimizer=name,
-            value=summarise([run.value for run in done], *limits) if done else None,
+            value=_value([run.value for run in done], known.get(name), sign, limits) if done else None,
             loss=summarise([run.loss for run in done]) if done else None,
             diverged=len(own[name]) - len(done),
-            best=chances.get(name, 0.0),
+            best=known[name].best / (chances or 1) if name in alive and name in known else 0.0,
             to_leader=to_leader if to_leader is not None and to_leader.rounds else None,
             out=name not in alive,
             regret=float(regret[names.index(name)]),
         )
 
-    order = sorted(names, key=lambda name: (name != leader, name not in alive, -estimates.mean.get(name, -inf)))
+    order = sorted(names, key=lambda name: (name != leader, name not in alive, behind(name)))
     others = [name for name in alive if name != leader and by_pair[name, leader].relation != "worse"]
     tied = all(by_pair[one, other].relation == "equal" for one in (leader, *others) for other in others if one != other)
     loss = float(regret[names.index(leader)])
@@ -270,79 +273,25 @@ def _wanted_for_costs(
     return tuple(dict.fromkeys((*wanted, leader, *open_ones)))
 
 
-class _Estimates:
-    """Every optimizer's value as if all had finished the same rounds: a round's seed and examples are easy or hard
-    for all alike, so an optimizer that left early is not judged by the rounds it happened to meet.
+def _estimates(
+    runs: Mapping[str, Sequence[Run]], sign: int, epsilon: float, limits: tuple[float, float], paired: bool
+) -> dict[str, Estimate]:
+    """What is known of each optimizer's value, times the sign, by name."""
+    rounds = sorted({run.key.round for own in runs.values() for run in own})
+    column = {number: place for place, number in enumerate(rounds)}
+    columns = len(rounds) if paired else max(map(len, runs.values()))
+    values = np.full((len(runs), columns), nan)
+    for row, own in enumerate(runs.values()):
+        for number, run in enumerate(own):
+            values[row, column[run.key.round] if paired else number] = sign * run.value
+    low, high = sorted(sign * limit for limit in limits)
+    return dict(zip(runs, estimates(values, epsilon, paired, (low, high)), strict=True))
 
-    The model is additive, optimizer + round + noise, fitted by least squares.
 
-    Args:
-        runs: of every optimizer, at least one.
-        sign: 1 where more is better.
-    """
-
-    def __init__(self, runs: Mapping[str, Sequence[Run]], sign: int) -> None:
-        self._names = list(runs)
-        rounds = sorted({run.key.round for own in runs.values() for run in own})
-        cells = [
-            (column, rounds.index(run.key.round), sign * run.value)
-            for column, own in enumerate(runs.values())
-            for run in own
-        ]
-        wide = len(self._names)
-        design = np.zeros((len(cells), wide + len(rounds)))
-        for row, (column, number, _) in enumerate(cells):
-            design[row, column] = design[row, wide + number] = 1
-        # one optimizer's mean and all rounds' effects may be shifted against each other: the rounds' sum to zero
-        design[:, wide:-1] -= design[:, -1:]
-        design = design[:, :-1]
-        values = np.array([value for _, _, value in cells])
-        solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-        residuals = values - design @ solution
-        self._df = len(values) - int(rank)
-        self._variance = float(residuals @ residuals) / self._df if self._df else 0.0
-        self._means = solution[:wide]
-        self._unscaled = np.linalg.pinv(design.T @ design)[:wide, :wide]
-        self.mean = dict(zip(self._names, self._means.tolist(), strict=True))
-
-    def best(self, scale: float) -> dict[str, float]:
-        """How probable it is for each to be the best.
-
-        By a hierarchical model (Gelman et al. 2013, Bayesian Data Analysis, chapter 5): true values are normal about a
-        common mean, with a spread that is half-Cauchy of this scale, so that the luckiest of several is not believed
-        in full. The draws are the same for the same runs.
-
-        Args:
-            scale: what spread of true values would be no surprise.
-        """
-        k = len(self._names)
-        if k == 1:
-            return {self._names[0]: 1.0}
-        if not self._df:
-            return dict.fromkeys(self._names, 1 / k)
-        from scipy.stats import halfcauchy
-
-        generator = np.random.default_rng(0)
-        # contrasts, turned so that they are independent: what a round does to all falls away
-        centre = np.eye(k) - 1 / k
-        basis = np.linalg.svd(centre)[0][:, : k - 1]
-        sizes, directions = np.linalg.eigh(basis.T @ self._unscaled @ basis)
-        basis = basis @ directions
-        y = basis.T @ self._means
-        smallest = np.finfo(float).tiny
-        spreads = max(self._variance, smallest) * self._df / generator.chisquare(self._df, SPREADS)
-        noise = spreads[:, None] * np.maximum(sizes, 0) + smallest
-        scale = scale or sqrt(max(self._variance, smallest))
-        taus = scale * np.geomspace(1e-3, 1e3, 121)
-        total = taus[None, :, None] ** 2 + noise[:, None, :]
-        likelihood = -0.5 * (np.log(total) + y**2 / total).sum(-1)
-        weight = likelihood + halfcauchy.logpdf(taus, scale=scale) + np.log(taus)
-        cumulated = np.cumsum(np.exp(weight - weight.max(1, keepdims=True)), 1)
-        levels = generator.random((SPREADS, DRAWS // SPREADS)) * cumulated[:, -1:]
-        chosen = (cumulated[:, None, :] < levels[:, :, None]).sum(-1).clip(max=len(taus) - 1)
-        between = taus[chosen][:, :, None] ** 2
-        kept = between / (between + noise[:, None, :])
-        drawn = kept * y + np.sqrt(kept * noise[:, None, :]) * generator.standard_normal((*chosen.shape, k - 1))
-        drawn = drawn.reshape(-1, k - 1) @ basis.T
-        winners = np.bincount(drawn.argmax(1), minlength=k)
-        return dict(zip(self._names, (winners / len(drawn)).tolist(), strict=True))
+def _value(values: Sequence[float], known: Estimate | None, sign: int, limits: tuple[float, float]) -> Summary:
+    """The mean of an optimizer's runs, in an interval that holds its true value also where it leads."""
+    found = summarise(values, *limits)
+    if known is None or known.low is None or known.high is None or found.low is None:
+        return found
+    low, high = sorted((sign * known.low, sign * known.high))
+    return replace(found, low=min(low, found.mean), high=max(high, found.mean))

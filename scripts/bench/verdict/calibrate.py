@@ -94,7 +94,7 @@ def patched(**values: Any) -> Iterator[None]:
 
 # no decision rests on probabilities of being best, nor on how many more runs are needed: little is spent on them
 # where they are not looked at
-BRIEF: Row = {"DRAWS": 400, "SPREADS": 20}
+BRIEF: Row = {"DRAWS": 200, "SPREADS": 20, "WARM_UP": 5}
 
 
 def naive(rounds: int, level: float) -> float:
@@ -218,7 +218,7 @@ def chances(count: int, seed: int, k: int = 5) -> tuple[Said, list[Row], list[Ro
         leaders: dict[int, list[tuple[float, bool]]] = {moment: [] for moment in MOMENTS}
         for _ in range(count):
             world = MadeUp({f"o{i}": 0.98 + spread * PP * generator.standard_normal() for i in range(k)})
-            with patched(**{**BRIEF, "DRAWS": 4_000, "SPREADS": 200}):
+            with patched(**{**BRIEF, "DRAWS": 1_500, "SPREADS": 60, "WARM_UP": 20}):
                 found = outcome(world, compared(world, generator))
             best = max(world.truths, key=lambda name: world.truths[name])
             for moment, look in found.looks.items():
