@@ -86,7 +86,7 @@ def alike(sources: dict[str, list[Floats]], repeats: int, seed: int) -> list[Row
                     ]
                     for values in enough
                 ]
-                told_apart = [[each > 0 for each in group] for group in groups]
+                differing = [[each > 0 for each in group] for group in groups]
                 found.append(
                     {
                         "seeds of": source,
@@ -94,8 +94,8 @@ def alike(sources: dict[str, list[Floats]], repeats: int, seed: int) -> list[Row
                         "procedure": procedure.name,
                         "settings": len(enough),
                         "splits": sum(map(len, groups)),
-                        **averaged("any ever called better, %", told_apart),
-                        "worst setting, %": round(100 * max(float(np.mean(each)) for each in told_apart), 1),
+                        **averaged("any ever called better, %", differing),
+                        "worst setting, %": round(100 * max(float(np.mean(each)) for each in differing), 1),
                         **averaged("a given one put out, %", groups, "± (given)"),
                     }
                 )
@@ -115,7 +115,7 @@ def apart(one: Floats, other: Floats) -> float:
     return abs(float(one.mean() - other.mean())) / sqrt(float(one.var(ddof=1) + other.var(ddof=1)))
 
 
-def told(procedure: Procedure, question: Question, moments: Sequence[int]) -> tuple[list[int], list[bool]]:
+def first_seen(procedure: Procedure, question: Question, moments: Sequence[int]) -> tuple[list[int], list[bool]]:
     """By moment, 1 where the first arm, which is better, was called so by then, -1 where the other one was, 0 else.
     The runs until the end follow."""
     found = dict.fromkeys(moments, 0)
@@ -146,7 +146,7 @@ def power(settings: Sequence[Floats], repeats: int, seed: int) -> list[Row]:
                 groups = []
                 for one, other in inside:
                     arms = [{"better": draw(one, generator), "worse": draw(other, generator)} for _ in range(repeats)]
-                    groups.append([told(procedure, Question("", "", -1, 0.0, each), MOMENTS) for each in arms])
+                    groups.append([first_seen(procedure, Question("", "", -1, 0.0, each), MOMENTS) for each in arms])
                 row: Row = {
                     "apart, sd": f"{low} to {high}",
                     "runs drawn": way,
