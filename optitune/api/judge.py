@@ -1,5 +1,6 @@
 """`optitune.judge`: the verdict on runs that were trained elsewhere, as tables, figures and a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,7 +140,7 @@ def judge(
     rounds: int | None = None,
     prefer: Prefer = PREFER,
     paired: bool | None = None,
-    target: float | None = None,
+    target: float | Mapping[str, float] | None = None,
     diverged: bool = False,
     study: str | None = None,
 ) -> JudgeResult:
@@ -162,7 +163,8 @@ def judge(
         prefer: which to take of those that are as good as the best (worse by no more than epsilon): by `"value"` the
             one that can lose least, by `"time"` the one whose runs take the fewest seconds.
         paired: whether to compare runs of one seed with each other; None for wherever arms share seeds.
-        target: value of the metric; judges the time until it is reached, of curves with a row for each epoch.
+        target: value of the metric, or one for each task by its name; judges the time until it is reached, of curves
+            with a row for each epoch.
         diverged: whether a run whose value is nan or missing diverged, so that its arm is out.
         study: name of the study in an Optuna storage; None for the only one.
 

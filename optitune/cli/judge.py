@@ -7,6 +7,7 @@ import click
 
 from optitune.cli.main import print_json
 from optitune.cli.options import AtLeast, output
+from optitune.errors import UsageError
 
 
 @click.command()
@@ -51,7 +52,12 @@ from optitune.cli.options import AtLeast, output
     help="Compare runs of one seed with each other.  [default: if they share seeds]",
 )
 @click.option(
-    "--target", type=float, help="Judge the time until the metric has this value, of curves with a row for each epoch."
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="[TASK=]VALUE",
+    help="Judge the time until the metric has this value, of curves with a row for each epoch; may be given for each "
+    "task.",
 )
 @click.option("--diverged", is_flag=True, help="A run whose value is nan or missing diverged, so that its arm is out.")
 @click.option("--study", metavar="NAME", help="The study in an Optuna storage.  [default: the only one]")
@@ -63,6 +69,7 @@ def judge(
     seed: str | None,
     metric: str | None,
     task: str | None,
+    targets: tuple[str, ...],
     report: Path | None,
     as_json: bool,
     quiet: bool,
@@ -79,7 +86,7 @@ def judge(
     from optitune.judging.judge import judge_source
     from optitune.judging.request import JudgeRequest
 
-    found = judge_source(JudgeRequest(runs, Asked(arm, seed, metric, task), **asked))
+    found = judge_source(JudgeRequest(runs, Asked(arm, seed, metric, task), target=_target(targets), **asked))
     page = None
     if report is not None:
         from optitune.report.judged import write_page
@@ -91,3 +98,17 @@ def judge(
     from optitune.terminal.judge import print_judged
 
     print_judged(found, page, quiet)
+
+
+def _target(given: tuple[str, ...]) -> float | dict[str, float] | None:
+    """The value of all tasks, or one for each by its name; None where none was given."""
+    found: dict[str, float] = {}
+    for text in given:
+        task, _, value = text.rpartition("=")
+        try:
+            found[task] = float(value)
+        except ValueError:
+            raise UsageError(f"target = '{text}': must be a number, or TASK=NUMBER") from None
+    if len(found) < len(given) or ("" in found and len(found) > 1):
+        raise UsageError(f"target = {', '.join(given)}: give one number, or one for each task as TASK=NUMBER")
+    return found.get("", found or None)

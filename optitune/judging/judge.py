@@ -1,10 +1,10 @@
 """Runs of a table judged as those of a comparison are: a verdict for each task, and one over all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from optitune.common.text import few
-from optitune.errors import OptituneError, UsageError
+from optitune.errors import OptituneError, UsageError, unknown
 from optitune.judging import columns as column_names
 from optitune.judging.all_tasks import over_all
 from optitune.judging.columns import Columns
@@ -59,7 +59,12 @@ def _named(columns: Columns) -> str:
 
 
 def _times(
-    trained: Sequence[TrainedRun], target: float, metric: str, sign: int, table: RawTable, columns: Columns
+    trained: Sequence[TrainedRun],
+    target: float | Mapping[str, float],
+    metric: str,
+    sign: int,
+    table: RawTable,
+    columns: Columns,
 ) -> tuple[list[TrainedRun], str]:
     """The same runs with the time until their curve reaches a target as their value; one that never does diverged."""
     if columns.step is None or not any(run.curve for run in trained):
@@ -67,12 +72,23 @@ def _times(
             f"{table.source}: has no curves, a row for each epoch or step of a run: --target needs a column such as "
             "epoch or step"
         )
+    tasks = list(dict.fromkeys(run.task for run in trained))
+    goals = target if isinstance(target, Mapping) else dict.fromkeys(tasks, target)
+    if others := [task for task in goals if task not in tasks]:
+        raise unknown("task", others[0], tasks, "(--target)")
+    if lacking := [task for task in tasks if task not in goals]:
+        raise UsageError(f"no target for task {few(lacking)}: say --target {lacking[0]}=VALUE too")
     timed = columns.seconds is not None and all(run.seconds is not None for run in trained)
     runs = []
     for run in trained:
-        there = next((point for point in run.curve if sign * (point.value - target) >= 0), None)
+        there = next((point for point in run.curve if sign * (point.value - goals[run.task]) >= 0), None)
         value = None if there is None else there.seconds if timed else there.epoch
         runs.append(replace(run, value=value))
-    if all(run.value is None for run in runs):
-        raise UsageError(f"target = {target:g}: no run reaches it: name another value of {metric}")
-    return runs, f"{'seconds' if timed else columns.step} to {target:g}"
+    for task, goal in goals.items():
+        if all(run.value is None for run in runs if run.task == task):
+            where = f" on {task}" if task else ""
+            raise UsageError(f"target = {goal:g}: no run reaches it{where}: name another value of {metric}")
+    return (
+        runs,
+        f"{'seconds' if timed else columns.step} to {'the target' if isinstance(target, Mapping) else f'{target:g}'}",
+    )

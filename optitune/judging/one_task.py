@@ -93,7 +93,7 @@ def judged(
         sentence=said(verdict, unit, choice).sentence,
         advice=advice(verdict, more, request.rounds, _seeds(more, paired, columns), unit),
         next_runs=more,
-        notes=tuple(_notes(trained, arms, values, paired, columns)),
+        notes=tuple(_notes(trained, arms, values, paired, columns, request)),
         seconds={
             arm: fmean(times)
             for arm in arms
@@ -163,6 +163,7 @@ def _notes(
     values: Mapping[str, Sequence[float]],
     paired: bool,
     columns: Columns,
+    request: JudgeRequest,
 ) -> list[str]:
     """What is peculiar to these runs."""
     notes = []
@@ -172,8 +173,8 @@ def _notes(
         everywhere = set.intersection(*seeds.values())
         if alone := sum(len(own - everywhere) for own in seeds.values()):
             notes.append(
-                f"Runs of one {columns.seed} are compared with each other; {plural(alone, 'run')} from seeds that not "
-                "all arms have count only against those that have them."
+                f"{plural(alone, 'run')} of a {columns.seed} that not all arms have count only against the arms that "
+                "have it."
             )
     elif columns.paired:
         notes.append(f"The arms share too few values of '{columns.seed}', so that their runs are not paired.")
@@ -188,5 +189,6 @@ def _notes(
         notes.append(f"All runs of {few(same)} came to the same value: did the seed reach the training?")
     if fell := {arm: count for arm, own in values.items() if (count := len(seeds[arm]) - len(own))}:
         text = few([f"{plural(count, 'run')} of {arm}" for arm, count in fell.items()])
-        notes.append(f"{text} ended without a result, so that {'it is' if len(fell) == 1 else 'they are'} out.")
+        how = "never reached the target" if request.target is not None else "ended without a result"
+        notes.append(f"{text} {how}, so that {'it is' if len(fell) == 1 else 'they are'} out.")
     return notes

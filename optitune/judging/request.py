@@ -1,5 +1,6 @@
 """What is to be judged, and how."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -22,7 +23,8 @@ class JudgeRequest:
         rounds: how many runs of each arm were planned before any was looked at; None for any number.
         prefer: by what one is taken of those that are as good as the best.
         paired: whether runs of one seed are compared with each other; None for wherever arms share seeds.
-        target: value of the metric, the time to which is judged in its place; None for the metric itself.
+        target: value of the metric, or one for each task by its name, the time to which is judged in its place; None
+            for the metric itself.
         study: name of the study in an Optuna storage.
         diverged: whether a run without a finite value diverged.
     """
@@ -34,7 +36,7 @@ class JudgeRequest:
     rounds: int | None = None
     prefer: Prefer = "value"
     paired: bool | None = None
-    target: float | None = None
+    target: float | Mapping[str, float] | None = None
     study: str | None = None
     diverged: bool = False
 
@@ -51,5 +53,7 @@ def check(request: JudgeRequest) -> None:
         raise UsageError(
             f"rounds = {request.rounds}: must be from 2 to {MOST_PLANNED}; for more, or any number, leave it out"
         )
-    if request.target is not None and not isfinite(request.target):
-        raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")
+    targets = request.target.values() if isinstance(request.target, Mapping) else (request.target,)
+    for target in targets:
+        if target is not None and not isfinite(target):
+            raise UsageError(f"target = {target}: must be a finite number, in the metric's unit")

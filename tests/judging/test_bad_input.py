@@ -67,6 +67,9 @@ WRONG = [
         "--target 0.9",
         "has no curves, a row for each epoch or step of a run: --target needs a column such as epoch",
     ),
+    (GOOD, "--target soon", "target = 'soon': must be a number, or TASK=NUMBER"),
+    (GOOD, "--target 1 --target 2", "target = 1, 2: give one number, or one for each task as TASK=NUMBER"),
+    (GOOD, "--rounds 1000", "rounds = 1000: must be from 2 to 100; for more, or any number, leave it out"),
     (GOOD.replace("sgd,1", "sgd,7").replace("sgd,2", "sgd,8"), "--paired", "the arms share too few values of 'seed'"),
     (GOOD, "--prefer memory", "'memory' is not one of"),
 ]

@@ -180,6 +180,25 @@ def test_the_last_epoch_of_a_curve_is_judged_or_the_time_to_a_target(tmp_path: P
         judged(tmp_path / "runs.csv", target=0.99)
 
 
+def test_the_time_to_a_target_of_each_task_is_judged_over_all(tmp_path: Path) -> None:
+    rows = [
+        (arm, f"t{task}", seed, epoch, round(scale * (1 - 0.9 * (1 - speed**epoch)) + seed / 1e4, 5))
+        for task, scale in enumerate((1.0, 10.0, 100.0, 1000.0))
+        for arm, speed in (("fast", 0.3), ("slow", 0.7))
+        for seed in range(3)
+        for epoch in range(1, 12)
+    ]
+    path = write_csv(tmp_path / "runs.csv", "optimizer,task,seed,epoch,loss", rows)
+    found = judged(path, target={"t0": 0.2, "t1": 2, "t2": 20, "t3": 200})
+    assert found.metric == "epoch to the target"
+    assert found.overall is not None
+    assert found.overall.verdict.leader == "fast"
+    with pytest.raises(UsageError, match="no target for task t1, t2 and t3: say --target t1=VALUE too"):
+        judged(path, target={"t0": 0.2})
+    with pytest.raises(UsageError, match="unknown task 'x'"):
+        judged(path, target={"x": 0.2})
+
+
 def several_tasks(path: Path, tasks: int = 12, metric: str = "loss") -> Path:
     generator = np.random.default_rng(1)
     rows = []
