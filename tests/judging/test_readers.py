@@ -9,7 +9,7 @@ import pandas
 import pytest
 from judged_runs import three_arms, values, write_csv
 
-from optitune.errors import UsageError
+from optitune.errors import OptituneError, UsageError
 from optitune.judging.columns import Asked
 from optitune.judging.judge import judge_source
 from optitune.judging.readers import read
@@ -171,6 +171,22 @@ def test_what_retrain_writes_is_read(tmp_path: Path) -> None:
     assert table.percent
     assert {row["arm"] for row in table.rows} == {"nadam"}
     assert all(0.9 < row["accuracy"] < 1 for row in table.rows)
+
+
+def test_folders_of_full_trainings_are_arms(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "studies/mnist-cnn-reference/retrain/best/metrics.json").read_text()
+    for folder, arm in (("best", "nadam"), ("trial-7", "nadam"), ("trial-9", "adam")):
+        (tmp_path / "retrain" / folder).mkdir(parents=True)
+        # another seed came to something else
+        changed = text.replace('"nadam"', f'"{arm}"').replace("0.9919", f"0.98{len(folder)}")
+        (tmp_path / "retrain" / folder / "metrics.json").write_text(changed)
+    found = judged(tmp_path / "retrain")
+    assert set(found.main.arms) == {"nadam (best)", "nadam (trial-7)", "adam"}
+    assert found.main.paired
+    assert found.main.unit.percent
+    (tmp_path / "retrain" / "best" / "metrics.json").write_text("{}")
+    with pytest.raises(OptituneError, match="is not what 'optitune retrain' writes, as others are: move it away"):
+        judged(tmp_path / "retrain")
 
 
 @pytest.mark.parametrize(
