@@ -165,7 +165,7 @@ def test_parts_have_every_value_once_and_a_spread_between_settings_is_the_error(
 def test_who_is_better_counts_by_the_round_of_a_look_and_by_the_plan_of_a_fixed_one() -> None:
     far = Question("", "", -1, 0.0, {"better": question(0).arms["o0"], "worse": question(0, 20).arms["o1"]})
     for procedure in PROCEDURES:
-        right, (runs,) = published.first_seen(procedure, far, (3, 5, 10))
+        right, runs = published.first_seen(procedure, far, (3, 5, 10))
         assert right == sorted(right)
         assert right[-1] == 1
         assert runs <= 20

@@ -115,7 +115,7 @@ def apart(one: Floats, other: Floats) -> float:
     return abs(float(one.mean() - other.mean())) / sqrt(float(one.var(ddof=1) + other.var(ddof=1)))
 
 
-def first_seen(procedure: Procedure, question: Question, moments: Sequence[int]) -> tuple[list[int], list[bool]]:
+def first_seen(procedure: Procedure, question: Question, moments: Sequence[int]) -> tuple[list[int], int]:
     """By moment, 1 where the first arm, which is better, was called so by then, -1 where the other one was, 0 else.
     The runs until the end follow."""
     found = dict.fromkeys(moments, 0)
@@ -128,7 +128,7 @@ def first_seen(procedure: Procedure, question: Question, moments: Sequence[int])
                 if right and not found[moment] and look <= moment and (rounds == moment or not procedure.fixed):
                     found[moment] = right
             runs = spent
-    return [found[moment] for moment in moments], [runs]
+    return [found[moment] for moment in moments], runs
 
 
 def power(settings: Sequence[Floats], repeats: int, seed: int) -> list[Row]:
