@@ -82,6 +82,7 @@ class Comparison:
             "metric": self.plan.metric,
             "prefer": self.recommendation.prefer,
             "loss": verdict.loss,
+            "recommended_loss": verdict.place(self.recommendation.optimizer).regret,
             "epsilon": verdict.epsilon,
             "epsilon_from": self.epsilon_from,
             "error": verdict.error,
