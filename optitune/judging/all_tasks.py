@@ -13,6 +13,7 @@ from optitune.judging.results import Judgement
 from optitune.judging.rows import TrainedRun
 from optitune.statistics.choice import Recommendation
 from optitune.statistics.runs import Run, RunId
+from optitune.statistics.sequential_test import MOST_PLANNED
 from optitune.statistics.verdict import judge
 
 FEW_TASKS = 10
@@ -66,7 +67,9 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         return None
     unit = RatioUnit(how) if form == "log" else Unit(how)
     epsilon, source = (log(1.01), "1 % of the value") if form == "log" else (0.5, "half of what another seed changes")
-    verdict = judge(runs, arms, -1, epsilon, None, until="clear")
+    # the tasks were there before anybody looked
+    planned = count if count <= MOST_PLANNED else None
+    verdict = judge(runs, arms, -1, epsilon, planned, until="clear")
     if verdict is None:
         return None
     little = f" {count} tasks tell little of others" if count < FEW_TASKS else f" {count} tasks are some of many"
@@ -86,7 +89,8 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         choice=Recommendation(verdict.leader, verdict.leader),
         epsilon_from=source,
         paired=True,
-        rounds=None,
+        rounds=planned,
+        tasks=count,
         sentence=f"Over all {count} tasks: {said(verdict, unit).sentence}",
         advice="Only more tasks tell more." if verdict.status == "undecided" else "No further runs are needed.",
         next_runs=None,

@@ -40,6 +40,7 @@ class Judgement:
         next_runs: the same as numbers; None where nothing is to be trained.
         notes: what is peculiar to the runs, a sentence each.
         seconds: mean seconds of a run by arm; empty where they are not known.
+        tasks: over how many tasks it is; 0 of a verdict on one.
     """
 
     task: str
@@ -56,6 +57,7 @@ class Judgement:
     next_runs: NextRuns | None
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
+    tasks: int = 0
 
     @property
     def recommended(self) -> str:

@@ -29,7 +29,7 @@ def judged_table(found: Judgement) -> Table:
             lambda place: None if place.value is None else unit.value(place.value.mean),
         ),
         add("95 %\ninterval", lambda place: _interval(place, unit), keep=4),
-        add("runs", lambda place: str(_runs(place)), keep=3),
+        add("tasks" if found.tasks else "runs", lambda place: str(_runs(place)), keep=3),
         add("P(best)", lambda place: chance(place.best), keep=3),
         add(f"may lose,\nat most{unit.points}", lambda place: at_most(place.regret, unit)),
         add(
@@ -43,8 +43,11 @@ def judged_table(found: Judgement) -> Table:
         columns.append(add("a run\ntakes", lambda place: _times(found, place), keep=1))
     columns.append(add("verdict", lambda place: relation(found, place), tone=_tone(found)))
     pairs = "runs of one seed compared with each other" if found.paired else "runs not paired"
+    runs = f"{plural(verdict.runs, 'run')} in all, {pairs}"
+    if found.tasks:
+        runs = f"{plural(found.tasks, 'task')}, the means of each compared with each other"
     caption = (
-        f"{plural(verdict.runs, 'run')} in all, {pairs}. The interval is of each arm over its own runs; P(best) is the "
+        f"{runs}. The interval is of each arm over its own {'tasks' if found.tasks else 'runs'}; P(best) is the "
         f"probability of being best. With 95 % confidence, {_looks(found)}, the best is not among those called worse, "
         f"and none is better than an arm by more than that one may lose. Less than {unit.difference(verdict.epsilon)} "
         f"does not matter ({found.epsilon_from})."
@@ -54,6 +57,8 @@ def judged_table(found: Judgement) -> Table:
 
 def _looks(found: Judgement) -> str:
     """For which looks the verdict holds."""
+    if found.tasks:
+        return "for tasks that are drawn as these were"
     return f"at every look until {found.rounds} rounds" if found.rounds else "however often one looks"
 
 
