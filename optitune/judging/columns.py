@@ -1,12 +1,14 @@
 """Which column of a table is the arm, the seed, the metric, the task, the time: as it was asked for, or by its name."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from optitune.common.text import listed
 from optitune.errors import UsageError, unknown
+from optitune.judging.run_names import parted
 from optitune.judging.table import ARM, SECONDS, SEED, STEP, RawTable, empty, is_number
 
 ARMS = (
@@ -76,6 +78,16 @@ class Columns:
     step: str | None
 
 
+def with_names(cells: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """The cells of a run with the arm and the seed that its name says, where it has no columns of them."""
+    arm, seed = parted(run)
+    lower = {each.lower() for each in cells}
+    named = {} if lower & set(ARMS) else {ARM: arm}
+    if seed is not None and not lower & {*SEEDS, *NUMBERS}:
+        named[SEED] = seed
+    return {**named, **cells}
+
+
 def words(name: str) -> set[str]:
     """The words of a column's name, lower-case: of `testAccuracy/top-1` test, accuracy, top, 1, top1."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
@@ -140,7 +152,8 @@ def _only(table: RawTable, taken: Sequence[str], text: bool) -> str:
     there = f"columns: {', '.join(table.columns)}"
     if found:
         raise UsageError(f"{table.source}: which column {what}? It may be {_either(found)}: say --{option} COLUMN")
-    raise UsageError(f"{table.source}: no column {what} ({there}): say --{option} COLUMN, or add one")
+    wide = "; where each arm has a column of its own, pandas' melt makes rows of them" if text and len(left) > 1 else ""
+    raise UsageError(f"{table.source}: no column {what} ({there}): say --{option} COLUMN, or add one{wide}")
 
 
 def _either(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from optitune.common.files import explained
 from optitune.errors import OptituneError
-from optitune.judging.run_names import parted
+from optitune.judging.columns import with_names
 from optitune.judging.table import ARM, SECONDS, SEED, RawTable
 from optitune.retraining import results
 
@@ -69,7 +69,6 @@ def _flat(folder: Path, paths: Sequence[Path]) -> RawTable:
             raise OptituneError(f'{path}: holds no object of names and values: write it as {{"accuracy": 0.93}}')
         cells = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
         name = path.parent.relative_to(folder).as_posix() if path.parent != folder else folder.name
-        arm, seed = parted(name)
-        rows.append({ARM: arm, SEED: seed, **cells})
-    columns = dict.fromkeys(each for row in rows for each, cell in row.items() if cell is not None)
+        rows.append(with_names(cells, name))
+    columns = dict.fromkeys(each for row in rows for each in row)
     return RawTable(str(folder), tuple(columns), tuple(rows), tuple(map(str, paths)))

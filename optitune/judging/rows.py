@@ -9,7 +9,7 @@ from statistics import median
 from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError
 from optitune.judging.columns import SHARES, Columns, words
-from optitune.judging.table import RawTable, empty, name, number
+from optitune.judging.table import RawTable, empty, missing, name, number
 from optitune.statistics.runs import Point
 
 BEYOND = 1e100
@@ -54,10 +54,10 @@ def checked(table: RawTable, columns: Columns, diverged: bool = False) -> list[T
     numbered: Counter[tuple[str, str]] = Counter()
     for row, place in zip(table.rows, table.places, strict=True):
         cells = [row.get(each) for each in columns.arm]
-        if all(map(empty, cells)):
+        if all(map(missing, cells)):
             raise OptituneError(f"{place}: names no {' and '.join(columns.arm)}: fill it in, or remove the row")
         arm = _arm(columns.arm, cells)
-        task = name(row.get(columns.task)) if columns.task and not empty(row.get(columns.task)) else ""
+        task = name(row.get(columns.task)) if columns.task and not missing(row.get(columns.task)) else ""
         if columns.task and not task:
             raise OptituneError(f"{place}: names no {columns.task}: fill it in, or remove the row")
         cell = row.get(columns.metric)
@@ -67,7 +67,7 @@ def checked(table: RawTable, columns: Columns, diverged: bool = False) -> list[T
         value = _value(cell, columns.metric, place)
         seconds = _seconds(row.get(columns.seconds), columns.seconds, place) if columns.seconds else None
         step = _number(row.get(columns.step), columns.step, place) if columns.step else 0.0
-        if columns.seed is not None and not empty(row.get(columns.seed)):
+        if columns.seed is not None and not missing(row.get(columns.seed)):
             seed = name(row[columns.seed])
         elif columns.seed is not None:
             raise OptituneError(f"{place}: has no {columns.seed}: fill it in, or remove the row")
@@ -101,7 +101,7 @@ def _arm(columns: Sequence[str], cells: Sequence[object]) -> str:
     if len(columns) == 1:
         return name(cells[0])
     first, *others = zip(columns, cells, strict=True)
-    return " ".join([name(first[1]), *(f"{key}={name(cell)}" for key, cell in others if not empty(cell))])
+    return " ".join([name(first[1]), *(f"{key}={name(cell)}" for key, cell in others if not missing(cell))])
 
 
 def _value(cell: object, metric: str, place: str) -> float | None:
@@ -126,7 +126,7 @@ def _number(cell: object, column: str | None, place: str) -> float:
 
 
 def _seconds(cell: object, column: str, place: str) -> float | None:
-    if empty(cell):
+    if missing(cell):
         return None
     value = _number(cell, column, place)
     if not 0 <= value < BEYOND:

@@ -41,6 +41,11 @@ def empty(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip()) or type(cell).__name__ in ("NAType", "NaTType")
 
 
+def missing(cell: Any) -> bool:
+    """Whether nothing is known of a cell that is not the metric: a DataFrame has nan for that."""
+    return empty(cell) or (isinstance(cell, float) and isnan(cell))
+
+
 def number(cell: Any) -> float:
     """A cell as a number.
 
@@ -75,8 +80,3 @@ def is_number(cell: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_nan(cell: Any) -> bool:
-    """Whether a cell holds a number that is none."""
-    return is_number(cell) and isnan(number(cell))

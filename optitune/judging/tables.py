@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from optitune.judging.mlflow_files import from_export
 from optitune.judging.table import RawTable, empty
 
 SEPARATORS = ",;\t|"
+
+DECIMAL_COMMA = re.compile(r"^(\s*-?\d+),(\d+\s*)$")
+"""As spreadsheets of many languages write numbers, whose files have semicolons."""
 
 
 def of_file(path: Path) -> RawTable:
@@ -74,6 +78,8 @@ def of_text(text: str, source: str) -> RawTable:
                     f"{place}: has {len(cells)} cells, but the heading has {len(columns)}: put a text that holds a "
                     f"'{separator}' into quotes, or fill in the missing cells"
                 )
+            if separator == ";":
+                cells = [DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]
             rows.append(dict(zip(columns, cells, strict=True)))
             places.append(place)
     except csv.Error as error:

@@ -1,12 +1,13 @@
 """Runs of TensorBoard: CSV files as its page downloads them, a file a run, and the event files of a folder."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optitune.errors import OptituneError
 from optitune.judging import tables
+from optitune.judging.columns import with_names
 from optitune.judging.run_names import parted
 from optitune.judging.table import ARM, SECONDS, SEED, STEP, RawTable, is_number, number
 
@@ -34,7 +35,7 @@ def read_csv(folder: Path, paths: Sequence[Path], known: dict[Path, RawTable] | 
     """
     parts = {path: (known or {}).get(path) or tables.of_file(path) for path in paths}
     if not any(set(each.columns) == HEADING for each in parts.values()):
-        return _together(folder, list(parts.values()))
+        return _together(folder, parts)
     rows: list[dict[str, Any]] = []
     places: list[str] = []
     for path, table in parts.items():
@@ -54,16 +55,19 @@ def read_csv(folder: Path, paths: Sequence[Path], known: dict[Path, RawTable] | 
     return _table(str(folder), rows, places)
 
 
-def _together(folder: Path, parts: Sequence[RawTable]) -> RawTable:
-    other = next((each for each in parts if set(each.columns) != set(parts[0].columns)), None)
-    if other is not None:
-        raise OptituneError(
-            f"{folder}: {parts[0].source} and {other.source} have other columns: name one file, or give all the same"
-        )
-    rows = [row for each in parts for row in each.rows]
-    places = [place for each in parts for place in each.places]
-    notes = tuple(note for each in parts for note in each.notes)
-    return RawTable(str(folder), parts[0].columns, tuple(rows), tuple(places), notes=notes)
+def _together(folder: Path, parts: Mapping[Path, RawTable]) -> RawTable:
+    """Tables of equal columns as one; without a column of arms, the names of their files are the arms."""
+    first, *others = parts.values()
+    for each in others:
+        if set(each.columns) != set(first.columns):
+            raise OptituneError(
+                f"{folder}: {first.source} and {each.source} have other columns: name one file, or give all the same"
+            )
+    rows = [with_names(row, path.stem) for path, each in parts.items() for row in each.rows]
+    places = [place for each in parts.values() for place in each.places]
+    notes = tuple(note for each in parts.values() for note in each.notes)
+    columns = dict.fromkeys(each for row in rows for each in row if each in (ARM, SEED) or each in first.columns)
+    return RawTable(str(folder), tuple(columns), tuple(rows), tuple(places), notes=notes)
 
 
 def _who(run: str) -> dict[str, str | None]:

@@ -56,6 +56,44 @@ def test_a_data_frame_is_read_and_left_as_it_is(tmp_path: Path, usual: dict[str,
         judged(frame)
 
 
+def test_what_a_data_frame_lacks_is_not_known(tmp_path: Path, usual: dict[str, float]) -> None:
+    frame = pandas.read_csv(tmp_path / "usual.csv")
+    frame.loc[0, "seconds"] = None
+    assert means(judged(frame)) == usual
+    frame["seed"] = frame["seed"].astype(float)
+    frame.loc[0, "seed"] = None
+    with pytest.raises(OptituneError, match="the DataFrame, row 0: has no seed"):
+        judged(frame)
+
+
+def test_numbers_with_a_comma_are_read_between_semicolons(tmp_path: Path, usual: dict[str, float]) -> None:
+    text = (tmp_path / "usual.csv").read_text().replace(",", ";").replace(".", ",")
+    (tmp_path / "other.csv").write_text(text)
+    assert means(judged(tmp_path / "other.csv")) == usual
+
+
+def test_files_of_a_folder_are_arms_where_no_column_is(tmp_path: Path, usual: dict[str, float]) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for arm, own in FOUND.items():
+        rows = [(number, f"{value:.5f}") for number, value in enumerate(own)]
+        write_csv(folder / f"{arm}.csv", "seed,accuracy", rows)
+    assert means(judged(folder)) == usual
+    write_csv(folder / "other.csv", "seed,loss", [(1, 2)])
+    with pytest.raises(OptituneError, match=r"adam.csv and other.csv have other columns: name one file"):
+        judged(folder)
+
+
+def test_what_a_result_says_itself_goes_before_the_name_of_its_folder(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / f"job-{number}").mkdir()
+        arm, value = ("adam", 0.9) if number < 3 else ("sgd", 0.8)
+        text = f'{{"optimizer": "{arm}", "seed": {number % 3}, "accuracy": {value + number / 1000}}}'
+        (tmp_path / f"job-{number}" / "metrics.json").write_text(text)
+    assert set(judged(tmp_path).main.arms) == {"adam", "sgd"}
+    assert judged(tmp_path).main.paired
+
+
 def test_what_is_no_table_is_refused() -> None:
     with pytest.raises(UsageError, match="runs: is list, but must be a pandas DataFrame, a path, or the URL"):
         judged([1, 2])
