@@ -6,8 +6,9 @@ number of those still in, for either side. That the number may fall as optimizer
 of them, is a step-down as Holm's (1979, Scandinavian Journal of Statistics 6:65); for these boundaries it is shown by
 simulation (docs/verdict.md), not proven.
 
-A claim of equality is about the best and each other one still in: it is made at `ERROR` divided by their number less
-one, by a boundary of its own.
+A claim that a difference is not larger than something, be it what a choice can cost or equality, is about the best and
+each other one still in: it is made at `ERROR` divided by their number less one, by boundaries of its own, since such
+claims need later rounds.
 """
 
 from math import inf
@@ -28,7 +29,9 @@ class Looks:
 
     Attributes:
         alive: which are still in, (k,).
-        gain: how much better the optimizer of a row may be than that of a column, at most, (k, k).
+        gain: how much better the optimizer of a row may be than that of a column, at most, by the bounds that decide
+            who is out, (k, k).
+        cost: the same by the bounds of what a choice can cost, (k, k).
         within: what a true difference is shown not to exceed, (k, k).
         equal: which pairs differ by no more than epsilon, (k, k).
 
@@ -37,84 +40,94 @@ class Looks:
         sound: which optimizers did not diverge, (k,).
         epsilon: largest difference that does not matter, in the metric's unit.
         rounds: planned; None for an open end.
-        slack: how much worse one may be and yet stay in.
+        drops: whether an optimizer of a row leaves as soon as it is worse than that of a column, (k, k), and not only
+            when it is worse by more than epsilon; None for all.
     """
 
     def __init__(
-        self, pairs: Pairs, sound: NDArray[np.bool_], epsilon: float, rounds: int | None, slack: float = 0.0
+        self,
+        pairs: Pairs,
+        sound: NDArray[np.bool_],
+        epsilon: float,
+        rounds: int | None,
+        drops: NDArray[np.bool_] | None = None,
     ) -> None:
         k = len(sound)
         self._pairs, self._rounds, self._sound = pairs, rounds, sound
+        self._drops = np.ones((k, k), dtype=bool) if drops is None else drops
         self.alive = sound.copy()
         self.gain = np.full((k, k), inf)
+        self.cost = np.full((k, k), inf)
         self.within = np.full((k, k), inf)
         self.equal = np.zeros((k, k), dtype=bool)
         np.fill_diagonal(self.gain, 0.0)
+        np.fill_diagonal(self.cost, 0.0)
         for n in _rounds_looked_at(sequential_test.first_look(rounds), pairs.latest):
-            self._look(n, epsilon, slack)
+            self._look(n, epsilon)
 
-    def _tails(self, n: int, still: int) -> tuple[float, float]:
-        """The tails of an interval for the difference, and of one for a claim of equality."""
+    def _tails(self, n: int, still: int) -> tuple[float, float, float]:
+        """The tails of intervals: for a difference, for what a choice can cost, and for a claim of equality."""
         level = ERROR / max(2, still)
         if self._rounds is None:
             tail = sequential_test.open_ended(n, float(degrees(n, still > 2)), level)
-            return tail, tail
-        planned = max(n, self._rounds)
+            return tail, tail, tail
+        planned, claims = max(n, self._rounds), ERROR / max(1, still - 1)
         return (
             sequential_test.constant(planned, level),
-            sequential_test.falling(n, planned, ERROR / max(1, still - 1)),
+            sequential_test.falling(n, planned, claims, "loss"),
+            sequential_test.falling(n, planned, claims, "equality"),
         )
 
-    def _look(self, n: int, epsilon: float, slack: float) -> None:
+    def _look(self, n: int, epsilon: float) -> None:
         pairs, still = self._pairs, int(self.alive.sum())
         chosen = self.alive[pairs.first] & self.alive[pairs.second] & pairs.has(n)
         if still < 2 or not chosen.any():
             return
         one, other = pairs.first[chosen], pairs.second[chosen]
         mean = pairs.means(n)[chosen]
-        tail, tail_equal = self._tails(n, still)
-        width = pairs.half_widths(n, tail, chosen)
-        for i, j, high in ((one, other, mean + width), (other, one, width - mean)):
-            self.gain[i, j] = np.minimum(self.gain[i, j], high)
-        # of intervals that hold together two exclude each other: the later one knows more
-        crossed = self.gain[one, other] < -self.gain[other, one]
-        for i, j, high in ((one, other, mean + width), (other, one, width - mean)):
-            self.gain[i[crossed], j[crossed]] = high[crossed]
-        if tail_equal != tail:
-            width = pairs.half_widths(n, tail_equal, chosen)
-        by_gain = np.maximum(self.gain[one, other], self.gain[other, one])
-        within = np.minimum(np.minimum(self.within[one, other], np.abs(mean) + width), by_gain)
+        width, width_loss, width_equal = (pairs.half_widths(n, tail, chosen) for tail in self._tails(n, still))
+        _narrow(self.gain, one, other, mean, width)
+        _narrow(self.cost, one, other, mean, width_loss)
+        by_bounds = [np.maximum(each[one, other], each[other, one]) for each in (self.gain, self.cost)]
+        either = np.minimum.reduce([np.abs(mean) + width_equal, *by_bounds])
+        within = np.minimum(self.within[one, other], either)
         self.within[one, other] = self.within[other, one] = within
         self.equal = (self.within <= epsilon) & np.isfinite(self.within)
-        worse = (self.gain < -slack) & ~self.equal & self.alive[:, None] & self.alive[None, :]
+        worse = (self.gain < 0) & ~self.equal & self.alive[:, None] & self.alive[None, :]
+        worse &= self._drops | (self.gain < -epsilon)
         kept = self.alive & ~worse.any(1)
         # should everybody have been beaten by somebody, all go on
         self.alive = kept if kept.any() else self.alive
 
+    def _unbeaten(self) -> NDArray[np.bool_]:
+        """Which of those still in are not worse than another one, (k,)."""
+        return self.alive & ~((self.gain < 0) & ~self.equal & self.alive[None, :]).any(1)
+
     def regret(self) -> NDArray[np.float64]:
         """How much better another one that is still in may be, at most, (k,)."""
         k = len(self.alive)
-        among = self.alive[:, None] & ~np.eye(k, dtype=bool)
-        worst = np.where(among, self.gain, -inf).max(0, initial=-inf)
+        # one that is worse than another is not the best, even where it stays in for being cheap
+        among = self._unbeaten()[:, None] & ~np.eye(k, dtype=bool)
+        worst = np.where(among, self.cost, -inf).max(0, initial=-inf)
         return np.where(self._sound, np.maximum(worst, 0.0), inf)
 
-    def next_gain(self, leader: int, wanted: NDArray[np.bool_]) -> float:
-        """How much better than the leader another one is expected to be at most, after another round of those wanted.
+    def next_regret(self, leader: int, wanted: NDArray[np.bool_]) -> float:
+        """What is expected to be the leader's regret after another round of those wanted.
 
         Args:
             leader: place of an optimizer that is still in.
             wanted: which are to be trained, (k,).
         """
-        pairs = self._pairs
+        pairs, unbeaten = self._pairs, self._unbeaten()
         expected = 0.0
         for row in np.flatnonzero((pairs.first == leader) | (pairs.second == leader)):
             other = int(pairs.second[row] if pairs.first[row] == leader else pairs.first[row])
-            if not self.alive[other]:
+            if not unbeaten[other]:
                 continue
-            high, n = float(self.gain[other, leader]), int(pairs.rounds[row])
+            high, n = float(self.cost[other, leader]), int(pairs.rounds[row])
             if wanted[leader] and wanted[other] and n >= sequential_test.first_look(self._rounds):
                 still = self.alive[pairs.first] & self.alive[pairs.second] & pairs.has(n)
-                tail, _ = self._tails(n, int(self.alive.sum()))
+                _, tail, _ = self._tails(n + 1, int(self.alive.sum()))
                 width = float(pairs.half_widths(n, tail, still, further=1)[int(still[:row].sum())])
                 ahead = float(pairs.means(n)[row]) * (1 if pairs.first[row] == leader else -1)
                 high = min(high, width - ahead)
@@ -141,6 +154,21 @@ class Looks:
         rounds = int(self._pairs.rounds[row])
         mean = float(self._pairs.means(self._pairs.latest)[row]) if rounds else 0.0
         return Difference(names[i], names[j], rounds, mean, sd, low, high, relation, float(self.within[i, j]))
+
+
+def _narrow(
+    bounds: NDArray[np.float64],
+    one: NDArray[np.int64],
+    other: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    width: NDArray[np.float64],
+) -> None:
+    """Intersect intervals with those of another look; of two that exclude each other the later one knows more."""
+    bounds[one, other] = np.minimum(bounds[one, other], mean + width)
+    bounds[other, one] = np.minimum(bounds[other, one], width - mean)
+    crossed = bounds[one, other] < -bounds[other, one]
+    bounds[one[crossed], other[crossed]] = (mean + width)[crossed]
+    bounds[other[crossed], one[crossed]] = (width - mean)[crossed]
 
 
 EACH_LOOKED_AT = 100

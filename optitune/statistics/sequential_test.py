@@ -1,12 +1,13 @@
 """How far a difference must lie from 0 to be believed, however often one looks on the way.
 
-Two boundaries for a planned number of rounds. Both are normal quantiles, computed for t statistics that are mapped to
-them by their tails (Pocock 1977, Biometrika 64:191), since the spread is estimated from the same rounds; the constants
-are in `boundaries.json`, which `scripts/bench/verdict/boundaries.py` makes from sequences without any difference:
+There are boundaries for a planned number of rounds. They are normal quantiles, computed for t statistics that are
+mapped to them by their tails (Pocock 1977, Biometrika 64:191), since the spread is estimated from the same rounds. The
+constants in `boundaries.json` are made by `scripts/bench/verdict/boundaries.py` from sequences without a difference:
 
 - `constant`: the same at every look (Pocock), so that large differences are seen early;
-- `falling`: c (N / n)^3 at round n of N (Wang and Tsiatis 1987, Biometrics 43:193, have powers of n / N; O'Brien and
-  Fleming's is 0.5), which saves nearly all of the error for the last rounds, where small differences are seen.
+- `falling`: c (N / n)^power at round n of N (Wang and Tsiatis 1987, Biometrics 43:193), for claims that a difference is
+  not larger than something, which only the later rounds can make. A power of 0.5 is that of O'Brien and Fleming (1979,
+  Biometrics 35:549); one of 3 saves nearly all of the error for the last rounds.
 
 Where no number of rounds was planned, the boundary is that of a test martingale: the density of the t statistic under
 a normal prior over effect sizes, divided by that under no effect, ever passes 1 / alpha with a probability of alpha at
@@ -26,8 +27,11 @@ import numpy as np
 FIRST_LOOK = 3
 """Rounds before the first look: two have a spread that hangs on a single number."""
 
-POWER = 3
-"""Of N / n in the falling boundary."""
+LOSS, EQUALITY = 0.5, 3.0
+"""Powers of the falling boundaries: of what a choice can cost, which is looked at all along, and of equality."""
+
+POWERS = {"loss": LOSS, "equality": EQUALITY}
+"""By their names in the table of constants."""
 
 MOST_PLANNED = 100
 """Rounds that can be planned: so far reaches the table of constants."""
@@ -75,17 +79,18 @@ def constant(rounds: int, level: float) -> float:
     return float(ndtr(-_quantile("constant", rounds, level)))
 
 
-def falling(n: int, rounds: int, level: float) -> float:
-    """The tail beyond the boundary that falls from look to look.
+def falling(n: int, rounds: int, level: float, claim: str) -> float:
+    """The tail beyond a boundary that falls from look to look.
 
     Args:
         n: rounds so far.
         rounds: planned, at most `MOST_PLANNED`.
         level: probability that its one side is ever passed.
+        claim: of `POWERS`.
     """
     from scipy.special import ndtr
 
-    return float(ndtr(-_quantile("falling", rounds, level) * (rounds / n) ** POWER))
+    return float(ndtr(-_quantile(claim, rounds, level) * (rounds / n) ** POWERS[claim]))
 
 
 def open_ended(n: int, df: float, level: float) -> float:

@@ -156,7 +156,9 @@ def judge(
     if not any(own[name] for name, whole in zip(names, sound, strict=True) if whole):
         return None
     pairs: Pairs = (PairedRounds if paired else SeparateRuns)(list(finished.values()), sign)
-    looks = Looks(pairs, sound, epsilon, rounds, slack=epsilon if prefer != "value" else 0.0)
+    spent = np.array([_cost(finished[name], prefer) for name in names])
+    # a cheaper one may be worse by as much as does not matter
+    looks = Looks(pairs, sound, epsilon, rounds, drops=None if prefer == "value" else spent[:, None] >= spent[None, :])
     regret = looks.regret()
     alive = [name for name, still in zip(names, looks.alive, strict=True) if still]
     known = _estimates(
@@ -203,9 +205,8 @@ def judge(
         status = "good enough"
     wanted = _wanted(status, leader, others, by_pair, until)
     if prefer != "value":
-        wanted = _wanted_for_costs(
-            wanted, finished, dict(zip(names, regret, strict=True)), alive, leader, epsilon, prefer
-        )
+        costs, regrets = (dict(zip(names, each.tolist(), strict=True)) for each in (spent, regret))
+        wanted = _wanted_for_costs(wanted, costs, regrets, alive, leader, epsilon)
     if rounds is not None:
         wanted = tuple(name for name in wanted if len(own[name]) < rounds)
     going_on = np.array([name in wanted for name in names])
@@ -222,8 +223,15 @@ def judge(
         rounds=rounds,
         wanted=wanted,
         next_runs=len(wanted),
-        next_loss=min(loss, looks.next_gain(names.index(leader), going_on)) if wanted else loss,
+        next_loss=min(loss, looks.next_regret(names.index(leader), going_on)) if wanted else loss,
     )
+
+
+def _cost(runs: Sequence[Run], prefer: Prefer) -> float:
+    """What a run usually costs: seconds, or bytes of the optimizer's state; 0 where it does not count."""
+    if prefer == "value" or not runs:
+        return 0.0
+    return float(median(run.seconds if prefer == "time" else run.state_bytes for run in runs))
 
 
 def _wanted(
@@ -240,34 +248,27 @@ def _wanted(
 
 def _wanted_for_costs(
     wanted: tuple[str, ...],
-    runs: Mapping[str, Sequence[Run]],
+    costs: Mapping[str, float],
     regret: Mapping[str, float],
     alive: Sequence[str],
     leader: str,
     epsilon: float,
-    prefer: Prefer,
 ) -> tuple[str, ...]:
     """The same where a cheaper one is to be taken if it is as good: also those that are not known to be, or not to be.
 
     Args:
         wanted: whatever the costs are.
-        runs: by name.
+        costs: by name.
         regret: by name.
         alive: names of those that may be as good as the best.
         leader: of them.
         epsilon: largest difference that does not matter.
-        prefer: which cost.
     """
-
-    def cost(name: str) -> float:
-        own = [run.seconds if prefer == "time" else run.state_bytes for run in runs[name]]
-        return float(median(own)) if own else 0.0
-
     good = [name for name in alive if regret[name] <= epsilon]
     if not good:
         return wanted
-    least = min(cost(name) for name in good)
-    open_ones = [name for name in alive if name not in good and cost(name) <= CHEAPER * least]
+    least = min(costs[name] for name in good)
+    open_ones = [name for name in alive if name not in good and costs[name] <= CHEAPER * least]
     if not open_ones:
         return wanted
     return tuple(dict.fromkeys((*wanted, leader, *open_ones)))

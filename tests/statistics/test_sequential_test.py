@@ -13,6 +13,7 @@ from scipy import integrate, special, stats
 from optitune.statistics.sequential_test import (
     FIRST_LOOK,
     MOST_PLANNED,
+    POWERS,
     constant,
     falling,
     first_look,
@@ -44,7 +45,9 @@ def test_looking_after_every_round_is_wrong_as_rarely_as_was_said(rounds: int, l
     draws = np.random.default_rng(rounds).standard_normal((40_000, rounds))
     error = 4 * sqrt(2 * level / 40_000) + 0.03 * level
     assert ever_passed(lambda n: constant(rounds, level), draws) == pytest.approx(2 * level, abs=error)
-    assert ever_passed(lambda n: falling(n, rounds, level), draws, signed=True) == pytest.approx(level, abs=error)
+    for claim in POWERS:
+        share = ever_passed(lambda n, claim=claim: falling(n, rounds, level, claim), draws, signed=True)
+        assert share == pytest.approx(level, abs=error)
 
 
 def test_a_t_test_at_every_look_is_wrong_far_more_often() -> None:
@@ -64,8 +67,9 @@ def test_more_looks_and_smaller_errors_ask_for_more(rounds: int, level: float, f
     assert constant(rounds, level / factor) < constant(rounds, level) < level
     if rounds < MOST_PLANNED:
         assert constant(rounds + 1, level) <= constant(rounds, level) * 1.005
-    assert falling(rounds, rounds, level / factor) < falling(rounds, rounds, level) <= level * 1.1
-    assert falling(rounds - 1, rounds, level) < falling(rounds, rounds, level)
+    for claim in POWERS:
+        assert falling(rounds, rounds, level / factor, claim) < falling(rounds, rounds, level, claim) <= level * 1.1
+        assert falling(rounds - 1, rounds, level, claim) < falling(rounds, rounds, level, claim)
 
 
 @given(st.integers(3, 300), st.floats(3, 300), LEVELS)
@@ -76,9 +80,11 @@ def test_an_open_end_asks_for_more_evidence_the_longer_it_goes_on(n: int, df: fl
 
 def test_the_constants_are_those_that_the_script_makes() -> None:
     made = table(20_000, 0, rounds=(12,))
-    for level, two, one in zip(made["levels"][:6], made["constant"][0], made["falling"][0], strict=False):
-        assert float(-special.ndtri(constant(12, level))) == pytest.approx(two, abs=0.06)
-        assert float(-special.ndtri(falling(12, 12, level))) == pytest.approx(one, abs=0.06)
+    for place, level in enumerate(made["levels"][:6]):
+        assert float(-special.ndtri(constant(12, level))) == pytest.approx(made["constant"][0][place], abs=0.06)
+        for claim in POWERS:
+            found = float(-special.ndtri(falling(12, 12, level, claim)))
+            assert found == pytest.approx(made[claim][0][place], abs=0.06)
 
 
 @pytest.mark.parametrize("n", [2, 5, 20])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
 import optitune.statistics
-from optitune.statistics.sequential_test import FIRST_LOOK, POWER
+from optitune.statistics.sequential_test import FIRST_LOOK, POWERS
 
 ROUNDS = (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 25, 30, 40, 50, 70, 100)
 
@@ -27,9 +27,7 @@ LEVELS = tuple(round(0.05 / parts, 6) for parts in (1, 1.5, 2, 3, 4, 5, 6, 7, 8,
 CHUNK = 20_000
 
 
-def largest(
-    rounds: tuple[int, ...], sequences: int, seed: int
-) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+def largest(rounds: tuple[int, ...], sequences: int, seed: int) -> dict[str, list[NDArray[np.float64]]]:
     """The largest quantile of each sequence within so many rounds: of either side, and of one side that falls.
 
     Args:
@@ -38,8 +36,7 @@ def largest(
         seed: of the generator.
     """
     generator = np.random.default_rng(seed)
-    two: list[list[Any]] = [[] for _ in rounds]
-    one: list[list[Any]] = [[] for _ in rounds]
+    found: dict[str, list[list[Any]]] = {name: [[] for _ in rounds] for name in ("constant", *POWERS)}
     for _ in range(sequences // CHUNK):
         x = generator.standard_normal((CHUNK, max(rounds)))
         n = np.arange(1, max(rounds) + 1)
@@ -51,22 +48,21 @@ def largest(
         signed = np.sign(t) * z
         both = np.maximum.accumulate(z[:, FIRST_LOOK - 1 :], axis=1)
         for place, planned in enumerate(rounds):
-            two[place].append(both[:, planned - FIRST_LOOK].copy())
+            found["constant"][place].append(both[:, planned - FIRST_LOOK].copy())
             looks = slice(FIRST_LOOK - 1, planned)
-            one[place].append((signed[:, looks] / (planned / n[looks]) ** POWER).max(1))
-    return [np.concatenate(each) for each in two], [np.concatenate(each) for each in one]
+            for name, power in POWERS.items():
+                found[name][place].append((signed[:, looks] / (planned / n[looks]) ** power).max(1))
+    return {name: [np.concatenate(each) for each in columns] for name, columns in found.items()}
 
 
 def table(sequences: int, seed: int, rounds: tuple[int, ...] = ROUNDS) -> dict[str, Any]:
     """The constants by rounds and levels."""
-    two, one = largest(rounds, sequences, seed)
-    return {
-        "sequences": sequences,
-        "rounds": list(rounds),
-        "levels": list(LEVELS),
-        "constant": [np.round(np.quantile(each, [1 - 2 * level for level in LEVELS]), 3).tolist() for each in two],
-        "falling": [np.round(np.quantile(each, [1 - level for level in LEVELS]), 3).tolist() for each in one],
-    }
+    found: dict[str, Any] = {"sequences": sequences, "rounds": list(rounds), "levels": list(LEVELS)}
+    for name, columns in largest(rounds, sequences, seed).items():
+        sides = 2 if name == "constant" else 1
+        shares = [1 - sides * level for level in LEVELS]
+        found[name] = [np.round(np.quantile(each, shares), 3).tolist() for each in columns]
+    return found
 
 
 def main() -> None:
@@ -76,7 +72,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     found = table(options.sequences, options.seed)
-    for name in ("constant", "falling"):
+    for name in ("constant", *POWERS):
         print(f"### {name}\n")
         print("| rounds | " + " | ".join(f"{level:.4g}" for level in LEVELS) + " |")
         print("|" + " --- |" * (1 + len(LEVELS)))
