@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optitune.statistics.runs import Run
-from optitune.statistics.spread import degrees, half_widths, moderate
+from optitune.statistics.spread import PRIOR_ROUNDS, half_widths
 
 Relation = Literal["better", "worse", "equal", "undecided"]
 
@@ -162,6 +162,9 @@ class PairedRounds(Pairs):
 class SeparateRuns(Pairs):
     """Pairs of optimizers whose runs share nothing (Welch 1947, Biometrika 34:28).
 
+    A moderated variance is a weighted sum of those of all optimizers, which are independent: its degrees of freedom
+    follow from the weights (Satterthwaite 1946, Biometrics 2:110), so that few runs don't count several times.
+
     Args:
         runs: of each optimizer, those that did not diverge.
         sign: 1 where higher values of the metric are better, -1 where lower ones are.
@@ -197,19 +200,22 @@ class SeparateRuns(Pairs):
     def half_widths(self, n: int, tail: float, chosen: NDArray[np.bool_], further: int = 0) -> NDArray[np.float64]:
         from optitune.statistics.sequential_test import student
 
-        sides = [self.first[chosen], self.second[chosen]]
-        still = np.unique(np.concatenate(sides))
-        typical = float(self._of(self._variance, still, n).mean()) if len(still) > 2 else None
-        errors, df = [], []
-        for side in sides:
-            number = np.minimum(self._number[side], n)
-            variance = moderate(self._of(self._variance, side, n), number, typical)
-            errors.append(variance / (number + further))
-            df.append(degrees(number, typical is not None))
-        squared = errors[0] + errors[1]
+        one, other = self.first[chosen], self.second[chosen]
+        still = np.unique(np.concatenate([one, other]))
+        number = np.minimum(self._number, n)
+        variance = self._of(self._variance, np.arange(len(number)), n)
+        prior = PRIOR_ROUNDS if len(still) > 2 else 0
+        # what every optimizer's variance counts for in a pair's squared error: its own two, and all in what is typical
+        weights = np.zeros((len(one), len(number)))
+        for side in (one, other):
+            counted = (prior + number[side] - 1) * (number[side] + further)
+            weights[np.arange(len(one)), side] += (number[side] - 1) / counted
+            weights[:, still] += (prior / len(still) / counted)[:, None]
+        parts = weights * np.where(weights > 0, variance, 0.0)
+        squared = parts.sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = squared**2 / (errors[0] ** 2 / df[0] + errors[1] ** 2 / df[1])
-        freedom = np.where(np.isfinite(freedom), freedom, np.minimum(df[0], df[1]))
+            freedom = squared**2 / (parts**2 / np.maximum(number - 1, 1)).sum(1)
+        freedom = np.where(np.isfinite(freedom), freedom, number[one] - 1)
         return np.asarray(np.where(np.isinf(squared), np.inf, student(tail, freedom) * np.sqrt(squared)))
 
     def sds(self) -> NDArray[np.float64]:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_runs import DIVERGED, made_up, noisy, runs
 
-from optitune.statistics.differences import Difference, PairedRounds
+from optitune.statistics.differences import Difference, PairedRounds, SeparateRuns
 from optitune.statistics.looks import Looks
 from optitune.statistics.runs import HALF, Run, finalists_runs
+from optitune.statistics.sequential_test import student
 from optitune.statistics.verdict import Verdict, judge
 
 EPSILON, ROUNDS = 0.001, 20
@@ -376,6 +377,20 @@ def test_runs_that_share_nothing_are_compared_by_their_own_spreads(by: float) ->
     # seeds that happen to have the same number are not paired
     shuffled = judged({**values, "b": values["b"][::-1]}, paired=False).differences[0]
     assert shuffled.mean == pytest.approx(each.mean)
+
+
+def test_few_runs_of_three_that_share_nothing_do_not_count_several_times() -> None:
+    own = {
+        name: [mean + each for each in (-0.001, 0.0, 0.001)] for name, mean in (("a", 0.95), ("b", 0.951), ("c", 0.952))
+    }
+    pairs = SeparateRuns([finalists_runs(runs(own), name) for name in own], 1)
+    # all three have 2 degrees of freedom each, and no pair more than all together
+    width = student(0.01, 6) * 0.001 * sqrt(2 / 3)
+    assert np.all(pairs.half_widths(3, 0.01, np.full(3, True)) >= width)
+    # two alone are compared as Welch does
+    assert pairs.half_widths(3, 0.01, np.array([True, False, False])) == pytest.approx(
+        student(0.01, 4) * 0.001 * sqrt(2 / 3)
+    )
 
 
 def test_a_cheaper_one_gets_further_rounds_until_it_is_known_whether_it_is_as_good() -> None:
