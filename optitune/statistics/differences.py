@@ -145,8 +145,8 @@ class PairedRounds(Pairs):
     def half_widths(self, n: int, tail: float, chosen: NDArray[np.bool_], further: int = 0) -> NDArray[np.float64]:
         variance, floor = self._variance[chosen, n - 1], self._floor[chosen, n - 1]
         spreads = np.maximum(variance, np.nan_to_num(floor))
-        typical = float(spreads.mean()) if len(spreads) > 1 else None
-        width = half_widths(tail, variance, n, floor, typical)
+        among = len(np.unique(np.concatenate([self.first[chosen], self.second[chosen]])))
+        width = half_widths(tail, variance, n, floor, float(spreads.mean()), among)
         return width * sqrt(n / (n + further))
 
     def sds(self) -> NDArray[np.float64]:

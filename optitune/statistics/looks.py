@@ -69,7 +69,7 @@ class Looks:
         """The tails of intervals: for a difference, for what a choice can cost, and for a claim of equality."""
         level = ERROR / max(2, still)
         if self._rounds is None:
-            tail = sequential_test.open_ended(n, float(degrees(n, still > 2)), level)
+            tail = sequential_test.open_ended(n, degrees(n, still), level)
             return tail, tail, tail
         planned, claims = max(n, self._rounds), ERROR / max(1, still - 1)
         return (

@@ -39,31 +39,45 @@ _EDGES = np.insert(_EDGES, 1, _RATIOS[1] / 2)
 _LOG_WEIGHTS = np.log(np.diff(np.log1p(_EDGES / SEEDS_SHARE)))
 
 
-def degrees(rounds: Any, moderated: bool) -> Any:
-    """Degrees of freedom of a variance of so many rounds.
+def degrees(rounds: int, among: int) -> float:
+    """Degrees of freedom of the moderated variance of a pair's differences.
+
+    The variances that moderate it are of the same rounds, and those of pairs that share an optimizer hang together: of
+    equal and independent optimizers their correlation is 1/4. So a weighted sum of them has the degrees of freedom that
+    Satterthwaite (1946, Biometrics Bulletin 2:110) gives it, and never more than if the others' spread were known from
+    `PRIOR_ROUNDS` rounds of their own.
 
     Args:
-        rounds: that it is of.
-        moderated: whether others moderate it.
+        rounds: that each pair has.
+        among: how many optimizers are still in; two moderate nothing.
     """
-    return rounds - 1 + PRIOR_ROUNDS * moderated
+    if among <= 2:
+        return rounds - 1
+    pairs, known = among * (among - 1) / 2, PRIOR_ROUNDS + rounds - 1
+    own, each = (rounds - 1) / known, PRIOR_ROUNDS / (pairs * known)
+    # of all squared correlations in a row, 1 is a pair's own, and 2 (among - 2) are 1/4
+    row = among / 2
+    return min(known, (rounds - 1) / (own**2 + 2 * own * each * row + each**2 * pairs * row))
 
 
-def moderate(variance: Any, rounds: Any, typical: float | None) -> Any:
+def moderate(variance: Any, rounds: int, typical: float) -> Any:
     """A variance, moderated by what is typical.
 
     Args:
         variance: of rounds.
         rounds: their number.
-        typical: mean variance of the others; None where there are none.
+        typical: mean variance of the pairs.
     """
-    if typical is None:
-        return variance
-    return (PRIOR_ROUNDS * typical + (rounds - 1) * variance) / degrees(rounds, True)
+    return (PRIOR_ROUNDS * typical + (rounds - 1) * variance) / (PRIOR_ROUNDS + rounds - 1)
 
 
 def half_widths(
-    tail: float, variance: NDArray[np.float64], rounds: int, floor: NDArray[np.float64], typical: float | None
+    tail: float,
+    variance: NDArray[np.float64],
+    rounds: int,
+    floor: NDArray[np.float64],
+    typical: float = 0.0,
+    among: int = 2,
 ) -> NDArray[np.float64]:
     """Half the widths of intervals for mean differences.
 
@@ -72,12 +86,13 @@ def half_widths(
         variance: of each pair's differences, (pairs,).
         rounds: that each is the mean of.
         floor: variance that examples alone make, (pairs,); nan where nothing is known of examples.
-        typical: mean variance of the pairs; None where there is one pair alone.
+        typical: mean variance of the pairs.
+        among: how many optimizers are still in; of two no other pair moderates.
     """
     if tail < LEAST_TAIL:
         return np.full(np.shape(variance), inf)
-    df = degrees(rounds, typical is not None)
-    pooled = np.asarray(moderate(variance, rounds, typical), dtype=np.float64)
+    df = degrees(rounds, among)
+    pooled = np.asarray(variance if among <= 2 else moderate(variance, rounds, typical), dtype=np.float64)
     widths: NDArray[np.float64] = student(tail, df) * np.sqrt(pooled)
     # far above the floor both are the same
     known = np.isfinite(floor) & (floor > 0) & (variance < FAR * np.nan_to_num(floor))

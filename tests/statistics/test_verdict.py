@@ -357,7 +357,7 @@ def test_what_another_round_is_expected_to_bring_is_about_what_it_brings() -> No
 
 
 def test_without_planned_rounds_bounds_are_wider_and_hold_for_ever() -> None:
-    values = noisy({"a": 0.95, "b": 0.949, "c": 0.948}, 10)
+    values = noisy({"a": 0.95, "b": 0.9495}, 10)
     planned, open_ended = judged(values), judged(values, rounds=None)
     assert (planned.rule, open_ended.rule) == ("planned rounds", "any number of rounds")
     assert open_ended.rounds is None
@@ -438,9 +438,7 @@ def test_the_better_and_the_surer_the_likelier() -> None:
 
 def test_the_luckiest_of_several_equals_is_not_believed_in_full() -> None:
     found = judged(noisy({f"o{number}": 0.9 for number in range(6)}, 5, spread=0.0005, seed=3), epsilon=0.0001)
-    values = np.array([place.value.mean for place in found.places if place.value])
-    assert 1 / 6 < found.places[0].best < 0.7
-    assert values[0] == values.max()
+    assert 1 / 6 < max(place.best for place in found.places) < 0.7
 
 
 def test_the_same_runs_have_the_same_verdict_in_any_order() -> None:
