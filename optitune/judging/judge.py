@@ -67,7 +67,7 @@ def _times(
     columns: Columns,
 ) -> tuple[list[TrainedRun], str]:
     """The same runs with the time until their curve reaches a target as their value; one that never does diverged."""
-    if columns.step is None or not any(run.curve for run in trained):
+    if columns.step is None or not any(len(run.curve) > 1 for run in trained):
         raise UsageError(
             f"{table.source}: has no curves, a row for each epoch or step of a run: --target needs a column such as "
             "epoch or step"

@@ -47,12 +47,13 @@ def read(folder: Path, runs: Sequence[Path]) -> RawTable:
             if STATUSES.get(meta.get("status", ""), meta.get("status")) != "FINISHED":
                 unfinished += 1
                 continue
-            settings = {path.name: path.read_text(encoding="utf-8").strip() for path in _files(run / "params")}
+            settings = {path.name: _text(path).strip() for path in _files(run / "params")}
             params |= dict.fromkeys(settings)
             steps: dict[int, dict[str, Any]] = {}
             for path in _files(run / "metrics"):
                 for time, value, step in _logged(path, run):
-                    began = float(meta.get("start_time") or time)
+                    start = meta.get("start_time", "")
+                    began = float(start) if start.isdigit() else time
                     row = steps.setdefault(step, {STEP: step, SECONDS: max(0.0, (time - began) / 1000)})
                     row[str(path.relative_to(run / "metrics"))] = value
         for _, row in sorted(steps.items()):
@@ -76,9 +77,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _meta(path: Path) -> dict[str, str]:
     """The lines of a run's meta.yaml, which has one level."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _text(path).splitlines()
     parted = (line.partition(":") for line in lines if not line.startswith((" ", "#", "-")))
     return {key.strip(): value.strip().strip("'\"") for key, _, value in parted}
 
@@ -86,7 +91,7 @@ def _meta(path: Path) -> dict[str, str]:
 def _logged(path: Path, run: Path) -> list[tuple[float, float, int]]:
     """What was logged of a metric: milliseconds, value, step."""
     found = []
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for place, line in enumerate(_text(path).splitlines(), 1):
         try:
             time, value, *step = line.split()
             found.append((float(time), float(value), int(step[0]) if step else 0))

@@ -187,6 +187,15 @@ def _notes(
         notes.append(f"Of {few(single)} there is one run, so that nothing is known of its luck.")
     if same := [arm for arm, own in values.items() if len(own) > 1 and len(set(own)) == 1]:
         notes.append(f"All runs of {few(same)} came to the same value: did the seed reach the training?")
+    several = {run.arm for run in trained if len(run.curve) > 1}
+    ended = [run for run in trained if run.curve and run.value is not None]
+    ends = {arm: [run.curve[-1].epoch for run in ended if run.arm == arm] for arm in arms if arm in several}
+    if early := {arm: count for arm, own in ends.items() if (count := sum(end < max(own) for end in own))}:
+        text = few([f"{plural(count, 'run')} of {arm}" for arm, count in early.items()])
+        notes.append(
+            f"The curves of {text} end at an earlier {columns.step} than others of the same arm; their last values "
+            "count: remove those that were cut short."
+        )
     if fell := {arm: count for arm, own in values.items() if (count := len(seeds[arm]) - len(own))}:
         text = few([f"{plural(count, 'run')} of {arm}" for arm, count in fell.items()])
         how = "never reached the target" if request.target is not None else "ended without a result"

@@ -153,7 +153,7 @@ def _run(
             )
     _, value, seconds, place = rows[-1]
     curve: tuple[Point, ...] = ()
-    if len(rows) > 1:
+    if columns.step is not None:
         times = [late or 0.0 for _, _, late, _ in rows]
         if any(late < early for early, late in pairwise(times)):
             # of each step, not so far

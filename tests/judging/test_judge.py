@@ -180,6 +180,14 @@ def test_the_last_epoch_of_a_curve_is_judged_or_the_time_to_a_target(tmp_path: P
         judged(tmp_path / "runs.csv", target=0.99)
 
 
+def test_curves_that_end_early_are_noted(tmp_path: Path) -> None:
+    path = curves(tmp_path / "runs.csv")
+    assert judged(path).main.notes == ()
+    path.write_text(path.read_text().replace("fast,3,8,", "fast,9,7,"))
+    (note,) = [each for each in judged(path).main.notes if "curves" in each]
+    assert note.startswith("The curves of 2 runs of fast end at an earlier epoch than others of the same arm")
+
+
 def test_the_time_to_a_target_of_each_task_is_judged_over_all(tmp_path: Path) -> None:
     rows = [
         (arm, f"t{task}", seed, epoch, round(scale * (1 - 0.9 * (1 - speed**epoch)) + seed / 1e4, 5))
