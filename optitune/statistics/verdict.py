@@ -206,7 +206,7 @@ def judge(
     wanted = _wanted(status, leader, others, by_pair, until)
     if prefer != "value":
         costs, regrets = (dict(zip(names, each.tolist(), strict=True)) for each in (spent, regret))
-        wanted = _wanted_for_costs(wanted, costs, regrets, alive, leader, epsilon)
+        wanted = _wanted_for_costs(wanted, costs, regrets, by_pair, alive, leader, epsilon)
     if rounds is not None:
         wanted = tuple(name for name in wanted if len(own[name]) < rounds)
     going_on = np.array([name in wanted for name in names])
@@ -250,6 +250,7 @@ def _wanted_for_costs(
     wanted: tuple[str, ...],
     costs: Mapping[str, float],
     regret: Mapping[str, float],
+    pairs: Mapping[tuple[str, str], Difference],
     alive: Sequence[str],
     leader: str,
     epsilon: float,
@@ -260,6 +261,7 @@ def _wanted_for_costs(
         wanted: whatever the costs are.
         costs: by name.
         regret: by name.
+        pairs: differences, by names.
         alive: names of those that may be as good as the best.
         leader: of them.
         epsilon: largest difference that does not matter.
@@ -271,7 +273,9 @@ def _wanted_for_costs(
     open_ones = [name for name in alive if name not in good and costs[name] <= CHEAPER * least]
     if not open_ones:
         return wanted
-    return tuple(dict.fromkeys((*wanted, leader, *open_ones)))
+    # of others that may still be better by more than epsilon too few rounds may be common
+    better = [name for name in alive if any(name != each and pairs[name, each].high > epsilon for each in open_ones)]
+    return tuple(dict.fromkeys((*wanted, leader, *open_ones, *better)))
 
 
 def _estimates(
