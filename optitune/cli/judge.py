@@ -35,8 +35,8 @@ from optitune.errors import UsageError
 @click.option(
     "--rounds",
     type=AtLeast(2),
-    help="How many runs of each were planned before any was looked at: less evidence is enough then.  [default: any "
-    "number; look as often as you like]",
+    help="How many runs of each were planned before any was looked at, 100 at most: less evidence is enough then.  "
+    "[default: any number; look as often as you like]",
 )
 @click.option(
     "--prefer",
