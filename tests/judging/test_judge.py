@@ -88,20 +88,20 @@ def test_percent_is_read_in_either_form(tmp_path: Path) -> None:
 def test_what_to_train_next_names_how_many_of_which(tmp_path: Path) -> None:
     found = values({"adam": 0.93, "nadam": 0.93, "sgd": 0.80}, runs=6)
     found["nadam"] = found["nadam"][:4]
-    main = judged(table(tmp_path / "runs.csv", found)).main
+    main = judged(table(tmp_path / "runs.csv", found), epsilon=0.0).main
     assert main.verdict.status == "undecided"
     assert main.next_runs is not None
     assert main.next_runs.runs == {"nadam": 2}
     assert "2 more runs of nadam" in main.advice
     assert "sgd" in main.advice
-    even = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4))).main
+    even = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4)), epsilon=0.0).main
     assert even.next_runs is not None
     assert set(even.next_runs.runs) == {"adam", "nadam"}
     assert "none of sgd" in even.advice or "hardly help" in even.advice
 
 
 def test_all_planned_rounds_may_be_used_up(tmp_path: Path) -> None:
-    main = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4, spread=0.004)), rounds=4).main
+    main = judged(table(tmp_path / "runs.csv", values(AGREE, runs=4, spread=0.004)), rounds=4, epsilon=0.0).main
     assert main.verdict.status == "undecided"
     assert main.next_runs is None
     assert "All 4 rounds that were planned are used" in main.advice
