@@ -47,15 +47,16 @@ def next_runs(verdict: Verdict, counts: dict[str, int], rounds: int | None) -> N
     left = most if rounds is None else min(most, rounds - most)
     if left <= 0:
         return None
-    open_pairs = [each.reversed() for each in verdict.differences if each.one == verdict.leader]
-    open_pairs += [each for each in verdict.differences if each.other == verdict.leader]
-    # by how much each may be better than the leader, of which the part that is luck shrinks with the rounds
-    parts = [(each.mean, each.high - each.mean) for each in open_pairs if each.one in wanted]
-    if not parts or not all(isfinite(width) for _, width in parts):
+    to_leader = [each for each in verdict.to_leader if each.one in wanted]
+    # by how much each may be better than the leader: what is luck of it shrinks with the rounds
+    parts = [(each.mean, each.high - each.mean) for each in to_leader if each.high > each.mean]
+    if not parts or not all(isfinite(width) for _, width in parts) or not isfinite(verdict.loss):
         return NextRuns(dict.fromkeys(wanted, 1), inf)
+    # the loss has bounds of its own, which are narrower where rounds are planned
+    narrower = min((verdict.loss - mean) / width for mean, width in parts)
 
     def loss(more: int) -> float:
-        return max(0.0, max(mean + width * sqrt(most / (most + more)) for mean, width in parts))
+        return max(0.0, max(mean + narrower * width * sqrt(most / (most + more)) for mean, width in parts))
 
     more = next((each for each in range(1, left + 1) if loss(each) <= verdict.epsilon), left)
     return NextRuns(dict.fromkeys(wanted, more), loss(more))
