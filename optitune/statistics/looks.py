@@ -108,7 +108,9 @@ class Looks:
         k = len(self.alive)
         # one that is worse than another is not the best, even where it stays in for being cheap
         among = self._unbeaten()[:, None] & ~np.eye(k, dtype=bool)
-        worst = np.where(among, self.cost, -inf).max(0, initial=-inf)
+        # where two are said to be equal, that is known of their difference as well
+        cost = np.where(self.equal, np.minimum(self.cost, self.within), self.cost)
+        worst = np.where(among, cost, -inf).max(0, initial=-inf)
         return np.where(self._sound, np.maximum(worst, 0.0), inf)
 
     def next_regret(self, leader: int, wanted: NDArray[np.bool_]) -> float:
