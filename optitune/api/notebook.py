@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from optitune.common.tables import Table
 from optitune.comparing.results import Comparison
 from optitune.errors import OptituneError, unknown
-from optitune.report.page import Subject, rendered
+from optitune.report.page import Subject
+from optitune.report.rendering import rendered
 from optitune.report.style import Picture, whole
 from optitune.retraining.mistakes import Mistakes
 from optitune.retraining.results import Tested

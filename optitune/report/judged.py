@@ -13,7 +13,7 @@ from optitune.comparing.sentences import at_most, chance
 from optitune.judging.ratios import RatioUnit
 from optitune.judging.results import Judged, Judgement
 from optitune.report import figures
-from optitune.report.page import Section, rendered_page
+from optitune.report.rendering import Section, rendered_page
 from optitune.report.style import Palette, Picture
 from optitune.statistics.verdict import Place
 

@@ -5,7 +5,6 @@ It reads what a search, a comparison and a full training left; nothing is traine
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.files import write_text
-from optitune.common.tables import Table
 from optitune.common.text import Unit, duration, listed, plural
 from optitune.comparing import results as comparison_results
 from optitune.comparing.requests import MOST_RUNS
@@ -27,8 +25,9 @@ from optitune.report import retrain_figures
 from optitune.report import tables as report_tables
 from optitune.report.comparison_tables import comparison_table, costs_table, front_table
 from optitune.report.importance import influences
+from optitune.report.rendering import Section, rendered_page
 from optitune.report.standings import standings_table
-from optitune.report.style import DARK, Palette, Picture, save_png, svg, variable
+from optitune.report.style import Palette, Picture, save_png
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
 from optitune.retraining.repeat_commands import compare_words, retrain_argument, retrain_words
@@ -90,18 +89,6 @@ class Subject:
     def compare(self, found: Comparison, max_runs: int | None = None) -> str:
         """The command that led to a comparison, or goes on with it up to so many runs."""
         return self.command(*compare_words(self.name, found, self.settings, self.trials, self.metric, max_runs))
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page; `code` is what can be typed or saved."""
-
-    key: str
-    title: str
-    words: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    code: tuple[str, ...] = ()
 
 
 def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = ()) -> Subject:
@@ -335,47 +322,6 @@ def verdict(subject: Subject) -> tuple[str, str, str]:
     if subject.search_on:
         return found.sentence, f"{advice} To search on:", subject.command(*subject.search_on)
     return found.sentence, advice, "" if subject.tested else subject.command("retrain", "best", "--study", subject.name)
-
-
-def rendered(template: str, **values: Any) -> str:
-    """A template that lies beside this file as HTML, every value in it escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("optitune.report", ".")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template).render(**values)
-
-
-def rendered_page(
-    title: str, about: str, headline: str, advice: str, command: str, sections: Sequence[Section], palette: Palette
-) -> str:
-    """A page as HTML that needs no other file.
-
-    Args:
-        title: of the window.
-        about: what it is about, above the headline.
-        headline: the verdict.
-        advice: below it.
-        command: to type next; empty for none.
-        sections: the parts of the page.
-        palette: of the optimizers.
-    """
-    return rendered(
-        "report.html",
-        title=title,
-        about=about,
-        headline=headline,
-        advice=advice,
-        command=command,
-        sections=sections,
-        drawn=svg,
-        colours={name: variable(palette.colour(name)) for name in palette.optimizers},
-        papers={variable(light): (light, dark) for light, dark in DARK.items()},
-        writer=studies.versions()["optitune"],
-        written=datetime.now().astimezone(),
-    )
 
 
 def write_page(subject: Subject, folder: Path) -> Path:

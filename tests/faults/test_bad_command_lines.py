@@ -92,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setattr("optitune.retraining.seeds.Pool", NoWorkers)
         patch.setattr("optitune.dashboard.server.serve", refused)
         patch.setattr("optitune.tasks.datasets._download", refused)
-        patch.setattr("optitune.report.page.svg", lambda panel: "<svg></svg>")
+        patch.setattr("optitune.report.rendering.svg", lambda panel: "<svg></svg>")
         patch.setattr("optitune.report.page.save_png", nothing)
         patch.setattr("webbrowser.open", nothing)
         yield around, kept

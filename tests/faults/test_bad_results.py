@@ -86,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr("optitune.comparing.run.Pool", MadeUpWorkers)
         patch.setattr("optitune.retraining.seeds.Pool", MadeUpWorkers)
         patch.setattr("optitune.retraining.folder.training_curves", lambda *told: told[-1].touch())
-        patch.setattr("optitune.report.page.svg", lambda panel: "<svg></svg>")
+        patch.setattr("optitune.report.rendering.svg", lambda panel: "<svg></svg>")
         stored(home(around), subject(("sgd", "adam"), stage="searched"))
         assert answer("compare", "--quiet").code == 0
         assert answer("retrain", "--quiet").code == 0
