@@ -1,5 +1,6 @@
 """A dry run says what would be trained, and leaves every file as it is."""
 
+import gc
 import hashlib
 import json
 from pathlib import Path
@@ -21,6 +22,8 @@ QUICK = ("--task", "digits", "--epochs", "2", "--optimizers", "sgd,adam", "--wor
 
 def tree(folder: Path) -> dict[str, str]:
     """Every file and folder, and what is in it, without those that SQLite has while a file is open in this process."""
+    # a connection that nobody holds any more writes into the file what SQLite kept beside it, when it is collected
+    gc.collect()
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         for path in folder.rglob("*")
@@ -99,8 +102,8 @@ def test_errors_are_those_of_a_real_search(made: Path, run_command: Any, words: 
 def test_a_comparison_says_at_least_and_at_most(dry: Any, made: Path) -> None:
     found = dry("compare", "digits", "--max-runs", "12", "--sensitivity", "1", folder=made)
     assert found["stage"] == "compare"
-    # four rounds of both at least; three variants of both besides the twelve at most
-    assert found["trainings"] == [8, 12 + 6]
+    # three rounds of both at least; three variants of both besides the twelve at most
+    assert found["trainings"] == [6, 12 + 6]
     assert set(found["optimizers"]) == {"sgd", "adam"}
     assert found["seconds"][0] < found["seconds"][1]
     assert dry("compare", "digits", "--max-runs", "1", folder=made)[0] == 2
