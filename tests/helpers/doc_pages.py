@@ -33,6 +33,7 @@ ONLY_READ = {
 ONLY_READ_PAGES = {
     "docs/cluster.md": "needs several machines, a database or a cluster; docs/test_manifests.py parses the commands",
     "docs/verdict.md": "what was measured on MNIST, for hours",
+    "docs/verdict-tables.md": "what was measured on MNIST, for hours",
 }
 """Pages whose shell lines are not run, and why."""
 
