@@ -99,8 +99,8 @@ def test_what_is_no_table_is_refused() -> None:
         judged([1, 2])
 
 
+@pytest.mark.wide
 def test_parquet_is_read(tmp_path: Path, usual: dict[str, float]) -> None:
-    pytest.importorskip("pyarrow")
     pandas.read_csv(tmp_path / "usual.csv").to_parquet(tmp_path / "runs.parquet")
     assert means(judged(tmp_path / "runs.parquet")) == usual
 
@@ -168,8 +168,8 @@ def test_a_folder_of_tensorboards_downloads_is_read(tmp_path: Path, usual: dict[
     assert found.main.paired
 
 
+@pytest.mark.wide
 def test_a_folder_of_event_files_is_read(tmp_path: Path, usual: dict[str, float]) -> None:
-    pytest.importorskip("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     for arm, own in FOUND.items():
