@@ -67,8 +67,17 @@ assert optitune.search is search and optitune.Task is Task
 print(sorted(optitune.__all__), search.__module__, retrain.__module__)
 """
     names = ["Choice", "ComparisonResult", "FairSampler", "Fixed", "Float", "ForecastPruner", "Int", "Interrupted"]
-    names += ["Metric", "Objective", "Optimizer", "OptituneError", "RetrainResult", "Schedule", "SearchResult", "Task"]
-    names += ["UsageError", "compare", "load", "retrain", "search"]
+    names += [
+        "JudgeResult",
+        "Metric",
+        "Objective",
+        "Optimizer",
+        "OptituneError",
+        "RetrainResult",
+        "Schedule",
+        "SearchResult",
+    ]
+    names += ["Task", "UsageError", "compare", "judge", "load", "retrain", "search"]
     assert python(code).strip() == f"{names} optitune.api.functions optitune.api.functions"
 
 

@@ -14,6 +14,7 @@ from report_world import configuration, costly, home, mistakes, stored, subject
 
 from optitune.common import checkpoint
 from optitune.report import page as report
+from optitune.report import rendering
 from optitune.report.page import Subject, write_page
 from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, load_mistakes, save_mistakes, worst_mistakes
@@ -58,7 +59,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Subject], Page]:
     """Subject -> its page, figures not drawn."""
-    monkeypatch.setattr(report, "svg", lambda panel: "<svg></svg>")
+    monkeypatch.setattr(rendering, "svg", lambda panel: "<svg></svg>")
 
     def build(about: Subject) -> Page:
         return Page(write_page(about, tmp_path).read_text(encoding="utf-8"))
