@@ -238,4 +238,5 @@ def test_a_comparison_stopped_and_killed_on_the_way_goes_on_to_the_same_result(t
             assert not list(folder.rglob(".*.safetensors"))
             folder.rename(tmp_path / "set-aside")
     assert results[0] == results[1]
-    assert len(results[0]) == 12
+    # three rounds of both at least, and no more than were asked for
+    assert 6 <= len(results[0]) <= 12

@@ -85,14 +85,26 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_the_package_and_all_that_it_reads_and_nothing_else(source: Path, wheel: Path) -> None:
     package = source / "optitune"
-    parts = [path for path in package.rglob("*") if path.suffix in (".py", ".txt", ".html") or path.name == "py.typed"]
+    parts = [
+        path
+        for path in package.rglob("*")
+        if path.suffix in (".py", ".txt", ".html", ".json") or path.name == "py.typed"
+    ]
     wanted = sorted(path.relative_to(source).as_posix() for path in parts)
     assert "optitune/report/report.html" in wanted
     assert "optitune/task_template.py.txt" in wanted
+    assert "optitune/statistics/boundaries.json" in wanted
     assert "optitune/py.typed" in wanted
     assert [name for name in names(wheel) if ".dist-info/" not in name] == wanted
     # nothing is read from the package that is not among these
-    assert {path.suffix for path in package.rglob("*") if path.is_file()} <= {".py", ".txt", ".html", ".typed", ""}
+    assert {path.suffix for path in package.rglob("*") if path.is_file()} <= {
+        ".py",
+        ".txt",
+        ".html",
+        ".json",
+        ".typed",
+        "",
+    }
 
 
 def test_the_wheel_says_what_the_project_does(wheel: Path) -> None:
