@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
 from optitune.statistics.runs import Finalist, Plan, RunId
+from optitune.statistics.sequential_test import FIRST_LOOK
 from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
@@ -15,7 +16,7 @@ from optitune.tasks.metrics import Metric, correct, r2
 ROUNDS = 13
 """How many rounds a comparison has at most: so many parts of the data are each held out once."""
 
-FIRST = 3
+FIRST = FIRST_LOOK
 """How many rounds all finalists are given before any can be out: the first look is after them."""
 
 SEEDS_APART = 2_000_003

@@ -186,7 +186,7 @@ def _share(kind: Kind, share: float) -> str:
 
 
 def _beside(verdict: Verdict, unit: Unit, choice: Recommendation) -> list[str]:
-    """What stands in brackets: who is out, who is not told apart, and who is cheaper."""
+    """What stands in brackets: who is out, who is not distinguishable, and who is cheaper."""
     taken = choice.optimizer
     diverged = [place.optimizer for place in verdict.places if place.diverged]
     parts = _some(diverged, "diverged", "diverged")
@@ -205,7 +205,7 @@ def _beside(verdict: Verdict, unit: Unit, choice: Recommendation) -> list[str]:
         equal = [name for name in left if relations.get(name) == "equal"]
         parts += _some(equal, "is equal to it", "are equal to it")
         untold = [name for name in left if relations.get(name, "undecided") == "undecided"]
-        parts += _some(untold, "is not told apart from it", "are not told apart from it")
+        parts += _some(untold, "is not distinguishable from it", "are not distinguishable from it")
     return parts + _cheaper(verdict, unit, choice)
 
 
@@ -223,7 +223,7 @@ def _cheaper(verdict: Verdict, unit: Unit, choice: Recommendation) -> list[str]:
         return []
     if choice.equal:
         also, their = ("is", "its") if len(choice.equal) == 1 else ("are", "their")
-        same = f"{their} {choice.prefer} is not told apart from that of {choice.optimizer}"
+        same = f"{their} {choice.prefer} is not distinguishable from that of {choice.optimizer}"
         return [f"{listed(choice.equal)} {also} as good, and {same}"]
     if choice.optimizer == choice.leader and verdict.status != "clear":
         return [f"none that is as good is known to need less {choice.prefer}"]

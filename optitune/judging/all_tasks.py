@@ -17,7 +17,7 @@ from optitune.statistics.sequential_test import MOST_PLANNED
 from optitune.statistics.verdict import judge
 
 FEW_TASKS = 10
-"""Below so many tasks a verdict over all says how little they tell."""
+"""Below so many tasks a verdict over all says how little they say."""
 
 
 def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) -> Judgement | None:
@@ -72,7 +72,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
     verdict = judge(runs, arms, -1, epsilon, planned, until="clear")
     if verdict is None:
         return None
-    little = f" {count} tasks tell little of others" if count < FEW_TASKS else f" {count} tasks are some of many"
+    little = f" {count} tasks say little of others" if count < FEW_TASKS else f" {count} tasks are some of many"
     counts = Counter(run.key.optimizer for run in runs)
     notes = [
         f"Over all tasks, each is one round of a paired comparison: the mean of an arm's runs, as {how}.{little}: "
@@ -92,7 +92,7 @@ def over_all(tasks: Mapping[str, Sequence[TrainedRun]], metric: str, sign: int) 
         rounds=planned,
         tasks=count,
         sentence=f"Over all {count} tasks: {said(verdict, unit).sentence}",
-        advice="Only more tasks tell more." if verdict.status == "undecided" else "No further runs are needed.",
+        advice="Only more tasks say more." if verdict.status == "undecided" else "No further runs are needed.",
         next_runs=None,
         notes=tuple(notes),
         seconds={},

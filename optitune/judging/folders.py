@@ -45,7 +45,7 @@ def _retrained(folder: Path, trained: dict[Path, results.Tested]) -> RawTable:
     often = Counter((found.plan.task, name) for _, found, name in named)
     rows, places = [], []
     for path, found, name in named:
-        # several configurations of one optimizer are told apart by their folders
+        # several configurations of one optimizer are distinguished by their folders
         arm = name if often[found.plan.task, name] == 1 else f"{name} ({path.parent.name})"
         for run in found.runs:
             rows.append(

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
 from optitune.common.text import Unit, few, listed, plural
+from optitune.statistics.sequential_test import FIRST_LOOK
 from optitune.statistics.verdict import Verdict
 
-FIRST = 3
+FIRST = FIRST_LOOK
 """Rounds before which nothing can be decided."""
 
 HELPS = 0.9

@@ -148,7 +148,7 @@ def _run(
             at = f", {columns.step} {step:g}" if columns.step else ""
             raise OptituneError(
                 f"{place} and {_short(again, table.source)} are both {arm}{where}, {columns.seed} {seed}{at}: remove "
-                f"one, give it another {columns.seed}, or, if another column tells them apart, name it too: "
+                f"one, give it another {columns.seed}, or, if another column distinguishes them, name it too: "
                 f"--arm {','.join(columns.arm)},COLUMN"
             )
     _, value, seconds, place = rows[-1]
@@ -212,8 +212,8 @@ def _check_arms(runs: Sequence[TrainedRun], source: str, columns: Columns) -> No
         )
     if len({run.value for run in runs}) == 1:
         raise OptituneError(
-            f"{source}: {columns.metric} is {runs[0].value:g} in all {plural(len(runs), 'run')}: nothing can be told "
-            "apart; name another column with --metric"
+            f"{source}: {columns.metric} is {runs[0].value:g} in all {plural(len(runs), 'run')}: nothing "
+            "distinguishes the arms; name another column with --metric"
             if runs[0].value is not None
             else f"{source}: all {plural(len(runs), 'run')} diverged: there is nothing to compare"
         )

@@ -40,7 +40,7 @@ class Ratio:
 
     @property
     def alike(self) -> bool:
-        """Whether the two costs can't be told apart."""
+        """Whether the two costs cannot be distinguished."""
         return self.low is None or self.high is None or self.low <= 1 <= self.high
 
 
@@ -82,7 +82,7 @@ class Recommendation:
         prefer: by what one is taken of those that are as good as the best.
         good: names of those that are as good as the best, the leader first: worse by no more than epsilon.
         shares: of those that are not out, by kind and name: time and memory of a training as shares of the leader's.
-        equal: names of those as good whose costs can't be told from those of the one to take.
+        equal: names of those as good whose costs cannot be distinguished from those of the one to take.
         kind: the cost by which the front is made.
         front: the best, perhaps one between, and the cheapest that is as good; empty where none saves anything.
         cheaper: where cost was not asked for, the cheapest of those as good, or else of those that are not out, if it
@@ -107,7 +107,7 @@ def recommend(
 ) -> Recommendation:
     """Say which optimizer to take: the leader, or of those that are as good as the best the cheapest.
 
-    Costs that can't be told apart are called equal: of them the one is taken that can lose least.
+    Costs that cannot be distinguished are called equal: of them the one is taken that can lose least.
 
     Args:
         runs: of the comparison.
@@ -123,7 +123,7 @@ def recommend(
     }
 
     def cheapest(kind: Kind) -> tuple[str, tuple[str, ...]]:
-        """The cheapest of those as good, and those whose costs can't be told from its."""
+        """The cheapest of those as good, and those whose costs cannot be distinguished from its."""
         known = {leader: 1.0, **{name: shares[kind][name].mean for name in good if name in shares[kind]}}
         first = min(known, key=lambda name: (known[name], losses.get(name, inf)))
         near = [name for name in known if name != first and _alike(ratio(runs, name, first, kind))]

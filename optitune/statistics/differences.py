@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optitune.statistics.runs import Run
+from optitune.statistics.sequential_test import student
 from optitune.statistics.spread import PRIOR_ROUNDS, half_widths
 
 Relation = Literal["better", "worse", "equal", "undecided"]
@@ -198,8 +199,6 @@ class SeparateRuns(Pairs):
         return np.nan_to_num(self._of(self._mean, self.first, n) - self._of(self._mean, self.second, n))
 
     def half_widths(self, n: int, tail: float, chosen: NDArray[np.bool_], further: int = 0) -> NDArray[np.float64]:
-        from optitune.statistics.sequential_test import student
-
         one, other = self.first[chosen], self.second[chosen]
         still = np.unique(np.concatenate([one, other]))
         number = np.minimum(self._number, n)

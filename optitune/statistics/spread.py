@@ -6,7 +6,7 @@ Few rounds say little of a spread, and Student's t pays for that. Two things are
   counts for `PRIOR_ROUNDS` rounds (as Smyth 2004, Statistical Applications in Genetics 3:3, does for genes);
 - **the examples**: a round's difference is a mean over examples, whose own spread is known well. Seeds add to it, so it
   is a floor. How much they add is unknown: the prior of the ratio r of their standard deviation to the examples' has
-  the density 1 / (r + `SEEDS_SHARE`), nearly even up to that share and, beyond, one that tells nothing of the scale
+  the density 1 / (r + `SEEDS_SHARE`), nearly even up to that share and, beyond, one that says nothing of the scale
   (Jeffreys), so that spreads which seeds dominate are learned from the rounds alone.
 
 The half width is the quantile of the mean's posterior, a mixture of normal distributions over the spread.

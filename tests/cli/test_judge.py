@@ -72,7 +72,7 @@ def test_several_tasks_have_a_verdict_each_and_one_together(tmp_path: Path, caps
     assert text.count("\nTake good. ") == 4
     assert "\nOver all 4 tasks: Take good. " in text
     assert "Task [b]0" in text
-    assert "4 tasks tell little of others" in text
+    assert "4 tasks say little of others" in text
     quiet = printed([str(path), "-q"], capsys).splitlines()
     assert quiet[0].startswith("[b]0: Take good. ")
 

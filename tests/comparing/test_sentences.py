@@ -171,16 +171,16 @@ def test_equal_ones_are_named_with_by_how_much_any_two_may_differ() -> None:
 def test_good_enough_says_what_the_choice_can_cost_and_how_the_others_stand() -> None:
     assert sentence(verdict("good enough", LEADER, OPEN, WORSE)) == (
         "Take muon. With 95 % confidence none of the three is better by more than 0.09 pp "
-        "(adam is out; sgd is not told apart from it)."
+        "(adam is out; sgd is not distinguishable from it)."
     )
     equal = replace(EQUAL, optimizer="adamw", to_leader=apart("adamw", "muon", -0.0001, -0.0008, 0.0005, "equal"))
     lost = replace(LOST, optimizer="nadam")
     assert sentence(verdict("good enough", LEADER, equal, OPEN, *opens(4), WORSE, lost)) == (
         "Take muon. With 95 % confidence none of the nine is better by more than 0.09 pp (adam is out; nadam diverged; "
-        "adamw is equal to it; five others are not told apart from it)."
+        "adamw is equal to it; five others are not distinguishable from it)."
     )
     assert sentence(verdict("good enough", LEADER, OPEN), unit=MSE) == (
-        "Take muon. With 95 % confidence sgd is not better by more than 0.0009 (sgd is not told apart from it)."
+        "Take muon. With 95 % confidence sgd is not better by more than 0.0009 (sgd is not distinguishable from it)."
     )
     assert "none of the 14 is" in sentence(verdict("good enough", LEADER, *opens(13)))
 
@@ -189,7 +189,7 @@ def test_what_is_undecided_is_a_decision_too() -> None:
     found = verdict("undecided", FAR, OPEN, WORSE)
     assert sentence(found) == (
         "Take muon. Undecided: with 95 % confidence none of the three is better by more than 0.30 pp, and 0.10 pp "
-        "would not matter (adam is out; sgd is not told apart from it)."
+        "would not matter (adam is out; sgd is not distinguishable from it)."
     )
     assert "would not matter" not in sentence(verdict("undecided", FAR, OPEN, epsilon=0.0))
     unknown = place("muon", (0.99,), regret=inf)
@@ -216,8 +216,8 @@ def choice(taken: str = "muon", **fields: Any) -> Recommendation:
         (choice(cheaper="sgd", good=("muon",)), "; sgd needs 50 % of the time, and can cost 0.15 pp)."),
         (choice(prefer="time"), "; none that is as good is known to need less time)."),
         (choice(prefer="memory", equal=("sgd",)),
-         "; sgd is as good, and its memory is not told apart from that of muon)."),
-        (choice(), "(sgd is not told apart from it)."),
+         "; sgd is as good, and its memory is not distinguishable from that of muon)."),
+        (choice(), "(sgd is not distinguishable from it)."),
     ],
 )  # fmt: skip
 def test_another_choice_is_mentioned_where_it_saves_something(chosen: Recommendation, text: str) -> None:

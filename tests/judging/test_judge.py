@@ -236,7 +236,7 @@ def test_several_tasks_are_judged_one_by_one_and_together(tmp_path: Path) -> Non
 def test_few_tasks_tell_little_and_two_nothing(tmp_path: Path) -> None:
     found = judged(several_tasks(tmp_path / "runs.csv", tasks=4))
     assert found.overall is not None
-    assert any("4 tasks tell little of others" in note for note in found.overall.notes)
+    assert any("4 tasks say little of others" in note for note in found.overall.notes)
     two = judged(several_tasks(tmp_path / "runs.csv", tasks=2))
     assert two.overall is None
     assert "2 tasks are too few for a verdict over all of them: it takes at least 3." in two.notes
