@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from optitune.common.files import write_text
 from optitune.common.text import Unit
 from optitune.comparing.sentences import OLD_RULE, said, worth_more
-from optitune.comparing.stored_verdict import STORED_VERDICT, CompareOptions, restored
+from optitune.comparing.stored_verdict import CompareOptions, check, restored
 from optitune.errors import OptituneError
 from optitune.statistics.choice import Recommendation, recommend
 from optitune.statistics.costs import Cost, Untuned, costs, target_of, untuned
@@ -243,8 +243,8 @@ def load_verdict(folder: Path) -> dict[str, Any] | None:
     try:
         # what is not relied on is handed on as well: it has to be JSON, which knows no nan
         found: dict[str, Any] = from_json((folder / "verdict.json").read_bytes(), allow_inf_nan=False)
-        STORED_VERDICT.validate_json(json.dumps(found), strict=True)
-    except (OSError, ValueError):
+        check(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found
 

@@ -6,17 +6,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, TypeAdapter
+from pydantic import Field, NonNegativeInt, TypeAdapter
 
 from optitune.common.schema import Strict
-from optitune.common.summary import Summary
-from optitune.statistics.differences import Difference, Relation
 from optitune.statistics.runs import PREFER, UNTIL, Prefer, Run, Until, finalists_runs
-from optitune.statistics.verdict import Place, Rule, Status, Verdict
-
-Upper = Annotated[float, BeforeValidator(lambda stored: inf if stored is None else stored)]
-Lower = Annotated[float, BeforeValidator(lambda stored: -inf if stored is None else stored)]
-"""Bounds that are not known yet: JSON has no word for infinite ones."""
+from optitune.statistics.verdict import Verdict
 
 
 class CompareOptions(Strict):
@@ -34,59 +28,56 @@ class CompareOptions(Strict):
 
 
 @dataclass(frozen=True)
-class StoredDifference:
-    """What of a difference in a `verdict.json` is relied on."""
-
-    one: str
-    other: str
-    rounds: NonNegativeInt
-    mean: float
-    sd: Upper
-    low: Lower
-    high: Upper
-    relation: Relation
-    within: Upper = inf
-
-
-@dataclass(frozen=True)
-class StoredPlace:
-    """What of a place in a `verdict.json` is relied on."""
-
-    optimizer: str
-    value: Summary | None
-    loss: Summary | None
-    best: float
-    to_leader: StoredDifference | None
-    out: bool
-    regret: Upper = inf
-
-
-@dataclass(frozen=True)
-class StoredVerdict:
-    """What of a `verdict.json` is relied on; the last ones are not in files of version 0.1."""
+class StoredWords:
+    """What of a `verdict.json` is relied on beside the verdict itself."""
 
     sentence: str
     advice: str
-    status: Status
-    leader: str
-    error: float
-    runs: NonNegativeInt
-    places: tuple[StoredPlace, ...]
-    differences: tuple[StoredDifference, ...]
-    epsilon: NonNegativeFloat
     target: float | None
     trial: NonNegativeInt
     versions: dict[str, str]
     asked: CompareOptions | None = None
-    rule: Rule = "any number of rounds, Cauchy prior"
-    rounds: NonNegativeInt | None = None
-    loss: Upper = inf
-    wanted: tuple[str, ...] = ()
-    next_runs: NonNegativeInt = 0
-    next_loss: Upper = inf
 
 
-STORED_VERDICT = TypeAdapter(StoredVerdict)
+WORDS, VERDICT = TypeAdapter(StoredWords), TypeAdapter(Verdict)
+
+UNKNOWN = {"sd": inf, "low": -inf, "high": inf, "within": inf, "regret": inf, "loss": inf, "next_loss": inf}
+"""Bounds that are not known yet: JSON has no word for infinite ones."""
+
+
+def check(document: Mapping[str, Any]) -> None:
+    """Look whether all that is relied on is there.
+
+    Raises:
+        ValueError: something is not.
+    """
+    WORDS.validate_json(json.dumps(document), strict=True)
+    _verdict(document, {})
+
+
+def _bounded(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: UNKNOWN[key] if value is None and key in UNKNOWN else value for key, value in document.items()}
+
+
+def _verdict(document: Mapping[str, Any], diverged: Mapping[str, int]) -> Verdict:
+    """The verdict of a document.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    places = [
+        {
+            **_bounded(place),
+            # that of a place is a summary of runs, which there may be none of
+            "loss": place["loss"],
+            "to_leader": place["to_leader"] and _bounded(place["to_leader"]),
+            # the document has the share of diverged trials by this name
+            "diverged": diverged.get(place["optimizer"], 0),
+        }
+        for place in document["places"]
+    ]
+    differences = [_bounded(each) for each in document["differences"]]
+    return VERDICT.validate_python({**_bounded(document), "places": places, "differences": differences})
 
 
 def restored(document: Mapping[str, Any], runs: Sequence[Run]) -> Verdict | None:
@@ -96,36 +87,7 @@ def restored(document: Mapping[str, Any], runs: Sequence[Run]) -> Verdict | None
         document: of a `verdict.json`.
         runs: that lie beside it.
     """
-    stored = STORED_VERDICT.validate_json(json.dumps(document))
-    own = {place.optimizer: finalists_runs(runs, place.optimizer) for place in stored.places}
-    if sum(map(len, own.values())) != stored.runs or stored.leader not in own:
-        return None
-    places = tuple(
-        Place(
-            optimizer=place.optimizer,
-            value=place.value,
-            loss=place.loss,
-            # the document has the share of diverged trials by this name
-            diverged=sum(bool(run.diverged) for run in own[place.optimizer]),
-            best=place.best,
-            to_leader=Difference(**vars(place.to_leader)) if place.to_leader else None,
-            out=place.out,
-            regret=place.regret,
-        )
-        for place in stored.places
-    )
-    return Verdict(
-        status=stored.status,
-        leader=stored.leader,
-        places=places,
-        differences=tuple(Difference(**vars(each)) for each in stored.differences),
-        epsilon=stored.epsilon,
-        error=stored.error,
-        runs=stored.runs,
-        loss=stored.loss,
-        rule=stored.rule,
-        rounds=stored.rounds,
-        wanted=stored.wanted,
-        next_runs=stored.next_runs,
-        next_loss=stored.next_loss,
-    )
+    own = {place["optimizer"]: finalists_runs(runs, place["optimizer"]) for place in document["places"]}
+    found = _verdict(document, {name: sum(bool(run.diverged) for run in each) for name, each in own.items()})
+    same = sum(map(len, own.values())) == found.runs and found.leader in own
+    return found if same else None
