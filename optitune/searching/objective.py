@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.common.text import plural
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, is_first, suggest
+from optitune.sampling.stuck import stays_at
 from optitune.searching import trial_checkpoint
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.storage import studies, trials
@@ -66,11 +67,13 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection
     return Result(trials.outcome(before), final, reason, 0.0, 0.0)
 
 
-def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None) -> str:
-    """Say why a network will learn nothing any more; empty where it may, or that cannot be known.
+def guessing_level(
+    metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None
+) -> float | None:
+    """The value of guessing where a network has learned nothing so far; None where it has, or that cannot be known.
 
     Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
-    many epochs in which the network learns.
+    many epochs in which the network learns. So its outputs have to be the same for all examples.
 
     Args:
         metric: of the task.
@@ -79,13 +82,26 @@ def no_progress(metric: Metric, found: Evaluation, targets: torch.Tensor | None,
         ignored: a class that does not count; None where all do.
     """
     if not found.same or metric.chance_level is None or targets is None:
-        return ""
+        return None
     if ignored is not None and not targets.is_floating_point():
         targets = targets[targets != ignored]
-    if not targets.numel() or metric.score(found.value) > metric.score(metric.chance_level(targets, found.examples)):
-        return ""
-    value = metric.unit.value(found.value)
-    return f"all examples get the same outputs, and {metric.name} {value} is no better than guessing"
+    if not targets.numel():
+        return None
+    level = metric.chance_level(targets, found.examples)
+    return level if metric.score(found.value) <= metric.score(level) else None
+
+
+def is_stuck(trial: optuna.Trial, step: int, level: float, metric: Metric) -> bool:
+    """Whether a trial that is no better than guessing will stay so; see `optitune.sampling.stuck.stays_at`.
+
+    Args:
+        trial: running.
+        step: its last reported one.
+        level: value of guessing.
+        metric: of the task.
+    """
+    others = trial.study.get_trials(deepcopy=False)
+    return stays_at(level, others[trial.number], step, others, metric.direction == "maximize", metric.ideal)
 
 
 def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
@@ -183,20 +199,19 @@ def run_trial(
             if progress.epoch == settings.epochs:
                 break
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
-            if (
-                may_be_stuck
-                and fair
-                and (why := no_progress(metric, progress.validation, targets, training.eval_loss.ignored))
-            ):
-                return Result(
-                    "pruned",
-                    None,
-                    f"no progress after {plural(progress.epoch, 'epoch')}: {why}",
-                    seconds,
-                    progress.epoch,
-                )
             # what an earlier attempt reported later than this would be judged now
-            if step is not None and step >= latest and trial.should_prune():
+            if step is None or step < latest:
+                continue
+            if may_be_stuck and fair:
+                level = guessing_level(metric, progress.validation, targets, training.eval_loss.ignored)
+                if level is not None and is_stuck(trial, step, level, metric):
+                    reason = (
+                        f"no progress after {plural(progress.epoch, 'epoch')}: all examples get the same outputs, and "
+                        f"{metric.name} {metric.unit.value(value)} is no better than guessing, which all others that "
+                        "learned had surpassed by then"
+                    )
+                    return Result("pruned", None, reason, seconds, progress.epoch)
+            if trial.should_prune():
                 why = getattr(trial.study.pruner, "why", "") or "behind what this pruner keeps"
                 reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {metric.unit.value(value)}, {why}"
                 return Result("pruned", None, reason, seconds, progress.epoch)

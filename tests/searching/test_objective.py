@@ -102,20 +102,32 @@ def test_a_diverging_configuration_is_named_and_reported_as_the_worst(data: Sear
     assert trial.study.trials[0].intermediate_values == {int(step[1]): 0.0}
 
 
+def learners(start: float = 0.1, at: float = 0.6, end: float = 0.9, number: int = 5) -> optuna.Study:
+    """A study of complete trials that start and end so, and are at `at` from step 51 on until the last evaluation."""
+    direction = "maximize" if end > start else "minimize"
+    study = optuna.create_study(direction=direction, pruner=optuna.pruners.NopPruner())
+    curve = {3: start} | dict.fromkeys(range(51, 120, 3), at) | {120: end}
+    study.add_trials([optuna.trial.create_trial(value=end, intermediate_values=curve)] * number)
+    return study
+
+
 def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> None:
     # images without any content, so that guessing is all there is
     blank = replace(data.train, inputs=torch.zeros_like(data.train.inputs))
     void = replace(data.validation, inputs=torch.zeros_like(data.validation.inputs))
     nothing = SearchData(blank, void, data.checksum)
-    result, _ = trained(nothing, SHORT, SGD | STEP)
+    result, _ = trained(nothing, SHORT, SGD | STEP, learners())
     assert result.outcome == "pruned"
     assert result.reason.startswith("no progress after 8.5 epochs: all examples get the same outputs, and accuracy 3")
-    assert result.reason.endswith("is no better than guessing")
+    assert result.reason.endswith("is no better than guessing, which all others that learned had surpassed by then")
     for pruner in ("none", "median"):
-        result, _ = trained(nothing, SHORT.model_copy(update={"pruner": pruner}), SGD | STEP)
+        result, _ = trained(nothing, SHORT.model_copy(update={"pruner": pruner}), SGD | STEP, learners())
         assert result.outcome == "complete", "the rule is that of our pruner alone"
-    result, _ = trained(nothing, SHORT, first_parameters(SHORT)[0])
+    result, _ = trained(nothing, SHORT, first_parameters(SHORT)[0], learners())
     assert result.outcome == "complete", "known-good settings are never called stuck"
+    for held_back in (learners(number=4), learners(at=0.34)):
+        result, _ = trained(nothing, SHORT, SGD | STEP, held_back)
+        assert result.outcome == "complete", "too few learned so far, or learned from guessing later than this"
 
 
 def test_a_network_that_learns_while_accuracy_stands_still_is_let_live() -> None:
@@ -360,9 +372,10 @@ def test_a_network_that_learns_no_numbers_ends_as_no_progress(metric: str) -> No
         replace(data.validation, inputs=torch.zeros_like(data.validation.inputs), targets=noise[60:]),
         data.checksum,
     )
-    result, _ = trained(blank, MSE, SGD | STEP, optuna.create_study(direction=task.judge.direction), task=task)
+    study = learners() if metric == "r2" else learners(2.0, 0.5, 0.1)
+    result, _ = trained(blank, MSE, SGD | STEP, study, task=task)
     assert result.outcome == "pruned"
-    assert re.fullmatch(r"no progress after \S+ epochs: (.+), and (\S+) \S+ is no better than guessing", result.reason)
+    assert re.match(r"no progress after \S+ epochs: (.+), and (\S+) \S+ is no better than guessing, ", result.reason)
 
 
 def test_of_a_metric_of_ones_own_no_trial_is_called_stuck() -> None:
