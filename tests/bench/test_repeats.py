@@ -37,6 +37,7 @@ class MadeUp:
     """A world of two optimizers in which x tells the truth."""
 
     truths = (0.92, 0.88, 0.93, 0.95)
+    useless = 0.5
 
     def __init__(self, spread: float = 0.01) -> None:
         self.best = {"a": 0.95, "b": 0.90}

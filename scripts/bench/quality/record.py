@@ -7,12 +7,15 @@ says where the others come from, each other one is a training.
 import gzip
 import json
 from collections.abc import Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from optitune.common.files import replacing
+from optitune.tasks import metrics
+from optitune.tasks.metrics import Metric
 
 FOLDER = Path(__file__).resolve().parents[3] / "studies"
 
@@ -37,6 +40,11 @@ class Provenance(Row):
         checksum: of the data.
         versions: of everything that decides a result.
         machine: processor and the matrix instructions that torch finds.
+        about: data and network in a line.
+        metric: as studies keep it.
+        chance: the value of a constant prediction, or another below which a training did not learn.
+        lr_prior: standard deviation and reach of the learning rates that were sampled, in powers of ten about the
+            known-good one; None where they were sampled evenly within a factor of 10.
     """
 
     task: str
@@ -50,6 +58,22 @@ class Provenance(Row):
     versions: dict[str, str]
     machine: str
     made: str
+    about: str = ""
+    metric: dict[str, Any] = {"name": "accuracy"}
+    chance: float = 0.5
+    lr_prior: tuple[float, float] | None = None
+
+    @property
+    def judge(self) -> Metric:
+        """The metric, without its function where it is a task's own."""
+        return metrics.restored(self.metric)
+
+    @property
+    def worst(self) -> float:
+        """What a training that diverged comes to: the metric's worst value, or a constant's where there is none."""
+        metric = self.judge
+        end = metric.lowest if metric.direction == "maximize" else metric.highest
+        return end if isfinite(end) else self.chance
 
 
 class Curve(Row):
@@ -64,7 +88,7 @@ class Curve(Row):
         seed: of weights, batches and dropout.
         values: validation metric at every evaluation, the last on all validation examples.
         losses: mean training loss since the evaluation before.
-        seconds: since the start, at every evaluation.
+        seconds: since the start, at every evaluation; of processor time but for MNIST.
         diverged: the step at which the loss became nan or infinite; no evaluation follows it.
     """
 
@@ -84,8 +108,8 @@ class Curve(Row):
 
     @property
     def final(self) -> float:
-        """The value of the whole training; 0 where it diverged."""
-        return 0.0 if self.diverged is not None or not self.values else self.values[-1]
+        """The value of the whole training; nan where it diverged."""
+        return nan if self.diverged is not None or not self.values else self.values[-1]
 
 
 def path(task: str) -> Path:

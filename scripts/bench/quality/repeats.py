@@ -7,7 +7,7 @@ from typing import Any
 
 from optitune.sampling.allocation import competitors, racing
 from scripts.bench.quality.record import Row, path
-from scripts.bench.quality.replay import FAILED, World
+from scripts.bench.quality.replay import World
 from scripts.bench.quality.strategies import Strategy
 
 FULL_TRAININGS = 25
@@ -64,7 +64,7 @@ def repeat(world: World, strategy: Strategy, seed: int) -> Repeat:
     best, budget = world.best, float(FULL_TRAININGS * world.settings.epochs)
     good = tied(world)
     # an optimizer that never came through, or only failed, is used with its known-good settings
-    own = {name: (FAILED, world.known_good(name)) for name in best}
+    own = {name: (world.useless, world.known_good(name)) for name in best}
     won: tuple[float, float, str] | None = None
     grid = [budget * (number + 1) / CHECKPOINTS for number in range(CHECKPOINTS)]
     winner: list[float | None] = []

@@ -1,22 +1,23 @@
 """Replay of a record of real trainings: what any configuration would have done, without training it.
 
 Two worlds are made from one record. In `fitted`, a Gaussian process within each optimizer is fitted to the recorded
-curves (their principal components, of the logarithm of one minus accuracy), and whether a configuration fails is told
+curves (their principal components, on the scale of `Scale`), and whether a configuration fails is told
 by its nearest neighbours. In `nearest`, a configuration does what the nearest recorded one did. In both, what differs
 from run to run is drawn from what differed between seeds in the record. `World.errors` says how far off the fit is.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
-from math import log10
+from math import isnan, log10
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 from scipy.stats import qmc, spearmanr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -28,31 +29,53 @@ from optitune.space.ranges import Choice, Float, Int, Range
 from optitune.space.search_space import LR_FACTOR
 from optitune.study.settings import StudySettings
 from scripts.bench.quality.record import Curve, read
+from scripts.bench.quality.scale import Scale
 
 Kind = Literal["fitted", "nearest"]
 Array = NDArray[np.float64]
-
-FAILED = 0.5
-"""A training whose final accuracy is below this did not learn: its curve has no place among the others."""
 
 COMPONENTS = 4
 FOLDS = 8
 
 RUN_NOISE = 0.04
-"""By how much runs of one configuration differ, on the scale of `logarithm`: a standard deviation, from the record."""
+"""By how much runs of one configuration differ, on the scale of `Scale`: a standard deviation, from the record."""
 NEIGHBOURS = 3
 
 APART = 0.15
 """By how much of a range promising configurations differ in at least one hyperparameter."""
 
 
-def logarithm(values: Any) -> Array:
-    """Accuracy on the scale on which a tenth of the error is one more, whatever the error was."""
-    return np.asarray(-np.log10(np.clip(1 - np.asarray(values, dtype=float), 5e-4, 1.0)))
+FEW = 8
+"""With fewer configurations of an optimizer that learned, nothing is fitted: each does what the nearest one did."""
+
+LR_BOX = 0.1, 10.0
+"""Multiples of the known-good learning rate within which the trainings on MNIST were sampled."""
+
+Lr = Callable[[float], float]
+"""From a coordinate, 0 to 1, to a multiple of the known-good learning rate."""
 
 
-def accuracy(logarithms: Any) -> Array:
-    return np.asarray(np.clip(1 - 10.0 ** -np.asarray(logarithms), 0.0, 1.0))
+def within(low: float, high: float) -> Lr:
+    """Evenly on a logarithmic scale."""
+    return lambda at: float(low ** (1 - at) * high**at)
+
+
+def either(low: tuple[float, float], high: tuple[float, float]) -> Lr:
+    """Within one range in the lower half, within another in the upper."""
+    return lambda at: within(*(high if at >= 0.5 else low))(2 * at % 1)
+
+
+def normal(deviation: float, reach: float) -> Lr:
+    """Normally distributed on a logarithmic scale about the known-good one, in powers of ten, up to `reach`."""
+    return lambda at: float(10.0 ** np.clip(deviation * ndtri(at), -reach, reach))
+
+
+BOX = within(*LR_BOX)
+
+
+def lr_of(prior: tuple[float, float] | None) -> Lr:
+    """How a record's learning rates were sampled; see `Provenance`."""
+    return BOX if prior is None else normal(*prior)
 
 
 @dataclass(frozen=True)
@@ -70,12 +93,10 @@ class Point:
         params: drawn so far.
     """
 
-    def __init__(
-        self, optimizer: str, point: Iterable[float], beyond: tuple[tuple[float, float], tuple[float, float]] | None
-    ) -> None:
+    def __init__(self, optimizer: str, point: Iterable[float], lr: Lr) -> None:
         self.params: dict[str, Any] = {OPTIMIZER: optimizer}
         self._point = iter(point)
-        self._beyond = beyond
+        self._lr = lr
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         if name not in self.params:
@@ -84,9 +105,8 @@ class Point:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         at = next(self._point)
-        if self._beyond and name == LR_FACTOR:
-            (low, high), at = self._beyond[at >= 0.5], 2 * at % 1
-        self.params[name] = float(low ** (1 - at) * high**at if log else low + at * (high - low))
+        usual = low ** (1 - at) * high**at if log else low + at * (high - low)
+        self.params[name] = self._lr(at) if name == LR_FACTOR else float(usual)
         return float(self.params[name])
 
     def suggest_int(self, name: str, low: int, high: int) -> int:
@@ -95,15 +115,12 @@ class Point:
 
 
 def drawn(
-    settings: StudySettings,
-    optimizer: str,
-    points: Iterable[Iterable[float]],
-    beyond: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    settings: StudySettings, optimizer: str, points: Iterable[Iterable[float]], lr: Lr = BOX
 ) -> list[dict[str, Any]]:
-    """Optuna's parameters at points of the unit cube; `beyond` has other ranges for the learning rate."""
+    """Optuna's parameters at points of the unit cube."""
     space, found = settings.space(), []
     for point in points:
-        trial = Point(optimizer, point, beyond)
+        trial = Point(optimizer, point, lr)
         suggest(trial, settings, space)  # type: ignore[arg-type]
         found.append(trial.params)
     return found
@@ -156,7 +173,7 @@ class Process:
         length = Matern(np.ones(x.shape[1]), [(0.1, 30.0)] * x.shape[1], nu=2.5)
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * length + WhiteKernel(0.01, (1e-4, 2.0))
         # a mean of several runs is known better than one run
-        noise = RUN_NOISE**2 / repeats / np.var(y)
+        noise = RUN_NOISE**2 / repeats / max(float(np.var(y)), 1e-8)
         with warnings.catch_warnings():
             # a hyperparameter that does not matter goes to its bound
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -181,39 +198,41 @@ class Model:
 
     Attributes:
         x: places of all configurations, (n, dimensions).
-        y: curves of all configurations, means over their seeds, on the scale of `logarithm`, (n, evaluations).
+        y: curves of all configurations, means over their seeds, on the scale of `Scale`, (n, evaluations).
         failed: whether they failed, (n,); their row of `y` is then nan.
         repeats: over how many seeds, (n,).
         residuals: what single runs differ from the mean of their configuration by, (runs, evaluations).
     """
 
-    def __init__(self, places: Places, curves: Sequence[Curve]) -> None:
+    def __init__(self, places: Places, curves: Sequence[Curve], scale: Scale, rungs: int) -> None:
         self.places = places
         self.first = [curve for curve in curves if curve.origin != "again"]
         self.x = np.array([places(curve.parameters) for curve in self.first])
-        self.failed = np.array([curve.final < FAILED for curve in self.first])
-        rungs = max(len(curve.values) for curve in curves)
+        self.failed = np.array([scale.failed(curve) for curve in self.first])
         self.y = np.full((len(self.first), rungs), np.nan)
         self.repeats = np.ones(len(self.first))
         residuals = []
         for row, first in enumerate(self.first):
             if not self.failed[row]:
-                same = [c for c in curves if c.number == first.number and c.final >= FAILED]
-                runs = np.array([logarithm(curve.values) for curve in same])
+                same = [c for c in curves if c.number == first.number and not scale.failed(c)]
+                runs = np.array([scale.scores(curve.values) for curve in same])
                 self.y[row], self.repeats[row] = runs.mean(axis=0), len(runs)
                 if len(runs) > 2:
                     residuals.extend((runs - self.y[row]) * np.sqrt(len(runs) / (len(runs) - 1)))
         self.residuals = np.array(residuals).reshape(-1, rungs)
         learned = ~self.failed
         x, y = self.x[learned], self.y[learned]
-        self._mean = y.mean(axis=0)
-        self._basis = np.linalg.svd(y - self._mean, full_matrices=False)[2][:COMPONENTS]
-        self._final = Process(x, y[:, -1], self.repeats[learned])
-        self._scales = np.minimum(self._final.scales, 10.0)
+        self._final: Process | None = None
+        self._scales = np.ones(self.x.shape[1])
+        if len(y) >= FEW:
+            self._mean = y.mean(axis=0)
+            self._basis = np.linalg.svd(y - self._mean, full_matrices=False)[2][:COMPONENTS]
+            self._final = Process(x, y[:, -1], self.repeats[learned])
+            self._scales = np.minimum(self._final.scales, 10.0)
         # the fit is not believed where it expects more than was ever measured over several seeds
         self.ceiling = float(self.y[self.repeats > 2, -1].max(initial=-np.inf))
         if not np.isfinite(self.ceiling):
-            self.ceiling = float(np.nanmax(self.y[:, -1]))
+            self.ceiling = float(y[:, -1].max(initial=-np.inf))
 
     @cached_property
     def _processes(self) -> list[Process]:
@@ -225,9 +244,11 @@ class Model:
         return np.asarray((((x[:, None, :] - self.x) / self._scales) ** 2).sum(axis=2))
 
     def fails(self, x: Array) -> NDArray[np.bool_]:
-        """Whether most of the nearest recorded configurations failed, (n,)."""
-        near = np.argsort(self._distances(x), axis=1)[:, :NEIGHBOURS]
-        return np.asarray(self.failed[near].sum(axis=1) * 2 > NEIGHBOURS)
+        """Whether most of the nearest recorded configurations failed, or the very one where it was recorded, (n,)."""
+        distances = self._distances(x)
+        near = np.argsort(distances, axis=1)[:, :NEIGHBOURS]
+        alone = np.full(len(x), self._final is None) | (distances.min(axis=1) < 1e-12)
+        return np.where(alone, self.failed[near[:, 0]], self.failed[near].sum(axis=1) * 2 > NEIGHBOURS)
 
     def nearest(self, x: Array, failed: bool | None = None) -> int:
         """The nearest recorded configuration to one place, of those that failed or not."""
@@ -236,17 +257,21 @@ class Model:
 
     def final(self, x: Array) -> Array:
         """The expected final value of configurations that learn, (n,)."""
+        if self._final is None:
+            return np.array([self.y[self.nearest(each, failed=False), -1] for each in x])
         return np.minimum(self._final(x), self.ceiling)
 
     def expected(self, x: Array) -> Array:
         """The expected curve at one place; its last point from a fit of its own, (evaluations,)."""
+        if self._final is None:
+            return np.asarray(self.y[self.nearest(x, failed=False)])
         curve = self._mean + np.array([float(each(x[None])[0]) for each in self._processes]) @ self._basis
         curve[-1] = float(self.final(x[None])[0])
         return np.asarray(curve)
 
     def held_out(self) -> tuple[Array, Array]:
         """Expected and recorded final values, each fitted without its fold."""
-        learned = np.flatnonzero(~self.failed)
+        learned = np.flatnonzero(~self.failed if self._final else np.zeros_like(self.failed))
         told = np.empty(len(learned))
         for fold in range(FOLDS):
             out = np.arange(len(learned)) % FOLDS == fold
@@ -255,11 +280,11 @@ class Model:
         return told, self.y[learned, -1]
 
 
-def promising(settings: StudySettings, optimizer: str, model: Model, number: int) -> list[dict[str, Any]]:
-    """The configurations within our ranges that a model expects most of, a little apart from each other."""
+def promising(settings: StudySettings, optimizer: str, model: Model, number: int, lr: Lr = BOX) -> list[dict[str, Any]]:
+    """The configurations that a model expects most of where its record was sampled, a little apart from each other."""
 
     def finals(points: Array) -> Array:
-        x = np.array([model.places(each) for each in drawn(settings, optimizer, points.tolist())])
+        x = np.array([model.places(each) for each in drawn(settings, optimizer, points.tolist(), lr)])
         return np.where(model.fails(x), -np.inf, model.final(x))
 
     generator = np.random.default_rng(0)
@@ -272,7 +297,7 @@ def promising(settings: StudySettings, optimizer: str, model: Model, number: int
     for point in points[np.argsort(-finals(points))]:
         if len(chosen) < number and all(np.abs(point - other).max() > APART for other in chosen):
             chosen.append(point)
-    return drawn(settings, optimizer, [point.tolist() for point in chosen])
+    return drawn(settings, optimizer, [point.tolist() for point in chosen], lr)
 
 
 class World:
@@ -286,6 +311,10 @@ class World:
     Attributes:
         settings: of the recorded study.
         rungs: evaluations of a whole training.
+        maximize: whether higher values are better.
+        ideal: best possible value; None where there is none.
+        worst: value of a training that diverged.
+        useless: value below which a training did not learn.
     """
 
     def __init__(self, record: Path, kind: Kind, without: Sequence[str] = ()) -> None:
@@ -295,26 +324,42 @@ class World:
         competing = tuple(name for name in settings.optimizers if name not in without)
         self.settings = settings.model_copy(update={"optimizers": competing})
         self.rungs = self.about.evaluations * self.settings.epochs
+        metric = self.about.judge
+        self.maximize, self.ideal = metric.direction == "maximize", metric.ideal
+        self.worst, self.useless = self.about.worst, self.about.chance
         self._curves = curves
+        self._scale = Scale(metric, self.about.chance, curves)
         self._models = {
-            name: Model(Places(self.settings, name), [curve for curve in curves if curve.optimizer == name])
+            name: Model(
+                Places(self.settings, name),
+                [curve for curve in curves if curve.optimizer == name],
+                self._scale,
+                self.rungs,
+            )
             for name in self.settings.optimizers
         }
         self._residuals = np.concatenate([model.residuals for model in self._models.values()])
         for model in self._models.values():
             # before worker processes are forked
-            model.expected(model.x[0])
+            if not model.failed.all():
+                model.expected(model.x[0])
+
+    def _value(self, score: float) -> float:
+        return float(self._scale.values(score))
+
+    def _recorded(self, curve: Curve) -> float:
+        return self.worst if isnan(curve.final) else curve.final
 
     def truth(self, parameters: Mapping[str, Any]) -> float:
-        """The mean final accuracy over seeds."""
+        """The mean final value over seeds."""
         model = self._models[parameters[OPTIMIZER]]
         x = model.places(parameters)
         if self.kind == "nearest":
             row = model.nearest(x)
-            return model.first[row].final if model.failed[row] else float(accuracy(model.y[row, -1]))
+            return self._recorded(model.first[row]) if model.failed[row] else self._value(model.y[row, -1])
         if model.fails(x[None])[0]:
-            return model.first[model.nearest(x, failed=True)].final
-        return float(accuracy(model.final(x[None])[0]))
+            return self._recorded(model.first[model.nearest(x, failed=True)])
+        return self._value(model.final(x[None])[0])
 
     def train(self, parameters: Mapping[str, Any], generator: np.random.Generator) -> Replayed:
         """One run of a configuration, with what differs from run to run drawn."""
@@ -330,52 +375,58 @@ class World:
         if failed:
             was = model.first[row]
             return Replayed(was.values, was.diverged is not None)
-        values = accuracy(curve + self._residuals[generator.integers(len(self._residuals))])
+        values = self._scale.values(curve + self._residuals[generator.integers(len(self._residuals))])
         return Replayed(tuple(float(value) for value in values), False)
 
     def known_good(self, optimizer: str) -> float:
-        """The mean final accuracy of an optimizer's known-good settings."""
+        """The mean final value of an optimizer's known-good settings."""
         first = self._models[optimizer].first[0]
         assert first.origin == "known-good"
         return self.truth(first.parameters)
 
     @property
     def spread(self) -> float:
-        """The standard deviation of a final accuracy from run to run, at the median configuration of those repeated."""
-        repeated: dict[tuple[str, int], list[float]] = {}
+        """The standard deviation of a final value from run to run, at the median configuration of those repeated."""
+        repeated: dict[tuple[str, int], list[Curve]] = {}
         for curve in self._curves:
-            repeated.setdefault((curve.optimizer, curve.number), []).append(curve.final)
-        spreads = [np.std(runs, ddof=1) for runs in repeated.values() if len(runs) > 2 and min(runs) >= FAILED]
+            repeated.setdefault((curve.optimizer, curve.number), []).append(curve)
+        spreads = [
+            np.std([curve.final for curve in runs], ddof=1)
+            for runs in repeated.values()
+            if len(runs) > 2 and not any(self._scale.failed(curve) for curve in runs)
+        ]
         return float(np.median(spreads))
 
     @cached_property
     def best(self) -> dict[str, float]:
-        """The best mean final accuracy that each optimizer has within our ranges."""
+        """The best mean final value that each optimizer has within our ranges."""
         return {name: self._best(name) for name in self.settings.optimizers}
 
     def _best(self, name: str) -> float:
         model = self._models[name]
         if self.kind == "nearest":
             inside = [row for row, curve in enumerate(model.first) if curve.origin != "outer" and not model.failed[row]]
-            return float(accuracy(model.y[inside, -1].max()))
-        known = [curve.parameters for curve in model.first if curve.origin == "known-good"]
-        return max(self.truth(parameters) for parameters in [*known, *promising(self.settings, name, model, 1)])
+            return self._value(model.y[inside, -1].max()) if inside else self.known_good(name)
+        every = self.about.lr_prior is not None
+        known = [curve.parameters for curve in model.first if every or curve.origin == "known-good"]
+        known += promising(self.settings, name, model, 1, lr_of(self.about.lr_prior))
+        return (max if self.maximize else min)(self.truth(parameters) for parameters in known)
 
     def errors(self) -> dict[str, float]:
         """How far off the fitted world is at configurations it was not shown, over all optimizers.
 
         Returns:
-            root mean square and median absolute error of the final accuracy, rank correlation, the share of variance
-            explained on the scale of `logarithm`, and how often failing was told rightly.
+            root mean square and median absolute error of the final value, rank correlation, the share of variance
+            explained on the scale of `Scale`, and how often failing was told rightly.
         """
         pairs = [model.held_out() for model in self._models.values()]
         told, was = (np.concatenate(each) for each in zip(*pairs, strict=True))
-        off = accuracy(told) - accuracy(was)
+        off = self._scale.values(told) - self._scale.values(was)
         right = [self._told_failing(model) for model in self._models.values()]
         return {
             "rms": float(np.sqrt(np.mean(off**2))),
             "median": float(np.median(np.abs(off))),
-            "rank": float(np.mean([spearmanr(*pair).statistic for pair in pairs])),
+            "rank": float(np.mean([spearmanr(*pair).statistic for pair in pairs if len(pair[0])])),
             "explained": float(1 - np.mean((told - was) ** 2) / np.var(was)),
             "failing": float(np.mean(np.concatenate(right))),
         }
