@@ -16,16 +16,18 @@ from replay_worlds import SMALL, settings, small_world
 
 from optitune.sampling.parameters import suggest
 from optitune.space.search_space import LR_FACTOR
+from scripts.bench.quality.own_space import own_space
 from scripts.bench.quality.peer_space import Axis, Space, at_place, quiet, seed_all
 from scripts.bench.quality.peers import PEERS, Tell, cmaes, whole_trainings
-from scripts.bench.quality.replay import Replayed
-from scripts.bench.quality.strategies import STRATEGIES, Parameters, Step
+from scripts.bench.quality.strategies import STRATEGIES, Step
+from scripts.bench.quality.worlds import Parameters, Replayed
 
 
 def space(*optimizers: str, by_range: bool = False) -> Space:
     """Of these optimizers, or of all that were recorded."""
     found = settings().model_copy(update={"optimizers": optimizers or settings().optimizers})
-    return Space(SimpleNamespace(settings=found), by_range)  # type: ignore[arg-type]
+    world = SimpleNamespace(optimizers=found.optimizers, suggest=lambda trial, way: own_space(trial, found, way))
+    return Space(world, by_range)  # type: ignore[arg-type]
 
 
 def middle(of: Space, optimizer: str) -> dict[str, Any]:
@@ -143,14 +145,14 @@ class MadeUp:
     """A world in which trainings come out one after the other as given."""
 
     def __init__(self) -> None:
-        self.about = SimpleNamespace(evaluations=2)
+        self.evaluations, self.maximize, self.ideal, self.worst = 2, True, 1.0, 0.0
         self._curves = iter(CURVES)
 
     def train(self, parameters: Parameters, generator: np.random.Generator) -> Replayed:
         return next(self._curves)
 
 
-def test_a_search_that_prunes_nothing_is_told_every_end_and_0_where_it_diverged() -> None:
+def test_a_search_that_prunes_nothing_is_given_the_error_of_every_training_and_the_worst_where_it_diverged() -> None:
     told: list[tuple[int, float]] = []
 
     def ask() -> tuple[Parameters, Tell]:
@@ -159,7 +161,7 @@ def test_a_search_that_prunes_nothing_is_told_every_end_and_0_where_it_diverged(
 
     steps = list(whole_trainings(MadeUp(), 4.5, 0, ask))  # type: ignore[arg-type]
     assert steps == [Step(2.0, {"x": 0}, 0.8), Step(3.0, {"x": 1}, None), Step(5.0, {"x": 2}, 0.9)]
-    assert told == [(0, 0.8), (1, 0.0), (2, 0.9)]
+    assert told == [(0, pytest.approx(0.2)), (1, 1.0), (2, pytest.approx(0.1))]
 
 
 def test_a_peers_answers_can_be_replayed_in_a_world() -> None:

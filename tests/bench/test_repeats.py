@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,13 @@ from optitune.sampling.parameters import first_parameters
 from optitune.searching.objective import changes_ahead
 from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
-from scripts.bench.quality.repeats import CHECKPOINTS, Repeat, read, repeat, tied
-from scripts.bench.quality.replay import World
-from scripts.bench.quality.report import at_the_end, mean_and_error
-from scripts.bench.quality.strategies import RECORDED, STRATEGIES, WIDE_LR, Step, our_space, schedule
+from scripts.bench.quality.averages import mean_and_error
+from scripts.bench.quality.own_space import WIDE_LR, schedule
+from scripts.bench.quality.repeats import FULL_TRAININGS, Repeat, read, repeat, tied
+from scripts.bench.quality.replay import RECORDED
+from scripts.bench.quality.report import at_the_end
+from scripts.bench.quality.strategies import STRATEGIES, Step
+from scripts.bench.quality.worlds import World
 
 pytestmark = pytest.mark.wide
 
@@ -28,7 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 BUDGET = 75.0
 """Epochs: enough for the models of TPE and of the Gaussian process, which begin at the eleventh trial."""
 
-OURS = "optitune", "optitune-racing"
+OURS = "optitune"
 
 # judging
 
@@ -36,15 +38,19 @@ OURS = "optitune", "optitune-racing"
 class MadeUp:
     """A world of two optimizers in which x tells the truth."""
 
-    truths = (0.92, 0.88, 0.93, 0.95)
+    optimizers = "a", "b"
+    epochs = 2
+    maximize = True
     useless = 0.5
+    median = 0.85
+    truths = (0.92, 0.88, 0.93, 0.95)
 
     def __init__(self, spread: float = 0.01) -> None:
         self.best = {"a": 0.95, "b": 0.90}
+        self.seconds = {"a": 1.0, "b": 3.0}
         self.spread = spread
-        self.settings = SimpleNamespace(epochs=2)
 
-    def known_good(self, name: str) -> float:
+    def unsearched(self, name: str) -> float:
         return {"a": 0.90, "b": 0.80}[name]
 
     def truth(self, parameters: Mapping[str, Any]) -> float:
@@ -75,28 +81,28 @@ def judged(steps: Sequence[Step], spread: float = 0.01) -> Repeat:
 
 def test_a_search_is_judged_by_the_truth_of_its_luckiest_trial_at_every_checkpoint() -> None:
     found = judged(STEPS)
-    assert len(found.winner) == len(found.right) == len(found.own) == CHECKPOINTS
+    assert len(found.winner) == len(found.right) == len(found.own) == FULL_TRAININGS
     assert found.winner[0] is None
-    assert found.winner[1:] == pytest.approx([0.03] + [0.07] * (CHECKPOINTS - 2))
-    assert found.right == [False, True] + [False] * (CHECKPOINTS - 2)
+    assert found.winner[1:] == pytest.approx([0.03] + [0.07] * (FULL_TRAININGS - 2))
+    assert found.right == [False, True] + [False] * (FULL_TRAININGS - 2)
     assert (found.seed, found.trials) == (7, 4)
 
 
 def test_an_optimizers_own_regret_starts_from_its_known_good_settings() -> None:
-    assert judged(STEPS).own == pytest.approx([0.075, 0.065, 0.025, 0.025] + [0.02] * (CHECKPOINTS - 4))
+    assert judged(STEPS).own == pytest.approx([0.075, 0.065, 0.025, 0.025] + [0.02] * (FULL_TRAININGS - 4))
 
 
 def test_what_ends_after_the_budget_does_not_count_and_at_it_does() -> None:
-    assert judged((step(50.5, "a", 3, 0.99),)).winner == [None] * CHECKPOINTS
+    assert judged((step(50.5, "a", 3, 0.99),)).winner == [None] * FULL_TRAININGS
     just = judged((step(50.0, "a", 3, 0.99),))
-    assert just.winner == [None] * (CHECKPOINTS - 1) + [0.0]
+    assert just.winner == [None] * (FULL_TRAININGS - 1) + [0.0]
     assert just.trials == 1
 
 
 def test_an_optimizer_tied_with_the_best_is_right() -> None:
     assert tied(MadeUp(0.01)) == {"a"}  # type: ignore[arg-type]
     assert tied(MadeUp(0.05)) == {"a", "b"}  # type: ignore[arg-type]
-    assert judged(STEPS, spread=0.05).right == [False] + [True] * (CHECKPOINTS - 1)
+    assert judged(STEPS, spread=0.05).right == [False] + [True] * (FULL_TRAININGS - 1)
 
 
 def test_repeats_are_read_up_to_a_torn_last_line(tmp_path: Path) -> None:
@@ -115,7 +121,15 @@ def test_means_come_with_their_standard_error() -> None:
 def test_the_report_counts_a_search_without_winner_as_the_worst() -> None:
     ends: list[float | None] = [0.01, None, 0.03]
     repeats = [
-        Repeat(seed=seed, winner=[None, end], right=[True, seed > 0], own=[1.0, 0.1], trials=seed, seconds=0.001 * seed)
+        Repeat(
+            seed=seed,
+            winner=[None, end],
+            right=[True, seed > 0],
+            own=[1.0, 0.1],
+            trials=seed,
+            seconds=0.001 * seed,
+            unit=0.1,
+        )
         for seed, end in enumerate(ends)
     ]
     found = at_the_end(repeats, without_winner=0.08)
@@ -172,11 +186,10 @@ def test_a_plain_user_looks_at_the_same_learning_rates_whatever_the_optimizer(na
     assert min(inner) < 1e-3 < 1e-2 < max(inner)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_search_begins_with_the_known_good_settings_in_their_order(name: str) -> None:
+def test_our_search_begins_with_the_known_good_settings_in_their_order() -> None:
     world = small_world("fitted")
-    known = [our_space(world, FixedTrial(each)) for each in first_parameters(world.settings)]
-    assert parameters(searched(name))[: len(known)] == known
+    known = [world.suggest(FixedTrial(each)) for each in first_parameters(world.settings)]
+    assert parameters(searched(OURS))[: len(known)] == known
     assert len({each["optimizer"] for each in known}) == len(SMALL) < len(known)
 
 
@@ -210,11 +223,10 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[FrozenTrial]
     return run
 
 
-@pytest.mark.parametrize("name", OURS)
 def test_our_trials_say_how_far_their_learning_rate_is_still_to_fall(
-    name: str, trials: Callable[[str], list[FrozenTrial]]
+    trials: Callable[[str], list[FrozenTrial]],
 ) -> None:
-    found = trials(name)
+    found = trials(OURS)
     for each in found:
         assert each.user_attrs["lr_ahead"] == changes_ahead(schedule(each.params), epochs=5, evaluations=4, usual=4)
     # the first known-good settings: to a tenth after the fourth epoch, of four evaluations each

@@ -7,8 +7,9 @@ from replay_worlds import SMALL, curve, recorded, settings, small_world
 from optitune.tasks.metrics import find
 from scripts.bench.quality.make_record import MNIST
 from scripts.bench.quality.record import Curve
-from scripts.bench.quality.replay import Kind, Model, Places, Replayed, World, drawn
+from scripts.bench.quality.replay import Kind, Model, Places, World, drawn
 from scripts.bench.quality.scale import Scale
+from scripts.bench.quality.worlds import Replayed, rungs
 
 FAILED = 0.5
 
@@ -86,7 +87,7 @@ def test_a_replayed_training_has_all_its_values_and_is_the_same_for_the_same_gen
     assert runs(1) == runs(1)
     # what differs from run to run is drawn
     assert len({each.values[-1] for each in runs(1)}) > 5
-    assert all(len(each.values) == world.rungs == 20 and not each.diverged for each in runs(1))
+    assert all(len(each.values) == rungs(world) == 20 and not each.diverged for each in runs(1))
     mean = np.mean([each.values[-1] for each in runs(1) + runs(2)])
     assert mean == pytest.approx(world.truth(best), abs=4 * world.spread)
 
@@ -101,7 +102,7 @@ def test_no_configuration_within_the_ranges_is_truly_better_than_the_best(kind: 
         truths = [world.truth(parameters) for parameters in points + inner]
         # the best of the fitted world is searched for, not known: two hundredths of a percent are nothing
         assert max(truths) <= world.best[name] + 2e-4
-        assert world.best[name] >= world.known_good(name)
+        assert world.best[name] >= world.unsearched(name)
         assert len(set(truths)) > 20
 
 

@@ -1,4 +1,4 @@
-"""The space of ours as other packages are told of it: what `peers.py` asks them in, and keeps them apart by.
+"""The space that a careful user writes, as other packages are told of it: `peers.py` asks them in it.
 
 A peer is told of one hyperparameter per name, or of one per name and range where it knows conditions. Every real
 number is told as its place in its range, 0 to 1 along the range's own scale: no peer has to know our scales, nor that
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from optitune.sampling.forecast import OPTIMIZER
-from scripts.bench.quality.replay import World
-from scripts.bench.quality.strategies import Parameters, our_space
+from scripts.bench.quality.worlds import Parameters, World
 
 
 @dataclass(frozen=True)
@@ -105,11 +104,11 @@ class Space:
 
     def __init__(self, world: World, by_range: bool = False) -> None:
         self._world = world
-        self.optimizers: tuple[str, ...] = world.settings.optimizers
+        self.optimizers: tuple[str, ...] = world.optimizers
         found: dict[str, dict[Axis, list[str]]] = {}
         for optimizer in self.optimizers:
             trial = Recorder(optimizer)
-            our_space(world, trial)
+            world.suggest(trial, "theirs")
             for name, axis in trial.axes.items():
                 group = Axis() if axis.real and not by_range else axis
                 found.setdefault(name, {}).setdefault(group, []).append(optimizer)
@@ -125,7 +124,7 @@ class Space:
         """Optuna's parameters from a peer's, which may have more than the optimizer that it chose."""
         optimizer = str(told[OPTIMIZER]) if len(self.optimizers) > 1 else self.optimizers[0]
         values = {self._names[key]: told[key] for key in self.axes if optimizer in self.owners[key] and key in told}
-        return our_space(self._world, Told(optimizer, values))
+        return self._world.suggest(Told(optimizer, values), "theirs")
 
     def described(
         self, real: Callable[[str], Any], whole: Callable[[str, int, int], Any], choice: Callable[[str, list[str]], Any]

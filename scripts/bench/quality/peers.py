@@ -1,6 +1,7 @@
-"""Searches of other packages, held against ours on replayed trainings: one row each, all in the space that ours has.
+"""Searches of other packages, held against ours on replayed trainings: one row each.
 
-What they are told of it is in `peer_space.py`. The packages are imported where they are used: no venv needs them all.
+All have the space that a careful user writes. What they are told of it is in `peer_space.py`. The packages are
+imported where they are used: no venv needs them all.
 
 HEBO 0.3.6 asks for numpy below 1.25 but runs with later ones: `pip install --no-deps HEBO disjoint-set pymoo==0.6.0`.
 ASHACQR of Syne Tune imports huggingface_hub. SMAC repeats a search only where PYTHONHASHSEED is set as well.
@@ -18,8 +19,8 @@ import optuna
 
 from optitune.sampling.forecast import OPTIMIZER
 from scripts.bench.quality.peer_space import Space, quiet, seed_all
-from scripts.bench.quality.replay import Replayed, World
-from scripts.bench.quality.strategies import Parameters, Step, Strategy, our_space
+from scripts.bench.quality.strategies import Step, Strategy
+from scripts.bench.quality.worlds import Parameters, Replayed, World, error, rungs
 
 ETA = 3
 """One of how many configurations goes on from a rung to the next where a peer halves: the default of all that do."""
@@ -30,15 +31,15 @@ Tell = Callable[[float], None]
 def whole_trainings(
     world: World, epochs: float, seed: int, ask: Callable[[], tuple[Parameters, Tell]]
 ) -> Iterator[Step]:
-    """A search that prunes nothing; diverged trainings are told with accuracy 0."""
+    """A search that prunes nothing; it is given the error of every training, of those that diverged the worst."""
     generator = np.random.default_rng((seed, 1))
     spent = 0.0
     while spent < epochs:
         parameters, tell = ask()
         replayed = world.train(parameters, generator)
         value = None if replayed.diverged else replayed.values[-1]
-        tell(value or 0.0)
-        spent += (len(replayed.values) + replayed.diverged) / world.about.evaluations
+        tell(error(world, value))
+        spent += (len(replayed.values) + replayed.diverged) / world.evaluations
         yield Step(spent, parameters, value)
 
 
@@ -89,7 +90,7 @@ def smac(world: World, epochs: float, seed: int) -> Iterator[Step]:
     with TemporaryDirectory() as folder:
         with quiet():
             # a quarter of the trials at most is drawn before the model
-            trials = ceil(epochs / world.settings.epochs)
+            trials = ceil(epochs / world.epochs)
             facade = smac_facade("HyperparameterOptimizationFacade", space, seed, folder, n_trials=trials)
 
         def ask() -> tuple[Parameters, Tell]:
@@ -97,7 +98,7 @@ def smac(world: World, epochs: float, seed: int) -> Iterator[Step]:
                 info = facade.ask()
 
             def tell(value: float) -> None:
-                facade.tell(info, TrialValue(cost=1 - value), save=False)
+                facade.tell(info, TrialValue(cost=value), save=False)
 
             return space.parameters(dict(info.config)), tell
 
@@ -112,7 +113,7 @@ def smac_hyperband(world: World, epochs: float, seed: int) -> Iterator[Step]:
 
     space = Space(world, by_range=True)
     generator = np.random.default_rng((seed, 1))
-    every, whole = world.about.evaluations, world.settings.epochs
+    every, whole = world.evaluations, world.epochs
     with TemporaryDirectory() as folder:
         with quiet():
             trials = get_n_trials_for_hyperband_multifidelity(epochs, 1, whole, eta=ETA, print_summary=False)
@@ -131,11 +132,11 @@ def smac_hyperband(world: World, epochs: float, seed: int) -> Iterator[Step]:
             values = curves[config].values
             # budgets are a whole training divided by powers of eta, which seldom ends with an evaluation
             rung = round(info.budget * every)
-            at, accuracy = (rung, values[rung - 1]) if rung <= len(values) else (len(values) + 1, None)
-            facade.tell(info, TrialValue(cost=1 - (accuracy or 0.0)), save=False)
+            at, value = (rung, values[rung - 1]) if rung <= len(values) else (len(values) + 1, None)
+            facade.tell(info, TrialValue(cost=error(world, value)), save=False)
             spent += (at - trained[config]) / every
             trained[config] = at
-            yield Step(spent, parameters, accuracy if rung == world.rungs else None)
+            yield Step(spent, parameters, value if rung == rungs(world) else None)
 
 
 def ax(world: World, epochs: float, seed: int) -> Iterator[Step]:
@@ -153,7 +154,7 @@ def ax(world: World, epochs: float, seed: int) -> Iterator[Step]:
                 lambda key, options: ChoiceParameterConfig(key, options, "str", is_ordered=False),
             )
         )
-        client.configure_optimization(objective="accuracy")
+        client.configure_optimization(objective="-error")
 
     def ask() -> tuple[Parameters, Tell]:
         with quiet():
@@ -161,7 +162,7 @@ def ax(world: World, epochs: float, seed: int) -> Iterator[Step]:
 
         def tell(value: float) -> None:
             with quiet():
-                client.complete_trial(index, raw_data={"accuracy": value})
+                client.complete_trial(index, raw_data={"error": value})
 
         return space.parameters(told), tell
 
@@ -195,7 +196,7 @@ def hebo(world: World, epochs: float, seed: int) -> Iterator[Step]:
 
         def tell(value: float) -> None:
             with quiet():
-                search.observe_new_data(told, np.array([[1 - value]]))
+                search.observe_new_data(told, np.array([[value]]))
 
         return space.parameters(told.iloc[0].to_dict()), tell
 
@@ -227,14 +228,14 @@ def syne_tune(scheduler: str, options: Callable[[int], dict[str, Any]] = lambda 
                 config_space=dict(rows),
                 metric="error",
                 time_attr="epoch",
-                max_t=world.settings.epochs,
+                max_t=world.epochs,
                 reduction_factor=ETA,
                 do_minimize=True,
                 random_seed=seed,
                 **options(len(rows)),
             )
         generator = np.random.default_rng((seed, 1))
-        every = world.about.evaluations
+        every = world.evaluations
         spent, number = 0.0, 0
         while spent < epochs:
             seed_all(seed, number)
@@ -246,16 +247,18 @@ def syne_tune(scheduler: str, options: Callable[[int], dict[str, Any]] = lambda 
             parameters = space.parameters(told)
             replayed = world.train(parameters, generator)
             value = None
-            for epoch in range(1, world.settings.epochs + 1):
+            for epoch in range(1, world.epochs + 1):
                 at = epoch * every
                 if at > len(replayed.values):
                     # it diverged within this epoch: there is no decision to ask for
                     at = len(replayed.values) + 1
-                    search.on_trial_complete(trial, {"error": 1.0, "epoch": epoch})
+                    search.on_trial_complete(trial, {"error": error(world, None), "epoch": epoch})
                     break
-                if epoch == world.settings.epochs:
+                if epoch == world.epochs:
                     value = replayed.values[-1]
-                decision = search.on_trial_result(trial, {"error": 1 - replayed.values[at - 1], "epoch": epoch})
+                decision = search.on_trial_result(
+                    trial, {"error": error(world, replayed.values[at - 1]), "epoch": epoch}
+                )
                 if decision == SchedulerDecision.STOP:
                     search.on_trial_remove(trial)
                     break
@@ -271,16 +274,16 @@ def cmaes(world: World, epochs: float, seed: int) -> Iterator[Step]:
     Raises:
         ValueError: several optimizers compete: it needs one numerical space for all trials.
     """
-    if len(world.settings.optimizers) > 1:
-        raise ValueError(f"CMA-ES searches one optimizer's space, not {', '.join(world.settings.optimizers)}")
+    if len(world.optimizers) > 1:
+        raise ValueError(f"CMA-ES searches one optimizer's space, not {', '.join(world.optimizers)}")
     with quiet():
         sampler = optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study = optuna.create_study(sampler=sampler)
 
     def ask() -> tuple[Parameters, Tell]:
         with quiet():
             trial = study.ask()
-            parameters = our_space(world, trial)
+            parameters = world.suggest(trial, "theirs")
 
         def tell(value: float) -> None:
             study.tell(trial, value)

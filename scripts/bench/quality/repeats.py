@@ -1,41 +1,43 @@
-"""One search replayed on a recorded world, looked at as it goes: what `run.py` keeps and `report.py` sums up."""
+"""One search replayed in a world, looked at as it goes: what `run.py` keeps and `report.py` sums up."""
 
 import time
-from functools import cache
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from optitune.sampling.allocation import competitors, racing
+from scripts.bench.quality import published
 from scripts.bench.quality.record import Row, path
-from scripts.bench.quality.replay import World
+from scripts.bench.quality.replay import World as Recorded
 from scripts.bench.quality.strategies import Strategy
+from scripts.bench.quality.worlds import World, behind, better, regret, unit
 
 FULL_TRAININGS = 25
-CHECKPOINTS = 25
-"""How many times between the start and the end of a search its state is looked at."""
+"""What a search may spend, unless said otherwise."""
 
-WORLDS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
-    "mnist-cnn": ("mnist-cnn", "fitted", ()),
-    "mnist-cnn-without-muon": ("mnist-cnn", "fitted", ("muon",)),
-    "mnist-cnn-nearest": ("mnist-cnn", "nearest", ()),
-    "mnist-net": ("mnist-net", "fitted", ()),
+WORLDS: dict[str, Callable[[], World]] = {
+    "mnist-cnn": lambda: Recorded(path("mnist-cnn"), "fitted"),
+    "mnist-cnn-without-muon": lambda: Recorded(path("mnist-cnn"), "fitted", ("muon",)),
+    "mnist-cnn-nearest": lambda: Recorded(path("mnist-cnn"), "nearest"),
+    "mnist-net": lambda: Recorded(path("mnist-net"), "fitted"),
 }
-"""Record, kind of world, and who does not compete."""
+"""The worlds of our own records."""
 
 RESULTS = Path("build") / "quality"
 """Where repeats are kept, a file for each world and search."""
 
+BudgetIn = Literal["epochs", "seconds"]
+
 
 class Repeat(Row):
-    """One search, looked at `CHECKPOINTS` times.
+    """One search, looked at after every full training's worth of its budget.
 
     Attributes:
         winner: regret of the best complete trial's configuration; None while there is none.
         right: whether its optimizer is the best, or tied with it.
         own: mean over optimizers of the regret of each one's own best complete trial.
         trials: that ended within the budget.
-        dropped: who racing leaves out in the end, or would.
         seconds: of processor time per trial, the search's own.
+        unit: the regret of the median recorded configuration.
     """
 
     seed: int
@@ -44,60 +46,68 @@ class Repeat(Row):
     own: list[float]
     trials: int
     seconds: float
-    dropped: tuple[str, ...] = ()
+    unit: float
+
+    @property
+    def normalised(self) -> list[float]:
+        """The winner's regret in units, 1 at most and where there is no winner."""
+        return [1.0 if each is None else min(1.0, each / self.unit) for each in self.winner]
 
 
-@cache
-def world(name: str) -> World:
-    record, kind, without = WORLDS[name]
-    return World(path(record), kind, without)
+def worlds(records: Path | None) -> Mapping[str, Callable[[], World]]:
+    """The worlds by name: of our own records, and of those that others made where their folder is given."""
+    return WORLDS if records is None else {**WORLDS, **published.worlds(records)}
 
 
 def tied(world: World) -> set[str]:
     """The optimizers whose best is within two standard errors of the best, if five runs of each were compared."""
-    top = max(world.best.values())
-    return {name for name, best in world.best.items() if top - best <= 2 * world.spread * (2 / 5) ** 0.5}
+    return {name for name, best in world.best.items() if regret(world, best) <= 2 * world.spread * (2 / 5) ** 0.5}
 
 
-def repeat(world: World, strategy: Strategy, seed: int) -> Repeat:
-    """Run one search and look at it as it goes."""
-    best, budget = world.best, float(FULL_TRAININGS * world.settings.epochs)
+def repeat(
+    world: World, strategy: Strategy, seed: int, trainings: int = FULL_TRAININGS, budget_in: BudgetIn = "epochs"
+) -> Repeat:
+    """Run one search and look at it as it goes.
+
+    Args:
+        trainings: full trainings that it may spend.
+        budget_in: what they are counted in; a full training's seconds are the mean over optimizers.
+    """
+    cost: Mapping[str, float] = dict.fromkeys(world.optimizers, 1.0) if budget_in == "epochs" else world.seconds
+    training = world.epochs * sum(cost.values()) / len(cost)
+    epochs = float(trainings * world.epochs)
     good = tied(world)
     # an optimizer that never came through, or only failed, is used with its known-good settings
-    own = {name: (world.useless, world.known_good(name)) for name in best}
+    own = {name: (world.useless, world.unsearched(name)) for name in world.optimizers}
     won: tuple[float, float, str] | None = None
-    grid = [budget * (number + 1) / CHECKPOINTS for number in range(CHECKPOINTS)]
     winner: list[float | None] = []
     right: list[bool] = []
     owns: list[float] = []
-    trials = 0
+    trials, before, spent = 0, 0.0, 0.0
 
     def look() -> None:
-        winner.append(None if won is None else max(best.values()) - won[1])
+        winner.append(None if won is None else regret(world, won[1]))
         right.append(won is not None and won[2] in good)
-        owns.append(sum(best[name] - own[name][1] for name in best) / len(best))
+        owns.append(sum(behind(world, own[name][1], world.best[name]) for name in own) / len(own))
 
     began = time.process_time()
-    for step in strategy(world, budget, seed):
-        while len(winner) < CHECKPOINTS and grid[len(winner)] < step.epochs:
+    for step in strategy(world, epochs * max(1.0, training / world.epochs / min(cost.values())), seed):
+        name = step.parameters["optimizer"]
+        spent, before = spent + (step.epochs - before) * cost[name], step.epochs
+        while len(winner) < trainings and training * (len(winner) + 1) < spent:
             look()
-        if step.epochs > budget:
+        if spent > training * trainings:
             break
         trials += 1
-        name = step.parameters["optimizer"]
-        if step.value is not None and step.value > own[name][0]:
+        if step.value is not None and better(world, step.value, own[name][0]):
             truth = world.truth(step.parameters)
             own[name] = step.value, truth
-            if won is None or step.value > won[0]:
+            if won is None or better(world, step.value, won[0]):
                 won = step.value, truth, name
-    seconds = (time.process_time() - began) / max(1, trials)
-    while len(winner) < CHECKPOINTS:
+    taken = (time.process_time() - began) / max(1, trials)
+    while len(winner) < trainings:
         look()
-    dropped: tuple[str, ...] = ()
-    if step.study is not None:
-        kept = racing(competitors(step.study.get_trials(deepcopy=False), best, maximize=True, ideal=1.0))
-        dropped = tuple(name for name in best if name not in kept)
-    return Repeat(seed=seed, winner=winner, right=right, own=owns, trials=trials, seconds=seconds, dropped=dropped)
+    return Repeat(seed=seed, winner=winner, right=right, own=owns, trials=trials, seconds=taken, unit=unit(world))
 
 
 def read(file: Path) -> list[Repeat]:

@@ -8,7 +8,6 @@ from run to run is drawn from what differed between seeds in the record. `World.
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from math import isnan, log10
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
 from scipy.special import ndtri
 from scipy.stats import qmc, spearmanr
 from sklearn.exceptions import ConvergenceWarning
@@ -24,12 +24,14 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from optitune.sampling.forecast import OPTIMIZER
-from optitune.sampling.parameters import suggest
+from optitune.sampling.parameters import first_parameters, spaces, suggest
 from optitune.space.ranges import Choice, Float, Int, Range
 from optitune.space.search_space import LR_FACTOR
 from optitune.study.settings import StudySettings
+from scripts.bench.quality.own_space import lr_ahead, own_space
 from scripts.bench.quality.record import Curve, read
 from scripts.bench.quality.scale import Scale
+from scripts.bench.quality.worlds import Parameters, Replayed, Way
 
 Kind = Literal["fitted", "nearest"]
 Array = NDArray[np.float64]
@@ -50,6 +52,9 @@ FEW = 8
 
 LR_BOX = 0.1, 10.0
 """Multiples of the known-good learning rate within which the trainings on MNIST were sampled."""
+
+RECORDED = 0.003, 300.0
+"""Multiples that the records of MNIST reach."""
 
 Lr = Callable[[float], float]
 """From a coordinate, 0 to 1, to a multiple of the known-good learning rate."""
@@ -76,14 +81,6 @@ BOX = within(*LR_BOX)
 def lr_of(prior: tuple[float, float] | None) -> Lr:
     """How a record's learning rates were sampled; see `Provenance`."""
     return BOX if prior is None else normal(*prior)
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """What a training would have shown: a value at every evaluation, the last one final; fewer where it diverged."""
-
-    values: tuple[float, ...]
-    diverged: bool
 
 
 class Point:
@@ -301,7 +298,7 @@ def promising(settings: StudySettings, optimizer: str, model: Model, number: int
 
 
 class World:
-    """Where searches are replayed.
+    """A world (`worlds.World`) made of a record of our own.
 
     Args:
         record: the file that `make_record.py` wrote.
@@ -310,11 +307,7 @@ class World:
 
     Attributes:
         settings: of the recorded study.
-        rungs: evaluations of a whole training.
-        maximize: whether higher values are better.
-        ideal: best possible value; None where there is none.
-        worst: value of a training that diverged.
-        useless: value below which a training did not learn.
+        optimizers, epochs, evaluations, maximize, ideal, worst, useless: see `worlds.World`.
     """
 
     def __init__(self, record: Path, kind: Kind, without: Sequence[str] = ()) -> None:
@@ -323,7 +316,8 @@ class World:
         settings = StudySettings.model_validate(self.about.settings)
         competing = tuple(name for name in settings.optimizers if name not in without)
         self.settings = settings.model_copy(update={"optimizers": competing})
-        self.rungs = self.about.evaluations * self.settings.epochs
+        self.optimizers, self.epochs = competing, self.settings.epochs
+        self.evaluations = self.about.evaluations
         metric = self.about.judge
         self.maximize, self.ideal = metric.direction == "maximize", metric.ideal
         self.worst, self.useless = self.about.worst, self.about.chance
@@ -334,7 +328,7 @@ class World:
                 Places(self.settings, name),
                 [curve for curve in curves if curve.optimizer == name],
                 self._scale,
-                self.rungs,
+                self.epochs * self.evaluations,
             )
             for name in self.settings.optimizers
         }
@@ -350,9 +344,32 @@ class World:
     def _recorded(self, curve: Curve) -> float:
         return self.worst if isnan(curve.final) else curve.final
 
+    def _within(self, parameters: Mapping[str, Any]) -> Parameters:
+        """With the nearest learning rate that was recorded: further away, all is as it is there."""
+        low, high = (
+            RECORDED if self.about.lr_prior is None else (10 ** (sign * self.about.lr_prior[1]) for sign in (-1, 1))
+        )
+        return {**parameters, LR_FACTOR: min(max(parameters[LR_FACTOR], low), high)}
+
+    @cached_property
+    def known_good(self) -> list[Parameters]:
+        return first_parameters(self.settings)
+
+    @cached_property
+    def spaces(self) -> dict[str, dict[str, BaseDistribution]]:
+        return spaces(self.settings)
+
+    def suggest(self, trial: Any, way: Way = "ours") -> Parameters:
+        # where learning rates were sampled widely, a careful user looks further about as well
+        apart = LR_BOX[1] if self.about.lr_prior is None else 100.0
+        return self._within(own_space(trial, self.settings, way, apart))
+
+    def lr_ahead(self, parameters: Mapping[str, Any]) -> dict[str, float]:
+        return lr_ahead(parameters, self.epochs, self.evaluations)
+
     def truth(self, parameters: Mapping[str, Any]) -> float:
         """The mean final value over seeds."""
-        model = self._models[parameters[OPTIMIZER]]
+        model, parameters = self._models[parameters[OPTIMIZER]], self._within(parameters)
         x = model.places(parameters)
         if self.kind == "nearest":
             row = model.nearest(x)
@@ -363,7 +380,7 @@ class World:
 
     def train(self, parameters: Mapping[str, Any], generator: np.random.Generator) -> Replayed:
         """One run of a configuration, with what differs from run to run drawn."""
-        model = self._models[parameters[OPTIMIZER]]
+        model, parameters = self._models[parameters[OPTIMIZER]], self._within(parameters)
         x = model.places(parameters)
         if self.kind == "nearest":
             row = model.nearest(x)
@@ -378,13 +395,26 @@ class World:
         values = self._scale.values(curve + self._residuals[generator.integers(len(self._residuals))])
         return Replayed(tuple(float(value) for value in values), False)
 
-    def known_good(self, optimizer: str) -> float:
-        """The mean final value of an optimizer's known-good settings."""
+    def unsearched(self, optimizer: str) -> float:
+        """The mean final value of an optimizer's known-good settings, as they were recorded."""
         first = self._models[optimizer].first[0]
         assert first.origin == "known-good"
         return self.truth(first.parameters)
 
-    @property
+    @cached_property
+    def median(self) -> float:
+        return float(np.median([self._recorded(each) for model in self._models.values() for each in model.first]))
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Processor time of an epoch by optimizer, the median over whole trainings."""
+        taken: dict[str, list[float]] = {name: [] for name in self.optimizers}
+        for curve in self._curves:
+            if curve.optimizer in taken and len(curve.values) == self.epochs * self.evaluations:
+                taken[curve.optimizer].append(curve.seconds[-1] / self.epochs)
+        return {name: float(np.median(times)) for name, times in taken.items()}
+
+    @cached_property
     def spread(self) -> float:
         """The standard deviation of a final value from run to run, at the median configuration of those repeated."""
         repeated: dict[tuple[str, int], list[Curve]] = {}
@@ -406,7 +436,7 @@ class World:
         model = self._models[name]
         if self.kind == "nearest":
             inside = [row for row, curve in enumerate(model.first) if curve.origin != "outer" and not model.failed[row]]
-            return self._value(model.y[inside, -1].max()) if inside else self.known_good(name)
+            return self._value(model.y[inside, -1].max()) if inside else self.unsearched(name)
         every = self.about.lr_prior is not None
         known = [curve.parameters for curve in model.first if every or curve.origin == "known-good"]
         known += promising(self.settings, name, model, 1, lr_of(self.about.lr_prior))

@@ -1,30 +1,27 @@
-"""What replayed searches came to: a table of each recorded world, and a picture in docs/.
+"""What replayed searches came to: normalised regrets of all worlds, and in detail those of our own records.
 
-    python -m scripts.bench.quality.report
+    python -m scripts.bench.quality.report [--keep FOLDER] [--pictures]
 
-It prints the tables, writes the pictures, and ends with all figures as JSON. The repeats are those that `run.py` kept
-in build/quality.
+It prints the tables, writes the pictures of our own worlds into docs/ where it is asked to, and ends with all figures
+as JSON. The repeats are those that `run.py` kept in build/quality, or the folder that is named.
 """
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from scripts.bench.quality.repeats import FULL_TRAININGS, RESULTS, WORLDS, Repeat, read, world
+from scripts.bench.quality.averages import kept, mean_and_error, overview
+from scripts.bench.quality.repeats import RESULTS, WORLDS, Repeat
+from scripts.bench.quality.replay import World as Recorded
+from scripts.bench.quality.worlds import regret
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 LANES = ("tpe-median-wide", "tpe-median", "gp", "syne-tune-asha", "smac", "optitune")
 """Who is drawn; all are in the table."""
-
-
-def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
-    found = np.array(list(values), dtype=float)
-    return float(found.mean()), float(found.std(ddof=1) / len(found) ** 0.5)
 
 
 def at_the_end(repeats: list[Repeat], without_winner: float) -> dict[str, Any]:
@@ -40,7 +37,6 @@ def at_the_end(repeats: list[Repeat], without_winner: float) -> dict[str, Any]:
         "own": mean_and_error(each.own[-1] for each in repeats),
         "trials": mean_and_error(each.trials for each in repeats)[0],
         "ms": 1_000 * float(np.median([each.seconds for each in repeats])),
-        "dropped": float(np.mean([len(each.dropped) for each in repeats])),
         "repeats": len(repeats),
     }
 
@@ -71,7 +67,7 @@ def draw(found: dict[str, list[Repeat]], to: Path) -> None:
             if name in found:
                 runs = np.array([getattr(each, field) for each in found[name]], dtype=float)
                 whole = ~np.isnan(runs).any(axis=0)
-                at = np.arange(1, runs.shape[1] + 1)[whole] * FULL_TRAININGS / runs.shape[1]
+                at = np.arange(1, runs.shape[1] + 1)[whole]
                 mean, error = runs[:, whole].mean(0), runs[:, whole].std(0, ddof=1) / len(runs) ** 0.5
                 axis.plot(at, mean, label=f"{name} (n={len(runs)})")
                 axis.fill_between(at, mean - 2 * error, mean + 2 * error, alpha=0.2)
@@ -82,35 +78,33 @@ def draw(found: dict[str, list[Repeat]], to: Path) -> None:
     plt.close(figure)
 
 
-def report(results: Path) -> dict[str, Any]:
-    """Print a table for each world, write its picture, and give all figures."""
+def report(results: Path, pictures: bool) -> dict[str, Any]:
+    """Print all tables, write the pictures of our own worlds, and give all figures."""
     told: dict[str, Any] = {}
-    for name in WORLDS:
-        files = sorted(results.glob(f"{name}.*.jsonl"))
-        found = {file.name.removeprefix(f"{name}.").removesuffix(".jsonl"): read(file) for file in files}
-        found = {search: repeats for search, repeats in found.items() if len(repeats) > 1}
-        if not found:
-            continue
-        here = world(name)
-        worst = max(here.best.values()) - min(here.known_good(each) for each in here.best)
+    every = kept(results)
+    for name in (each for each in WORLDS if each in every):
+        here, found = WORLDS[name](), every[name]
+        worst = max(regret(here, here.unsearched(each)) for each in here.optimizers)
         told[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
         best = ", ".join(f"{each} {value:.4f}" for each, value in here.best.items())
-        fit = ", ".join(f"{each} {value:.4f}" for each, value in here.errors().items())
-        print(f"### {name}\n\nbest: {best}\n\nfit: {fit}; one run differs by {here.spread:.4f}\n")
-        top = max(here.best, key=lambda each: here.best[each])
-        if race := found.get("optitune-racing"):
-            lost = mean_and_error(top in each.dropped for each in race)
-            print(f"racing: {told[name]['optitune-racing']['dropped']:.1f} optimizers dropped in the end;", end=" ")
-            print(f"{top}, the best, in {100 * lost[0]:.1f} ± {100 * lost[1]:.1f} % of {len(race)}\n")
+        print(f"### {name}\n\nbest: {best}; one run differs by {here.spread:.4f}\n")
+        if isinstance(here, Recorded):
+            print(f"fit: {', '.join(f'{each} {value:.4f}' for each, value in here.errors().items())}\n")
         print(HEAD)
         print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
-        draw(found, DOCS / f"search-quality-{name}.png")
+        if pictures:
+            draw(found, DOCS / f"search-quality-{name}.png")
+    print("## Normalised regret of the winner\n")
+    print(overview(every))
     return told
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(json.dumps(report(RESULTS)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, default=RESULTS, metavar="FOLDER", help="where run.py kept the repeats")
+    parser.add_argument("--pictures", action="store_true", help="write those in docs/")
+    options = parser.parse_args()
+    print(json.dumps(report(options.keep, options.pictures)))
 
 
 if __name__ == "__main__":
