@@ -4,7 +4,7 @@ All have the space that a careful user writes. What they are told of it is in `p
 imported where they are used: no venv needs them all.
 
 HEBO 0.3.6 asks for numpy below 1.25 but runs with later ones: `pip install --no-deps HEBO disjoint-set pymoo==0.6.0`.
-ASHACQR of Syne Tune imports huggingface_hub. SMAC repeats a search only where PYTHONHASHSEED is set as well.
+Syne Tune's BOHB imports statsmodels, ASHACQR xgboost and huggingface_hub, ASHABORE xgboost. SMAC repeats a search only where PYTHONHASHSEED is set as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -302,5 +302,6 @@ PEERS: dict[str, Strategy] = {
     # what BOHB's authors say; with Syne Tune's own, one less, there is no model before some ninety trials
     "syne-tune-bohb": syne_tune("BOHB", lambda dimensions: {"num_min_data_points": dimensions + 1}),
     "syne-tune-cqr": syne_tune("ASHACQR"),
+    "syne-tune-bore": syne_tune("ASHABORE"),
     "cmaes": cmaes,
 }

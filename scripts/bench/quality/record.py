@@ -117,6 +117,11 @@ def path(task: str) -> Path:
     return FOLDER / f"curves-{task}.jsonl.gz"
 
 
+def recorded() -> list[str]:
+    """The tasks of which there is a record."""
+    return sorted(file.name.removeprefix("curves-").removesuffix(".jsonl.gz") for file in FOLDER.glob("curves-*.gz"))
+
+
 def write(to: Path, provenance: Provenance, curves: Sequence[Curve]) -> None:
     """Write a record, the same bytes for the same content."""
     lines = [provenance.model_dump_json(), *(curve.model_dump_json() for curve in curves)]

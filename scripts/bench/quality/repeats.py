@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from scripts.bench.quality import published
-from scripts.bench.quality.record import Row, path
+from scripts.bench.quality.record import Row, path, recorded
 from scripts.bench.quality.replay import World as Recorded
 from scripts.bench.quality.strategies import Strategy
 from scripts.bench.quality.worlds import World, behind, better, regret, unit
@@ -14,11 +15,14 @@ from scripts.bench.quality.worlds import World, behind, better, regret, unit
 FULL_TRAININGS = 25
 """What a search may spend, unless said otherwise."""
 
+MNIST = "mnist-cnn", "mnist-net"
+
 WORLDS: dict[str, Callable[[], World]] = {
     "mnist-cnn": lambda: Recorded(path("mnist-cnn"), "fitted"),
     "mnist-cnn-without-muon": lambda: Recorded(path("mnist-cnn"), "fitted", ("muon",)),
     "mnist-cnn-nearest": lambda: Recorded(path("mnist-cnn"), "nearest"),
     "mnist-net": lambda: Recorded(path("mnist-net"), "fitted"),
+    **{f"small-{task}": partial(Recorded, path(task), "fitted") for task in recorded() if task not in MNIST},
 }
 """The worlds of our own records."""
 
