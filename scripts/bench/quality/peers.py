@@ -4,7 +4,8 @@ All have the space that a careful user writes. What they are told of it is in `p
 imported where they are used: no venv needs them all.
 
 HEBO 0.3.6 asks for numpy below 1.25 but runs with later ones: `pip install --no-deps HEBO disjoint-set pymoo==0.6.0`.
-Syne Tune's BOHB imports statsmodels, ASHACQR xgboost and huggingface_hub, ASHABORE xgboost. SMAC repeats a search only where PYTHONHASHSEED is set as well.
+Syne Tune's BOHB imports statsmodels, ASHABORE xgboost, and ASHACQR that and huggingface_hub. SMAC repeats a search only
+where PYTHONHASHSEED is set as well.
 """
 
 from collections.abc import Callable, Iterator
