@@ -70,7 +70,10 @@ class SearchResult(NotebookView):
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best complete trial, which is one lucky run; None where none is complete."""
+        """The first trial of the best configuration, its `value` the mean over its `runs`; None where none is complete.
+
+        It is the luckiest of many, and so no estimate.
+        """
         return best_record(self.records)
 
     @property
@@ -88,7 +91,8 @@ class SearchResult(NotebookView):
     def standings(self) -> "DataFrame":
         """A row per optimizer, the best first.
 
-        Columns: `optimizer`; of its best complete trial `value` (in the metric's unit), `lr` and `trial` (its number);
+        Columns: `optimizer`; of its best configuration `value` (in the metric's unit, the mean over its `runs`),
+        `runs`, `lr` and `trial` (the number of its first trial);
         how many of its trials are `finished`, `pruned`, `diverged` and `failed`; and the `epochs` that they had.
         """
         return dataframes.standings(self.records, self.settings.optimizers)
@@ -99,8 +103,9 @@ class SearchResult(NotebookView):
 
         Columns: `trial` (its number), `optimizer`, `outcome` (such as complete, pruned, diverged, failed), `value` (in
         the metric's unit), `epochs` and `seconds` trained, `began` and `ended` (local time), `reason` of its end,
-        `same_as` (number of the equal trial whose result it has), and a column for each setting; `lr` is the absolute
-        one.
+        `same_as` (number of the equal trial whose result it has), `run` (k where it trained from the study's seed + k),
+        `repeats` (number of the trial whose settings it repeats so), and a column for each setting; `lr` is the
+        absolute one.
         """
         return dataframes.trials(self.records)
 

@@ -100,6 +100,11 @@ def plural(number: float, thing: str) -> str:
     return f"{number if isinstance(number, int) else format(number, 'g')} {thing}{ending}"
 
 
+def over_runs(number: int) -> str:
+    """What a value is: one run's, or a mean."""
+    return "one run" if number == 1 else f"mean of {number} runs"
+
+
 def digest(checksum: str) -> str:
     """A checksum as a message shows it: `sha256:` and 12 digits, enough to distinguish any two."""
     return f"{checksum[:19]}..." if len(checksum) > 19 else checksum

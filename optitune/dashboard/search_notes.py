@@ -11,7 +11,7 @@ import optuna
 
 from optitune.common.commands import line
 from optitune.common.schema import inline
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, over_runs, plural
 from optitune.comparing import results as comparison_results
 from optitune.dashboard import notes, plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
@@ -126,7 +126,8 @@ def _parts(
             "says which is truly best, and how sure that is."
         )
         parts += [
-            f"The best is trial {config.trial}: one run, the luckiest of {number['complete']}, and so no estimate. "
+            f"The best is trial {config.trial}: {over_runs(config.runs)}, the luckiest of {number['complete']}, and so "
+            f"no estimate. "
             f"{next_step}",
             trial_notes.code(taken.configuration, taken.epochs),
             "The whole training as code is `train.py` among the artifacts, as "

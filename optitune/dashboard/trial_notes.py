@@ -63,6 +63,10 @@ def note(
     parts = [
         f"**{configuration.optimizer.name}**: {_ending(outcome, value, unit)}"
         + (" (one run)" if value is not None else ""),
+        f"Run {frozen.user_attrs[trials.RUN] + 1} of the settings of trial {frozen.user_attrs[trials.REPEATS]}, from "
+        "another seed."
+        if trials.RUN in frozen.user_attrs
+        else "",
         f"Why it ended early: {reason}" if reason and outcome != "complete" else reason,
         f"![learning curve]({image})" if image else "",
         f"As torch takes them, for {plural(epochs, 'epoch')}:\n\n{code(configuration, epochs)}",

@@ -1,14 +1,14 @@
 """How the optimizers stand in a search, as a table: a column is added here, its value in `study.records.Standing`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from optitune.common.tables import Table, Tone, column
 from optitune.common.text import Unit, short
-from optitune.study.records import Standing, TrialRecord, standings
+from optitune.study.records import Standing, TrialRecord, repeats, standings
 
 
-def standings_table(trials: Iterable[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:
+def standings_table(trials: Sequence[TrialRecord], optimizers: Iterable[str], unit: Unit) -> Table:
     """The standings of a search.
 
     Args:
@@ -17,7 +17,7 @@ def standings_table(trials: Iterable[TrialRecord], optimizers: Iterable[str], un
         unit: of the metric.
 
     Returns:
-        A row per optimizer, the best first; `failed` is left out where no trial did.
+        A row per optimizer, the best first; `failed` is left out where no trial did, `runs` where no value is a mean.
     """
     rows = standings(trials, optimizers)
     top = rows[0].value if rows else None
@@ -32,6 +32,7 @@ def standings_table(trials: Iterable[TrialRecord], optimizers: Iterable[str], un
     columns = [
         add("optimizer", lambda row: row.optimizer),
         add(f"best\n{unit.metric}", lambda row: None if row.value is None else unit.value(row.value), tone=best),
+        add("runs", lambda row: str(row.runs) if row.runs else None, keep=6),
         add("lr", lambda row: None if row.lr is None else short(row.lr)),
         add("trial", lambda row: None if row.trial is None else str(row.trial), keep=4),
         add("trials", lambda row: str(row.finished), keep=5),
@@ -40,7 +41,10 @@ def standings_table(trials: Iterable[TrialRecord], optimizers: Iterable[str], un
         add("failed", lambda row: str(row.failed), keep=2, tone=lambda row: bad(row.failed)),
         add("epochs", lambda row: f"{row.epochs:.1f}", keep=1),
     ]
-    if not any(row.failed for row in rows):
-        columns = [each for each in columns if each.heading != "failed"]
+    empty = {"failed"} if not any(row.failed for row in rows) else set()
+    empty |= {"runs"} if not any(row.runs > 1 for row in rows) else set()
+    columns = [each for each in columns if each.heading not in empty]
     caption = "The search's trials by optimizer: the best of each is the luckiest of its runs, and so no estimate."
+    if again := repeats(trials):
+        caption += f" A value of several runs is their mean; of all trials, {again.replace('of them ', '')}."
     return Table(caption, tuple(columns))

@@ -29,7 +29,7 @@ def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, s
         return f"No trial of {name} is complete yet, so nothing is known.", "Go on with the search:"
     headline = (
         f"{leader.optimizer} leads the search with a validation {unit.metric} of {unit.value(leader.value)}, "
-        "but that is one lucky run."
+        + ("but that is one lucky run." if leader.runs == 1 else f"the mean of {leader.runs} runs.")
     )
     advice = (
         f"The best of {number['complete']} complete trials is chosen for its luck too, so it is no estimate, and the "

@@ -6,6 +6,7 @@ from typing import Any
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
+from optitune.sampling.forecast import OPTIMIZER
 from optitune.sampling.parameters import first_parameters, is_first, spaces
 from optitune.sampling.pruner import ForecastPruner, build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
@@ -24,14 +25,18 @@ def sampler_of(settings: StudySettings, metric: Metric, taken: Sequence[Mapping[
     """
     if settings.sampler != "optitune":
         return SAMPLERS[settings.sampler](settings.seed)
-    had = [first for first in first_parameters(settings) if any(is_first(first, each) for each in taken)]
+    firsts = first_parameters(settings)
+    # of each optimizer the settings of its paper; what follows in the list is no known-good one to be measured against
+    known_good = {first[OPTIMIZER]: first for first in reversed(firsts)}
+    had = [first for first in firsts if any(is_first(first, each) for each in taken)]
     return FairSampler(
         settings.seed,
         settings.allocation,
         metric.ideal,
-        known_good=[first for first in first_parameters(settings) if first not in had],
+        known_good=[first for first in firsts if first not in had],
         spaces=spaces(settings),
         first=len(taken),
+        repeats=list(known_good.values()),
     )
 
 

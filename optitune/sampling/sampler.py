@@ -16,6 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from optitune.sampling.allocation import UNDECIDED, Allocation, competitors, turn
 from optitune.sampling.forecast import OPTIMIZER
+from optitune.sampling.repeats import is_due, next_repeat
 
 AT_A_TIME = 64
 """Points of a sequence that are generated at once."""
@@ -47,6 +48,9 @@ class FairSampler(BaseSampler):
         known_good: parameters by name for trial `first`, `first` + 1, ...
         first: number of the first trial that is drawn; those before came from elsewhere.
         spaces: distributions by optimizer and parameter, where known in advance; by default those of earlier trials.
+        repeats: parameters of known-good settings, where the objective trains a trial that has the parameters of an
+            earlier one from another seed: then some trials repeat the best ones and the best of these
+            (`optitune.sampling.repeats`). None, and no trial is repeated.
 
     Example:
         >>> study = optuna.create_study(sampler=optitune.FairSampler(seed=0))
@@ -64,6 +68,7 @@ class FairSampler(BaseSampler):
         known_good: Sequence[Mapping[str, Any]] = (),
         spaces: Mapping[Any, Space] | None = None,
         first: int = 0,
+        repeats: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._seed = seed
         self._allocation = allocation
@@ -72,6 +77,7 @@ class FairSampler(BaseSampler):
         self._known_good = {first + place: parameters for place, parameters in enumerate(known_good)}
         self._spaces = spaces or {}
         self._drawn: dict[int, dict[str, Any]] = {}
+        self.repeats = repeats
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Choose the trial's optimizer and configuration; the distributions that they are drawn from."""
@@ -81,13 +87,21 @@ class FairSampler(BaseSampler):
         choices = self._choices(before)
         if choices is None:
             return {}
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        if (
+            self.repeats is not None
+            and is_due(trial.number)
+            and (again := next_repeat(before, self.repeats, maximize)) is not None
+        ):
+            self._drawn[trial.number] = dict(again.params)
+            return dict(again.distributions)
         # one that was drawn before and has to be trained again stays with its optimizer
         name = (
             trial.params[self._by]
             if self._by in trial.params
             else turn(
                 self._allocation,
-                competitors(before, choices, study.direction == StudyDirection.MAXIMIZE, self._ideal, self._by),
+                competitors(before, choices, maximize, self._ideal, self._by),
             )
         )
         # what failed is not drawn again either: it would fail again

@@ -1,5 +1,6 @@
 """`best.toml`: made from a study's best trial, and kept true while trials finish."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -24,7 +25,7 @@ class BestFile:
         self._study = opened
         self._ledger = trials.RecordCache(opened)
         self._home = home
-        self._saved: int | None = None
+        self._saved: tuple[int, int] | None = None
         self.path = home.folder / "best.toml"
         self.set_aside: Path | None = None
         self.records: list[TrialRecord] = []
@@ -34,11 +35,11 @@ class BestFile:
         """Read the study again and write its best configuration if that has changed; the trials."""
         self.records = self._ledger.read()
         winner = best_record(self.records)
-        if winner is not None and (winner.number != self._saved or not self.path.exists()):
+        if winner is not None and ((winner.number, winner.runs) != self._saved or not self.path.exists()):
             if self.path.exists() and not self._is_ours():
                 self._set_aside()
             best.save(best_config(self._study, winner), self.path)
-            self._saved = winner.number
+            self._saved = winner.number, winner.runs
         return self.records
 
     def _set_aside(self) -> None:
@@ -54,7 +55,9 @@ class BestFile:
         try:
             written = best.load(self.path, "")
             # read after the file: another search may have written it for a trial that ended just now
-            named = written.model_copy(update={"study": self._home.name})
-            return named == best_config(self._study, trials.record(self._study, written.trial))
+            trial = trials.record(self._study, written.trial)
+            # the mean over its runs by then
+            then = replace(trial, value=written.value, runs=written.runs) if written.runs > 1 else trial
+            return written.model_copy(update={"study": self._home.name}) == best_config(self._study, then)
         except OptituneError:
             return False

@@ -27,7 +27,9 @@ from optitune.study.steps import compared_step, evaluations_per_epoch, usual_ste
 from optitune.tasks.metrics import Metric, kept
 from optitune.training.task_code import Record, changes, listed
 
-OUR_OWN = (trials.OUTCOME, trials.REASON, trials.SECONDS, trials.EPOCHS, trials.CONFIGURATION, trials.DEVICE, "lr")
+OUR_OWN = (
+    trials.OUTCOME, trials.REASON, trials.SECONDS, trials.EPOCHS, trials.CONFIGURATION, trials.DEVICE, trials.RUN, "lr"
+)  # fmt: skip
 """Attributes that a trial keeps in another study."""
 
 TAKEN_BY = "taken_by"
@@ -137,8 +139,9 @@ def select(
         elif begun is None or trial.number in begun.trials:
             attrs = {key: value for key, value in trial.user_attrs.items() if key in OUR_OWN}
             attrs[trials.FROM] = {"study": old.name, "trial": trial.number}
-            if (same := numbers.get(trial.user_attrs.get(trials.SAME_AS, -1))) is not None:
-                attrs[trials.SAME_AS] = same
+            for key in (trials.SAME_AS, trials.REPEATS):
+                if (there := numbers.get(trial.user_attrs.get(key, -1))) is not None:
+                    attrs[key] = there
             with_what = trial.user_attrs.get(studies.VERSIONS, source.user_attrs.get(studies.VERSIONS))
             if with_what != studies.versions():
                 attrs[studies.VERSIONS] = with_what

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optitune.common.text import plural
 from optitune.sampling.forecast import LR_AHEAD
 from optitune.sampling.parameters import first_parameters, is_first, suggest
+from optitune.sampling.repeats import repeat_of
 from optitune.sampling.stuck import stays_at
 from optitune.searching import trial_checkpoint
 from optitune.space.configuration import Configuration, ScheduleSettings
@@ -124,7 +125,9 @@ def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usu
     return {str(step): change for (step, change), (_, following) in pairwise(reported) if change != following}
 
 
-def trial_plan(configuration: Configuration, settings: StudySettings, task: Task, data: SearchData) -> Plan:
+def trial_plan(
+    configuration: Configuration, settings: StudySettings, task: Task, data: SearchData, run: int = 0
+) -> Plan:
     """The plan of a trial's training.
 
     Args:
@@ -132,10 +135,11 @@ def trial_plan(configuration: Configuration, settings: StudySettings, task: Task
         settings: of the study, with the precision decided.
         task: what is trained.
         data: whose sizes decide how often an epoch is evaluated.
+        run: k to train from the study's seed + k.
     """
     assert settings.precision != "auto"
     evaluations = evaluations_per_epoch(len(data.train), len(data.validation))
-    return training_plan(configuration, task, settings.epochs, settings.seed, settings.precision, evaluations)
+    return training_plan(configuration, task, settings.epochs, settings.seed + run, settings.precision, evaluations)
 
 
 def run_trial(
@@ -149,7 +153,10 @@ def run_trial(
     stopping: Callable[[], bool],
     checkpoint: Path | None = None,
 ) -> Result:
-    """Train a trial's configuration and report to its study; one that was trained before is given the same result.
+    """Train a trial's configuration and report to its study.
+
+    One that was trained before is given the same result, or, where the sampler drew it to be repeated, trained from
+    another seed, and then to its end.
 
     Args:
         trial: asked for, and running.
@@ -165,21 +172,27 @@ def run_trial(
         ReturnedToQueue: `stopping` said so; another attempt goes on from the checkpoint.
     """
     configuration = suggest(trial, settings, settings.space())
+    again = repeat_of(trial)
+    if again is not None:
+        trial.set_user_attr(trials.REPEATS, again.number)
+        trial.set_user_attr(trials.RUN, again.run)
+    run = again.run if again is not None else 0
     trial.set_user_attr(trials.DEVICE, str(device))
     trial.set_user_attr("lr", configuration.lr)
     trial.set_user_attr(trials.CONFIGURATION, configuration.model_dump(mode="json"))
     on_progress(configuration, None)
-    before = trials.trained_before(trial.study, configuration.model_dump(mode="json"), str(device))
-    if before is not None:
-        return _given_result(trial, before, reported)
+    if again is None:
+        before = trials.trained_before(trial.study, configuration.model_dump(mode="json"), str(device))
+        if before is not None:
+            return _given_result(trial, before, reported)
     metric = task.judge
-    how = trial_plan(configuration, settings, task, data)
+    how = trial_plan(configuration, settings, task, data, run)
     usual = usual_steps(settings, len(data.train))
     if settings.pruner == "optitune" and (
         ahead := changes_ahead(configuration.schedule, settings.epochs, how.evaluations, usual)
     ):
         trial.set_user_attr(LR_AHEAD, ahead)
-    training = Training(build(task, settings.seed, device), how, data.train, data.validation)
+    training = Training(build(task, how.seed, device), how, data.train, data.validation)
     targets = data.validation.targets
     may_be_stuck = settings.pruner == "optitune" and not is_known_good(trial, settings)
     identity = trial_checkpoint.identity(how, data, device, studies.versions())
@@ -200,7 +213,7 @@ def run_trial(
                 break
             fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
             # what an earlier attempt reported later than this would be judged now
-            if step is None or step < latest:
+            if again is not None or step is None or step < latest:
                 continue
             if may_be_stuck and fair:
                 level = guessing_level(metric, progress.validation, targets, training.eval_loss.ignored)

@@ -92,8 +92,13 @@ class SearchOutcome:
             "storage": self.storage,
             "from": asdict(self.origin) if self.origin else None,
             "trials": {key: number[key] for key in ("finished", "complete", "pruned", "diverged", "failed")},
+            "repeats": [
+                {"number": row.number, "of": row.repeats, "seed": self.settings.seed + row.run}
+                for row in self.records
+                if row.repeats is not None
+            ],
             "failing": [asdict(each) for each in self.failing()],
-            "best": {"number": winner.number, "value": winner.value, **plain(winner.configuration)}
+            "best": {"number": winner.number, "value": winner.value, "runs": winner.runs, **plain(winner.configuration)}
             if winner and winner.configuration
             else None,
             "best_file": str(self.best_file) if self.best_file else None,

@@ -43,7 +43,11 @@ class WatchOutcome:
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         leader = best(self.records)
-        found = {"number": leader.number, "value": leader.value, "optimizer": leader.optimizer} if leader else None
+        found = (
+            {"number": leader.number, "value": leader.value, "runs": leader.runs, "optimizer": leader.optimizer}
+            if leader
+            else None
+        )
         return {
             "study": self.study,
             "storage": self.storage,

@@ -22,6 +22,10 @@ EPOCHS = "epochs"
 CONFIGURATION = "configuration"
 DEVICE = "device"
 SAME_AS = "same_as"
+RUN = "run"
+"""Of a trial that repeats another one's configuration, k where it trained from the study's seed + k."""
+REPEATS = "repeats"
+"""Of such a trial, the number of the one that trained the configuration first."""
 FROM = "from"
 """Of a trial that was taken from another study: that one's name as `study`, and its number there as `trial`."""
 
@@ -59,6 +63,7 @@ def trained_before(study: optuna.Study, configuration: Mapping[str, Any], device
         and trial.user_attrs.get(DEVICE) == device
         and OUTCOME in trial.user_attrs
         and SAME_AS not in trial.user_attrs
+        and RUN not in trial.user_attrs
     ]
     if equal:
         made_with = study.user_attrs.get(VERSIONS)
@@ -122,6 +127,8 @@ def _record(trial: FrozenTrial, sign: int) -> TrialRecord:
         ended=trial.datetime_complete,
         from_study=origin.get("study"),
         from_trial=origin.get("trial"),
+        run=attrs.get(RUN, 0),
+        repeats=attrs.get(REPEATS),
     )
 
 
@@ -158,6 +165,7 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> BestConfig:
         trial=record.number,
         metric=facts["metric"],
         value=record.value,
+        runs=record.runs,
         epochs=settings.epochs,
         train_examples=facts["train_examples"],
         validation_examples=facts["validation_examples"],

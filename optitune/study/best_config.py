@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
-from optitune.common.text import Unit, plural
+from optitune.common.text import Unit, over_runs, plural
 from optitune.errors import UsageError
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
@@ -19,13 +19,19 @@ DIGESTS = ("sealed", "held_out", "inputs", "validation")
 
 
 class BestConfig(Strict):
-    """The best configuration of a study, with what is needed to train it again."""
+    """The best configuration of a study, with what is needed to train it again.
+
+    Attributes:
+        trial: that trained it first.
+        value: of its validation metric, the mean over `runs`.
+    """
 
     study: str
     task: TaskName
     trial: Annotated[int, Field(ge=0)]
     metric: str
     value: float
+    runs: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     train_examples: Annotated[int, Field(ge=1)]
     validation_examples: Annotated[int, Field(ge=1)]
@@ -91,11 +97,13 @@ def dumps(best: BestConfig, head: str = "") -> str:
     """
     head = head or (
         f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} "
-        f"{best.unit.value(best.value)} (one run, {plural(best.validation_examples, 'example')}).\n"
+        f"{best.unit.value(best.value)} ({over_runs(best.runs)}, {plural(best.validation_examples, 'example')}).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
     whole = best.model_dump()
     optimizer, training = whole["configuration"]["optimizer"], whole["configuration"]["training"]
+    if best.runs == 1:
+        del whole["runs"]
     for table, keys in (
         (whole, ("data_digests", "scaling")),
         (optimizer, ("path", "traits")),

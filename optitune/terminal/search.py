@@ -12,11 +12,11 @@ from rich.text import Text
 
 from optitune.common.commands import typed
 from optitune.common.tables import Column
-from optitune.common.text import Unit, duration, plural, roughly, setting, short
+from optitune.common.text import Unit, duration, over_runs, plural, roughly, setting, short
 from optitune.report.standings import standings_table
 from optitune.searching.events import StudySized, TrialFailed, TrialFinished, TrialLeft, TrialProgress, TrialStarted
 from optitune.space.configuration import configuration_text
-from optitune.study.records import FINISHED, TrialRecord, best, counts, standings
+from optitune.study.records import FINISHED, TrialRecord, best, counts, repeats, standings
 from optitune.study.settings import StudySettings
 from optitune.terminal.drawing import BAD, NOTE, QUIET, Bar, Fitted, curves, one_above_other
 from optitune.terminal.screen import Lines, Live, Silent, dim, print_next, view
@@ -76,6 +76,8 @@ def print_result(
         f"\n{plural(number['finished'], 'trial')} finished: {number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged{left}; this run took {duration(result.seconds)}"
     )
+    if again := repeats(result.records):
+        console.print(again)
     if result.origin is not None:
         console.print(f"of them, taken: {result.origin.sentence()}", markup=False)
     if result.dropped:
@@ -88,7 +90,9 @@ def print_result(
             "no trial is complete yet, so there is no best configuration: run the same command with more --trials"
         )
         return
-    console.print(f"best: trial {winner.number}, validation {unit.metric} {unit.value(winner.value)} (one run)")
+    console.print(
+        f"best: trial {winner.number}, validation {unit.metric} {unit.value(winner.value)} ({over_runs(winner.runs)})"
+    )
     console.print(f"  {configuration_text(winner.configuration)}", markup=False)
     for edge in result.edges():
         console.print(
@@ -263,7 +267,7 @@ class LinesSearch(Lines):
                 self._seen.add(row.number)
                 lr = short(row.configuration.lr) if row.configuration else "?"
                 value = f"{self._unit.metric} {self._unit.value(row.value)}" if row.value is not None else ""
-                ending = ", ".join(text for text in (value, row.reason) if text)
+                ending = ", ".join(text for text in (row.which_run, value, row.reason) if text)
                 lead = (
                     f"; best {self._unit.value(leader.value)} ({leader.optimizer}, trial {leader.number})"
                     if leader and leader.value is not None

@@ -13,14 +13,14 @@ from rich.text import Text
 from optitune.common.commands import typed
 from optitune.common.schema import inline
 from optitune.common.tables import Column
-from optitune.common.text import Unit, digest, duration, listed, plural, short
+from optitune.common.text import Unit, digest, duration, listed, over_runs, plural, short
 from optitune.errors import UsageError
 from optitune.retraining.results import Tested
 from optitune.retraining.sentences import about_training
 from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
 from optitune.storage.studies import Origin
-from optitune.study.records import FINISHED, TrialRecord, best, counts, plain
+from optitune.study.records import FINISHED, TrialRecord, best, counts, plain, repeats
 from optitune.study.settings import StudySettings
 from optitune.study.steps import reported_epoch
 from optitune.terminal.drawing import Curve, Fitted, curves
@@ -98,6 +98,8 @@ def trial_document(row: TrialRecord) -> dict[str, Any]:
         "seconds": row.seconds,
         "epochs": row.epochs,
         "curve": [list(point) for point in row.curve],
+        "run": row.run,
+        "repeats": row.repeats,
         "from": {"study": row.from_study, "trial": row.from_trial} if row.from_study else None,
         **(plain(row.configuration) if row.configuration else {}),
     }
@@ -143,12 +145,14 @@ def print_study(shown: StudyView) -> None:
     of = f" of {shown.target}" if shown.target and shown.target > number["finished"] else ""
     rest = ", ".join(f"{count} {outcome}" for outcome, count in number.items() if count and outcome != "finished")
     console.print(f"\n{number['finished']}{of} finished" + (f": {rest}" if rest else ""))
+    if again := repeats(shown.records):
+        console.print(again)
     if shown.origin is not None:
         console.print(f"of them, taken: {shown.origin.sentence()}", markup=False)
     leader = best(shown.records)
     if leader is not None and leader.configuration is not None:
         value = shown.unit.value(leader.value or 0.0)
-        console.print(f"best: trial {leader.number}, validation {shown.unit.metric} {value} (one run)")
+        console.print(f"best: trial {leader.number}, validation {shown.unit.metric} {value} ({over_runs(leader.runs)})")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
     _print_reasons(console, shown.records)
     if shown.verdict is not None:
@@ -244,6 +248,10 @@ def print_trial(shown: StudyView, row: TrialRecord) -> None:
     if row.from_study is not None:
         console.print(
             f"  taken from trial {row.from_trial} of study '{row.from_study}', which trained it", markup=False
+        )
+    if row.which_run:
+        console.print(
+            f"  {row.which_run}, from another seed: {shown.typed(f'show {shown.name} --trial {row.repeats}')}"
         )
     if row.reason:
         console.print(f"  {row.reason}", markup=False)
@@ -345,7 +353,7 @@ def print_watched(result: "WatchOutcome", studies_dir: Path, storage: str | None
     leader = best(result.records)
     if leader is not None and leader.configuration is not None:
         value = unit.value(leader.value or 0.0)
-        console.print(f"best: trial {leader.number}, validation {unit.metric} {value} (one run)")
+        console.print(f"best: trial {leader.number}, validation {unit.metric} {value} ({over_runs(leader.runs)})")
         console.print(f"  {configuration_text(leader.configuration)}", markup=False)
         commands = [f"compare {result.study}", f"show {result.study}"]
         print_next(console, [typed(command, studies_dir, storage) for command in commands])

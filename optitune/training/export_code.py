@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from optitune.common.text import plural
+from optitune.common.text import over_runs, plural
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import Configuration, TrainingSettings
@@ -73,7 +73,7 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
     found = about or (
         f"{config.task}: validation {config.metric} {config.unit.value(config.value)} after "
         f"{plural(config.epochs, 'epoch')} of batches of {configuration.training.batch_size} "
-        f"(trial {config.trial}, one run)"
+        f"(trial {config.trial}, {over_runs(config.runs)})"
     )
     return "\n".join([*imports, "", indent(found, "# "), "", "", body])
 

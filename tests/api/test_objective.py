@@ -9,6 +9,7 @@ from torch import nn
 
 from optitune import Objective, Task
 from optitune.errors import UsageError
+from optitune.sampling.repeats import FIRST
 from optitune.space.configuration import Configuration
 
 
@@ -108,6 +109,30 @@ def test_the_studys_own_pruner_prunes() -> None:
     untouched = optimized(objective, 2, pruner=optuna.pruners.NopPruner())
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in untouched.trials)
     assert len(untouched.trials[0].intermediate_values) > len(study.trials[0].intermediate_values)
+
+
+class PrunesRepeats(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number >= FIRST
+
+
+def test_our_sampler_repeats_the_best_from_another_seed_and_to_its_end() -> None:
+    objective = Objective(sums(), optimizers=("sgd", "adam"), epochs=2, batch_size=16, device="cpu", pruner="none")
+    study = optimized(objective, FIRST + 1, sampler=objective.sampler, pruner=PrunesRepeats())
+    repeat = study.trials[FIRST]
+    first = study.trials[repeat.user_attrs["repeats"]]
+    assert first.value == min(trial.values[0] for trial in study.trials[:FIRST])
+    assert repeat.user_attrs["run"] == 1
+    assert repeat.params == first.params
+    assert repeat.user_attrs["configuration"] == first.user_attrs["configuration"]
+    assert "same_as" not in repeat.user_attrs
+    assert repeat.state == optuna.trial.TrialState.COMPLETE
+    assert repeat.intermediate_values != first.intermediate_values, "another seed has another curve"
+    other = Objective(sums(), optimizers=("sgd", "adam"), epochs=2, batch_size=16, device="cpu", pruner="none", seed=1)
+    alike = optuna.create_study(direction="minimize")
+    alike.enqueue_trial(first.params)
+    alike.optimize(other, n_trials=1)
+    assert alike.trials[0].intermediate_values == repeat.intermediate_values, "the study's seed and one more"
 
 
 def test_a_trial_that_diverges_is_pruned_and_the_study_goes_on() -> None:

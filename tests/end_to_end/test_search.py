@@ -11,6 +11,7 @@ import pytest
 
 import optitune
 from optitune.cli.main import run
+from optitune.sampling.repeats import FIRST
 from optitune.searching import best_file
 from optitune.storage import studies, trials
 from optitune.storage.urls import open_storage, sqlite_url
@@ -49,14 +50,14 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     document = json.loads(out)
     assert (code, err) == (0, "")
     keys = {
-        "study", "task", "metric", "storage", "from", "trials", "failing", "best", "best_file", "allocation",
+        "study", "task", "metric", "storage", "from", "trials", "repeats", "failing", "best", "best_file", "allocation",
         "at_the_edge", "remarks", "seconds",
     }  # fmt: skip
     assert set(document) == keys
     assert document["metric"] == "accuracy"
     assert document["study"] == document["task"] == "digits"
     assert document["trials"]["finished"] == 3 == sum(document["trials"][k] for k in ("complete", "pruned", "diverged"))
-    assert set(document["best"]) == {"number", "value", "optimizer", "settings", "schedule", "training"}
+    assert set(document["best"]) == {"number", "value", "runs", "optimizer", "settings", "schedule", "training"}
     assert document["storage"] == f"sqlite:///{tmp_path}/studies/digits/study.db"
     config = best_config.load(Path(document["best_file"]), "")
     assert (config.trial, config.value) == (document["best"]["number"], document["best"]["value"])
@@ -220,6 +221,68 @@ def test_a_configuration_that_is_drawn_again_counts_and_is_shown_but_is_not_trai
     shown = command("show", "digits")[1]
     assert "not trained again:\n  trial 2, " in shown
     assert "ended early" not in shown
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study one trial of which repeats the best from another seed, to be looked at and not changed."""
+    folder = tmp_path_factory.mktemp("repeated") / "studies"
+    trials = str(FIRST + 1)
+    assert run(["search", *QUICK, "--trials", trials, "--workers", "1", "--studies-dir", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def test_a_study_repeats_its_best_and_all_name_the_same_winner(
+    repeated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, place = repeated, ("--studies-dir", str(repeated))
+    found = rows(folder)
+    again = found[FIRST]
+    assert (again.run, again.outcome, again.same_as) == (1, "complete", None)
+    first = found[again.repeats]
+    assert again.configuration == first.configuration
+    assert first.value == max(row.value for row in found[:FIRST] if row.value is not None)
+    winner = best_record(found)
+    assert winner is not None
+    base = ("search", *QUICK, "--trials", str(FIRST + 1), *place)
+    capsys.readouterr()
+    assert run([*base, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["repeats"] == [{"number": FIRST, "of": first.number, "seed": 1}]
+    told = document["best"]
+    assert (told["number"], told["value"], told["runs"]) == (winner.number, winner.value, winner.runs)
+    config = best_config.load(folder / "digits" / "best.toml", "")
+    assert (config.trial, config.value, config.runs) == (winner.number, winner.value, winner.runs)
+    over = "one run" if winner.runs == 1 else "mean of 2 runs"
+    value = f"validation accuracy {config.unit.value(config.value)} ({over}"
+    assert f"trial {winner.number}, {value}, 287 examples).\n" in (folder / "digits" / "best.toml").read_text()
+    for words in ([*base], ["show", "digits", *place]):
+        assert run(words) == 0
+        out = capsys.readouterr().out
+        assert f"best: trial {winner.number}, {value})\n" in out
+        assert "\n1 of them repeats an earlier trial's settings from another seed\n" in out
+    assert run(["show", "digits", "--trial", str(FIRST), *place]) == 0
+    assert f"\n  run 2 of the settings of trial {first.number}, from another seed: " in capsys.readouterr().out
+    assert run(["show", "digits", "--trial", str(FIRST), "--json", *place]) == 0
+    shown = json.loads(capsys.readouterr().out)["trial"]
+    assert (shown["run"], shown["repeats"]) == (1, first.number)
+    study = optitune.load("digits", studies_dir=folder)
+    assert study.best == winner
+    assert (study.standings["trial"][0], study.standings["runs"][0]) == (winner.number, winner.runs)
+    assert study.trials["repeats"].dropna().tolist() == [first.number]
+    assert not list((folder / "digits").glob("best-*")), "what a search wrote is not set aside"
+
+
+def test_a_wider_search_takes_repeats_as_repeats(repeated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("--studies-dir", str(repeated), "--workers", "1", "--quiet")
+    words = ["search", "--study", "wide", "--from", "digits", "--optimizers", "sgd,adam,rmsprop", "--trials", "1"]
+    assert run([*words, *place]) == 0
+    old, new = rows(repeated), rows(repeated, "wide")
+    assert [(row.run, row.repeats) for row in new[: len(old)]] == [(row.run, row.repeats) for row in old]
+    leader, taken = best_record(old), best_record(new[: len(old)])
+    assert leader is not None
+    assert taken is not None
+    assert (leader.number, leader.value, leader.runs) == (taken.number, taken.value, taken.runs)
 
 
 def test_what_is_not_said_again_is_as_the_study_was_made(command: Any, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def best_configs(draw: st.DrawFn) -> BestConfig:
             "trial": draw(st.integers(0, 2**40)),
             "metric": draw(st.sampled_from(["accuracy", "mse", "loss", "my own metric"])),
             "value": draw(st.floats(-1e30, 1e30)),
+            "runs": draw(st.integers(1, 10)),
             "epochs": epochs,
             "train_examples": draw(st.integers(1, 10**6)),
             "validation_examples": draw(st.integers(1, 10**6)),
@@ -146,6 +147,7 @@ def test_the_document_that_the_tests_below_change_is_valid(path: Path) -> None:
         # a file of an older version has none
         "data_digests": {},
         "scaling": {},
+        "runs": 1,
         "configuration": {**DOCUMENT["configuration"], "optimizer": optimizer},
     }
 

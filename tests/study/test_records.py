@@ -163,3 +163,53 @@ def test_equal_values_have_an_interval_of_no_width() -> None:
 def test_a_single_run_says_nothing_of_its_spread() -> None:
     summary = summarise([0.9])
     assert (summary.mean, summary.sd, summary.low, summary.high, summary.each) == (0.9, None, None, None, (0.9,))
+
+
+def again(of: TrialRecord, number: int, value: float | None, run: int = 1, sign: int = 1) -> TrialRecord:
+    """A trial that repeats another one's settings from another seed; without a value it diverged."""
+    score = None if value is None else sign * value
+    outcome: Outcome = "diverged" if value is None else "complete"
+    return replace(of, number=number, value=value, score=score, outcome=outcome, run=run, repeats=of.number)
+
+
+def test_the_value_of_what_was_repeated_is_the_mean_over_its_runs(row: Row) -> None:
+    rows = [row(0, value=0.7), row(1, value=0.9), row(2, value=0.2)]
+    rows += [again(rows[1], 3, 0.92), again(rows[1], 4, 0.94, 2), again(rows[1], 5, 0.94, 2)]
+    winner = best(rows)
+    assert winner is not None
+    assert (winner.number, winner.value, winner.runs) == (1, pytest.approx(0.92), 3), "a seed counts once"
+    assert winner.score == winner.value
+    assert [(line.trial, line.value, line.runs) for line in standings(rows, ["adam"])] == [(1, winner.value, 3)]
+
+
+def test_a_lucky_run_does_not_win_against_three_that_are_nearly_as_good(row: Row) -> None:
+    rows = [row(0, value=0.9, optimizer="sgd"), row(1, value=0.7), row(2, value=0.905), row(3, value=0.6)]
+    rows += [again(rows[0], 4, 0.91), again(rows[0], 5, 0.89, 2)]
+    assert best(rows[:4]) is rows[2], "of single runs the highest"
+    winner = best(rows)
+    assert winner is not None
+    assert winner.number == 0
+    assert [line.optimizer for line in standings(rows, ["adam", "sgd"])] == ["sgd", "adam"]
+    clearly = [*rows[:2], replace(rows[2], value=0.95, score=0.95), *rows[3:]]
+    assert best(clearly) is clearly[2]
+
+
+def test_where_less_is_better_the_least_mean_wins(row: Row) -> None:
+    rows = [row(0, value=0.1, sign=-1), row(1, value=0.12, sign=-1), row(2, value=0.9, sign=-1)]
+    rows += [again(rows[0], 3, 0.5, sign=-1), again(rows[1], 4, 0.1, sign=-1)]
+    winner = best(rows)
+    assert winner is not None
+    assert (winner.number, winner.value, winner.score) == (1, pytest.approx(0.11), pytest.approx(-0.11))
+
+
+def test_what_diverges_from_another_seed_is_behind_all_that_did_not(row: Row) -> None:
+    rows = [row(0, value=0.9, optimizer="sgd"), row(1, value=0.5)]
+    rows.append(again(rows[0], 2, None))
+    assert best(rows) is rows[1]
+    assert [line.optimizer for line in standings(rows, ["sgd", "adam", "nadam"])] == ["adam", "sgd", "nadam"]
+
+
+def test_a_copy_of_a_lucky_result_does_not_win_in_its_place(row: Row) -> None:
+    rows = [row(0, value=0.9), replace(row(1, value=0.9), same_as=0), row(2, value=0.8)]
+    rows.append(again(rows[0], 3, 0.5))
+    assert best(rows) is rows[2]
