@@ -14,8 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.sampling.parameters import is_first
-from optitune.storage.trials import REPEATS, RUN
-from optitune.study.repeated import expected, noise
+from optitune.study.repeated import REPEATS, RUN, expected, noise
 
 FIRST = 16
 """Number of the first trial that may be a repeat."""

@@ -14,6 +14,8 @@ from optitune.storage.studies import OWNER as OWNER
 from optitune.storage.studies import VERSIONS, versions
 from optitune.study.best_config import DIGESTS, BestConfig
 from optitune.study.records import Outcome, TrialRecord
+from optitune.study.repeated import REPEATS as REPEATS
+from optitune.study.repeated import RUN as RUN
 
 OUTCOME = "outcome"
 REASON = "reason"
@@ -22,10 +24,6 @@ EPOCHS = "epochs"
 CONFIGURATION = "configuration"
 DEVICE = "device"
 SAME_AS = "same_as"
-RUN = "run"
-"""Of a trial that repeats another one's configuration, k where it trained from the study's seed + k."""
-REPEATS = "repeats"
-"""Of such a trial, the number of the one that trained the configuration first."""
 FROM = "from"
 """Of a trial that was taken from another study: that one's name as `study`, and its number there as `trial`."""
 

@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from math import sqrt
 from statistics import fmean, median
 
+RUN = "run"
+"""User attribute of a trial that repeats another one's configuration: k where it trained from the study's seed + k."""
+
+REPEATS = "repeats"
+"""User attribute of such a trial: the number of the one that trained the configuration first."""
+
 PRIOR_SHARE = 0.1
 """The spread of runs that is expected before any was repeated: a share of how far the median configuration is behind
 the best one. On both recorded studies of MNIST it comes to what was measured."""

@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optitune.sampling.repeats import ENOUGH, EVERY, FIRST, Repeat, is_due, next_repeat, repeat_of
 from optitune.sampling.sampler import FairSampler
-from optitune.storage.trials import REPEATS, RUN, SAME_AS
+from optitune.storage.trials import SAME_AS
+from optitune.study.repeated import REPEATS, RUN
 
 KNOWN_GOOD = [{"optimizer": "sgd", "lr": 1.0}, {"optimizer": "adam", "lr": 1.0}]
 
