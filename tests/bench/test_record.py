@@ -38,10 +38,10 @@ from scripts.bench.quality.make_record import (
     settings_of,
     train,
 )
+from scripts.bench.quality.points import normal
 from scripts.bench.quality.record import path
 from scripts.bench.quality.record import read as read_record
 from scripts.bench.quality.record import write as write_record
-from scripts.bench.quality.replay import normal
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from optitune.space import optimizers
 from optitune.space.search_space import LR_FACTOR
 from scripts.bench.quality.averages import mean_and_error
 from scripts.bench.quality.own_space import WIDE_LR, schedule
+from scripts.bench.quality.points import RECORDED
 from scripts.bench.quality.repeats import FULL_TRAININGS, Repeat, read, repeat, tied
-from scripts.bench.quality.replay import RECORDED
 from scripts.bench.quality.report import at_the_end
 from scripts.bench.quality.strategies import STRATEGIES, Step
 from scripts.bench.quality.worlds import World

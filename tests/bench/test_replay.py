@@ -1,13 +1,19 @@
 """Worlds made of recorded trainings: what a configuration would have come to there."""
 
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 from replay_worlds import SMALL, curve, recorded, settings, small_world
 
 from optitune.tasks.metrics import find
+from scripts.bench.quality.fit import Model, Places, Share
 from scripts.bench.quality.make_record import MNIST
-from scripts.bench.quality.record import Curve
-from scripts.bench.quality.replay import Kind, Model, Places, World, drawn
+from scripts.bench.quality.points import drawn
+from scripts.bench.quality.record import Curve, write
+from scripts.bench.quality.replay import Kind, World
 from scripts.bench.quality.scale import Scale
 from scripts.bench.quality.worlds import Replayed, rungs
 
@@ -133,3 +139,47 @@ def test_the_fit_tells_apart_the_good_and_the_bad_that_it_was_not_shown() -> Non
     assert errors["explained"] > 0.3
     assert errors["failing"] > 0.7
     assert errors["median"] <= errors["rms"] < 0.2
+
+
+@cache
+def few() -> World:
+    """A world of a tenth of the perceptron's record, as of a record with few points of each optimizer."""
+    about, curves = recorded("mnist-net")
+    names = ["sgd", "adagrad", "adam"]
+    about = about.model_copy(update={"settings": {**about.settings, "optimizers": names}, "lr_prior": (1.0, 3.0)})
+    kept = [each for each in curves if each.optimizer in names and each.number % 10 == 0]
+    with TemporaryDirectory() as folder:
+        write(Path(folder) / "few", about, kept)
+        return World(Path(folder) / "few", "fitted")
+
+
+def test_a_fit_of_few_points_is_pooled_and_knows_good_from_bad() -> None:
+    world = few()
+    assert all(isinstance(model.fit, Share) for model in world._models.values())
+    errors = world.errors()
+    assert errors["rank"] > 0.3
+    assert errors["explained"] > 0.2
+    assert errors["failing"] > 0.7
+    assert errors["median"] <= errors["rms"]
+
+
+def test_a_pooled_world_replays_what_it_was_shown_and_no_more_than_its_best() -> None:
+    world = few()
+    for model in world._models.values():
+        for row, each in enumerate(model.first):
+            truth = world.truth(each.parameters)
+            assert (truth < FAILED) == bool(model.failed[row])
+            assert truth <= world.best[each.optimizer] + 1e-12
+        good = model.first[int(np.nanargmax(model.y[:, -1]))].parameters
+        replayed = world.train(good, np.random.default_rng(0))
+        assert replayed == world.train(good, np.random.default_rng(0))
+        assert len(replayed.values) == world.epochs * world.evaluations
+        assert replayed.values[0] < replayed.values[-1]
+
+
+def test_beyond_the_reach_of_a_record_all_is_as_at_its_end() -> None:
+    world = few()
+    known = world.known_good[0]
+    assert world.truth({**known, "lr_factor": 1e9}) == world.truth({**known, "lr_factor": 1e3})
+    assert set(world.seconds) == set(world.optimizers)
+    assert all(0 < each < np.inf for each in world.seconds.values())

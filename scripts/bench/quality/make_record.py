@@ -9,9 +9,9 @@ that a fit is not believed where it was never tried. Then the best of all and of
 
 On MNIST, learning rates were drawn within the factor of 10 that was searched then, and some beyond it; 6,000 images, 5
 epochs, an hour for mnist-cnn and half of one for mnist-net. The tasks of `small_tasks.py` have fewer points, and their
-learning rates are normally distributed over several powers of ten; some 6 minutes of two cores each. `Sampling` has the
-numbers. May be stopped at any time; the same command goes on. What is finished lies a line each in WORK/TASK.jsonl; the
-record in studies/ is written once all is.
+learning rates are normally distributed over several powers of ten; minutes each. `Sampling` has the numbers. May be
+stopped at any time; the same command goes on. What is finished lies a line each in WORK/TASK.jsonl; the record in
+studies/ is written once all is.
 """
 
 import argparse
@@ -46,8 +46,9 @@ from optitune.training import build
 from optitune.training.engine import Diverged, Training
 from optitune.workers.process import configure_worker_process
 from scripts.bench.quality import small_tasks
+from scripts.bench.quality.fit import models, promising
+from scripts.bench.quality.points import dimensions, drawn, either, lr_of
 from scripts.bench.quality.record import Curve, Origin, Provenance, path, write
-from scripts.bench.quality.replay import Model, Places, dimensions, drawn, either, lr_of, promising
 from scripts.bench.quality.scale import Scale
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop", "adagrad", "adadelta", "muon")
@@ -85,6 +86,7 @@ class Sampling:
 
 
 MNIST = Sampling()
+MNIST_TASKS = "mnist-cnn", "mnist-net"
 
 
 def sampling_of(task: str) -> Sampling:
@@ -94,15 +96,15 @@ def sampling_of(task: str) -> Sampling:
     row = small_tasks.ROWS[task]
     return Sampling(
         epochs=row.epochs,
-        evaluations=2,
+        evaluations=1,
         train_examples=None,
-        sobol=24,
+        sobol=8,
         outer=0,
-        rounds=3,
-        promising=2,
-        best=10,
-        best_of_each=2,
-        fresh_seeds=3,
+        rounds=1,
+        promising=1,
+        best=5,
+        best_of_each=0,
+        fresh_seeds=2,
         lr_prior=(1.0, 3.0),
         chance=None,
         about=row.about,
@@ -167,15 +169,17 @@ def promising_now(
     """What fits to the curves of all earlier rounds expect most of."""
     todo: list[Todo] = []
     how = sampling_of(settings.task)
-    for name in OPTIMIZERS:
-        start = sum(each.optimizer == name and each.origin in ("known-good", "sobol", "outer") for each in curves)
-        start += round_ * how.promising
-        known = [each for each in curves if each.optimizer == name and each.seed == SEED and each.number < start]
-        known.sort(key=lambda each: each.number)
-        scale = Scale(metric, chance, known)
-        model = Model(Places(settings, name), known, scale, how.evaluations * how.epochs)
+    first = [each for each in curves if each.seed == SEED]
+    starts = {
+        name: sum(each.optimizer == name and each.origin != "promising" for each in first) + round_ * how.promising
+        for name in OPTIMIZERS
+    }
+    known = sorted((each for each in first if each.number < starts[each.optimizer]), key=lambda each: each.number)
+    scale = Scale(metric, chance, known)
+    fits = models(settings, known, scale, how.evaluations, how.lr_prior is not None)
+    for name, model in fits.items():
         for place, parameters in enumerate(promising(settings, name, model, how.promising, lr_of(how.lr_prior))):
-            todo.append((name, start + place, "promising", parameters, SEED))
+            todo.append((name, starts[name] + place, "promising", parameters, SEED))
     return todo
 
 
@@ -316,7 +320,7 @@ def main() -> None:
     provenance = Provenance(
         task=task.name,
         settings=settings.document(),
-        ranges=settings.space().words(),
+        ranges=settings.space().kept(str),
         evaluations=how.evaluations,
         train_examples=len(data.train),
         validation_examples=len(data.validation),
