@@ -105,6 +105,33 @@ def test_an_optimizer_tied_with_the_best_is_right() -> None:
     assert judged(STEPS, spread=0.05).right == [False] + [True] * (FULL_TRAININGS - 1)
 
 
+def test_a_budget_in_seconds_is_that_of_full_trainings_at_the_mean_cost_of_all_optimizers() -> None:
+    def strategy(world: World, budget: float, seed: int) -> Iterator[Step]:
+        # as many epochs as the cheapest optimizer could have
+        assert budget == 2 * 2 * 2.0
+        yield from (step(2.0, "a", 0, 0.91), step(3.0, "b", 1, 0.95), step(5.5, "a", 3, 0.99))
+
+    found = repeat(MadeUp(), strategy, 7, trainings=2, budget_in="seconds")  # type: ignore[arg-type]
+    # after 2, 5 and 7.5 of 8 seconds
+    assert found.winner == pytest.approx([0.03, 0.0])
+    assert found.trials == 3
+    assert found.unit == pytest.approx(0.1)
+    assert found.normalised == pytest.approx([0.3, 0.0])
+
+
+def test_a_loss_is_better_where_it_is_lower() -> None:
+    class Loss(MadeUp):
+        maximize = False
+        useless = 1.0
+        median = 0.99
+
+    def strategy(world: World, budget: float, seed: int) -> Iterator[Step]:
+        yield from (step(2.0, "a", 3, 0.94), step(4.0, "a", 2, 0.93), step(6.0, "b", 0, 0.95))
+
+    found = repeat(Loss(), strategy, 7, trainings=3)  # type: ignore[arg-type]
+    assert found.winner == pytest.approx([0.05, 0.03, 0.03])
+
+
 def test_repeats_are_read_up_to_a_torn_last_line(tmp_path: Path) -> None:
     file = tmp_path / "world.search.jsonl"
     assert read(file) == []

@@ -58,8 +58,10 @@ def ratio(one: Figure, other: Figure) -> Figure:
 
 
 def table(title: str, worlds: Sequence[Searches]) -> str:
-    """The searches that ran in all of these worlds, the best first."""
+    """The searches that ran in all of these worlds, the best first; nothing where there is none."""
     names = [name for name in worlds[0] if all(name in searches for searches in worlds)]
+    if not names:
+        return ""
     longest = min(len(run.winner) for searches in worlds for name in names for run in searches[name])
     budgets = [budget for budget in BUDGETS if budget <= longest] or [longest]
     figures = {name: [averaged(worlds, name, budget) for budget in budgets] for name in names}
@@ -69,11 +71,17 @@ def table(title: str, worlds: Sequence[Searches]) -> str:
         *(f"at {budget}" for budget in budgets),
         *(f"ratio at {budget}" for budget in budgets if against),
     ]
-    lines = [f"### {title}", "", f"| {' | '.join([*heads, 'n'])} |", "|---" * (len(heads) + 1) + "|"]
+    heads += ["trials", "ms a trial", "n"]
+    lines = [f"### {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, own in sorted(figures.items(), key=lambda each: each[1][-1]):
         cells = [f"{mean:.3f} ± {error:.3f}" for mean, error in own]
         ratios = [ratio(*pair) for pair in zip(own, against, strict=False)]
         cells += ["1" if name == OPPONENT else f"{mean:.2f} ± {error:.2f}" for mean, error in ratios]
+        runs = [run for searches in worlds for run in searches[name]]
+        cells += [
+            f"{np.mean([run.trials for run in runs]):.0f}",
+            f"{1e3 * np.median([run.seconds for run in runs]):.1f}",
+        ]
         lines.append(f"| {' | '.join([f'`{name}`', *cells, str(min(len(each[name]) for each in worlds))])} |")
     return "\n".join([*lines, ""])
 
@@ -92,4 +100,4 @@ def overview(found: Mapping[str, Searches]) -> str:
         if len(names) > 1:
             tables.append(table(f"{kind}, mean of {len(names)} worlds", [found[name] for name in names]))
     tables += [table(name, [found[name]]) for name in found]
-    return "\n".join(tables)
+    return "\n".join(each for each in tables if each)
