@@ -60,14 +60,16 @@ def run(
     """
     keep.mkdir(parents=True, exist_ok=True)
     for world_name, make in chosen.items():
-        _here["world"] = make()
-        # made once, before the workers are forked
-        unit(_here["world"])
+        _here.clear()
         for name in names:
             file = keep / f"{world_name}.{name}.jsonl"
             have = [each for each in read(file) if len(each.winner) >= trainings]
             file.write_text("".join(each.model_dump_json() + "\n" for each in have))
             missing = [seed for seed in range(repeats) if seed not in {each.seed for each in have}]
+            if missing and not _here:
+                _here["world"] = make()
+                # what it works out once, before the workers are forked
+                unit(_here["world"])
             began = time.monotonic()
             with (
                 ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool,
