@@ -3,6 +3,7 @@
 import csv
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from optitune.comparing import results as comparison_results
 from optitune.dashboard import notes, plotly_figures, trial_notes
 from optitune.dashboard.artifacts import system_attrs
 from optitune.dashboard.notes import Chapter
-from optitune.errors import OptituneError
+from optitune.errors import OptituneError, UsageError
 from optitune.report.standings import standings_table
 from optitune.report.style import Palette
+from optitune.searching.conclusions import conclusions
 from optitune.storage import studies, trials
 from optitune.storage.trials import best_config
 from optitune.study import steps
@@ -116,6 +118,9 @@ def _parts(
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         notes.table(standings_table(records, settings["optimizers"], unit)),
     ]
+    with suppress(UsageError):
+        # an optimizer of it may not be installed here
+        parts += conclusions(studies.settings_of(opened), records).sentences(unit)
     if config is not None and taken is not None:
         compared = notes.PART + "compare" in system_attrs(opened)
         next_step = (

@@ -32,6 +32,7 @@ from optitune.retraining import results as retrain_results
 from optitune.retraining.mistakes import MISTAKES, Mistakes, load_mistakes
 from optitune.retraining.repeat_commands import compare_words, retrain_argument, retrain_words
 from optitune.retraining.results import Tested
+from optitune.searching.conclusions import conclusions
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
 from optitune.storage.studies import StudyLocation
@@ -55,6 +56,7 @@ class Subject:
         search_on: words of the command that searches on, where an optimizer is not tuned to the end.
         options: what leads a typed command to the study.
         retrain_argument: by which `retrain` trains the same again; None where nothing does.
+        concluded: what tuning brought, and why more trials would hardly help, in sentences.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Subject:
     retrain_argument: str | None = "best"
     origin: studies.Origin | None = None
     search_on: tuple[str, ...] = ()
+    concluded: tuple[str, ...] = ()
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -131,7 +134,16 @@ def gather(home: StudyLocation, opened: optuna.Study, options: Sequence[str] = (
         options=options,
         retrain_argument=retrain_argument(home, opened, tested) if tested is not None else None,
         search_on=_search_on(home.name, opened, trials, comparison),
+        concluded=_concluded(opened, trials, metric.unit),
     )
+
+
+def _concluded(opened: optuna.Study, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, ...]:
+    try:
+        return tuple(conclusions(studies.settings_of(opened), trials).sentences(unit))
+    except UsageError:
+        # an optimizer of it is not installed here
+        return ()
 
 
 def _search_on(
@@ -203,7 +215,7 @@ def _climbs(subject: Subject) -> Section | None:
     if not rows:
         return None
     pictures = (report_figures.climbs(rows, subject.palette, subject.metric.sign),)
-    return Section("best-so-far", "How the search went", pictures=pictures)
+    return Section("best-so-far", "How the search went", subject.concluded, pictures=pictures)
 
 
 def _budget(subject: Subject) -> Section | None:

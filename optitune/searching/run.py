@@ -15,6 +15,7 @@ from optitune.sampling.allocation import ALLOCATIONS, able, competitors
 from optitune.sampling.parameters import edges_of
 from optitune.searching import from_study, reproducible_data, supervisor
 from optitune.searching.best_file import BestFile
+from optitune.searching.conclusions import Conclusions, conclusions
 from optitune.searching.notes import Notes
 from optitune.searching.ray_backend.cluster import Cluster, connected
 from optitune.searching.requests import SearchRequest
@@ -81,6 +82,10 @@ class SearchOutcome:
         """The optimizers all of whose trials failed."""
         return failing(self.records, self.settings.optimizers)
 
+    def conclusions(self) -> Conclusions:
+        """What tuning brought, and whether more trials would help."""
+        return conclusions(self.settings, self.records)
+
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         number = counts(self.records)
@@ -107,6 +112,7 @@ class SearchOutcome:
                 "epochs": {row.optimizer: row.epochs for row in standings(self.records, self.settings.optimizers)},
                 "competing": list(self.competing),
             },
+            **self.conclusions().document(self.metric.unit),
             "remarks": list(self.remarks),
             "at_the_edge": [edge.line for edge in self.edges()],
             "seconds": self.seconds,

@@ -101,6 +101,8 @@ def print_result(
             markup=False,
         )
     console.print(f"  saved in {result.best_file}")
+    for sentence in result.conclusions().sentences(unit):
+        console.print(sentence, markup=False)
     for remark in result.remarks:
         console.print(f"  note: {remark}", markup=False)
     if result.set_aside is not None:

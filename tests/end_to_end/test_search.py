@@ -51,7 +51,7 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
     assert (code, err) == (0, "")
     keys = {
         "study", "task", "metric", "storage", "from", "trials", "repeats", "failing", "best", "best_file", "allocation",
-        "at_the_edge", "remarks", "seconds",
+        "at_the_edge", "tuning", "stop", "remarks", "seconds",
     }  # fmt: skip
     assert set(document) == keys
     assert document["metric"] == "accuracy"
@@ -248,6 +248,7 @@ def test_a_study_repeats_its_best_and_all_name_the_same_winner(
     capsys.readouterr()
     assert run([*base, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
+    assert document["stop"] is None, "so few trials say nothing of further ones"
     assert document["repeats"] == [{"number": FIRST, "of": first.number, "seed": 1}]
     told = document["best"]
     assert (told["number"], told["value"], told["runs"]) == (winner.number, winner.value, winner.runs)
