@@ -1,5 +1,6 @@
 """The objective for an Optuna study of one's own."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from optitune.common.files import data_folder
 from optitune.common.schema import validated
 from optitune.errors import UsageError
 from optitune.sampling.factory import pruner_of, sampler_of
+from optitune.searching import costs
 from optitune.searching import run as searching
 from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
@@ -70,7 +72,18 @@ class Objective:
     @property
     def sampler(self) -> BaseSampler:
         """That of the settings, for `optuna.create_study`: known-good settings first, then fair to every optimizer."""
-        return sampler_of(self.settings, self.task.judge)
+        return sampler_of(self.settings, self.task.judge, costs=self.costs)
+
+    @cached_property
+    def costs(self) -> dict[str, float] | None:
+        """The relative cost of an epoch by optimizer, measured when first asked for; None with `budget_in="epochs"`.
+
+        To go on with a study exactly as it began, hand those of its beginning to `FairSampler(costs=...)`, or count
+        epochs.
+        """
+        if not costs.counted(self.settings):
+            return None
+        return dict(costs.estimate(self.settings, self.task, self._data, self._device).costs)
 
     @property
     def pruner(self) -> BasePruner:

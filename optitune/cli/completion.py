@@ -91,7 +91,7 @@ COMPLETERS: dict[str, Completer] = {
     "task": lambda context, incomplete: [*TASKS, *_files(".py", incomplete)],
     "sampler": lambda context, incomplete: _choices("sampler")(),
     "pruner": lambda context, incomplete: _choices("pruner")(),
-    "allocation": lambda context, incomplete: _choices("allocation")(),
+    "budget_in": lambda context, incomplete: _choices("budget_in")(),
     "precision": lambda context, incomplete: _choices("precision")(),
     "device": lambda context, incomplete: ["auto", "cpu", "cuda"],
     "study": lambda context, incomplete: _studies(context),

@@ -71,10 +71,10 @@ def _default(key: str) -> str:
     "random, qmc, gp, nsgaii." + _default("sampler"),
 )
 @click.option(
-    "--allocation",
-    metavar="NAME",
-    help="equal (as many epochs for every optimizer), or racing (drops those that would hardly win)."
-    + _default("allocation"),
+    "--budget-in",
+    metavar="UNIT",
+    help="What every optimizer gets as much of: seconds (an epoch counts by what it costs with that optimizer, "
+    "measured once for the study), or epochs." + _default("budget_in"),
 )
 @click.option(
     "--pruner",
@@ -92,7 +92,9 @@ def _default(key: str) -> str:
 @trial_timeout
 @click.option("--precision", metavar="NAME", help="auto, fp32, or bf16; auto takes the faster." + _default("precision"))
 @click.option(
-    "--seed", type=AtLeast(0), help="With --workers 1, the same seed gives the same study." + _default("seed")
+    "--seed",
+    type=AtLeast(0),
+    help="With --workers 1 and --budget-in epochs, the same seed gives the same study." + _default("seed"),
 )
 @click.option(
     "--accept-changes",

@@ -1,18 +1,14 @@
 """Allocation of trials to the optimizers of a study: which optimizer the next trial is given to."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from math import exp
-from types import MappingProxyType
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log2
+from statistics import median
+from typing import Any
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from optitune.sampling.forecast import OPTIMIZER, Expected, Forecast
-
-Allocation = Literal["equal", "racing"]
+from optitune.sampling.forecast import OPTIMIZER
 
 UNDECIDED = (TrialState.RUNNING, TrialState.WAITING)
 
@@ -22,117 +18,64 @@ LEAST = 0.1
 FAILURES = 3
 """Failed trials, with none that ended otherwise, after which an optimizer gets no more."""
 
-ERROR = 0.05
-"""Probability, over all optimizers that racing drops, that one of them would have won."""
-
-TAIL_SHARE, TAIL_LEAST = 0.3, 4
-"""Share of an optimizer's trials that the tail of its scores is fitted to, and the least number of them."""
-
 
 @dataclass
 class Competitor:
-    """An optimizer of a study, with its trials.
+    """An optimizer of a study, with the cost of its trials.
 
     Attributes:
         name: of the optimizer.
-        forecast: of the study.
-        spent: cost of its trials in whole trainings; a running or failed trial counts as one, none as less than
-            `LEAST`.
-        ended: its complete and pruned trials.
+        spent: cost of its trials in whole trainings of an optimizer of cost 1; a running or failed trial counts as a
+            whole training, none as less than a share of `LEAST`.
+        ended: number of its complete and pruned trials.
         failed: number of its failed trials.
     """
 
     name: Any
-    forecast: Callable[[FrozenTrial], Expected | None]
     spent: float = 0.0
-    ended: list[FrozenTrial] = field(default_factory=list)
+    ended: int = 0
     failed: int = 0
 
-    @cached_property
-    def scores(self) -> list[float]:
-        """Final scores of its ended trials, reached or forecast; those without a forecast are left out."""
-        return [expected.score for trial in self.ended if (expected := self.forecast(trial))]
+
+def relative_costs(seconds: Mapping[str, float]) -> dict[str, float]:
+    """The cost of an epoch of each optimizer, in that of the median one.
+
+    Rounded to powers of the square root of two: finer differences are those between two measurements.
+
+    Args:
+        seconds: of an epoch, by optimizer; more than 0.
+    """
+    middle = median(seconds.values()) if seconds else 1.0
+    return {name: round(2.0 ** (round(2 * log2(each / middle)) / 2), 2) for name, each in seconds.items()}
 
 
 def competitors(
-    trials: Sequence[FrozenTrial], names: Iterable[Any], maximize: bool, ideal: float | None, by: str = OPTIMIZER
+    trials: Sequence[FrozenTrial], names: Iterable[Any], by: str = OPTIMIZER, costs: Mapping[Any, float] | None = None
 ) -> list[Competitor]:
-    """Count the cost and the results of each optimizer's trials.
+    """Count the cost and the ends of each optimizer's trials.
 
     Args:
         trials: of a study; those of other optimizers are left out.
         names: of the optimizers.
-        maximize: whether higher values are better.
-        ideal: see `optitune.sampling.forecast.Forecast`.
         by: name of the parameter that holds the optimizer.
+        costs: of an epoch of each optimizer, in any unit; 1 where it is not there.
 
     Returns:
         One competitor per name, in that order.
     """
-    forecast = Forecast(trials, maximize, ideal, by)
-    found = {name: Competitor(name, forecast) for name in names}
+    found = {name: Competitor(name) for name in names}
     of_these = [each for each in trials if each.params.get(by) in found]
-    known = [each for each in of_these if each.state != TrialState.FAIL]
-    last = {each.number: each.last_step or 0 for each in known}
+    last = {each.number: each.last_step or 0 for each in of_these if each.state != TrialState.FAIL}
     longest = max(last.values(), default=0)
-    for each in known:
-        one, going_on = found[each.params.get(by)], each.state in UNDECIDED
-        whole = going_on or not longest
-        one.spent += 1.0 if whole else max(LEAST, last[each.number] / longest)
-        if not going_on:
-            one.ended.append(each)
     for each in of_these:
-        # otherwise one whose trials always fail would get them all
-        found[each.params.get(by)].spent += each.state == TrialState.FAIL
-        found[each.params.get(by)].failed += each.state == TrialState.FAIL
+        one = found[each.params.get(by)]
+        failed = each.state == TrialState.FAIL
+        # one whose trials always fail would otherwise get them all
+        whole = failed or each.state in UNDECIDED or not longest
+        one.spent += (costs or {}).get(one.name, 1.0) * (1.0 if whole else max(LEAST, last[each.number] / longest))
+        one.failed += failed
+        one.ended += not failed and each.state not in UNDECIDED
     return list(found.values())
-
-
-def chance(own: Sequence[float], best: float, draws: int) -> float:
-    """The probability that one of `draws` further scores surpasses `best`.
-
-    Scores above a high threshold are modelled as exponential (peaks over threshold: Pickands 1975, Annals of Statistics
-    3:119). A search space is bounded, so that the tail falls faster: this errs on the high side.
-
-    Args:
-        own: scores so far.
-        best: score to surpass.
-        draws: number of further scores.
-
-    Returns:
-        A probability; 1 while there are too few scores to fit the tail.
-    """
-    above = max(TAIL_LEAST, round(TAIL_SHARE * len(own)))
-    if len(own) <= above:
-        return 1.0
-    ranked = sorted(own, reverse=True)
-    threshold = ranked[above]
-    scale = float(np.mean(ranked[:above])) - threshold
-    if best <= ranked[0] or scale <= 0:
-        return 1.0 if best <= ranked[0] else 0.0
-    exceeds = above / len(own) * exp(-(best - threshold) / scale)
-    return float(1 - (1 - exceeds) ** draws)
-
-
-def equal(competitors: Sequence[Competitor]) -> list[Any]:
-    """The names of all competitors."""
-    return [each.name for each in competitors]
-
-
-def racing(competitors: Sequence[Competitor]) -> list[Any]:
-    """The names of those that may still win.
-
-    The dropped ones together would win with a probability of at most `ERROR` if each were given as many trials again.
-    """
-    best = max((max(each.scores, default=-np.inf) for each in competitors), default=-np.inf)
-    error = ERROR / max(1, len(competitors) - 1)
-    return [each.name for each in competitors if chance(each.scores, best, len(each.scores)) >= error]
-
-
-ALLOCATIONS: Mapping[str, Callable[[Sequence[Competitor]], list[Any]]] = MappingProxyType(
-    {"equal": equal, "racing": racing}
-)
-"""Allocation rules by name: from all optimizers to the names of those that still get trials."""
 
 
 def able(competitors: Sequence[Competitor]) -> list[Competitor]:
@@ -140,8 +83,6 @@ def able(competitors: Sequence[Competitor]) -> list[Competitor]:
     return [each for each in competitors if each.ended or each.failed < FAILURES] or list(competitors)
 
 
-def turn(allocation: str, competitors: Sequence[Competitor]) -> Any:
-    """The optimizer for the next trial: the one that has cost the least, of those the allocation rule keeps."""
-    left = able(competitors)
-    competing = ALLOCATIONS[allocation](left)
-    return min((each for each in left if each.name in competing), key=lambda each: each.spent).name
+def turn(competitors: Sequence[Competitor]) -> Any:
+    """The optimizer for the next trial: the one that has cost the least."""
+    return min(able(competitors), key=lambda each: each.spent).name

@@ -15,13 +15,19 @@ from optitune.study.steps import usual_steps
 from optitune.tasks.metrics import Metric
 
 
-def sampler_of(settings: StudySettings, metric: Metric, taken: Sequence[Mapping[str, Any]] = ()) -> BaseSampler:
+def sampler_of(
+    settings: StudySettings,
+    metric: Metric,
+    taken: Sequence[Mapping[str, Any]] = (),
+    costs: Mapping[str, float] | None = None,
+) -> BaseSampler:
     """The sampler that the settings name: ours, or Optuna's of that name.
 
     Args:
         settings: of the study.
         metric: that trials report.
         taken: parameters of the trials that the study began with; known-good settings among them are not tried again.
+        costs: of an epoch of each optimizer, as the study keeps them; None where it counts epochs.
     """
     if settings.sampler != "optitune":
         return SAMPLERS[settings.sampler](settings.seed)
@@ -31,12 +37,12 @@ def sampler_of(settings: StudySettings, metric: Metric, taken: Sequence[Mapping[
     had = [first for first in firsts if any(is_first(first, each) for each in taken)]
     return FairSampler(
         settings.seed,
-        settings.allocation,
-        metric.ideal,
+        ideal=metric.ideal,
         known_good=[first for first in firsts if first not in had],
         spaces=spaces(settings),
         first=len(taken),
         repeats=list(known_good.values()),
+        costs=costs if settings.budget_in == "seconds" else None,
     )
 
 

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from torch.quasirandom import SobolEngine
 
-from optitune.sampling.allocation import UNDECIDED, Allocation, competitors, turn
+from optitune.sampling.allocation import UNDECIDED, competitors, turn
 from optitune.sampling.forecast import OPTIMIZER
 from optitune.sampling.repeats import is_due, next_repeat
 
@@ -31,9 +31,10 @@ Space = Mapping[str, BaseDistribution]
 class FairSampler(BaseSampler):
     """An Optuna sampler that shares the trials of a study fairly among several optimizers.
 
-    The known-good settings come first. Then each trial goes to the optimizer with the fewest training steps so far, and
-    its configuration is the next point of that optimizer's own scrambled Sobol sequence (Owen 1998, J. Complexity
-    14:466), which covers any few hyperparameters evenly. docs/search-quality.md compares it with other samplers.
+    The known-good settings come first. Then each trial goes to the optimizer whose trials have cost least so far, in
+    training steps or in steps times `costs`, and its configuration is the next point of that optimizer's own scrambled
+    Sobol sequence (Owen 1998, J. Complexity 14:466), which covers any few hyperparameters evenly.
+    docs/search-quality.md compares it with other samplers.
 
     The optimizer must be a categorical parameter that is suggested first; a study without one has one sequence. Draws
     follow from the seed and the earlier trials: a study that is resumed continues as if it had not been stopped, and
@@ -41,9 +42,7 @@ class FairSampler(BaseSampler):
 
     Args:
         seed: of all sequences.
-        allocation: `equal` gives every optimizer the same number of training steps; `racing` drops those that are
-            unlikely to win (`optitune.sampling.allocation.racing`).
-        ideal: best possible value of the metric, for `racing`; None where there is none.
+        ideal: best possible value of the metric; None where there is none.
         by: name of the parameter that holds the optimizer.
         known_good: parameters by name for trial `first`, `first` + 1, ...
         first: number of the first trial that is drawn; those before came from elsewhere.
@@ -51,6 +50,8 @@ class FairSampler(BaseSampler):
         repeats: parameters of known-good settings, where the objective trains a trial that has the parameters of an
             earlier one from another seed: then some trials repeat the best ones and the best of these
             (`optitune.sampling.repeats`). None, and no trial is repeated.
+        costs: of a training step of each optimizer, in any unit, so that every one gets the same share of the cost
+            rather than of the steps; 1 where an optimizer is not named.
 
     Example:
         >>> study = optuna.create_study(sampler=optitune.FairSampler(seed=0))
@@ -62,16 +63,16 @@ class FairSampler(BaseSampler):
     def __init__(
         self,
         seed: int = 0,
-        allocation: Allocation = "equal",
         ideal: float | None = None,
         by: str = OPTIMIZER,
         known_good: Sequence[Mapping[str, Any]] = (),
         spaces: Mapping[Any, Space] | None = None,
         first: int = 0,
         repeats: Sequence[Mapping[str, Any]] | None = None,
+        costs: Mapping[Any, float] | None = None,
     ) -> None:
         self._seed = seed
-        self._allocation = allocation
+        self._costs = costs
         self._ideal = ideal
         self._by = by
         self._known_good = {first + place: parameters for place, parameters in enumerate(known_good)}
@@ -99,10 +100,7 @@ class FairSampler(BaseSampler):
         name = (
             trial.params[self._by]
             if self._by in trial.params
-            else turn(
-                self._allocation,
-                competitors(before, choices, maximize, self._ideal, self._by),
-            )
+            else turn(competitors(before, choices, self._by, self._costs))
         )
         # what failed is not drawn again either: it would fail again
         own = [each for each in before if each.params.get(self._by) == name]

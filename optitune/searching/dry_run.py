@@ -4,8 +4,7 @@ import time
 from math import ceil
 
 from optitune.errors import UsageError
-from optitune.sampling.parameters import known_good
-from optitune.searching.objective import trial_plan
+from optitune.searching.costs import Estimate, counted, estimate
 from optitune.searching.requests import SearchRequest
 from optitune.searching.run import existing_study, prepare
 from optitune.searching.supervisor import View
@@ -13,7 +12,6 @@ from optitune.space.ranges import Fixed
 from optitune.space.search_space import ALL_OWNERS, TRAINING_SETTINGS, SearchSpace
 from optitune.storage import studies, study_checks, trials
 from optitune.storage.urls import explained_storage
-from optitune.study.steps import steps_per_epoch
 from optitune.tasks import splits
 from optitune.tasks.builtin import TASKS
 from optitune.training import timing
@@ -59,14 +57,11 @@ def dry_run(request: SearchRequest, view: View) -> DryRun:
     workers = auto(request.workers or None, len(spread) * (found.device.type != "cpu"), max(1, left))
     if request.workers == 0:
         notes.append("the training is left to 'optitune worker' elsewhere; times are those of this machine")
-    start = known_good(settings)
-    plans = [trial_plan(each, settings, task, data) for each in start.values()]
     before = time.monotonic() - began
-    paces = timing.paces(task, plans, data.train, data.validation, found.device) if left else []
-    each = {
-        name: pace.seconds(plan, steps_per_epoch(len(data.train), configuration.training), len(data.validation))
-        for (name, configuration), plan, pace in zip(start.items(), plans, paces, strict=bool(paces))
-    }
+    timed = estimate(settings, task, data, found.device) if left else Estimate({}, {}, 0)
+    each = timed.seconds
+    known = studies.costs(existing) if existing is not None else None
+    costs = (timed.costs if known is None else known) if counted(settings) else {}
     whole = mean([*each.values()])
     share = 1.0 if settings.pruner == "none" else PRUNED
     turns = ceil(left / workers)
@@ -90,10 +85,12 @@ def dry_run(request: SearchRequest, view: View) -> DryRun:
         workers=workers,
         device=str(found.device),
         precision=settings.precision,
+        budget_in=settings.budget_in,
+        costs=costs,
         each={name: round(value, 3) for name, value in each.items()},
         seconds=seconds,
         disk=left * TRIAL + EMPTY * found.new,
-        scratch=(timing.shared_bytes(data.train, data.validation) + 2 * workers * _state(paces)) if left else 0,
+        scratch=(timing.shared_bytes(data.train, data.validation) + 2 * workers * timed.state) if left else 0,
         free=free(request.home.folder),
         notes=tuple(notes),
     )
@@ -108,7 +105,3 @@ def _training(space: SearchSpace) -> dict[str, str]:
         for name, one in named.items()
         if not (isinstance(one, Fixed) and name in usual and one.value == usual[name])
     }
-
-
-def _state(paces: list[timing.Pace]) -> int:
-    return max((each.state for each in paces), default=0)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from optitune.common.schema import validated
 from optitune.errors import NoStudies
-from optitune.sampling.allocation import ALLOCATIONS, able, competitors
+from optitune.sampling.allocation import able, competitors
 from optitune.sampling.parameters import edges_of
 from optitune.searching import from_study, reproducible_data, supervisor
 from optitune.searching.best_file import BestFile
@@ -48,8 +48,8 @@ class SearchOutcome:
         begun: whether its training was begun, and not left to workers elsewhere.
         trained: how many trials this run finished, of all that the study has.
         metric: what it judges by.
-        competing: the optimizers that have a finished trial and have not been dropped.
-        dropped: those that the allocation has dropped, since they would hardly win.
+        competing: the optimizers that have a finished trial and do not fail at every trial.
+        costs: relative cost of an epoch by optimizer; empty where each counts the same.
         remarks: what a user should know of the data.
         set_aside: where an edited `best.toml` that stood in the way is kept now.
         seconds: how long this run took.
@@ -70,7 +70,7 @@ class SearchOutcome:
     metric: Metric
     competing: tuple[str, ...]
     examples: int | None = None
-    dropped: tuple[str, ...] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     origin: studies.Origin | None = None
 
@@ -108,7 +108,8 @@ class SearchOutcome:
             else None,
             "best_file": str(self.best_file) if self.best_file else None,
             "allocation": {
-                "rule": self.settings.allocation,
+                "budget_in": self.settings.budget_in,
+                "costs": dict(self.costs),
                 "epochs": {row.optimizer: row.epochs for row in standings(self.records, self.settings.optimizers)},
                 "competing": list(self.competing),
             },
@@ -273,7 +274,6 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
     if unwritten:
         view.note(unwritten)
     winner = best_record(keeper.records)
-    competing, dropped = _competing(opened, settings, task.judge)
     return SearchOutcome(
         name=request.home.name,
         settings=settings,
@@ -287,9 +287,9 @@ def _search(request: SearchRequest, view: supervisor.View, notes: Notes, cluster
         seconds=round(time.monotonic() - began, 3),
         set_aside=keeper.set_aside,
         metric=task.judge,
-        competing=competing,
+        competing=_competing(opened, settings),
         examples=len(data.train),
-        dropped=dropped,
+        costs=studies.costs(opened) or {},
         remarks=found.remarks,
         origin=origin,
     )
@@ -358,16 +358,7 @@ def _taking(
     return from_study.select(old, home, settings, facts, judge, code, request.accept_changes, begun)
 
 
-def _competing(
-    opened: optuna.Study, settings: StudySettings, metric: Metric
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The optimizers that the study would go on with and has trained, and those that the allocation has dropped."""
-    trials = opened.get_trials(deepcopy=False)
-    found = competitors(trials, settings.optimizers, metric.direction == "maximize", metric.ideal)
-    left = [each.name for each in able(found)]
-    kept = ALLOCATIONS[settings.allocation](able(found)) if settings.sampler == "optitune" else left
-    trained = {each.name for each in found if each.ended}
-    return (
-        tuple(name for name in settings.optimizers if name in kept and name in trained),
-        tuple(name for name in left if name not in kept),
-    )
+def _competing(opened: optuna.Study, settings: StudySettings) -> tuple[str, ...]:
+    """The optimizers that the study would go on with and has trained."""
+    found = able(competitors(opened.get_trials(deepcopy=False), settings.optimizers))
+    return tuple(each.name for each in found if each.ended)

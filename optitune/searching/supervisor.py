@@ -13,7 +13,7 @@ from optitune.common import files
 from optitune.common.text import Unit
 from optitune.errors import Interrupted, OptituneError
 from optitune.sampling.allocation import FAILURES
-from optitune.searching import trial_checkpoint
+from optitune.searching import costs, trial_checkpoint
 from optitune.searching.events import Note, TrialFailed, TrialFinished, TrialProgress, TrialStarted
 from optitune.searching.ray_backend.cluster import Cluster
 from optitune.searching.ray_backend.pool import RayPool
@@ -122,6 +122,8 @@ def train(
         shared = owner.belongings / "data.safetensors"
         splits.save(data, shared)
         job = replace(job, data=shared, deadline=deadline, code=opened.user_attrs.get(studies.CODE) or {})
+        if cluster is None and (why := costs.settle(opened, job, view.tick, request.trial_timeout)):
+            view.note(why)
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]
         view.begin(home.name, settings, unit, target, records, workers)
 

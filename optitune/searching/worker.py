@@ -90,7 +90,8 @@ def open_study(
         patience: how a storage that does not answer is waited for; None not to wait.
     """
     opened = home.open(patience)
-    opened.sampler = sampler_of(settings, metric, [trial.params for trial in trials.taken(opened)])
+    taken = [trial.params for trial in trials.taken(opened)]
+    opened.sampler = sampler_of(settings, metric, taken, studies.costs(opened))
     opened.pruner = pruner_of(settings, metric, opened.user_attrs[studies.DATA]["train_examples"])
     return opened
 

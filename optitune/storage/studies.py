@@ -33,6 +33,7 @@ TRIALS = "trials"
 CODE = "code"
 FROM = "from"
 OWNER = "owner"
+COSTS = "costs"
 
 OWN_FILE = "study.db"
 """The SQLite file in a study's folder, where its storage is no other."""
@@ -183,7 +184,9 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     settings = study.user_attrs.get(SETTINGS)
     if not isinstance(settings, dict):
         raise UsageError(f"study '{study.study_name}' was not made by optitune: choose another name with --study")
-    return {**settings, "task": task_name(str(settings["task"]))} if "task" in settings else settings
+    # studies made before there was a choice count epochs, and may name a rule that is no more
+    made = {"budget_in": "epochs", **{key: value for key, value in settings.items() if key != "allocation"}}
+    return {**made, "task": task_name(str(made["task"]))} if "task" in made else made
 
 
 def settings_of(study: optuna.Study) -> StudySettings:
@@ -208,6 +211,12 @@ def target(study: optuna.Study) -> int:
             f"'optitune search --study {name} --trials N'"
         )
     return number
+
+
+def costs(study: optuna.Study) -> dict[str, float] | None:
+    """The relative cost of an epoch by optimizer, as it was measured for the study; None where it was not."""
+    found: dict[str, float] | None = study.user_attrs.get(COSTS)
+    return found
 
 
 def metric(study: optuna.Study) -> Metric:

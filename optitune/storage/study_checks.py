@@ -117,7 +117,7 @@ def same_as_made(
         # which says what has changed, where a fingerprint shows only that something has
         same_code(study, settings.task, code, str(data.get("network")), accepted, write)
     for key, wanted in _checked(settings, data, judge).items():
-        found = study.user_attrs[key]
+        found = stored_settings(study) if key == SETTINGS else study.user_attrs[key]
         if key == RANGES and any(isinstance(each, str) for ranges in found.values() for each in ranges.values()):
             # a study of an older version keeps sentences
             wanted = settings.space().kept(as_stored_before)

@@ -87,7 +87,7 @@ class StudySettings(Strict):
     warmup: Any = 0.0
     groups: dict[str, Any] = Field(default_factory=dict)
     sampler: Sampler = "optitune"
-    allocation: Literal["equal", "racing"] = "equal"
+    budget_in: Literal["epochs", "seconds"] = "seconds"
     pruner: Pruner = "optitune"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
@@ -125,6 +125,11 @@ class StudySettings(Strict):
                 if isinstance(value, dict):
                     raise ValueError(f"{key} = {value!r}: must be a value, or a list of two ends or of options")
                 hyperparameters.setdefault(ALL_OWNERS, {})[key] = value
+            elif key == "allocation":
+                raise ValueError(
+                    f"allocation = {value!r}: is no setting any more: every optimizer gets an equal share, of the time "
+                    "by default; leave it out, or write budget_in = 'epochs' for equal numbers of epochs"
+                )
             elif key in ELSEWHERE and not isinstance(value, dict):
                 raise ValueError(
                     f"{key} = {value!r}: is not of the study; say it by the flag --{key.replace('_', '-')}"
@@ -171,11 +176,6 @@ class StudySettings(Strict):
                     optimizers.check_installed(optimizers.find(name))
             except UsageError as error:
                 raise ValueError(f"optimizers = {list(self.optimizers)!r}: {error}") from None
-        if self.allocation != "equal" and self.sampler != "optitune":
-            raise ValueError(
-                f"allocation = {self.allocation!r}: only the sampler optitune allocates epochs, not {self.sampler!r}: "
-                "leave out one of them"
-            )
         space = self.space()
         if self.loss not in (None, "cross-entropy") and space.training["label_smoothing"] != Fixed(0.0, BY_THE_STUDY):
             raise ValueError(

@@ -154,7 +154,7 @@ task = {task}
 # groups = {{ "fc*" = 10.0, "conv1.*" = [0.1, 10.0] }}
 
 # sampler = "optitune"                    # or "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"
-# allocation = "equal"                    # as many epochs for every optimizer; or "racing"
+# budget_in = "seconds"                   # as much time for every optimizer; or "epochs": as many of these
 # pruner = "optitune"                     # or "none", "median", "percentile", "successive-halving", "hyperband"
 # precision = "auto"                      # or "fp32", "bf16"
 # seed = 0

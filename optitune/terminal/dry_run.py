@@ -38,6 +38,8 @@ def print_dry_run(found: DryRun) -> None:
             line(f"  {name}{took}: {'; '.join(said) or 'no settings'}")
     if found.training:
         line("\ntraining: " + "; ".join(f"{key} {one}" for key, one in found.training.items()))
+    if len(found.optimizers) > 1 and found.budget_in:
+        line("\n" + _shares(found))
     if most:
         shortest, longest = (roughly(max(1.0, seconds)) for seconds in found.seconds)
         span = shortest if shortest == longest else f"{shortest} to {longest}"
@@ -46,6 +48,15 @@ def print_dry_run(found: DryRun) -> None:
         line(f"disk: {need}; {_size(found.free)} are free")
     for note in found.notes:
         line(f"note: {note}")
+
+
+def _shares(found: DryRun) -> str:
+    """What every optimizer gets as much of, and how epochs count."""
+    if found.budget_in == "epochs":
+        return "shares: every optimizer gets as many epochs"
+    uneven = [f"of {name} {cost:g}" for name, cost in found.costs.items() if cost != 1]
+    how = f"an epoch counts 1, {', '.join(uneven)}" if uneven else "an epoch costs about the same with all"
+    return f"shares: every optimizer gets as much time; {how}"
 
 
 def _size(number: float) -> str:

@@ -80,8 +80,6 @@ def print_result(
         console.print(again)
     if result.origin is not None:
         console.print(f"of them, taken: {result.origin.sentence()}", markup=False)
-    if result.dropped:
-        console.print(f"no longer in the race, which they would hardly win: {', '.join(result.dropped)}")
     for failing in result.failing():
         console.print(failing.sentence(), style=BAD, markup=False)
     winner = result.best

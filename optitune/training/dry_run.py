@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class DryRun:
         scratch: bytes that it would need besides while it runs, about.
         free: bytes that are free there.
         notes: what a user should know besides.
+        budget_in: of a search, what every optimizer gets as much of: `seconds` or `epochs`.
+        costs: of a search, the relative cost of an epoch by optimizer; empty where each counts the same.
     """
 
     stage: Literal["search", "compare", "retrain"]
@@ -57,6 +59,8 @@ class DryRun:
     scratch: int
     free: int
     notes: tuple[str, ...] = ()
+    budget_in: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""

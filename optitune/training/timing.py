@@ -31,11 +31,13 @@ class Pace:
 
     Attributes:
         step: seconds of an optimizer step.
+        fastest: the same at the best moment, which other processes disturb least.
         judged: seconds to judge one example.
         state: bytes of a checkpoint: weights, and what the optimizer keeps.
     """
 
     step: float
+    fastest: float
     judged: float
     state: int
 
@@ -90,14 +92,16 @@ def paces(
                 break
             found.append(_pace(task, plan, train, judged, device, limit_s / len(plans)))
     rest = len(plans) - len(found)
-    step, judge = (sum(getattr(each, name) for each in found) / len(found) for name in ("step", "judged"))
-    return found + [Pace(step, judge, max(each.state for each in found))] * rest
+    step, fastest, judge = (
+        sum(getattr(each, name) for each in found) / len(found) for name in ("step", "fastest", "judged")
+    )
+    return found + [Pace(step, fastest, judge, max(each.state for each in found))] * rest
 
 
 def _pace(task: Task, plan: Plan, train: Part, judged: Part, device: torch.device, limit_s: float) -> Pace:
-    step, training = _step(task, plan, train, device, FIRST_STEPS, 0.0)
+    step, fastest, training = _step(task, plan, train, device, FIRST_STEPS, 0.0)
     if (number := min(MOST_STEPS, round(limit_s / 2 / max(step, 1e-6)))) > FIRST_STEPS:
-        step, training = _step(task, plan, train, device, number, limit_s)
+        step, fastest, training = _step(task, plan, train, device, number, limit_s)
     batch = plan.configuration.training.batch_size
     some = judged.take(slice(0, batch * max(1, min(20, round(limit_s / 2 / max(step, 1e-4)))))).to(device)
 
@@ -109,13 +113,13 @@ def _pace(task: Task, plan: Plan, train: Part, judged: Part, device: torch.devic
     judged_s = judge()
     if judged_s * len(some) < limit_s:
         judged_s = min(judged_s, judge())
-    return Pace(step, judged_s, _bytes(training.state_dict()))
+    return Pace(step, fastest, judged_s, _bytes(training.state_dict()))
 
 
 def _step(
     task: Task, plan: Plan, train: Part, device: torch.device, number: int, limit_s: float
-) -> tuple[float, Training]:
-    """Seconds of a step, measured over so many at a time until the time is over; and the training."""
+) -> tuple[float, float, Training]:
+    """Seconds of a step, measured over so many at a time until the time is over, also the fewest; and the training."""
     settings = plan.configuration.training
     few = train.take(slice(0, number * settings.batch_size * settings.accumulation)).to(device)
     # without end, since it is the clock that ends it
@@ -126,7 +130,8 @@ def _step(
             times.append(next(rows).seconds)
     took = [after - before for before, after in pairwise(times)] or [training.seconds]
     # the first steps make what a training makes once, such as an optimizer's state
-    return median(took[1:] or took) / training.steps_per_epoch, training
+    rest = took[1:] or took
+    return median(rest) / training.steps_per_epoch, min(rest) / training.steps_per_epoch, training
 
 
 def _bytes(value: Any) -> int:

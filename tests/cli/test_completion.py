@@ -70,7 +70,7 @@ def test_options_are_completed(completed: Told) -> None:
         (["search", "--task", "note"], []),
         (["search", "--sampler", "tpe"], ["tpe", "tpe-group"]),
         (["search", "--pruner", "hyper"], ["hyperband"]),
-        (["search", "--allocation", ""], ["equal", "racing"]),
+        (["search", "--budget-in", ""], ["epochs", "seconds"]),
         (["search", "--study", ""], ["described", "mine", "other"]),
         (["worker", "--study", ""], ["mine", "other"]),
         (["show", ""], ["mine", "other"]),

@@ -66,26 +66,50 @@ def test_json_is_one_object_with_everything_in_its_place(command: Any, tmp_path:
 
 
 def test_json_tells_how_the_epochs_were_shared_out(command: Any, tmp_path: Path) -> None:
-    _, out, _ = command("search", *QUICK, "--trials", "3", "--json")
+    _, out, _ = command("search", *QUICK, "--trials", "3", "--json", "--budget-in", "epochs")
     shared = json.loads(out)["allocation"]
-    assert (shared["rule"], shared["competing"]) == ("equal", ["sgd", "adam"])
+    assert (shared["budget_in"], shared["competing"], shared["costs"]) == ("epochs", ["sgd", "adam"], {})
     assert shared["epochs"] == {"sgd": 2.0, "adam": 1.0}
     _, out, _ = command("show", "digits", "--json")
     assert [trial["epochs"] for trial in json.loads(out)["trials"]] == [1.0, 1.0, 1.0]
-    _, out, _ = command("search", *QUICK, "--trials", "3", "--study", "race", "--allocation", "racing", "--json")
-    assert json.loads(out)["allocation"]["rule"] == "racing"
 
 
-def test_who_is_out_of_the_race_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_costs_are_measured_once_and_used_by_all_that_go_on_with_the_study(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("search", *QUICK, "--study", "paid", "--workers", "1", "--json")
+    shared = json.loads(command(*asked, "--trials", "2")[1])["allocation"]
+    assert (shared["budget_in"], set(shared["costs"])) == ("seconds", {"sgd", "adam"})
+    home = studies.location(tmp_path / "studies", "paid", None)
+    home.open().set_user_attr(studies.COSTS, {"sgd": 1.0, "adam": 10.0})
+    shared = json.loads(command(*asked, "--trials", "6")[1])["allocation"]
+    assert (shared["epochs"], shared["costs"]) == ({"sgd": 5.0, "adam": 1.0}, {"sgd": 1.0, "adam": 10.0})
+    code, out, _ = command("search", *QUICK, "--study", "paid", "--trials", "7", "--dry-run")
+    assert code == 0
+    assert "shares: every optimizer gets as much time; an epoch counts 1, of adam 10\n" in out
+
+
+def test_a_study_from_before_there_were_costs_goes_on_in_epochs(command: Any, tmp_path: Path) -> None:
+    old = ("search", *QUICK, "--study", "old", "--workers", "1", "--json")
+    assert command(*old, "--trials", "2", "--budget-in", "epochs")[0] == 0
+    opened = studies.location(tmp_path / "studies", "old", None).open()
+    made = {key: value for key, value in opened.user_attrs[studies.SETTINGS].items() if key != "budget_in"}
+    opened.set_user_attr(studies.SETTINGS, {**made, "allocation": "racing"})
+    code, out, _ = command(*old, "--trials", "3")
+    assert code == 0
+    assert (json.loads(out)["allocation"]["budget_in"], json.loads(out)["allocation"]["costs"]) == ("epochs", {})
+    code, out, _ = command(*old, "--trials", "4", "--budget-in", "seconds")
+    assert code == 2
+    assert "budget_in" in out
+    assert command("show", "old")[0] == 0
+
+
+def test_remarks_are_shown_at_the_end(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from optitune.terminal.search import print_result
 
     places = {"studies_dir": tmp_path, "progress": False}
     found = optitune.search("digits", trials=2, epochs=1, optimizers=["sgd", "adam"], **places).run  # type: ignore[arg-type]
     assert found is not None
-    print_result(found, tmp_path, None, None)
-    assert "in the race" not in capsys.readouterr().out
-    print_result(replace(found, dropped=("sgd",)), tmp_path, None, None)
-    assert "no longer in the race, which they would hardly win: sgd" in capsys.readouterr().out
     # a quiet search has shown its remarks nowhere else
     print_result(replace(found, remarks=("the targets are far away",)), tmp_path, None, None)
     assert "  note: the targets are far away\n" in capsys.readouterr().out
@@ -110,7 +134,7 @@ def test_a_complete_study_trains_nothing_and_a_higher_target_completes_it(comman
 def test_the_same_seed_and_one_worker_give_the_same_study_also_when_stopped_between(
     command: Any, tmp_path: Path
 ) -> None:
-    base = ("search", *QUICK, "--seed", "5", "--workers", "1", "--quiet")
+    base = ("search", *QUICK, "--seed", "5", "--workers", "1", "--quiet", "--budget-in", "epochs")
     assert command(*base, "--study", "whole", "--trials", "7")[0] == 0
     assert command(*base, "--study", "parts", "--trials", "5")[0] == 0
     assert command(*base, "--study", "parts", "--trials", "7")[0] == 0

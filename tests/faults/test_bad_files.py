@@ -55,7 +55,7 @@ STUDY: dict[str, Any] = {
     "decay_biases": True,
     "lr": [1e-4, 0.1],
     "sampler": "optitune",
-    "allocation": "racing",
+    "budget_in": "epochs",
     "pruner": "none",
     "precision": "fp32",
     "seed": 1,

@@ -105,7 +105,7 @@ def test_another_precision_is_a_difference() -> None:
         ("schedules", []),
         ("sampler", "best"),
         ("pruner", "all"),
-        ("allocation", "fair"),
+        ("budget_in", "hours"),
         ("precision", "fp16"),
         ("task", 3),
     ],
