@@ -87,7 +87,23 @@ def test_the_records_are_small_and_hold_enough_of_every_optimizer(task: str) -> 
     assert all(each.origin == "known-good" for each in curves if each.number == 0 and each.seed == 0)
 
 
-@pytest.mark.parametrize("task", RECORDS)
+def test_the_records_of_small_tasks_are_small_and_have_known_good_settings_first_and_some_repeated() -> None:
+    assert sum(path(task).stat().st_size for task in small_tasks.ROWS) < 4_000_000
+    for task in small_tasks.ROWS:
+        about, curves = recorded(task)
+        assert about.task == task
+        assert about.lr_prior == sampling_of(task).lr_prior
+        assert about.about == small_tasks.ROWS[task].about
+        assert tuple(about.settings["optimizers"]) == OPTIMIZERS
+        assert len({each.key for each in curves}) == len(curves)
+        assert {each.optimizer for each in curves if each.number == 0} == set(OPTIMIZERS)
+        assert all(each.origin == "known-good" for each in curves if each.number == 0 and each.seed == 0)
+        sobol = Counter(each.optimizer for each in curves if each.origin == "sobol")
+        assert min(sobol.values()) >= sampling_of(task).sobol
+        assert sum(each.origin == "again" for each in curves) >= 10
+
+
+@pytest.mark.parametrize("task", [*RECORDS, *small_tasks.ROWS])
 def test_a_repeated_training_has_the_parameters_of_the_first_and_whole_curves_have_all_values(task: str) -> None:
     about, curves = recorded(task)
     first = {(each.optimizer, each.number): each.parameters for each in curves if each.origin != "again"}
