@@ -35,6 +35,10 @@ WORST_SHARE = 0.2
 ENOUGH = 5
 """Complete trials with an evaluation at a step that a forecast at that step needs."""
 
+BEST_SHARE, HARDLY = 4, 0.1
+"""One in how many of an optimizer's complete trials counts as its best, and what share of the gain that is still to
+come at a step is no difference there."""
+
 MOST = 300
 """Number of complete trials, the latest, that a forecast is fitted to."""
 
@@ -137,6 +141,23 @@ class Forecast:
         """Whether a trial's best score up to `step` is above that of all complete trials of its optimizer."""
         own = [each for each in self._complete if self._of(each) == self._of(trial)]
         return all(self._so_far(trial, step) > self._so_far(each, step) for each in own)
+
+    def may_catch_up(self, trial: FrozenTrial, step: int) -> bool:
+        """Whether any of the best quarter of its optimizer's complete trials stood no higher at that step.
+
+        Nor hardly higher, measured by what that one was still to gain. Where networks stand still for long before they
+        learn, what a trial shows early says little, and then the best ones were once where it is. One whose learning
+        rate was to fall further is not compared.
+        """
+        own = [each for each in self._complete if self._of(each) == self._of(trial)]
+        best = sorted(own, key=lambda each: -self.finals[each.number])[: -(-len(own) // BEST_SHARE)]
+        now, ahead = self._so_far(trial, step), lr_ahead(trial, step)
+        for each in best:
+            was, final = self._so_far(each, step), self.finals[each.number]
+            alike = step in each.intermediate_values and lr_ahead(each, step) >= ahead
+            if alike and now >= was - HARDLY * max(0.0, final - was):
+                return True
+        return False
 
     def __call__(self, trial: FrozenTrial) -> Expected | None:
         """The final score of an ended trial, reached or forecast; None where no forecast is possible."""

@@ -27,7 +27,8 @@ class ForecastPruner(BasePruner):
     Trials are compared within their own optimizer, so that the best of each is found, and by their forecast rather than
     their present value, so that neither slow starters nor late drops of the learning rate are cut off (see
     `optitune.sampling.forecast.Forecast`). A trial that is ahead of all complete ones of its optimizer is never pruned,
-    nor is any while fewer than five trials are complete.
+    nor one that stands no lower than one of the best quarter of them stood at that step, nor any while fewer than five
+    trials are complete.
 
     It works in any Optuna study. Where a schedule changes the learning rate, record the changes at the trial's start:
     `trial.set_user_attr("lr_ahead", {"200": -2.0, "300": -1.0})` means that up to step 200 the learning rate is still
@@ -63,7 +64,7 @@ class ForecastPruner(BasePruner):
         if best is None or expected is None or forecast.leads(trial, step):
             return False
         luck = expected.score + self._sure * expected.variance**0.5
-        if luck >= best:
+        if luck >= best or forecast.may_catch_up(trial, step):
             return False
         group = trial.params.get(self._by)
         comes_to, at_most, bar = (self.written(forecast.score.value(score)) for score in (expected.score, luck, best))

@@ -85,9 +85,15 @@ def test_one_that_is_ahead_of_all_goes_on_however_little_is_forecast() -> None:
     # leads that grow, as where the error falls by a factor each epoch: the forecast expects them to shrink
     curves = [{10: 0.97 + 0.004 * place, 20: 1 - 10.0 ** -(2.5 + 0.5 * place)} for place in range(5)]
     study = study_of(*complete("sgd", *curves))
-    ahead, between = trial("sgd", {10: 0.9861}), trial("sgd", {10: 0.9859})
-    assert ForecastPruner(1.0).prune(study, between)
+    ahead, behind = trial("sgd", {10: 0.9861}), trial("sgd", {10: 0.9650})
+    assert ForecastPruner(1.0).prune(study, behind)
     assert not ForecastPruner(1.0).prune(study, ahead)
+
+
+def test_nothing_is_pruned_where_the_best_once_stood_as_low() -> None:
+    late: list[Curve] = [{10: 0.10, 20: 0.97}, *({10: 0.10 + 0.005 * place, 20: 0.3} for place in range(8))]
+    assert not ForecastPruner(1.0).prune(study_of(*complete("sgd", *late)), trial("sgd", {10: 0.10}))
+    assert not ForecastPruner(1.0).prune(study_of(*complete("sgd", *late)), trial("sgd", {10: 0.09}))
 
 
 def test_the_surer_the_forecast_has_to_be_the_less_is_pruned() -> None:
