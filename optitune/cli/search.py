@@ -67,7 +67,7 @@ def _default(key: str) -> str:
 @click.option(
     "--sampler",
     metavar="NAME",
-    help="optitune (known-good settings, then Sobol points of every optimizer in turn), or Optuna's tpe, tpe-group, "
+    help="optitune (known-good settings, then what a model of all trials expects most of), or Optuna's tpe, tpe-group, "
     "random, qmc, gp, nsgaii." + _default("sampler"),
 )
 @click.option(

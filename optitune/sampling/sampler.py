@@ -14,8 +14,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from torch.quasirandom import SobolEngine
 
-from optitune.sampling.allocation import UNDECIDED, competitors, turn
-from optitune.sampling.forecast import OPTIMIZER
+from optitune.sampling.allocation import UNDECIDED, able, competitors, turn
+from optitune.sampling.forecast import OPTIMIZER, Expected, Forecast
+from optitune.sampling.model import Axis, Observed, is_lr
+from optitune.sampling.proposal import WIDENED, Proposals
 from optitune.sampling.repeats import is_due, next_repeat
 
 AT_A_TIME = 64
@@ -24,17 +26,30 @@ AT_A_TIME = 64
 EXHAUSTED = 1_000
 """Points that were all drawn before, after which a space counts as used up and points repeat."""
 
+FEWEST = 6
+"""Ended trials that the model needs."""
+
+TO_THE_BEST = 0.5
+"""Share of the trials that go to the optimizer whose candidates promise most to improve on the best of all; the others
+go to the one that has cost least, so that each has at least about half of an equal share."""
+
+FILLING = 0.5
+"""Number of an optimizer's trials at which every other one is a space-filling point; that share shrinks."""
+
 Space = Mapping[str, BaseDistribution]
 """Distributions by parameter."""
 
 
 class FairSampler(BaseSampler):
-    """An Optuna sampler that shares the trials of a study fairly among several optimizers.
+    """An Optuna sampler that shares the trials of a study among several optimizers, and tunes each.
 
-    The known-good settings come first. Then each trial goes to the optimizer whose trials have cost least so far, in
-    training steps or in steps times `costs`, and its configuration is the next point of that optimizer's own scrambled
-    Sobol sequence (Owen 1998, J. Complexity 14:466), which covers any few hyperparameters evenly.
-    docs/search-quality.md compares it with other samplers.
+    The known-good settings come first. Then half of the trials go to the optimizer whose trials have cost least so far,
+    in training steps or in steps times `costs`, and half to the one that promises most, for its cost, to improve on the
+    best of all. The configuration is the one that a model of all trials expects to improve most on that optimizer's
+    best (`optitune.sampling.model`, `optitune.sampling.proposal`), or, ever more rarely, the next point of that
+    optimizer's own scrambled Sobol sequence (Owen 1998, J. Complexity 14:466), which covers any few hyperparameters
+    evenly. Learning rates start near the known-good ones, where there are any. docs/search-quality.md compares it with
+    other samplers.
 
     The optimizer must be a categorical parameter that is suggested first; a study without one has one sequence. Draws
     follow from the seed and the earlier trials: a study that is resumed continues as if it had not been stopped, and
@@ -96,12 +111,17 @@ class FairSampler(BaseSampler):
         ):
             self._drawn[trial.number] = dict(again.params)
             return dict(again.distributions)
-        # one that was drawn before and has to be trained again stays with its optimizer
-        name = (
-            trial.params[self._by]
-            if self._by in trial.params
-            else turn(competitors(before, choices, self._by, self._costs))
-        )
+        generator = np.random.default_rng((self._seed, trial.number))
+        proposals = self._proposals(before, choices, maximize, generator)
+        if self._by in trial.params:
+            # one that was drawn before and has to be trained again stays with its optimizer
+            name = trial.params[self._by]
+        else:
+            found = competitors(before, choices, self._by, self._costs)
+            if proposals is not None and generator.random() < TO_THE_BEST:
+                name = self._most_promising([each.name for each in able(found)], proposals)
+            else:
+                name = turn(found)
         # what failed is not drawn again either: it would fail again
         own = [each for each in before if each.params.get(self._by) == name]
         space = dict(self._spaces.get(name, {})) or {
@@ -114,7 +134,15 @@ class FairSampler(BaseSampler):
             and not space.keys() & each.params.keys()
             for each in before
         )
-        self._drawn[trial.number] = self._next(space, [each.params for each in own], choices.index(name), undrawn)
+        had = [each.params for each in own]
+        filling = proposals is None or generator.random() < FILLING / (FILLING + len(own))
+        fresh = (
+            point
+            for point in ([] if filling or proposals is None else proposals.of(name)[1])
+            # a trial need not have all: some depend on others
+            if not any(all(params[key] == value for key, value in point.items() if key in params) for params in had)
+        )
+        self._drawn[trial.number] = next(fresh, {}) or self._next(name, space, had, choices.index(name), undrawn)
         if choices == [None]:
             return space
         self._drawn[trial.number][self._by] = name
@@ -158,7 +186,51 @@ class FairSampler(BaseSampler):
         choice = known[-1].distributions.get(self._by)
         return list(choice.choices) if isinstance(choice, CategoricalDistribution) else [None]
 
-    def _next(self, space: Space, drawn: Sequence[Mapping[str, Any]], sequence: int, skip: int) -> dict[str, Any]:
+    def _most_promising(self, names: Sequence[Any], proposals: Proposals) -> Any:
+        """The optimizer of which most improvement is expected for its cost (Snoek et al. 2012, NeurIPS 25)."""
+        cost = self._costs or {}
+        return max(names, key=lambda name: proposals.of(name, overall=True)[0] - log(cost.get(name, 1.0)))
+
+    def _proposals(
+        self, before: Sequence[FrozenTrial], choices: Sequence[Any], maximize: bool, generator: np.random.Generator
+    ) -> Proposals | None:
+        """What the trials so far say of others; None where they are too few."""
+        ended = [each for each in before if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        if len(ended) < FEWEST:
+            return None
+        forecast = Forecast(before, maximize, self._ideal, self._by)
+        axes = {name: self._axes(name, own) for name, own in self._spaces_of(before, choices).items()}
+        observed = [
+            Observed(each.params.get(self._by), each.params, *expected)
+            for each in ended
+            if each.params.get(self._by) in axes
+            if (expected := forecast(each) or _last(forecast, each)) is not None
+        ]
+        pending = [
+            Observed(each.params.get(self._by), each.params, 0.0)
+            for each in before
+            if each.state == TrialState.RUNNING and each.params.get(self._by) in axes and each.params
+        ]
+        if not observed or any(not own for own in axes.values()):
+            return None
+        return Proposals(axes, observed, pending, generator)
+
+    def _spaces_of(self, before: Sequence[FrozenTrial], choices: Sequence[Any]) -> dict[Any, Space]:
+        """The distributions of every optimizer."""
+        found: dict[Any, dict[str, BaseDistribution]] = {name: dict(self._spaces.get(name, {})) for name in choices}
+        for each in before:
+            own = found.get(each.params.get(self._by))
+            if own is not None and each.params.get(self._by) not in self._spaces:
+                own |= {key: one for key, one in each.distributions.items() if key != self._by}
+        return dict(found)
+
+    def _axes(self, name: Any, space: Space) -> dict[str, Axis]:
+        first = next((each for each in self._known_good.values() if each.get(self._by) == name), {})
+        return {key: Axis(one, first.get(key), is_lr(key)) for key, one in space.items()}
+
+    def _next(
+        self, name: Any, space: Space, drawn: Sequence[Mapping[str, Any]], sequence: int, skip: int
+    ) -> dict[str, Any]:
         """The first point of a sequence that no trial has had, after `skip` such points."""
         if not space:
             return {}
@@ -167,7 +239,7 @@ class FairSampler(BaseSampler):
             # a trial need not have all: some depend on others
             if keys := tuple(name for name in space if name in each):
                 had.setdefault(keys, set()).add(tuple(each[name] for name in keys))
-        for number, point in enumerate(points(space, self._seed, sequence)):
+        for number, point in enumerate(points(space, self._seed, sequence, self._axes(name, space))):
             new = not any(tuple(point[name] for name in keys) in values for keys, values in had.items())
             skip -= new
             if skip < 0 or number >= len(drawn) + EXHAUSTED:
@@ -175,7 +247,15 @@ class FairSampler(BaseSampler):
         raise AssertionError("a sequence has no end")
 
 
-def points(space: Space, seed: int, sequence: int) -> Iterator[dict[str, Any]]:
+def _last(forecast: Forecast, trial: FrozenTrial) -> Expected | None:
+    """The last score of a trial that no forecast is possible for."""
+    step = trial.last_step
+    return None if step is None else Expected(forecast.score(trial.intermediate_values[step]), 0.0)
+
+
+def points(
+    space: Space, seed: int, sequence: int, axes: Mapping[str, Axis] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
     """Iterate over the points of a scrambled Sobol sequence, without end, as parameters by name.
 
     Args:
@@ -186,7 +266,12 @@ def points(space: Space, seed: int, sequence: int) -> Iterator[dict[str, Any]]:
     engine = SobolEngine(len(space), scramble=True, seed=_seed(seed, sequence))  # type: ignore[no-untyped-call]
     while True:
         for point in engine.draw(AT_A_TIME, dtype=torch.float64).tolist():
-            yield {name: value_at(each, place) for (name, each), place in zip(space.items(), point, strict=True)}
+            yield {
+                name: axes[name].value(axes[name].through(np.array([place]), WIDENED)[0])
+                if name in axes
+                else value_at(each, place)
+                for (name, each), place in zip(space.items(), point, strict=True)
+            }
 
 
 def value_at(distribution: BaseDistribution, place: float) -> Any:

@@ -5,7 +5,7 @@ element (`JOINED`), so that each element is a hyperparameter of its own.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,8 +20,8 @@ JOINED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 LR_FACTOR = 10.0
-"""Learning rates are searched from known-good / factor to known-good * factor. It is the same for all optimizers, so
-that what a search learns about "ten times the usual" with one applies to the others."""
+"""Good learning rates usually lie between known-good / factor and known-good * factor. It is the same for all
+optimizers, so that what a search learns about "ten times the usual" with one applies to the others."""
 
 Trait = Literal["fused", "fused-cpu", "closure", "modes", "one-group", "matrices", "sparse"]
 
@@ -118,7 +118,7 @@ class Optimizer:
 
 
 COMPLEMENT_SOURCE = "Choi et al. 2019, arXiv:1910.05446: momenta are tuned on the scale of 1 - value"
-FACTOR_SOURCE = f"known-good value / and * {LR_FACTOR:g}"
+FACTOR_SOURCE = f"known-good value / and * {LR_FACTOR:g}; lr_reach says how far beyond a search may go"
 EPS_SOURCE = "Choi et al. 2019, arXiv:1910.05446: eps of adaptive methods is worth tuning; narrowed to small networks"
 
 MUON_SOURCE = "Jordan et al. 2024, kellerjordan.github.io/posts/muon, and its code"
@@ -128,7 +128,7 @@ SCHEDULE_FREE_CODE_SOURCE = "readme of schedulefree 1.4"
 
 
 def _lr(known_good: float) -> Float:
-    return around(known_good, LR_FACTOR, FACTOR_SOURCE)
+    return replace(around(known_good, LR_FACTOR, FACTOR_SOURCE), usual=True)
 
 
 BETA1 = Float(0.5, 0.99, "complement", COMPLEMENT_SOURCE)

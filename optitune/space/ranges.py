@@ -1,7 +1,7 @@
 """Ranges of hyperparameters as frozen data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose, isfinite, log
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class Float:
             logarithm of 1 - value (`complement`), on which momentum 0.9, 0.99 and 0.999 are equally spaced.
         source: the paper or documentation that the range comes from.
         closed: whether the ends are natural limits, so that a best value there is no reason to widen the range.
+        usual: whether the range is only where good values usually lie, so that a search may go beyond its ends where
+            its trials point there.
 
     Raises:
         ValueError: the range is empty, not finite, or impossible on its scale.
@@ -45,6 +47,7 @@ class Float:
     scale: Scale = "linear"
     source: str = ""
     closed: bool = False
+    usual: bool = False
 
     def __post_init__(self) -> None:
         if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
@@ -56,6 +59,10 @@ class Float:
 
     def contains(self, value: Any) -> bool:
         return _is_number(value) and self.low <= value <= self.high
+
+    def widened(self, factor: float) -> "Float":
+        """A range on a log scale, with its ends further out by a factor."""
+        return replace(self, low=self.low / factor, high=self.high * factor, usual=False)
 
     def ends(self) -> tuple[float, float]:
         return self.low, self.high

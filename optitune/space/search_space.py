@@ -128,6 +128,7 @@ def build(
     overrides: Mapping[str, Mapping[str, Override]],
     training: Mapping[str, Override],
     groups: Mapping[str, Override],
+    lr_reach: float = 1.0,
 ) -> SearchSpace:
     """Build the search space of a study.
 
@@ -138,11 +139,18 @@ def build(
         overrides: of hyperparameters, by owner and name; owner `ALL_OWNERS` for every optimizer that has the name.
         training: overrides of training settings, by name.
         groups: learning-rate factors or their ranges, by pattern.
+        lr_reach: factor by which learning rates may lie beyond both ends of their usual range.
 
     Raises:
         ValueError: an owner or a name is unknown, or a value is not allowed; the message begins with the key.
     """
-    of_optimizers = {row.name: {**row.ranges} for row in rows}
+    of_optimizers = {
+        row.name: {
+            name: each.widened(lr_reach) if isinstance(each, Float) and each.usual and lr_reach > 1 else each
+            for name, each in row.ranges.items()
+        }
+        for row in rows
+    }
     further = {row.name: dict(row.also) for row in rows}
     of_schedules = {name: {**schedules.find(name).ranges(epochs)} for name in schedule_names}
     limits = {**optimizers.LIMITS, **schedules.LIMITS}

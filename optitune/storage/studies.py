@@ -184,8 +184,10 @@ def stored_settings(study: optuna.Study) -> dict[str, Any]:
     settings = study.user_attrs.get(SETTINGS)
     if not isinstance(settings, dict):
         raise UsageError(f"study '{study.study_name}' was not made by optitune: choose another name with --study")
-    # studies made before there was a choice count epochs, and may name a rule that is no more
-    made = {"budget_in": "epochs", **{key: value for key, value in settings.items() if key != "allocation"}}
+    # studies made before there was a choice count epochs, keep to the usual learning rates, and may name a rule that is
+    # no more
+    made = {"budget_in": "epochs", "lr_reach": 1.0}
+    made |= {key: value for key, value in settings.items() if key != "allocation"}
     return {**made, "task": task_name(str(made["task"]))} if "task" in made else made
 
 

@@ -87,6 +87,7 @@ class StudySettings(Strict):
     warmup: Any = 0.0
     groups: dict[str, Any] = Field(default_factory=dict)
     sampler: Sampler = "optitune"
+    lr_reach: Annotated[float, Field(ge=1, le=1e6)] = 100.0
     budget_in: Literal["epochs", "seconds"] = "seconds"
     pruner: Pruner = "optitune"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -199,7 +200,9 @@ class StudySettings(Strict):
             ValueError: an override of a hyperparameter is not allowed.
         """
         training = {name: getattr(self, name) for name in TRAINING_SETTINGS}
-        return build(self.rows(), self.schedules, self.epochs, self.hyperparameters, training, self.groups)
+        # other samplers would draw evenly from all of a wide range
+        reach = self.lr_reach if self.sampler == "optitune" else 1.0
+        return build(self.rows(), self.schedules, self.epochs, self.hyperparameters, training, self.groups, reach)
 
     def document(self) -> dict[str, Any]:
         """All settings as a study's file has them."""

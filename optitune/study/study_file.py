@@ -154,6 +154,7 @@ task = {task}
 # groups = {{ "fc*" = 10.0, "conv1.*" = [0.1, 10.0] }}
 
 # sampler = "optitune"                    # or "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"
+# lr_reach = 100.0                        # how far beyond its usual range an lr may go; 1 stays within; of optitune's
 # budget_in = "seconds"                   # as much time for every optimizer; or "epochs": as many of these
 # pruner = "optitune"                     # or "none", "median", "percentile", "successive-halving", "hyperband"
 # precision = "auto"                      # or "fp32", "bf16"

@@ -19,7 +19,7 @@ def test_every_draw_is_a_configuration_within_the_ranges() -> None:
     for _ in range(150):
         configuration = suggest(study.ask(), EVERYTHING, SPACE)
         row = optimizers.find(configuration.optimizer.name)
-        assert row.ranges["lr"].contains(configuration.lr)
+        assert SPACE.optimizers[row.name]["lr"].contains(configuration.lr)
         momentum = configuration.optimizer.settings.get("momentum")
         assert momentum is None or row.ranges["momentum"].contains(momentum)
         seen.add((row.name, configuration.schedule.name))

@@ -1,9 +1,10 @@
 """What is drawn next: known-good settings, whose turn it is, points that leave no hole, and Optuna's own samplers."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
 from itertools import islice
+from math import log10
 from typing import Any
 
 import optuna
@@ -14,6 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from optitune.sampling.model import Axis
 from optitune.sampling.parameters import first_parameters, spaces, suggest
 from optitune.sampling.sampler import SAMPLERS, FairSampler, points, value_at
 from optitune.study.settings import StudySettings
@@ -82,21 +84,61 @@ def test_known_good_settings_come_first_in_their_order() -> None:
     assert [params["lr_factor"] for params in drawn[:3]] == [1.0, 1.0, 1.0]
 
 
-def test_every_draw_can_be_suggested_and_comes_from_the_sequence_of_its_optimizer() -> None:
-    drawn = draws(fair(), 60)[len(KNOWN_GOOD) :]
-    for sequence, (name, space) in enumerate(spaces(SETTINGS).items()):
+def test_every_draw_can_be_suggested_and_none_comes_twice() -> None:
+    drawn = draws(fair(), 60)
+    assert all_differ(drawn[len(KNOWN_GOOD) :])
+    for name, space in spaces(SETTINGS).items():
         own = [params for params in drawn if params["optimizer"] == name]
-        assert len(own) > 10
-        for params, point in zip(own, points(space, 0, sequence), strict=False):
-            assert params == {key: value for key, value in {"optimizer": name, **point}.items() if key in params}
+        assert len(own) > 5
+        for params in own:
+            assert all(space[key]._contains(space[key].to_internal_repr(params[key])) for key in params if key in space)
 
 
-def test_optimizers_are_given_equally_many_steps_whatever_the_length_of_their_trials() -> None:
+def test_before_the_model_a_draw_is_the_next_point_of_its_optimizers_sequence() -> None:
+    drawn = draws(fair(known_good=()), 5)
+    for sequence, (name, space) in enumerate(spaces(SETTINGS).items()):
+        axes = {key: Axis(one) for key, one in space.items()}
+        own = [params for params in drawn if params["optimizer"] == name]
+        assert own
+        for params, point in zip(own, points(space, 0, sequence, axes), strict=False):
+            for key, value in params.items():
+                wanted = {"optimizer": name, **point}[key]
+                assert value == (pytest.approx(wanted) if type(value) is float else wanted)
+
+
+def test_every_optimizer_is_given_about_half_of_an_equal_share_of_the_steps_at_least() -> None:
     study = study_of(fair())
     draws(study.sampler, 60, study)
     steps = spent(study)
     assert set(steps) == {"sgd", "adam", "rmsprop"}
-    assert max(steps.values()) - min(steps.values()) <= LAST
+    assert min(steps.values()) >= 0.4 * sum(steps.values()) / len(steps)
+
+
+def tuned(study: optuna.Study, trials: int, best: float, good: Collection[str]) -> list[dict[str, Any]]:
+    """Train where only the learning rate counts, and good optimizers are better than others whatever theirs.
+
+    The best learning rate is 10 ** `best` times the known-good one.
+    """
+    for _ in range(trials):
+        trial = study.ask()
+        suggested(trial)
+        off = abs(log10(trial.params["lr_factor"]) - best)
+        finish(trial, (0.95 if trial.params["optimizer"] in good else 0.8) - 0.03 * min(off, 3.0))
+    return [trial.params for trial in study.trials]
+
+
+@pytest.mark.parametrize("best", [-1.7, 0.0, 1.4])
+def test_a_learning_rate_far_from_the_known_good_one_is_found_for_every_optimizer(best: float) -> None:
+    drawn = tuned(study_of(fair(ideal=1.0)), 45, best, ("adam", "rmsprop"))
+    for name in ("sgd", "adam", "rmsprop"):
+        nearest = min(abs(log10(params["lr_factor"]) - best) for params in drawn if params["optimizer"] == name)
+        assert nearest < 0.35
+
+
+def test_an_optimizer_that_can_win_gets_more_trials_than_the_others() -> None:
+    counts = Counter(params["optimizer"] for params in tuned(study_of(fair(ideal=1.0)), 60, 0.5, ("adam",)))
+    assert counts["adam"] > 1.3 * max(counts["sgd"], counts["rmsprop"])
+    assert min(counts.values()) > 10
 
 
 def test_an_optimizer_whose_trials_end_early_is_drawn_more_often() -> None:
@@ -107,8 +149,8 @@ def test_an_optimizer_whose_trials_end_early_is_drawn_more_often() -> None:
         trial.report(0.5, 1 if trial.params["optimizer"] == "adam" else LAST)
         study.tell(trial, 0.5)
     steps, numbers = spent(study), Counter(trial.params["optimizer"] for trial in study.trials)
-    assert max(steps.values()) - min(steps.values()) <= LAST
-    assert numbers["adam"] > 3 * numbers["sgd"]
+    assert min(steps.values()) >= 0.4 * sum(steps.values()) / len(steps)
+    assert numbers["adam"] > 1.5 * numbers["sgd"]
 
 
 def test_optimizers_take_turns_where_nothing_is_reported() -> None:
@@ -197,10 +239,8 @@ def test_the_spaces_of_a_plain_script_are_learned_from_its_trials() -> None:
     study = study_of(FairSampler())
     drawn = draws(study.sampler, 40, study, script)
     steps = spent(study)
-    assert max(steps.values()) - min(steps.values()) <= LAST
+    assert min(steps.values()) >= 0.4 * sum(steps.values()) / 2
     assert all_differ(drawn)
-    sgd = [params for params in drawn if params["optimizer"] == "sgd"][1:17]
-    assert sorted(int(16 * params["momentum"]) for params in sgd) == list(range(16))
 
 
 def test_a_script_without_an_optimizer_has_one_sequence() -> None:
@@ -210,7 +250,7 @@ def test_a_script_without_an_optimizer_has_one_sequence() -> None:
 
     drawn = draws(FairSampler(), 17, draw=draw)
     assert all_differ(drawn)
-    assert sorted(int(16 * params["lr"]) for params in drawn[1:]) == list(range(16))
+    assert all(0 <= params["lr"] <= 1 and 1 <= params["width"] <= 1000 for params in drawn)
 
 
 def test_a_space_with_fewer_points_than_trials_comes_to_no_stop() -> None:
@@ -230,7 +270,8 @@ def test_an_optimizer_whose_steps_cost_more_is_drawn_less_often() -> None:
         trial = study.ask()
         trial.suggest_categorical("optimizer", ("sgd", "adam"))
         finish(trial, 0.99 - 0.05 * trial.suggest_float("lr", 0, 1))
-    assert [sum(each.params["optimizer"] == name for each in study.trials) for name in ("sgd", "adam")] == [40, 10]
+    counts = Counter(each.params["optimizer"] for each in study.trials)
+    assert 2.5 <= counts["sgd"] / counts["adam"] <= 5
 
 
 @given(st.integers(0, 1000), st.integers(0, 5), st.integers(1, 8))

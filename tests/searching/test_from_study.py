@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from optitune.errors import UsageError
 from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.repeats import is_due
 from optitune.searching import from_study
 from optitune.searching.worker import open_study
 from optitune.space.configuration import Configuration
@@ -112,7 +113,7 @@ def test_known_good_settings_of_the_new_one_come_next_and_no_point_comes_again(
     assert [{name: first[number].get(name) for name in new[number]} for number in range(len(first))] == new[
         : len(first)
     ]
-    every = [tuple(sorted(trial.params.items())) for trial in opened.trials]
+    every = [tuple(sorted(trial.params.items())) for trial in opened.trials if not is_due(trial.number)]
     assert len(set(every)) == len(every)
     # as many epochs for everyone: the new optimizer has to catch up
     assert sum(each["optimizer"] == "rmsprop" for each in new) >= 5

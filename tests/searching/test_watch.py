@@ -139,7 +139,7 @@ def test_a_study_is_followed_to_its_last_trial(place: StudyLocation, world: Worl
     assert [event.number for event in told.of(TrialFinished)] == [0, 1]
     assert [event.worker for event in told.of(TrialStarted)] == [0, 1]
     assert told.ended == 1
-    assert result.document()["best"] == {"number": 1, "value": 0.95, "optimizer": "sgd"}
+    assert result.document()["best"] == {"number": 1, "value": 0.95, "optimizer": "sgd", "runs": 1}
     assert result.document()["trials"]["finished"] == 2
 
 

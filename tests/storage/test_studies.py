@@ -53,7 +53,7 @@ def test_a_study_keeps_what_it_was_made_from(made: Callable[..., optuna.Study]) 
     assert StudySettings.model_validate(attrs["settings"]) == SETTINGS
     assert attrs["data"] == FACTS | {"metric": "accuracy", "direction": "maximize"}
     assert {"optitune", "torch", "optuna", "python"} <= set(attrs["versions"])
-    assert attrs["ranges"]["sgd"]["lr"] == {"kind": "float", "low": 0.005, "high": 0.5, "scale": "log"}
+    assert attrs["ranges"]["sgd"]["lr"] == {"kind": "float", "low": 5e-5, "high": 50.0, "scale": "log"}
     assert made().metric_names == ["validation accuracy"]
     assert made().direction == optuna.study.StudyDirection.MAXIMIZE
 
@@ -136,9 +136,9 @@ def test_other_ranges_are_refused_with_the_range_that_differs(
 ) -> None:
     opened = made()
     kept = SETTINGS.space().kept()
-    kept["sgd"]["lr"]["high"] = 0.4999999
+    kept["sgd"]["lr"]["high"] = 49.99999
     monkeypatch.setattr("optitune.space.search_space.SearchSpace.kept", lambda self: kept)
-    with pytest.raises(UsageError, match=r"(?s)other ranges:\n  sgd.lr.high: 0.5 -> 0.4999999\n.*--study s-2"):
+    with pytest.raises(UsageError, match=r"(?s)other ranges:\n  sgd.lr.high: 50.0 -> 49.99999\n.*--study s-2"):
         made()
     monkeypatch.undo()
     assert made()._study_id == opened._study_id
