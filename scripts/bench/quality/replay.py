@@ -73,6 +73,9 @@ class World:
 
     def _within(self, parameters: Mapping[str, Any]) -> Parameters:
         """With the nearest learning rate that was recorded: further away, all is as it is there."""
+        if LR_FACTOR not in parameters:
+            # one that asks what the space is, and draws nothing
+            return dict(parameters)
         low, high = (
             RECORDED if self.about.lr_prior is None else (10 ** (sign * self.about.lr_prior[1]) for sign in (-1, 1))
         )
