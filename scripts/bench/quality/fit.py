@@ -60,7 +60,7 @@ class Places:
 
     def __call__(self, parameters: Mapping[str, Any]) -> Array:
         """The learning rate's height, the others' places in their ranges, and what the schedule makes of the lr:
-        its mean and its end, which tell more than the step size and gamma that make them."""
+        its mean and its end, which say more than the step size and gamma that make them."""
         lrs = [parameters["gamma"] ** (epoch // parameters["step_size"]) for epoch in range(self.epochs)]
         own = [place(value_range, name, parameters.get(name)) for name, value_range in self.ranges.items()]
         return np.array([*own, float(np.mean(np.log10(lrs))), log10(lrs[-1]) / 2])
@@ -128,7 +128,7 @@ class Fit(Protocol):
 
 
 class Model:
-    """What a record tells of one optimizer.
+    """What a record says of one optimizer.
 
     Attributes:
         x: places of all configurations, (n, dimensions).
@@ -219,11 +219,11 @@ class Own:
 
     def held_out(self) -> tuple[Array, Array]:
         """Each is expected by a fit without its fold."""
-        told = np.empty(len(self._y))
+        predicted = np.empty(len(self._y))
         for fold in range(FOLDS):
-            out = np.arange(len(told)) % FOLDS == fold
-            told[out] = Process(self._x[~out], self._y[~out, -1], self._repeats[~out])(self._x[out])
-        return told, self._y[:, -1]
+            out = np.arange(len(predicted)) % FOLDS == fold
+            predicted[out] = Process(self._x[~out], self._y[~out, -1], self._repeats[~out])(self._x[out])
+        return predicted, self._y[:, -1]
 
 
 class Pooled:
@@ -301,9 +301,9 @@ class Pooled:
         """Each is expected without itself, with the kernel of all (Rasmussen & Williams 2006, equation 5.12)."""
         inverse = np.linalg.inv(self._covariance(self._theta))
         was = self._targets[:, 0]
-        told = was - inverse @ was / np.diag(inverse)
+        predicted = was - inverse @ was / np.diag(inverse)
         rows = self._of == of
-        return told[rows] + self._mean[-1], was[rows] + self._mean[-1]
+        return predicted[rows] + self._mean[-1], was[rows] + self._mean[-1]
 
 
 class Share:

@@ -1,7 +1,7 @@
-"""The space that a careful user writes, as other packages are told of it: `peers.py` asks them in it.
+"""The space that a careful user writes, as other packages are given it: `peers.py` asks them in it.
 
-A peer is told of one hyperparameter per name, or of one per name and range where it knows conditions. Every real
-number is told as its place in its range, 0 to 1 along the range's own scale: no peer has to know our scales, nor that
+A peer is given one hyperparameter per name, or of one per name and range where it knows conditions. Every real
+number is given as its place in its range, 0 to 1 along the range's own scale: no peer has to know our scales, nor that
 a name's range can depend on the optimizer.
 """
 
@@ -91,7 +91,7 @@ def at_place(place: float, low: float, high: float, log: bool) -> float:
 
 
 class Space:
-    """Our space, as a peer is told of it.
+    """Our space, as a peer is given it.
 
     Args:
         by_range: whether a name whose range depends on the optimizer is several hyperparameters; else it is one place.

@@ -1,6 +1,6 @@
 """Searches of other packages, held against ours on replayed trainings: one row each.
 
-All have the space that a careful user writes. What they are told of it is in `peer_space.py`. The packages are
+All have the space that a careful user writes. What they are given of it is in `peer_space.py`. The packages are
 imported where they are used: no venv needs them all.
 
 HEBO 0.3.6 asks for numpy below 1.25 but runs with later ones: `pip install --no-deps HEBO disjoint-set pymoo==0.6.0`.

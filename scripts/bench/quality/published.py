@@ -169,7 +169,7 @@ class TaskSet(Published):
         return found
 
     @staticmethod
-    def _told(forest: list[tuple[Any, Array]], x: Array) -> Array:
+    def _predicted(forest: list[tuple[Any, Array]], x: Array) -> Array:
         """Curves, shares of failures and noise at places of shape (n, dimensions), (n, evaluations + 2)."""
         places = np.atleast_2d(x).astype(np.float32)
         return np.asarray(np.mean([leaves[tree.apply(places)] for tree, leaves in forest], axis=0))
@@ -177,8 +177,8 @@ class TaskSet(Published):
     def _place(self, parameters: Mapping[str, Any]) -> Array:
         return np.log10([parameters[name] for name in self.PARAMETERS])
 
-    def _finals(self, told: Array) -> Array:
-        return np.where(told[:, -2] > 0.5, self.worst, 10 ** told[:, -3])
+    def _finals(self, predicted: Array) -> Array:
+        return np.where(predicted[:, -2] > 0.5, self.worst, 10 ** predicted[:, -3])
 
     def _best(self) -> float:
         """Of recorded configurations within our ranges, and of many points there."""
@@ -187,13 +187,13 @@ class TaskSet(Published):
         inside = ((self.x >= ends[:, 0]) & (self.x <= ends[:, 1])).all(axis=1)
         points = qmc.scale(qmc.Sobol(len(space), rng=0).random(2**13), ends[:, 0], ends[:, 1])
         known = np.array([self._place(each) for each in self.known_good])
-        return float(self._finals(self._told(self._forest, np.concatenate([known, self.x[inside], points]))).min())
+        return float(self._finals(self._predicted(self._forest, np.concatenate([known, self.x[inside], points]))).min())
 
     def truth(self, parameters: Mapping[str, Any]) -> float:
-        return float(self._finals(self._told(self._forest, self._place(parameters)))[0])
+        return float(self._finals(self._predicted(self._forest, self._place(parameters)))[0])
 
     def train(self, parameters: Mapping[str, Any], generator: np.random.Generator) -> Replayed:
-        (*curve, failed, noise) = self._told(self._forest, self._place(parameters))[0]
+        (*curve, failed, noise) = self._predicted(self._forest, self._place(parameters))[0]
         values = 10 ** (np.array(curve) + noise * generator.standard_normal(self.epochs))
         if failed <= 0.5:
             return Replayed(tuple(values.tolist()), False)
@@ -215,17 +215,17 @@ class TaskSet(Published):
             best fifth; and the median error of the loss of that fifth, in the regret of the median configuration.
         """
         out = np.arange(len(self.x)) % folds
-        told = np.empty(len(self.x))
+        predicted = np.empty(len(self.x))
         for fold in range(folds):
             forest = self._grown(np.flatnonzero(out != fold), trees)
-            told[out == fold] = np.log10(self._finals(self._told(forest, self.x[out == fold])))
+            predicted[out == fold] = np.log10(self._finals(self._predicted(forest, self.x[out == fold])))
         was = self.y[:, -1]
         good = was < np.quantile(was, 0.2)
         return {
-            "explained": float(1 - np.mean((told - was) ** 2) / np.var(was)),
-            "rank": float(spearmanr(told, was).statistic),
-            "rank of the best fifth": float(spearmanr(told[good], was[good]).statistic),
-            "error": float(np.median(np.abs(10**told - 10**was)[good]) / (self.median - self.best["adam"])),
+            "explained": float(1 - np.mean((predicted - was) ** 2) / np.var(was)),
+            "rank": float(spearmanr(predicted, was).statistic),
+            "rank of the best fifth": float(spearmanr(predicted[good], was[good]).statistic),
+            "error": float(np.median(np.abs(10**predicted - 10**was)[good]) / (self.median - self.best["adam"])),
         }
 
 

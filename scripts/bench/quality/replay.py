@@ -1,8 +1,8 @@
 """Replay of a record of real trainings: what any configuration would have done, without training it.
 
 Two worlds are made from one record. In `fitted`, Gaussian processes are fitted to the recorded curves (`fit.py`), and
-whether a configuration fails is told by its nearest neighbours. In `nearest`, a configuration does what the nearest
-recorded one did. In both, what differs from run to run is drawn from what differed between seeds in the record.
+whether a configuration fails is predicted from its nearest neighbours. In `nearest`, a configuration does what the
+nearest recorded one did. In both, what differs from run to run is drawn from what differed between seeds in the record.
 `World.errors` says how far off the fit is.
 """
 
@@ -36,7 +36,7 @@ class World:
 
     Args:
         record: the file that `make_record.py` wrote.
-        kind: how configurations that were not recorded are told.
+        kind: how configurations that were not recorded are predicted.
         without: optimizers that do not compete.
 
     Attributes:
@@ -178,21 +178,21 @@ class World:
 
         Returns:
             root mean square and median absolute error of the final value, rank correlation, the share of variance
-            explained on the scale of `Scale`, and how often failing was told rightly.
+            explained on the scale of `Scale`, and how often failing was predicted.
         """
         pairs = [model.held_out() for model in self._models.values()]
-        told, was = (np.concatenate(each) for each in zip(*pairs, strict=True))
-        off = self._scale.values(told) - self._scale.values(was)
-        right = [self._told_failing(model) for model in self._models.values()]
+        predicted, was = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        off = self._scale.values(predicted) - self._scale.values(was)
+        right = [self._predicted_failing(model) for model in self._models.values()]
         return {
             "rms": float(np.sqrt(np.mean(off**2))),
             "median": float(np.median(np.abs(off))),
             "rank": float(np.mean([spearmanr(*pair).statistic for pair in pairs if len(pair[0])])),
-            "explained": float(1 - np.mean((told - was) ** 2) / np.var(was)),
+            "explained": float(1 - np.mean((predicted - was) ** 2) / np.var(was)),
             "failing": float(np.mean(np.concatenate(right))),
         }
 
-    def _told_failing(self, model: Model) -> NDArray[np.bool_]:
+    def _predicted_failing(self, model: Model) -> NDArray[np.bool_]:
         distances = model.distances(model.x)
         np.fill_diagonal(distances, np.inf)
         near = np.argsort(distances, axis=1)[:, :NEIGHBOURS]

@@ -80,23 +80,23 @@ def draw(found: dict[str, list[Repeat]], to: Path) -> None:
 
 def report(results: Path, pictures: bool) -> dict[str, Any]:
     """Print all tables, write the pictures of our own worlds, and give all figures."""
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     every = kept(results)
     for name in (each for each in WORLDS if each in every):
         here, found = WORLDS[name](), every[name]
         worst = max(regret(here, here.unsearched(each)) for each in here.optimizers)
-        told[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
+        figures[name] = {search: at_the_end(repeats, worst) for search, repeats in found.items()}
         best = ", ".join(f"{each} {value:.4f}" for each, value in here.best.items())
         print(f"### {name}\n\nbest: {best}; one run differs by {here.spread:.4f}\n")
         if isinstance(here, Recorded):
             print(f"fit: {', '.join(f'{each} {value:.4f}' for each, value in here.errors().items())}\n")
         print(HEAD)
-        print("\n".join(row(*each) for each in sorted(told[name].items(), key=lambda each: each[1]["winner"])), "\n")
+        print("\n".join(row(*each) for each in sorted(figures[name].items(), key=lambda each: each[1]["winner"])), "\n")
         if pictures:
             draw(found, DOCS / f"search-quality-{name}.png")
     print("## Normalised regret of the winner\n")
     print(overview(every))
-    return told
+    return figures
 
 
 def main() -> None:
