@@ -71,7 +71,7 @@ class Objective:
 
     @property
     def sampler(self) -> BaseSampler:
-        """That of the settings, for `optuna.create_study`: known-good settings first, then fair to every optimizer."""
+        """That of the settings, for `optuna.create_study`: known-good settings first, then a model of all trials."""
         return sampler_of(self.settings, self.task.judge, costs=self.costs)
 
     @cached_property

@@ -73,7 +73,7 @@ def _default(key: str) -> str:
 @click.option(
     "--budget-in",
     metavar="UNIT",
-    help="What every optimizer gets as much of: seconds (an epoch counts by what it costs with that optimizer, "
+    help="What the shares of optimizers are counted in: seconds (an epoch counts by what it costs with that optimizer, "
     "measured once for the study), or epochs." + _default("budget_in"),
 )
 @click.option(

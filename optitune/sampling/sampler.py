@@ -124,9 +124,7 @@ class FairSampler(BaseSampler):
                 name = turn(found)
         # what failed is not drawn again either: it would fail again
         own = [each for each in before if each.params.get(self._by) == name]
-        space = dict(self._spaces.get(name, {})) or {
-            parameter: one for each in own for parameter, one in each.distributions.items() if parameter != self._by
-        }
+        space = self._spaces_of(before, [name])[name]
         # others' trials whose parameters are about to be drawn, perhaps from the same sequence
         undrawn = sum(
             each.state in UNDECIDED
@@ -144,7 +142,7 @@ class FairSampler(BaseSampler):
         )
         self._drawn[trial.number] = next(fresh, {}) or self._next(name, space, had, choices.index(name), undrawn)
         if choices == [None]:
-            return space
+            return dict(space)
         self._drawn[trial.number][self._by] = name
         return {self._by: CategoricalDistribution(choices), **space}
 
@@ -215,14 +213,14 @@ class FairSampler(BaseSampler):
             return None
         return Proposals(axes, observed, pending, generator)
 
-    def _spaces_of(self, before: Sequence[FrozenTrial], choices: Sequence[Any]) -> dict[Any, Space]:
+    def _spaces_of(self, before: Sequence[FrozenTrial], choices: Sequence[Any]) -> Mapping[Any, Space]:
         """The distributions of every optimizer."""
         found: dict[Any, dict[str, BaseDistribution]] = {name: dict(self._spaces.get(name, {})) for name in choices}
         for each in before:
             own = found.get(each.params.get(self._by))
             if own is not None and each.params.get(self._by) not in self._spaces:
                 own |= {key: one for key, one in each.distributions.items() if key != self._by}
-        return dict(found)
+        return found
 
     def _axes(self, name: Any, space: Space) -> dict[str, Axis]:
         first = next((each for each in self._known_good.values() if each.get(self._by) == name), {})
@@ -262,6 +260,7 @@ def points(
         space: distributions by parameter.
         seed: of the study.
         sequence: number of the sequence, from 0.
+        axes: by parameter, through whose priors the points go; without, they go through the distributions evenly.
     """
     engine = SobolEngine(len(space), scramble=True, seed=_seed(seed, sequence))  # type: ignore[no-untyped-call]
     while True:

@@ -113,7 +113,7 @@ def settle(opened: optuna.Study, job: Job, on_tick: Callable[[], None], limit_s:
     except Interrupted:
         raise
     except OptituneError:
-        why = "what an epoch of each optimizer costs could not be measured, so that each gets as many epochs"
+        why = "what an epoch of each optimizer costs could not be measured, so that all epochs count the same"
     costs = next((event.costs for event in found if isinstance(event, CostsMeasured)), {})
     # another process may have begun the same study
     if studies.costs(opened) is None:

@@ -128,8 +128,8 @@ class StudySettings(Strict):
                 hyperparameters.setdefault(ALL_OWNERS, {})[key] = value
             elif key == "allocation":
                 raise ValueError(
-                    f"allocation = {value!r}: is no setting any more: every optimizer gets an equal share, of the time "
-                    "by default; leave it out, or write budget_in = 'epochs' for equal numbers of epochs"
+                    f"allocation = {value!r}: is no setting any more: half of the trials go to the optimizer that has "
+                    "cost least; leave it out, or write budget_in = 'epochs' to count epochs in place of time"
                 )
             elif key in ELSEWHERE and not isinstance(value, dict):
                 raise ValueError(

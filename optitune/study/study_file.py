@@ -155,7 +155,7 @@ task = {task}
 
 # sampler = "optitune"                    # or "tpe", "tpe-group", "random", "qmc", "gp", "nsgaii"
 # lr_reach = 100.0                        # how far beyond its usual range an lr may go; 1 stays within; of optitune's
-# budget_in = "seconds"                   # as much time for every optimizer; or "epochs": as many of these
+# budget_in = "seconds"                   # what shares of optimizers are counted in; or "epochs"
 # pruner = "optitune"                     # or "none", "median", "percentile", "successive-halving", "hyperband"
 # precision = "auto"                      # or "fp32", "bf16"
 # seed = 0

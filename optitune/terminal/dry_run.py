@@ -51,12 +51,12 @@ def print_dry_run(found: DryRun) -> None:
 
 
 def _shares(found: DryRun) -> str:
-    """What every optimizer gets as much of, and how epochs count."""
+    """What the shares of optimizers are counted in, and how epochs count."""
     if found.budget_in == "epochs":
-        return "shares: every optimizer gets as many epochs"
+        return "shares: counted in epochs"
     uneven = [f"of {name} {cost:g}" for name, cost in found.costs.items() if cost != 1]
     how = f"an epoch counts 1, {', '.join(uneven)}" if uneven else "an epoch costs about the same with all"
-    return f"shares: every optimizer gets as much time; {how}"
+    return f"shares: counted in time; {how}"
 
 
 def _size(number: float) -> str:

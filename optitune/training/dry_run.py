@@ -35,7 +35,7 @@ class DryRun:
         scratch: bytes that it would need besides while it runs, about.
         free: bytes that are free there.
         notes: what a user should know besides.
-        budget_in: of a search, what every optimizer gets as much of: `seconds` or `epochs`.
+        budget_in: of a search, what the shares of optimizers are counted in: `seconds` or `epochs`.
         costs: of a search, the relative cost of an epoch by optimizer; empty where each counts the same.
     """
 

@@ -86,7 +86,7 @@ def test_costs_are_measured_once_and_used_by_all_that_go_on_with_the_study(
     assert (shared["epochs"], shared["costs"]) == ({"sgd": 5.0, "adam": 1.0}, {"sgd": 1.0, "adam": 10.0})
     code, out, _ = command("search", *QUICK, "--study", "paid", "--trials", "7", "--dry-run")
     assert code == 0
-    assert "shares: every optimizer gets as much time; an epoch counts 1, of adam 10\n" in out
+    assert "shares: counted in time; an epoch counts 1, of adam 10\n" in out
 
 
 def test_a_study_from_before_there_were_costs_goes_on_in_epochs(command: Any, tmp_path: Path) -> None:
