@@ -186,6 +186,7 @@ def test_a_clock_that_jumps_by_hours_changes_nothing_but_the_times(tmp_path: Pat
     (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
     task = faulty_task(tmp_path, "False", "pass")
     words = [*WORDS[:1], "--task", task, *WORDS[3:-1], "2", "--study", "x", "--trials", "5", "--quiet"]
+    words += ["--budget-in", "epochs"]
     ended = command(*words, folder=tmp_path, extra={"PYTHONPATH": str(tmp_path / "clock")})
     assert ended.returncode == 0, ended.stderr
     found = held(tmp_path, "x")

@@ -19,6 +19,9 @@ FEW = [
     "none",
     "--precision",
     "fp32",
+    # what counts here is the trainings of trials, not those that measure what an epoch costs
+    "--budget-in",
+    "epochs",
     "--study",
     "x",
     "--trials",
@@ -105,3 +108,13 @@ def test_a_worker_that_is_asked_to_end_is_replaced_and_its_trial_goes_on(tmp_pat
     assert ended.returncode == 0, ended.stderr
     assert "worker 1 died (signal 15); its trial 0 goes on in another" in ended.stderr
     assert held(tmp_path, "x").states == {"COMPLETE": 3}
+
+
+@pytest.mark.parametrize("consequence", ["os.abort()", "time.sleep(3600)", "raise ValueError('no such pixel')"])
+def test_a_fault_while_costs_are_measured_ends_no_search(tmp_path: Path, consequence: str) -> None:
+    task = faulty_task(tmp_path, "rate and once('happened')", consequence)
+    ended = search(tmp_path, task, 2, "--workers", 1, "--budget-in", "seconds", "--trial-timeout", "5s")
+    assert ended.returncode == 0, ended.stderr
+    assert "could not be measured, so that all epochs count the same" in ended.stderr
+    found = held(tmp_path, "x")
+    assert found.states == {"COMPLETE": 2}
