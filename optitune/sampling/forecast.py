@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from math import inf, isfinite, log10
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
+
+from optitune.study.repeated import REPEATS
 
 OPTIMIZER = "optimizer"
 """The parameter that names a trial's optimizer."""
@@ -134,8 +137,12 @@ class Forecast:
         return None if line is None else line(self._features(trial, step), self._of(trial))
 
     def best_of(self, optimizer: Any) -> float | None:
-        """The best final score of this optimizer's complete trials; None without any."""
-        return max((self.finals[each.number] for each in self._complete if self._of(each) == optimizer), default=None)
+        """The best final score of this optimizer's configurations, the mean of its complete runs; None without any."""
+        runs: dict[int, list[float]] = {}
+        for each in self._complete:
+            if self._of(each) == optimizer:
+                runs.setdefault(each.user_attrs.get(REPEATS, each.number), []).append(self.finals[each.number])
+        return max(map(fmean, runs.values()), default=None)
 
     def leads(self, trial: FrozenTrial, step: int) -> bool:
         """Whether a trial's best score up to `step` is above that of all complete trials of its optimizer."""

@@ -186,6 +186,13 @@ def test_the_best_is_that_of_the_optimizer() -> None:
     assert forecast.best_of("rmsprop") is None
 
 
+def test_the_best_of_a_repeated_configuration_is_the_mean_of_its_runs() -> None:
+    first, lucky = trial(9, {10: 0.9, 20: 0.9}, optimizer="adam"), trial(10, {10: 0.9, 20: 0.999}, optimizer="adam")
+    lucky.set_user_attr("repeats", 9)
+    lucky.set_user_attr("run", 1)
+    assert forecast_of(first, lucky).best_of("adam") == pytest.approx((-log10(0.1) - log10(0.001)) / 2)
+
+
 def test_where_less_is_better_lower_curves_come_to_more() -> None:
     curves: list[Curve] = [{10: 0.5 - place / 20, 20: 0.2 - place / 50} for place in range(6)]
     for ideal in (0.0, None):
