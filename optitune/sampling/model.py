@@ -67,6 +67,10 @@ class Axis:
             self.unit = min(self.unit, DECADES * log(10))
         self.zero = (low + high) / 2 if centre is None else float(np.clip(self._raw(centre), low, high))
         self.low, self.high = (low - self.zero) / self.unit, (high - self.zero) / self.unit
+        # or the first and the last number would be drawn half as often as those between
+        half = (distribution.step or 0) / 2
+        beyond = self.place(distribution.low - half), self.place(distribution.high + half)
+        self._from, self._length = beyond[0], beyond[1] - beyond[0]
         self.flat = centre is None or not is_lr
 
     def _raw(self, value: Any) -> Any:
@@ -101,7 +105,7 @@ class Axis:
         return np.asarray((self._raw(self._numbers(places)) - self.zero) / self.unit, dtype=np.float64)
 
     def through(self, uniform: Array, widened: float = 1.0) -> Array:
-        """Coordinates of the prior's quantiles, which are those of a normal distribution cut off at the range's ends.
+        """Coordinates of the prior's quantiles: of a normal distribution cut off at the range's ends, or an even one.
 
         Args:
             uniform: (n,) between 0 and 1.
@@ -110,9 +114,13 @@ class Axis:
         if self.options:
             return np.asarray(np.minimum(np.floor(uniform * len(self.options)), len(self.options) - 1))
         if self.flat:
-            return self.low + uniform * (self.high - self.low)
+            return np.asarray(np.clip(self._from + uniform * self._length, self.low, self.high))
         below, above = ndtr(self.low / widened), ndtr(self.high / widened)
         return np.asarray(np.clip(widened * ndtri(below + uniform * (above - below)), self.low, self.high))
+
+    def drawn(self, uniform: float, widened: float = 1.0) -> Any:
+        """The value at a quantile of the prior, see `through`."""
+        return self.value(float(self.through(np.array([uniform]), widened)[0]))
 
     def log_density(self, places: Array) -> Array:
         """The logarithm of the prior's density at coordinates, 0 at its centre, (n,)."""

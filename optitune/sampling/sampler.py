@@ -1,14 +1,14 @@
 """Samplers: ours, which shares trials among optimizers and draws Sobol points, and Optuna's by name."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import exp, log
+from math import log
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import optuna
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -99,7 +99,8 @@ class FairSampler(BaseSampler):
         """Choose the trial's optimizer and configuration; the distributions that they are drawn from."""
         if trial.number in self._known_good:
             return {}
-        before = [each for each in study.get_trials(deepcopy=False) if each.number < trial.number]
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+        before = [each for each in others if each.number < trial.number]
         choices = self._choices(before)
         if choices is None:
             return {}
@@ -134,11 +135,13 @@ class FairSampler(BaseSampler):
         )
         had = [each.params for each in own]
         filling = proposals is None or generator.random() < FILLING / (FILLING + len(own))
+        # of those that began later, some may have drawn already
+        alike = [each.params for each in others if each.params.get(self._by) == name]
         fresh = (
             point
             for point in ([] if filling or proposals is None else proposals.of(name)[1])
             # a trial need not have all: some depend on others
-            if not any(all(params[key] == value for key, value in point.items() if key in params) for params in had)
+            if not any(all(params[key] == value for key, value in point.items() if key in params) for params in alike)
         )
         self._drawn[trial.number] = next(fresh, {}) or self._next(name, space, had, choices.index(name), undrawn)
         if choices == [None]:
@@ -174,7 +177,7 @@ class FairSampler(BaseSampler):
         if param_name == self._by and isinstance(param_distribution, CategoricalDistribution):
             return param_distribution.choices[trial.number % len(param_distribution.choices)]
         generator = np.random.default_rng((self._seed, trial.number, *param_name.encode()))
-        return value_at(param_distribution, float(generator.random()))
+        return Axis(param_distribution).drawn(float(generator.random()))
 
     def _choices(self, before: Iterable[FrozenTrial]) -> list[Any] | None:
         """All competing optimizers; [None] in a study without any, None where nothing is known yet."""
@@ -262,31 +265,11 @@ def points(
         sequence: number of the sequence, from 0.
         axes: by parameter, through whose priors the points go; without, they go through the distributions evenly.
     """
+    every = {name: axes.get(name) or Axis(each) for name, each in space.items()}
     engine = SobolEngine(len(space), scramble=True, seed=_seed(seed, sequence))  # type: ignore[no-untyped-call]
     while True:
         for point in engine.draw(AT_A_TIME, dtype=torch.float64).tolist():
-            yield {
-                name: axes[name].value(axes[name].through(np.array([place]), WIDENED)[0])
-                if name in axes
-                else value_at(each, place)
-                for (name, each), place in zip(space.items(), point, strict=True)
-            }
-
-
-def value_at(distribution: BaseDistribution, place: float) -> Any:
-    """The value of a distribution at `place`, from 0 to 1 on the distribution's own scale."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[min(int(place * len(distribution.choices)), len(distribution.choices) - 1)]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if distribution.log:
-        value = exp((1 - place) * log(low) + place * log(high))
-        value = round(value) if isinstance(distribution, IntDistribution) else value
-    elif step is None:
-        value = low + place * (high - low)
-    else:
-        value = low + step * int(place * (round((high - low) / step) + 1))
-    return min(max(value, low), high)
+            yield {name: axis.drawn(place, WIDENED) for (name, axis), place in zip(every.items(), point, strict=True)}
 
 
 def _seed(*entropy: int) -> int:

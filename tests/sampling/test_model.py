@@ -1,5 +1,6 @@
 """What the model of all trials says: scales, what optimizers share, and how much a candidate may improve."""
 
+from collections import Counter
 from itertools import pairwise
 from math import exp, log
 from typing import Any
@@ -60,6 +61,21 @@ def test_without_a_known_good_value_the_prior_is_the_whole_range_evenly() -> Non
     axis = Axis(FloatDistribution(1e-5, 1e-1, log=True))
     values = [axis.value(float(place)) for place in axis.through(np.array([0.0, 0.25, 0.5, 1.0]))]
     assert values == pytest.approx([1e-5, 1e-4, 1e-3, 1e-1])
+
+
+@pytest.mark.parametrize(
+    ("axis", "numbers"),
+    [
+        (Axis(IntDistribution(1, 5)), [1, 2, 3, 4, 5]),
+        (Axis(IntDistribution(1, 5), 4), [1, 2, 3, 4, 5]),
+        (Axis(IntDistribution(0, 6, step=3)), [0, 3, 6]),
+        (Axis(FloatDistribution(0.0, 0.5, step=0.25)), [0.0, 0.25, 0.5]),
+    ],
+)
+def test_all_numbers_are_drawn_equally_often(axis: Axis, numbers: list[float]) -> None:
+    uniform = (np.arange(300) + 0.5) / 300
+    assert Counter(map(axis.drawn, uniform.tolist())) == dict.fromkeys(numbers, 300 // len(numbers))
+    assert Counter(map(axis.value, axis.through(uniform).tolist())) == dict.fromkeys(numbers, 300 // len(numbers))
 
 
 def test_what_one_optimizer_shows_is_expected_of_another_one() -> None:

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from optitune.sampling.model import Axis
 from optitune.sampling.parameters import first_parameters, spaces, suggest
-from optitune.sampling.sampler import SAMPLERS, FairSampler, points, value_at
+from optitune.sampling.sampler import SAMPLERS, FairSampler, points
 from optitune.study.settings import StudySettings
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))
@@ -317,7 +317,7 @@ DISTRIBUTIONS: st.SearchStrategy[BaseDistribution] = st.one_of(
 def test_a_value_lies_inside_its_distribution_and_rises_with_its_place(
     distribution: BaseDistribution, one: float, other: float
 ) -> None:
-    values = [value_at(distribution, place) for place in sorted((0.0, one, other, 1.0))]
+    values = [Axis(distribution).drawn(place) for place in sorted((0.0, one, other, 1.0))]
     ranks = [distribution.to_internal_repr(value) for value in values]
     assert all(distribution._contains(rank) for rank in ranks)
     assert ranks == pytest.approx(sorted(ranks), rel=1e-12)
@@ -329,7 +329,7 @@ def test_a_value_lies_inside_its_distribution_and_rises_with_its_place(
 def test_the_ends_are_drawn_at_the_ends(distribution: BaseDistribution) -> None:
     choices = getattr(distribution, "choices", None)
     low, high = (choices[0], choices[-1]) if choices else (distribution.low, distribution.high)  # type: ignore[attr-defined]
-    found = [distribution.to_internal_repr(value_at(distribution, place)) for place in (0.0, 1.0)]
+    found = [distribution.to_internal_repr(Axis(distribution).drawn(place)) for place in (0.0, 1.0)]
     assert found == pytest.approx([distribution.to_internal_repr(low), distribution.to_internal_repr(high)])
 
 
