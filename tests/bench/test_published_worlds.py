@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
+from scripts.bench.quality.algoperf import AlgoPerf
+from scripts.bench.quality.deepobs import DeepObs
 from scripts.bench.quality.peer_space import Space
-from scripts.bench.quality.published import EPOCHS, AlgoPerf, DeepObs, TaskSet, thinned, worlds
+from scripts.bench.quality.published import worlds
+from scripts.bench.quality.published_world import EPOCHS, thinned
+from scripts.bench.quality.run import main
 from scripts.bench.quality.strategies import STRATEGIES
+from scripts.bench.quality.taskset import TaskSet
 from scripts.bench.quality.worlds import Parameters, Way, World, error, regret, rungs, unit
 
 # records
@@ -140,6 +145,21 @@ def test_a_folder_is_a_world_for_every_task_and_says_what_it_lacks(folder: Path,
     assert tuple(worlds(folder)) == NAMES
     with pytest.raises(FileNotFoundError, match="has no taskset"):
         worlds(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "empty", "broken"])
+def test_a_wrong_folder_of_records_is_named_in_one_line(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "deepobs.csv.gz").write_text("problem,lr")
+    monkeypatch.setattr("sys.argv", ["run", "random", "--records", str(tmp_path / wrong), "--keep", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"--records: {tmp_path / wrong}" in said
+    assert "deepobs.csv.gz" in said
 
 
 @every_world

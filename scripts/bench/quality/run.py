@@ -92,7 +92,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=RESULTS, metavar="FOLDER")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    every = worlds(options.records)
+    try:
+        every = worlds(options.records)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(f"--records: {error}")
     wanted = tuple(options.worlds or every)
     chosen = {name: make for name, make in every.items() if name.startswith(wanted)}
     for word in (each for each in wanted if not any(name.startswith(each) for name in every)):
