@@ -1,6 +1,8 @@
 """Forecast of the final value of a running or pruned trial, from the learning curves of complete trials."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import inf, isfinite, log10
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -127,6 +129,8 @@ class Forecast:
         self.score = Score([trial.values[0] for trial in self._complete], maximize, ideal)
         self.finals = {trial.number: self.score(trial.values[0]) for trial in self._complete}
         self._lines: dict[int, _Line | None] = {}
+        self._curves: dict[int, tuple[list[int], list[float]]] = {}
+        """Of complete trials by number: steps, and the best score before the first and after each."""
 
     def at(self, trial: FrozenTrial, step: int) -> Expected | None:
         """The forecast of a trial's final score from its curve up to `step`; None with too few complete trials."""
@@ -146,8 +150,8 @@ class Forecast:
 
     def leads(self, trial: FrozenTrial, step: int) -> bool:
         """Whether a trial's best score up to `step` is above that of all complete trials of its optimizer."""
-        own = [each for each in self._complete if self._of(each) == self._of(trial)]
-        return all(self._so_far(trial, step) > self._so_far(each, step) for each in own)
+        now = self._so_far(trial, step)
+        return all(now > self._so_far(each, step) for each in self._complete if self._of(each) == self._of(trial))
 
     def may_catch_up(self, trial: FrozenTrial, step: int) -> bool:
         """Whether any of the best quarter of its optimizer's complete trials stood no higher at that step.
@@ -180,8 +184,16 @@ class Forecast:
 
     def _so_far(self, trial: FrozenTrial, step: int) -> float:
         """The best score up to a step: single evaluations, on some of the data, are noisy."""
-        reached = (self.score(value) for at, value in trial.intermediate_values.items() if at <= step)
-        return max(reached, default=-inf)
+        if trial.number not in self.finals:
+            return max(
+                (self.score(value) for at, value in trial.intermediate_values.items() if at <= step), default=-inf
+            )
+        if trial.number not in self._curves:
+            steps = sorted(trial.intermediate_values)
+            scores = (self.score(trial.intermediate_values[at]) for at in steps)
+            self._curves[trial.number] = steps, [-inf, *accumulate(scores, max)]
+        steps, best = self._curves[trial.number]
+        return best[bisect_right(steps, step)]
 
     def _line(self, known: list[FrozenTrial], step: int) -> "_Line":
         finals = np.array([self.finals[each.number] for each in known])
