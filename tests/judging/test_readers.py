@@ -217,7 +217,8 @@ def test_folders_of_full_trainings_are_arms(tmp_path: Path) -> None:
     said = json.loads((Path(__file__).parents[2] / "studies/mnist-cnn-reference/retrain/best/metrics.json").read_text())
     for number, (folder, arm) in enumerate((("best", "nadam"), ("trial-7", "nadam"), ("trial-9", "adam"))):
         (tmp_path / "retrain" / folder).mkdir(parents=True)
-        said["plan"]["configuration"]["optimizer"]["name"] = arm
+        settings = {"lr": 0.001, "eps": 1e-8, "betas": [0.9, 0.999]}
+        said["plan"]["configuration"]["optimizer"] |= {"name": arm, "settings": settings}
         # another seed came to something else
         said["runs"][0]["test_value"] = 0.98 + number / 1000
         (tmp_path / "retrain" / folder / "metrics.json").write_text(json.dumps(said))

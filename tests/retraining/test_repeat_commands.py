@@ -162,7 +162,9 @@ def test_the_reference_study_is_repeated_as_its_readme_says() -> None:
     told = found.comparison
     assert told is not None
     words = compare_words(found.name, told.comparison, found.settings.document(), found.records, found.metric)
-    assert asked(words, compare) == asked(shlex.split(made_by[0])[1:], compare)
+    # the comparison ended before it had all the runs that it might have
+    runs = sum(run.key.variant == TUNED for run in told.comparison.runs)
+    assert asked(words, compare) == asked(shlex.split(made_by[0])[1:], compare) | {"max_runs": runs}
     page = (root / "mnist-cnn-reference" / "report" / "report.html").read_text(encoding="utf-8")
     assert line(words) in commands(page)
     assert "retrain best --study mnist-cnn-reference" in page
