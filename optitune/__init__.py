@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from optitune.space.schedules import Schedule
     from optitune.tasks.metrics import Metric
     from optitune.tasks.task import Task
+    from optitune.training.run import Run
 
 __all__ = [
     "Choice",
@@ -32,6 +33,7 @@ __all__ = [
     "Optimizer",
     "OptituneError",
     "RetrainResult",
+    "Run",
     "Schedule",
     "SearchResult",
     "Task",
@@ -58,6 +60,7 @@ _PLACES = {
     "Optimizer": "optitune.space.optimizer_rows",
     "OptituneError": "optitune.errors",
     "RetrainResult": "optitune.api.retrain_result",
+    "Run": "optitune.training.run",
     "Schedule": "optitune.space.schedules",
     "SearchResult": "optitune.api.results",
     "Task": "optitune.tasks.task",

@@ -14,7 +14,7 @@ A task may be an object, the name of a built-in one, or `FILE.py:FUNCTION`. Work
 they take the task's functions along, wherever those were defined.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -37,18 +37,25 @@ from optitune.tasks.task import Task
 from optitune.terminal.compare import compare_view
 from optitune.terminal.retrain import retrain_view
 from optitune.terminal.search import search_view
+from optitune.training.run import Run
 from optitune.workers.pool import WORKER_MODULES, warm_up
 
+Loop = Callable[[Run], None]
+"""A training loop of one's own."""
 
-def _parted(task: Task | str, study: str | None) -> tuple[Task | None, str, str]:
+
+def _parted(task: Task | str | Loop, study: str | None) -> tuple[Task | None, str, str]:
     """A task as an object, its name, and the name of its study.
 
     Raises:
         UsageError: it is neither a task nor a name.
     """
+    if not isinstance(task, Task | str) and callable(task):
+        task = loading.loop_of(task, getattr(task, "__name__", "") or "") or task
     if not isinstance(task, Task | str):
         raise UsageError(
-            f"task: is {tasks.kind(task)}, but must be a Task or a name; of a function, give what it returns"
+            f"task: is {tasks.kind(task)}, but must be a Task or a name; of a function without "
+            "parameters, give what it returns"
         )
     if isinstance(task, Task):
         name = task.name or study or "task"
@@ -68,7 +75,7 @@ def _begin(workers: int | None) -> None:
 
 
 def search(
-    task: Task | str,
+    task: Task | str | Loop,
     *,
     study: str | None = None,
     trials: int | None = None,
@@ -91,7 +98,8 @@ def search(
         print(found.best.optimizer, found.best.value)
 
     Args:
-        task: what to train: a `Task`, the name of a built-in one, or `FILE.py:FUNCTION`.
+        task: what to train: a `Task`, the name of a built-in one, `FILE.py:FUNCTION`, or a training loop of one's own,
+            a function of one `Run`, with `metric="accuracy"` or `metric="distance:minimize"` for what it reports.
         study: its name; None for the task's.
         trials: how many finished trials the study is to have, at least 1, those taken from another one not counted;
             None for what its file says, or 50.
@@ -163,7 +171,7 @@ def load(study: str | None = None, *, studies_dir: str | Path = "studies", stora
 
 
 def retrain(
-    task: Task | str,
+    task: Task | str | Loop,
     *,
     what: str | int = "best",
     study: str | None = None,
@@ -235,7 +243,7 @@ def retrain(
 
 
 def compare(
-    task: Task | str,
+    task: Task | str | Loop,
     *,
     study: str | None = None,
     optimizers: Sequence[str] | None = None,

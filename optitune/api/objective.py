@@ -14,7 +14,7 @@ from optitune.common.files import data_folder
 from optitune.common.schema import validated
 from optitune.errors import UsageError
 from optitune.sampling.factory import pruner_of, sampler_of
-from optitune.searching import costs
+from optitune.searching import costs, loops
 from optitune.searching import run as searching
 from optitune.searching.objective import Result as TrialResult
 from optitune.searching.objective import run_trial
@@ -55,11 +55,13 @@ class Objective:
         self, task: Task | str, *, data_dir: str | Path | None = None, device: str = "auto", **settings: Any
     ) -> None:
         own, source, _ = _parted(task, None)
-        self.task = own or loading.find(source, data_folder(None if data_dir is None else Path(data_dir)))
+        found = own or loading.find(source, data_folder(None if data_dir is None else Path(data_dir)))
         self._device: torch.device = resolve_device(device)
         said = validated(StudySettings, {**with_rows(_plain(settings), Path()), "task": source}, "Objective")
         find_modules(said.own_paths(), Path())
-        self.settings = searching.completed(said, self.task, self._device, "Objective")
+        found = loading.judged(found, said.metric)
+        self.settings = searching.completed(said, found, self._device, "Objective")
+        self.task = loops.tried(found, self.settings, self._device)
         data = splits.search_data(self.task, self.settings.train_examples)
         check(self.task, data.train, self.settings)
         self._data = splits.SearchData(data.train.to(self._device), data.validation.to(self._device), data.checksum)

@@ -59,7 +59,7 @@ class RetrainResult(NotebookView):
         return self.tested.test_value
 
     @property
-    def test_loss(self) -> Summary:
+    def test_loss(self) -> Summary | None:
         return self.tested.test_loss
 
     @property
@@ -132,7 +132,7 @@ class RetrainResult(NotebookView):
             (
                 str(seed.seed),
                 self._unit.value(seed.test_value),
-                f"{seed.test_loss:.4g}",
+                "" if seed.test_loss is None else f"{seed.test_loss:.4g}",
                 duration(seed.seconds),
             )
             for seed in self.tested.runs

@@ -40,6 +40,12 @@ def _default(key: str) -> str:
     "--task", metavar="NAME", help="What to train: one of 'optitune tasks', or FILE.py:FUNCTION." + _default("task")
 )
 @click.option(
+    "--metric",
+    metavar="NAME",
+    help="Of a training loop of your own, what it reports: accuracy, mse, ..., or a name with its direction, such as "
+    "distance:minimize.",
+)
+@click.option(
     "--optimizers",
     type=Names(),
     help="Which optimizers compete: names, 'all', or classes as module:Class, "

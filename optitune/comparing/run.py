@@ -41,6 +41,7 @@ from optitune.training import task_code
 from optitune.training.device import devices, resolve_device
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
+from optitune.workers.loop_probe import FirstCall, tried_apart
 from optitune.workers.pool import Pool, auto
 
 Ending = Literal["decided", "runs", "timeout", "rounds"]
@@ -185,7 +186,7 @@ def compare(request: CompareRequest, view: View) -> CompareOutcome:
             )
 
         try:
-            share(parts, folder / DATA, {task_code.KEY: json.dumps(found.code)})
+            share(parts, folder / DATA, {task_code.KEY: json.dumps(found.code), **loading.about(task)})
             ending = rounds.run(judged)
         finally:
             view.end()
@@ -244,7 +245,20 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     task = request.task or loading.find(named, request.data_folder)
     find_modules(settings.own_paths(), request.home.folder.parent)
     known = opened.user_attrs[studies.DATA]
+    task = loading.judged(task, settings.metric)
     study_checks.same_metric(opened, task.judge)
+    assert settings.precision != "auto"
+    call = FirstCall(
+        tuple(each.configuration for each in who),
+        epochs,
+        settings.precision,
+        str(device),
+        None,
+        (),
+        settings.own_paths(),
+        request.home.folder.parent,
+    )
+    task = tried_apart(task, None if request.task is not None else named, request.data_folder, call)
     # everything but the test set and the examples that the search chose by
     data = splits.search_data(task, None)
     other_data = splits.differs(known, data)

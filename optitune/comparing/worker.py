@@ -16,11 +16,15 @@ from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.tasks.data import rotated
+from optitune.tasks.dividing import Share
 from optitune.tasks.user_code import keeping
-from optitune.training import build, task_code
-from optitune.training.engine import Diverged, Progress, Training
-from optitune.training.plan import training_plan
-from optitune.training.resume import resumable
+from optitune.training import plan as training_plans
+from optitune.training import task_code
+from optitune.training.engine import Training
+from optitune.training.loops import Loop, begin, used
+from optitune.training.progress import Diverged, Progress
+from optitune.training.run import Run as TrainingRun
+from optitune.training.run import files_of
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 
@@ -58,10 +62,11 @@ def work(
     """
     configure_worker_process()
     device = torch.device(device_name)
-    task = loading.find(source, data_dir)
     paths = {each.optimizer: each.configuration.optimizer.path for each in plan.finalists}
     find_modules(paths, folder.parent.parent)
+    task = loading.find(source, data_dir)
     parts, about = splits.opened(folder / DATA, task)
+    task = loading.judged(task, about.get(loading.METRIC))
     task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
     data, validation = parts["train"], parts.get("validation")
     for key in keys:
@@ -72,40 +77,64 @@ def work(
         places, held = rotated(len(data), plan.train_examples, 0 if validation else plan.held_out, key.round)
         configuration = plan.finalist(key.optimizer).variant(key.variant)
         seed = plan.seed + key.round
-        how = training_plan(
+        how = training_plans.training_plan(
             configuration, task, plan.epochs, seed, plan.precision, plan.evaluations, max_eval_examples=plan.held_out
         )
         trained = {"versions": versions(), "device": device, "settings": configuration.model_dump_json()}
         name = run_path(folder, key).stem
         with keeping(folder.parent, f"compare-{name}", f"run {name} of the comparison", trained):
-            training = Training(
-                build.build(task, seed, device),
-                how,
-                data.take(places).to(device),
-                (validation or replace(data.take(held), transform=None)).to(device),
+            judged = validation or replace(data.take(held), transform=None)
+            training = begin(task, how, data.take(places), judged, device)
+            share = Share(
+                "compare",
+                fold=(plan.train_examples, 0 if validation else plan.held_out, key.round),
+                checksum=plan.data_checksum,
             )
-            run = _train(training, plan, key, folder, channel)
+            run = _train(training, how, share, device, plan, key, folder, channel)
         if run is None:
             return
         save_run(folder, run)
         channel.send(RunFinished(channel.worker, key, run.value, run.diverged))
 
 
-def _train(training: Training, plan: Plan, key: RunId, folder: Path, channel: Channel) -> Run | None:
+def _train(
+    training: Training | Loop,
+    how: training_plans.Plan,
+    share: Share,
+    device: torch.device,
+    plan: Plan,
+    key: RunId,
+    folder: Path,
+    channel: Channel,
+) -> Run | None:
     """Train a run, from its checkpoint if there is one; None if stopped on the way."""
     path = folder / "partial" / run_path(folder, key).name
     identity = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
-    history: list[Progress] = []
+
+    def on_report(history: list[Progress], new: bool) -> bool:
+        point = _point(history[-1])
+        channel.send(RunProgress(channel.worker, key, point.epoch, point.value))
+        return False
+
+    run = TrainingRun(
+        how,
+        on_report,
+        channel.stopping,
+        path,
+        identity,
+        device=device,
+        share=share,
+        folder=files_of(folder.parent, f"compare-{path.stem}"),
+        wait=lambda took: CHECKPOINT_S,
+    )
     try:
-        for history, _ in resumable(training, path, identity, channel.stopping, wait=lambda took: CHECKPOINT_S):
-            point = _point(history[-1])
-            channel.send(RunProgress(channel.worker, key, point.epoch, point.value))
+        run.run(training)
     except Diverged as diverged:
-        return _run(training, key, history, str(diverged))
-    if training.epoch < plan.epochs:
+        return _run(training, run, key, str(diverged))
+    if not run.done:
         return None
     path.unlink(missing_ok=True)
-    return _run(training, key, history)
+    return _run(training, run, key)
 
 
 def _point(progress: Progress) -> Point:
@@ -113,25 +142,19 @@ def _point(progress: Progress) -> Point:
     return Point(progress.epoch, progress.seconds, progress.validation.value, progress.validation.loss)
 
 
-def _run(training: Training, key: RunId, history: Sequence[Progress], diverged: str = "") -> Run:
+def _run(training: Training | Loop, run: TrainingRun, key: RunId, diverged: str = "") -> Run:
     """What a training came to."""
-    points = [_point(progress) for progress in history]
-    last = history[-1].validation if history and not diverged else None
-    state = [value for own in training.optimizer.state.values() for value in own.values()]
-    tensors = [value for value in state if isinstance(value, torch.Tensor)]
+    points = [_point(progress) for progress in run.history]
+    last = run.history[-1].validation if run.history and not diverged else None
+    state_bytes, weight_bytes = used(training, run)
     return Run(
         key=key,
         diverged=diverged,
         value=0.0 if diverged else points[-1].value,
         loss=0.0 if diverged else points[-1].loss,
-        seconds=round(training.seconds, 3),
-        state_bytes=sum(_nbytes(tensor) for tensor in tensors),
-        weight_bytes=sum(parameter.nbytes for parameter in training.parameters),
+        seconds=round(run.seconds, 3),
+        state_bytes=state_bytes,
+        weight_bytes=weight_bytes,
         curve=tuple(points),
         each=None if last is None or last.each is None else last.each.to("cpu", torch.float32).numpy(),
     )
-
-
-def _nbytes(tensor: torch.Tensor) -> int:
-    parts = (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,)
-    return sum(part.nbytes for part in parts)

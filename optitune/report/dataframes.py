@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ def runs(found: Comparison) -> "DataFrame":
             "round": run.key.round,
             "variant": run.key.variant,
             "value": None if run.diverged else run.value,
-            "loss": None if run.diverged else run.loss,
+            "loss": None if run.diverged or not isfinite(run.loss) else run.loss,
             "seconds": run.seconds,
             "reason": run.diverged,
         }

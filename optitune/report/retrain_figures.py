@@ -48,7 +48,8 @@ def training(result: Tested) -> Picture:
     """Loss, metric and learning rate of every seed, by epoch."""
     curves, loss = [seed.epochs for seed in result.runs], result.plan.configuration.training.loss
     draw = partial(draw_training, curves, loss, result.metric, result.plan.task)
-    ends = ", ".join(f"{curve[-1].train_loss:.4g}" for curve in curves)
+    losses = [curve[-1].train_loss for curve in curves]
+    ends = ", ".join("unknown" if each is None else f"{each:.4g}" for each in losses)
     caption = f"Training loss, {result.metric} and learning rate over {over([len(curves)], 'seed')}."
     return Picture("training", caption, (Panel(draw, f"the loss ends at {ends}", TRAINING),))
 

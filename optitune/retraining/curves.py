@@ -30,7 +30,8 @@ def draw_training(
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     measured = all(row.train_value is not None for curve in curves for row in curve)
-    names = [f"training loss ({loss})", *[f"training {metric}"] * measured, "learning rate"]
+    lost = all(row.train_loss is not None for curve in curves for row in curve)
+    names = [*[f"training loss ({loss})"] * lost, *[f"training {metric}"] * measured, "learning rate"]
     panels: list[Axes] = list(place.subplots(1, len(names)))
     for number, curve in enumerate(curves):
         epochs = [row.epoch for row in curve]
@@ -40,14 +41,15 @@ def draw_training(
             "markersize": 3.5,
             "linewidth": 1.6,
         }
-        panels[0].plot(epochs, [row.train_loss for row in curve], label=f"seed {number + 1}", **style)
+        if lost:
+            panels[0].plot(epochs, [row.train_loss or 0.0 for row in curve], label=f"seed {number + 1}", **style)
         if measured:
-            panels[1].plot(epochs, [row.train_value or 0.0 for row in curve], **style)
+            panels[lost].plot(epochs, [row.train_value or 0.0 for row in curve], **style)
     # the learning rate follows from the schedule: one line stands for every seed
     epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]
     panels[-1].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
-    losses = [row.train_loss for curve in curves for row in curve]
-    for panel, heights in ((panels[0], losses), (panels[-1], lrs)):
+    losses = [row.train_loss for curve in curves for row in curve if row.train_loss is not None]
+    for panel, heights in (*[(panels[0], losses)] * lost, (panels[-1], lrs)):
         if max(heights) <= 0 or min(heights) < 0:
             # a loss of zero throughout, or one below it: a log scale has no place for them
             continue
@@ -62,7 +64,7 @@ def draw_training(
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
+    if len(curves) > 1 and lost:
         panels[0].legend(frameon=False, fontsize=9)
     place.suptitle(title, x=0.01, ha="left", fontsize=12)
 

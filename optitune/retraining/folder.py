@@ -21,7 +21,7 @@ from optitune.storage import studies
 from optitune.tasks.data import SAFETENSORS_SCRATCH
 from optitune.tasks.metrics import Metric, kept
 
-FILES = r"train|test|seed-\d+(-best|-diverged)?|mistakes"
+FILES = r"train|test|seed-\d+(-best|-diverged|-weights)?|mistakes"
 """The files in a folder of unfinished trainings, without suffix."""
 
 
@@ -84,7 +84,7 @@ def write(
         "metric": metric.name,
         "judge": kept(metric),
         "test_value": asdict(value),
-        "test_loss": asdict(loss),
+        "test_loss": loss and asdict(loss),
         "interval": "95 %, Student's t over the runs; none for a single run",
         "runs": [asdict(seed) for seed in seeds],
         **({"length": length.model_dump(mode="json")} if length else {}),

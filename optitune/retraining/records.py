@@ -7,13 +7,14 @@ from dataclasses import dataclass
 class EpochRecord:
     """One epoch of a full training; loss and metric are means over its examples, as they were met.
 
-    `train_value` is None where the metric is no mean over examples; `validation_value`, of the metric at the epoch's
+    `train_loss` is None where a loop of the user's own does not say it, `train_value` where the metric is no mean over
+    examples or the loop is the user's own; `validation_value`, of the metric at the epoch's
     end, where nothing is held out to validate on.
     """
 
     epoch: int
     lr: float
-    train_loss: float
+    train_loss: float | None
     train_value: float | None
     validation_value: float | None = None
 
@@ -25,6 +26,7 @@ class SeedResult:
     Attributes:
         seed: of the initial weights and the order of examples.
         test_value: the task's metric on the test set.
+        test_loss: on the test set; None where a loop of the user's own does not say it.
         seconds: of training.
         kept_epoch: whose weights were kept and tested, from 1; None where that is always the last.
         confusion_matrix: counts; rows are the true classes, columns the answers; empty where there are no classes.
@@ -32,7 +34,7 @@ class SeedResult:
 
     seed: int
     test_value: float
-    test_loss: float
+    test_loss: float | None
     seconds: float
     epochs: tuple[EpochRecord, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]

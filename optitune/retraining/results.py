@@ -132,7 +132,7 @@ class Tested(Runs):
 
     Attributes:
         test_value: the metric, over the seeds.
-        test_loss: over the seeds.
+        test_loss: over the seeds; None where a loop of the user's own does not say it.
         versions: of Python and the packages.
         stored_metric: what they were tested by; its name alone in a file of an older version.
         trial: of the search that the configuration comes from.
@@ -140,7 +140,7 @@ class Tested(Runs):
     """
 
     test_value: Summary
-    test_loss: Summary
+    test_loss: Summary | None
     versions: dict[str, str]
     stored_metric: Annotated[StoredMetric | str, Field(validation_alias=AliasChoices("judge", "metric"))]
     trial: int | None = None
@@ -174,7 +174,8 @@ def load(folder: Path) -> Tested | None:
     return found if tuple(run.seed for run in found.runs) == found.plan.seeds else None
 
 
-def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary]:
-    """Test metric and test loss over the seeds."""
+def summaries(seeds: list[SeedResult], metric: Metric) -> tuple[Summary, Summary | None]:
+    """Test metric and test loss over the seeds; no loss where a loop of the user's own does not say it."""
     value = summarise([seed.test_value for seed in seeds], metric.lowest, metric.highest)
-    return value, summarise([seed.test_loss for seed in seeds])
+    losses = [seed.test_loss for seed in seeds if seed.test_loss is not None]
+    return value, summarise(losses) if losses else None

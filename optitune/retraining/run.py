@@ -27,11 +27,13 @@ from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, Part
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.task import Task
 from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
+from optitune.workers.loop_probe import FirstCall, tried_apart
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
@@ -82,7 +84,7 @@ class RetrainOutcome:
     plan: FullPlan
     unit: Unit
     test_value: Summary
-    test_loss: Summary
+    test_loss: Summary | None
     folder: Path
     seconds: float
     trained: bool
@@ -104,7 +106,7 @@ class RetrainOutcome:
             "seeds": len(self.plan.seeds),
             "metric": self.unit.metric,
             "test_value": asdict(self.test_value),
-            "test_loss": asdict(self.test_loss),
+            "test_loss": self.test_loss and asdict(self.test_loss),
             "folder": str(self.folder),
             "seconds": self.seconds,
         }
@@ -248,16 +250,33 @@ def prepare(request: RetrainRequest, write: bool = True) -> Prepared:
         OptituneError: the data cannot be had.
     """
     device = resolve_device(request.device)
-    task = request.task or loading.find(request.located(request.config.task), request.data_folder)
+    place = None if request.task is not None else request.located(request.config.task)
+    task = loading.judged(request.task or loading.find(place or "", request.data_folder), request.config.reported)
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
+    config = request.config
+    call = FirstCall(
+        (config.configuration,),
+        config.epochs,
+        config.precision,
+        str(device),
+        None,
+        (),
+        {optimizer.name: optimizer.path} if optimizer.path else {},
+        request.home.folder.parent,
+    )
+    task = tried_apart(task, place, request.data_folder, call)
+    if isinstance(task, LoopTask) and request.keep == "best":
+        raise UsageError(
+            "keep = best: is for tasks of ours: a loop of your own judges on one set, which is the test set in a full "
+            "training; leave it, or find the length with --epochs auto"
+        )
     data = splits.full_data(task)
     if request.config.metric != task.judge.name:
         raise UsageError(
             f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
             f"'{request.config.metric}': search again, or judge by that"
         )
-    config = request.config
     other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
     study_checks.same_scaling(task, config.scaling)

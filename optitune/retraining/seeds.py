@@ -13,7 +13,7 @@ from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.retraining.records import SeedResult
 from optitune.retraining.results import FullPlan, seed_result
 from optitune.retraining.sentences import Judged
-from optitune.retraining.worker import TEST, TRAIN, work
+from optitune.retraining.worker import JUDGED, TEST, TRAIN, work
 from optitune.storage.request import StageRequest
 from optitune.tasks import loading, splits, user_code
 from optitune.tasks.data import Part, Streamed, share, shared
@@ -98,7 +98,8 @@ class Trainer:
             if isinstance(test, Streamed) and judged == "test" and not same_again(test):
                 remarks.append("the test set differs at every reading, so that augmented examples are tested on")
             parts = {"train": train} | ({} if validation is None else {"validation": validation})
-            share(parts, partial / TRAIN, {task_code.KEY: json.dumps(self.code)})
+            about = {task_code.KEY: json.dumps(self.code), JUDGED: judged, **loading.about(task)}
+            share(parts, partial / TRAIN, about)
             source: loading.Source = plan.task if request.task is not None else request.located(plan.task)
             if request.task is not None:
                 source = loading.packed(splits.without_data(task, test, *parts.values()))

@@ -1,7 +1,7 @@
 """What a worker process of a full training does: train seeds one by one, and test each once."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,19 +19,29 @@ from optitune.storage import studies
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.steps import QUICK_EXAMPLES
 from optitune.tasks import loading, splits, user_code
+from optitune.tasks.dividing import Share
 from optitune.tasks.metrics import Metric
+from optitune.tasks.task import Task
 from optitune.tasks.user_code import keeping
-from optitune.training import build, task_code
-from optitune.training.engine import Diverged, Training
+from optitune.training import task_code
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
-from optitune.training.plan import training_plan
-from optitune.training.resume import resumable
+from optitune.training.loops import Loop, begin
+from optitune.training.plan import Plan, training_plan
+from optitune.training.progress import Diverged, Progress
+from optitune.training.run import Run, files_of
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
+
+WEIGHTS = "seed-{}-weights.safetensors"
+"""The weights that a loop of the user's own has trained."""
+
+JUDGED = "judged"
+"""What is judged on, among what workers are given with their data."""
 
 DIVERGED = "seed-{}-diverged.json"
 """There where the seed of that number diverged."""
@@ -71,6 +81,7 @@ def work(
         optimizer = plan.configuration.optimizer
         find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
         parts, kept = splits.opened(partial / TRAIN, task)
+        task = loading.judged(task, kept.get(loading.METRIC))
         task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
         train = parts["train"].to(device)
         held = parts["validation"].to(device) if "validation" in parts else None
@@ -78,39 +89,76 @@ def work(
             if seed_result(partial, plan, number) is not None:
                 # tested once, by a worker that died after it
                 continue
-            model = build.build(task, plan.seeds[number], device)
             seed = plan.seeds[number]
             judged = QUICK_EXAMPLES if held is None else len(held)
             how = training_plan(plan.configuration, task, plan.epochs, seed, plan.precision, max_eval_examples=judged)
-            training = Training(model, how, train, held)
-            epochs = _train(training, plan, number, partial, channel)
-            if epochs is None:
+            training = begin(task, how, train, held, device)
+            share = Share("retrain", test=kept.get(JUDGED) != "validation", checksum=plan.data_checksum)
+            run = _train(training, how, share, device, plan, number, partial, channel)
+            if run is None:
                 return
-            chosen = _best(epochs, task.judge) if plan.keep == "best" else None
-            if chosen is not None:
-                _load_weights(training, weights_file(partial, plan, number))
-            test = splits.opened(partial / TEST, task)[0]["test"].to(device)
-            with user_code.calling(task.name, "the network on the test set"):
-                evaluation = evaluate(model, test, training.eval_loss, task.judge, plan.precision, training.scaling)
-            result = SeedResult(
-                seed=seed,
-                test_value=evaluation.value,
-                test_loss=evaluation.loss,
-                seconds=round(training.seconds, 3),
-                epochs=tuple(epochs),
-                confusion_matrix=confusion(test, evaluation.predicted, training.eval_loss.ignored),
-                kept_epoch=chosen,
-            )
-            mistakes = (
-                worst_mistakes(model, test, evaluation.predicted, plan.precision, training.eval_loss.ignored)
-                if number == 0
-                else None
-            )
-            if mistakes is not None:
-                save_mistakes(mistakes, partial / MISTAKES)
+            if isinstance(training, Loop):
+                result = _of_loop(run, seed, partial, number)
+            else:
+                result = _tested(training, run, task, plan, number, partial, device)
             document = {"plan": plan.model_dump(), "runs": [asdict(result)]}
             write_text(partial / f"seed-{number}.json", json.dumps(document))
-            channel.send(SeedFinished(channel.worker, number, evaluation.value))
+            channel.send(SeedFinished(channel.worker, number, result.test_value))
+
+
+def _tested(
+    training: Training, run: Run, task: Task, plan: FullPlan, number: int, partial: Path, device: torch.device
+) -> SeedResult:
+    """Judge a network on the test set."""
+    epochs = _rows(run.history)
+    chosen = _best(epochs, task.judge) if plan.keep == "best" else None
+    if chosen is not None:
+        _load_weights(training, weights_file(partial, plan, number))
+    test = splits.opened(partial / TEST, task)[0]["test"].to(device)
+    model, ignored = training.model, training.eval_loss.ignored
+    with user_code.calling(task.name, "the network on the test set"):
+        evaluation = evaluate(model, test, training.eval_loss, task.judge, plan.precision, training.scaling)
+    if number == 0:
+        mistakes = worst_mistakes(model, test, evaluation.predicted, plan.precision, ignored)
+        if mistakes is not None:
+            save_mistakes(mistakes, partial / MISTAKES)
+    return SeedResult(
+        seed=run.plan.seed,
+        test_value=evaluation.value,
+        test_loss=evaluation.loss,
+        seconds=round(run.seconds, 3),
+        epochs=tuple(epochs),
+        confusion_matrix=confusion(test, evaluation.predicted, ignored),
+        kept_epoch=chosen,
+    )
+
+
+def _of_loop(run: Run, seed: int, partial: Path, number: int) -> SeedResult:
+    """What a loop reported last, on the test set that `run.split` gave it."""
+    last = run.history[-1].validation
+    assert last is not None
+    weights = run.weights()
+    checkpoint.save({"training": {"model": weights}, "names": list(weights)}, partial / WEIGHTS.format(number))
+    # what it reported of the test set before counts for nothing
+    rows = [replace(row, validation=None) for row in run.history]
+    return SeedResult(
+        seed=seed,
+        test_value=last.value,
+        test_loss=None,
+        seconds=round(run.seconds, 3),
+        epochs=tuple(_rows(rows)),
+        confusion_matrix=(),
+    )
+
+
+def _rows(history: list[Progress]) -> list[EpochRecord]:
+    return [
+        EpochRecord(
+            *(round(each.epoch), each.lr, each.train_loss, each.train_value),
+            validation_value=each.validation.value if each.validation else None,
+        )
+        for each in history
+    ]
 
 
 def weights_file(partial: Path, plan: FullPlan, number: int) -> Path:
@@ -121,7 +169,8 @@ def weights_file(partial: Path, plan: FullPlan, number: int) -> Path:
         plan: of the full training.
         number: of the seed, from 0.
     """
-    return partial / f"seed-{number}{'-best' * (plan.keep == 'best')}.safetensors"
+    of_loop = partial / WEIGHTS.format(number)
+    return of_loop if of_loop.exists() else partial / f"seed-{number}{'-best' * (plan.keep == 'best')}.safetensors"
 
 
 def _best(epochs: list[EpochRecord], metric: Metric) -> int:
@@ -144,29 +193,42 @@ def _load_weights(training: Training, path: Path) -> None:
 
 
 def _train(
-    training: Training, plan: FullPlan, number: int, partial: Path, channel: Channel
-) -> list[EpochRecord] | None:
+    training: Training | Loop,
+    how: Plan,
+    share: Share,
+    device: torch.device,
+    plan: FullPlan,
+    number: int,
+    partial: Path,
+    channel: Channel,
+) -> Run | None:
     """Train, from the checkpoint in `partial` if there is one of this plan; None if stopped on the way."""
-    path = partial / f"seed-{number}.safetensors"
-    rows: list[EpochRecord] = []
+
+    def on_report(history: list[Progress], new: bool) -> bool:
+        rows = _rows(history if isinstance(training, Training) else [replace(history[-1], validation=None)])
+        if isinstance(training, Training) and plan.keep == "best" and _best(rows, how.metric) == rows[-1].epoch:
+            # also where a killed process wrote its checkpoint and not yet this
+            _save_weights(training, weights_file(partial, plan, number))
+        channel.send(SeedProgress(channel.worker, number, rows[-1], new))
+        return False
+
+    run = Run(
+        how,
+        on_report,
+        channel.stopping,
+        partial / f"seed-{number}.safetensors",
+        plan.model_dump(mode="json"),
+        device=device,
+        share=share,
+        folder=files_of(partial.parents[2], f"retrain-{partial.name}-seed-{number}"),
+        keep_end=True,
+    )
     try:
-        identity = plan.model_dump(mode="json")
-        for history, new in resumable(training, path, identity, channel.stopping, keep_end=True):
-            rows = [
-                EpochRecord(
-                    *(round(each.epoch), each.lr, each.train_loss, each.train_value),
-                    validation_value=each.validation.value if each.validation else None,
-                )
-                for each in history
-            ]
-            if plan.keep == "best" and _best(rows, training.plan.metric) == rows[-1].epoch:
-                # also where a killed process wrote its checkpoint and not yet this
-                _save_weights(training, weights_file(partial, plan, number))
-            channel.send(SeedProgress(channel.worker, number, rows[-1], new))
+        run.run(training)
     except Diverged as diverged:
         write_text(partial / DIVERGED.format(number), json.dumps(str(diverged)))
         raise OptituneError(
-            f"seed {training.plan.seed} {diverged}: this configuration is not stable over "
+            f"seed {how.seed} {diverged}: this configuration is not stable over "
             f"{plural(plan.epochs, 'epoch')}; try another trial number, or a lower lr in best.toml"
         ) from None
-    return rows if training.epoch == plan.epochs else None
+    return run if run.done else None

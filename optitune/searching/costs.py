@@ -132,7 +132,7 @@ def measure(channel: Channel, job: Job) -> None:
         UsageError: the task cannot be found.
     """
     configure_worker_process()
-    task = loading.find(job.task, job.data_dir)
+    task = loading.judged(loading.find(job.task, job.data_dir), job.settings.metric)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
     data = splits.load(job.data, task)
     found = estimate(job.settings, task, data, torch.device(job.device))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optitune.common.text import Unit
-from optitune.searching import supervisor
+from optitune.searching import loops, supervisor
 from optitune.searching.notes import Notes
 from optitune.searching.requests import JoinRequest
 from optitune.searching.worker import Job
@@ -56,8 +56,9 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     target = studies.target(opened)
     device = resolve_device(request.device)
     source = request.located(settings.task)
-    task = loading.find(source, request.data_folder)
+    task = loading.judged(loading.find(source, request.data_folder), settings.metric)
     find_modules(settings.own_paths(), home.folder.parent)
+    task = loops.tried_apart(task, source, request.data_folder, settings, device, home.folder.parent, view.tick)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     study_checks.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)

@@ -21,14 +21,15 @@ from optitune.storage import studies, trials
 from optitune.study.records import Outcome
 from optitune.study.settings import StudySettings
 from optitune.study.steps import compared_step, evaluations_per_epoch, usual_steps
+from optitune.tasks.dividing import Share
 from optitune.tasks.metrics import Metric
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
-from optitune.training.build import build, lr_ahead
-from optitune.training.engine import Diverged, Progress, Training
-from optitune.training.evaluation import Evaluation
+from optitune.training.build import lr_ahead
+from optitune.training.loops import begin
 from optitune.training.plan import Plan, training_plan
-from optitune.training.resume import resumable
+from optitune.training.progress import Diverged, Progress
+from optitune.training.run import Run
 
 CHECKPOINT_SHARE = 0.05
 """What share of a trial's time checkpoints may take; where they would take more, some evaluations go without."""
@@ -66,30 +67,6 @@ def _given_result(trial: optuna.Trial, before: FrozenTrial, reported: Collection
     reason = f"same configuration as trial {before.number}" + (f": {own}" if own else "")
     final = before.value if before.state == TrialState.COMPLETE else None
     return Result(trials.outcome(before), final, reason, 0.0, 0.0)
-
-
-def guessing_level(
-    metric: Metric, found: Evaluation, targets: torch.Tensor | None, ignored: int | None = None
-) -> float | None:
-    """The value of guessing where a network has learned nothing so far; None where it has, or that cannot be known.
-
-    Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
-    many epochs in which the network learns. So its outputs have to be the same for all examples.
-
-    Args:
-        metric: of the task.
-        found: the last evaluation.
-        targets: (n,) or (n, ...) targets that it was judged on; None where they are not known.
-        ignored: a class that does not count; None where all do.
-    """
-    if not found.same or metric.chance_level is None or targets is None:
-        return None
-    if ignored is not None and not targets.is_floating_point():
-        targets = targets[targets != ignored]
-    if not targets.numel():
-        return None
-    level = metric.chance_level(targets, found.examples)
-    return level if metric.score(found.value) <= metric.score(level) else None
 
 
 def is_stuck(trial: optuna.Trial, step: int, level: float, metric: Metric) -> bool:
@@ -152,6 +129,7 @@ def run_trial(
     on_progress: Callable[[Configuration, Progress | None], None],
     stopping: Callable[[], bool],
     checkpoint: Path | None = None,
+    folder: Path | None = None,
 ) -> Result:
     """Train a trial's configuration and report to its study.
 
@@ -167,6 +145,7 @@ def run_trial(
             it is reported.
         stopping: asked at every evaluation whether to stop.
         checkpoint: the file where an earlier attempt left off, and where this one does; None to keep none.
+        folder: for files of a loop's own; None for none.
 
     Raises:
         ReturnedToQueue: `stopping` said so; another attempt goes on from the checkpoint.
@@ -192,42 +171,54 @@ def run_trial(
         ahead := changes_ahead(configuration.schedule, settings.epochs, how.evaluations, usual)
     ):
         trial.set_user_attr(LR_AHEAD, ahead)
-    training = Training(build(task, how.seed, device), how, data.train, data.validation)
+    training = begin(task, how, data.train, data.validation, device)
     targets = data.validation.targets
     may_be_stuck = settings.pruner == "optitune" and not is_known_good(trial, settings)
     identity = trial_checkpoint.identity(how, data, device, studies.versions())
     latest = max(reported, default=0)
-    seconds = value = 0.0
-    rows = resumable(training, checkpoint, identity, stopping, wait=lambda took: took / CHECKPOINT_SHARE, durable=False)
+    pruned: list[str] = []
+
+    def on_report(history: list[Progress], new: bool) -> bool:
+        progress = history[-1]
+        assert progress.validation is not None
+        value = progress.validation.value
+        step = compared_step(progress.epoch, how.evaluations, usual)
+        if new:
+            on_progress(configuration, progress)
+        if step is not None and step not in reported:
+            trial.report(value, step)
+        fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
+        # what an earlier attempt reported later than this would be judged now
+        if progress.epoch == settings.epochs or again is not None or step is None or step < latest:
+            return False
+        if may_be_stuck and fair:
+            level, sign = training.guessing(metric, progress.validation, targets)
+            if level is not None and is_stuck(trial, step, level, metric):
+                pruned.append(
+                    f"no progress after {plural(progress.epoch, 'epoch')}: {sign}, and {metric.name} "
+                    f"{metric.unit.value(value)} is no better than guessing, which all others that learned had "
+                    "surpassed by then"
+                )
+                return True
+        if trial.should_prune():
+            why = getattr(trial.study.pruner, "why", "") or "behind what this pruner keeps"
+            pruned.append(f"pruned at epoch {progress.epoch:g}: {metric.name} {metric.unit.value(value)}, {why}")
+        return bool(pruned)
+
+    trained = Run(
+        how,
+        on_report,
+        stopping,
+        checkpoint,
+        identity,
+        device=device,
+        share=Share("search", settings.train_examples, checksum=data.checksum),
+        folder=folder,
+        wait=lambda took: took / CHECKPOINT_SHARE,
+        durable=False,
+    )
     try:
-        for history, new in rows:
-            progress = history[-1]
-            assert progress.validation is not None
-            seconds, value = progress.seconds, progress.validation.value
-            step = compared_step(progress.epoch, how.evaluations, usual)
-            if new:
-                on_progress(configuration, progress)
-            if step is not None and step not in reported:
-                trial.report(value, step)
-            if progress.epoch == settings.epochs:
-                break
-            fair = progress.epoch >= max(1.0, settings.epochs / 3) and progress.step >= FAIR_CHANCE_STEPS
-            # what an earlier attempt reported later than this would be judged now
-            if again is not None or step is None or step < latest:
-                continue
-            if may_be_stuck and fair:
-                level = guessing_level(metric, progress.validation, targets, training.eval_loss.ignored)
-                if level is not None and is_stuck(trial, step, level, metric):
-                    reason = (
-                        f"no progress after {plural(progress.epoch, 'epoch')}: all examples get the same outputs, and "
-                        f"{metric.name} {metric.unit.value(value)} is no better than guessing, which all others that "
-                        "learned had surpassed by then"
-                    )
-                    return Result("pruned", None, reason, seconds, progress.epoch)
-            if trial.should_prune():
-                why = getattr(trial.study.pruner, "why", "") or "behind what this pruner keeps"
-                reason = f"pruned at epoch {progress.epoch:g}: {metric.name} {metric.unit.value(value)}, {why}"
-                return Result("pruned", None, reason, seconds, progress.epoch)
+        trained.run(training)
     except Diverged as diverged:
         # reported with the worst value there is, so that the sampler learns to stay away
         worst = metric.lowest if metric.direction == "maximize" else metric.highest
@@ -235,7 +226,10 @@ def run_trial(
         if isfinite(worst) and step not in reported:
             trial.report(worst, step)
         epochs = diverged.step / training.steps_per_epoch
-        return Result("diverged", None, str(diverged), training.seconds, epochs)
-    if training.epoch < settings.epochs:
+        return Result("diverged", None, str(diverged), trained.seconds, epochs)
+    last = trained.history[-1] if trained.history else None
+    if last is not None and pruned:
+        return Result("pruned", None, pruned[0], last.seconds, last.epoch)
+    if last is None or last.validation is None or not trained.done:
         raise ReturnedToQueue
-    return Result("complete", value, "", seconds, settings.epochs)
+    return Result("complete", last.validation.value, "", last.seconds, settings.epochs)

@@ -13,7 +13,7 @@ from optitune.common.schema import validated
 from optitune.errors import NoStudies
 from optitune.sampling.allocation import able, competitors
 from optitune.sampling.parameters import edges_of
-from optitune.searching import from_study, reproducible_data, supervisor
+from optitune.searching import from_study, loops, reproducible_data, supervisor
 from optitune.searching.best_file import BestFile
 from optitune.searching.conclusions import Conclusions, conclusions
 from optitune.searching.notes import Notes
@@ -181,7 +181,9 @@ def settle(
     asked = {**filed, **set_, **{key: value for key, value in given.items() if value is not None}}
     budget = validated(Budget, asked, f"study '{name}'")
     settings = resolve(typed, file, stored, name, older)
-    task = request.task or loading.find(_source(request, settings), request.data_folder)
+    task = loading.judged(
+        request.task or loading.find(_source(request, settings), request.data_folder), settings.metric
+    )
     find_modules(settings.own_paths(), studies_dir)
     return completed(settings, task, device, f"study '{name}'"), budget, task, stored is None
 
@@ -311,6 +313,10 @@ def prepare(request: SearchRequest, view: supervisor.View, cluster: Cluster | No
     device = cluster.device(request.device) if cluster else resolve_device(request.device)
     settings, budget, task, new = settle(request, device, write)
     request = replace(request, timeout=budget.timeout)
+    place, studies_dir = None if request.task is not None else _source(request, settings), request.home.folder.parent
+    task = loops.tried_apart(task, place, request.data_folder, settings, device, studies_dir, view.tick)
+    if new:
+        settings = loops.with_factors(settings, task, f"study '{request.home.name}'")
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     source: loading.Source = settings.task if request.task is not None else _source(request, settings)

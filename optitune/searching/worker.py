@@ -30,7 +30,8 @@ from optitune.tasks import loading, splits
 from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
-from optitune.training.engine import Progress
+from optitune.training.progress import Progress
+from optitune.training.run import files_of
 from optitune.workers.events import Retired
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
@@ -120,7 +121,7 @@ class Worker:
         self._channel = channel
         self._job = job
         self._device = torch.device(job.device)
-        self._task = loading.find(job.task, job.data_dir)
+        self._task = loading.judged(loading.find(job.task, job.data_dir), job.settings.metric)
         find_modules(job.settings.own_paths(), job.home.folder.parent)
         task_code.check_unchanged(self._task, job.task, job.code)
         data = splits.load(job.data, self._task)
@@ -194,6 +195,7 @@ class Worker:
                 on_progress,
                 self._channel.stopping,
                 checkpoint,
+                files_of(job.home.folder, f"trial-{number}"),
             )
         except ReturnedToQueue:
             self._queue.give_back(trial)

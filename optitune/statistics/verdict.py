@@ -12,7 +12,7 @@ equal for practical purposes, and a leader whose loss is at most epsilon is good
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, nan
+from math import inf, isfinite, nan
 from statistics import median
 from typing import Literal
 
@@ -184,7 +184,7 @@ def judge(
         return Place(
             optimizer=name,
             value=_value([run.value for run in done], known.get(name), sign, limits) if done else None,
-            loss=summarise([run.loss for run in done]) if done else None,
+            loss=summarise([run.loss for run in done]) if done and all(isfinite(run.loss) for run in done) else None,
             diverged=len(own[name]) - len(done),
             best=known[name].best / (chances or 1) if name in alive and name in known else 0.0,
             to_leader=to_leader if to_leader is not None and to_leader.rounds else None,

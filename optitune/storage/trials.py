@@ -162,6 +162,7 @@ def best_config(opened: optuna.Study, record: TrialRecord) -> BestConfig:
         task=settings.task,
         trial=record.number,
         metric=facts["metric"],
+        direction=facts["direction"] if settings.metric is not None else "",
         value=record.value,
         runs=record.runs,
         epochs=settings.epochs,

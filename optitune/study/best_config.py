@@ -1,7 +1,7 @@
 """`best.toml`: the best configuration of a search, as a file that a person can read and edit."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +23,7 @@ class BestConfig(Strict):
 
     Attributes:
         trial: that trained it first.
+        direction: of the metric that a training loop of the user's own reports; empty for any other task.
         value: of its validation metric, the mean over `runs`.
     """
 
@@ -30,6 +31,7 @@ class BestConfig(Strict):
     task: TaskName
     trial: Annotated[int, Field(ge=0)]
     metric: str
+    direction: Literal["", "minimize", "maximize"] = ""
     value: float
     runs: Annotated[int, Field(ge=1)] = 1
     epochs: Annotated[int, Field(ge=1, le=10_000)]
@@ -70,6 +72,11 @@ class BestConfig(Strict):
         return text
 
     @property
+    def reported(self) -> str | None:
+        """What a training loop of the user's own reports, as a study says it; None for any other task."""
+        return f"{self.metric}:{self.direction}" if self.direction else None
+
+    @property
     def unit(self) -> Unit:
         """The format of the metric's values; a share that is called accuracy is written in percent."""
         return Unit(self.metric, percent=self.metric == "accuracy" and 0 <= self.value <= 1)
@@ -104,6 +111,8 @@ def dumps(best: BestConfig, head: str = "") -> str:
     optimizer, training = whole["configuration"]["optimizer"], whole["configuration"]["training"]
     if best.runs == 1:
         del whole["runs"]
+    if not best.direction:
+        del whole["direction"]
     for table, keys in (
         (whole, ("data_digests", "scaling")),
         (optimizer, ("path", "traits")),

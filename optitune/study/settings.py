@@ -79,6 +79,7 @@ class StudySettings(Strict):
     batch_size: Any = 64
     train_examples: Annotated[int, Field(ge=1)] | None = None
     loss: str | None = None
+    metric: Annotated[str, Field(pattern=r"^[^:\s][^:]*(:[a-z]+)?$", max_length=100)] | None = None
     label_smoothing: Any = 0.0
     accumulation: Any = 1
     clip_norm: Any = 0.0

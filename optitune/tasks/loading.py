@@ -3,9 +3,11 @@
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cloudpickle
 
@@ -13,8 +15,9 @@ from optitune.common.files import expanded
 from optitune.common.user_modules import hiding, importable_with_note
 from optitune.errors import UsageError, unknown
 from optitune.tasks.builtin import TASKS
+from optitune.tasks.loop_task import NO_METRIC, LoopTask, parameters_of
 from optitune.tasks.task import Task, kind
-from optitune.tasks.user_code import calling, script
+from optitune.tasks.user_code import calling, code_place, script
 
 Source = str | bytes
 """The source of a task: a built-in name, `module:function`, `file.py:function`, or the bytes that `packed` gave."""
@@ -28,6 +31,9 @@ def study_of(source: str) -> str:
 
 
 TEMPLATE = "'optitune task-template' writes one to begin with"
+
+METRIC = "metric"
+"""What the metric of a loop is called among what workers are given with their data."""
 
 FROM_PYTHON = "python:"
 """Prefix of the name of a task that was given as an object."""
@@ -77,7 +83,7 @@ def located(source: str, studies_dir: Path, typed: bool = False) -> str:
 
 
 def find(source: Source, data_dir: Path) -> Task:
-    """Load the task that `source` names.
+    """Load the task that `source` names; a training loop of the user's own without its metric, see `judged`.
 
     Raises:
         UsageError: there is none, or the user's own cannot be imported or gives no `Task`.
@@ -105,11 +111,51 @@ def find(source: Source, data_dir: Path) -> Task:
     if not isinstance(made, Task):
         if not callable(made):
             raise UsageError(f"task '{source}': {name} is {kind(made)}, but must be a function that gives a Task")
+        if (loop := loop_of(made, source)) is not None:
+            return loop
         with calling(source, f"{name}()"), script(Path(place).resolve() if place.endswith(".py") else None):
             made = made()
     if not isinstance(made, Task):
         raise UsageError(f"task '{source}': {name}() gives {kind(made, 'something ')}, but must give an optitune.Task")
     return replace(made, name=made.name or source)
+
+
+def about(task: Task) -> dict[str, str]:
+    """What workers are given with their data of the metric that a loop of the user's own reports."""
+    return {METRIC: task.metric_text} if isinstance(task, LoopTask) else {}
+
+
+def judged(task: Task, metric: str | None) -> Task:
+    """The task with the metric that a study says for a training loop of the user's own.
+
+    Raises:
+        UsageError: a loop is given none, or another task one.
+    """
+    if isinstance(task, LoopTask):
+        return task if metric is None and task.metric is not NO_METRIC else task.judged_by(metric)
+    if metric is not None:
+        raise UsageError(
+            f"metric = '{metric}': task '{task.name}' says its metric itself (Task(metric=...)); a study says it for a "
+            "function that trains by itself"
+        )
+    return task
+
+
+def loop_of(function: Callable[..., Any], name: str) -> LoopTask | None:
+    """The task of a function that takes a run and trains by itself; None for one without parameters.
+
+    Raises:
+        UsageError: it takes several.
+    """
+    wanted = [] if isinstance(function, type) else parameters_of(function) or []
+    if len(wanted) > 1:
+        place = code_place(function)
+        raise UsageError(
+            f"task '{name}': {getattr(function, '__name__', 'the function')}({', '.join(wanted)}) takes {len(wanted)} "
+            f"parameters{place}: a training loop takes one, the run, and a function that gives a Task none; give the "
+            "others a default"
+        )
+    return LoopTask(train=function, name=name) if wanted else None
 
 
 def _imported(source: str, place: str) -> ModuleType:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from optitune.common.text import Unit
-from optitune.errors import unknown
+from optitune.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -206,6 +206,28 @@ def find(name: str) -> Metric:
         return METRICS[name]
     except KeyError:
         raise unknown("metric", name, METRICS, "(or give a Metric of your own)") from None
+
+
+def reported(text: str) -> Metric:
+    """The metric that a training loop of the user's own reports.
+
+    Args:
+        text: a name in `METRICS`, or `NAME:minimize` or `NAME:maximize`.
+
+    Raises:
+        UsageError: the direction is missing, or neither of the two.
+    """
+    name, colon, direction = text.partition(":")
+    row = METRICS.get(name)
+    if row is not None and direction in ("", row.direction):
+        return row
+    if not name or direction not in ("minimize", "maximize"):
+        name = name or "NAME"
+        wrong = f": '{direction}' is no direction" if colon else ": is none of " + ", ".join(METRICS)
+        raise UsageError(
+            f"metric = '{text}'{wrong}; say whether more of it is better, '{name}:maximize', or less, '{name}:minimize'"
+        )
+    return Metric(name, direction, None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from optitune.common.text import plural
 from optitune.errors import UsageError
 from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
 from optitune.tasks.given_data import part_of, same_again, transform_fits
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.scaling import unscaled
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling
@@ -74,6 +75,10 @@ def full_data(task: Task) -> FullData:
         UsageError: the task's data are not what they must be.
         OptituneError: built-in data cannot be had.
     """
+    if isinstance(task, LoopTask):
+        known = task.known
+        test = None if known.sealed is None else placeholders(known.sealed)
+        return FullData(placeholders(known.everything), test, known.checksum, known.digests)
     everything = part_of(task, task.data, "data")
     train, sealed, digests = everything, None, {}
     if task.test is None:
@@ -88,6 +93,11 @@ def full_data(task: Task) -> FullData:
         return FullData(train, sealed, train.checksum(), digests)
 
 
+def placeholders(number: int) -> Examples:
+    """Examples without content: their number, where a training loop of the user's own has the data."""
+    return Examples(torch.empty(number, 0), torch.empty(number, 0))
+
+
 def load_test(task: Task) -> Part:
     """The test set of a task: for one evaluation, after all choices are made.
 
@@ -95,6 +105,8 @@ def load_test(task: Task) -> Part:
         UsageError: the task's data are not what they must be.
         OptituneError: built-in data cannot be had.
     """
+    if isinstance(task, LoopTask):
+        return placeholders(1)
     if task.test is not None:
         return part_of(task, task.test, "test")
     everything = part_of(task, task.data, "data")
@@ -136,6 +148,10 @@ def held_out(task: Task, full: FullData, train_examples: int | None = None) -> S
     Raises:
         UsageError: there are fewer examples than `train_examples`, or too few to hold out a validation set.
     """
+    if isinstance(task, LoopTask):
+        known = task.known
+        parts = placeholders(known.trained), placeholders(known.judged)
+        return SearchData(*parts, known.checksum, known.digests, known.sealed)
     everything, total = replace(full.train, transform=None), len(full.train)
     if task.own_validation:
         return _with_validation(task, full, train_examples)
@@ -206,6 +222,8 @@ def _too_many(task: Task, asked: int, there: int) -> UsageError:
 
 def remarks(task: Task, data: SearchData) -> list[str]:
     """Notes on the data for the user, before a search begins, a line each."""
+    if isinstance(task, LoopTask):
+        return list(task.known.lacks)
     lines = []
     held = data.validation
     if not task.scale_targets and (line := unscaled(data.train)):

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from optitune.common.files import write_text
 from optitune.errors import OptituneError, UsageError, without_passwords
@@ -171,6 +171,27 @@ def _place(error: BaseException, near: bool = False) -> str:
         with suppress(ValueError):
             file = str(Path(file).relative_to(Path.cwd()))
     return f" ({file}, line {line})"
+
+
+def code_place(function: Any) -> str:
+    """File and line of a function, in brackets; empty where it has none."""
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code is not None else ""
+
+
+def caller_place() -> str:
+    """File and line of the user's code that called optitune, in brackets; empty where none did."""
+    frame = sys._getframe(1)
+    while frame is not None and of_a_library(frame.f_code.co_filename):
+        frame = frame.f_back  # type: ignore[assignment]
+    return f" ({frame.f_code.co_filename}, line {frame.f_lineno})" if frame is not None else ""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Run a training loop of the user's own: its errors pass, while folder, signals and `sys.argv` stay ours."""
+    with _undisturbed(), script(None):
+        yield
 
 
 def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:

@@ -109,7 +109,10 @@ def _about(plan: Plan, workers: int, most: int) -> str:
 
 
 def _judged(plan: Plan) -> str:
-    return f"{plan.held_out} others" if not plan.validation else f"the task's own {plan.held_out} validation examples"
+    if not plan.validation:
+        return f"{plan.held_out} others"
+    # a loop of the user's own may divide its data itself, and then nobody knows their number
+    return f"the task's own {plan.held_out} validation examples" if plan.held_out > 1 else "what the loop judges on"
 
 
 def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:

@@ -103,10 +103,9 @@ def _epoch_line(event: SeedProgress, epochs: int, unit: Unit) -> str:
     value = f", training {unit.metric} {unit.value(row.train_value)}" if row.train_value is not None else ""
     if row.validation_value is not None:
         value += f", validation {unit.metric} {unit.value(row.validation_value)}"
-    return (
-        f"seed {event.seed + 1}, epoch {row.epoch} of {epochs}: training loss {row.train_loss:.4g}{value}, "
-        f"lr {short(row.lr)}"
-    )
+    loss = "" if row.train_loss is None else f"training loss {row.train_loss:.4g}"
+    said = f"{loss}{value}".removeprefix(", ")
+    return f"seed {event.seed + 1}, epoch {row.epoch} of {epochs}: {said + ', ' * bool(said)}lr {short(row.lr)}"
 
 
 def _test_line(event: SeedFinished, unit: Unit, judged: Judged) -> str:
@@ -118,22 +117,23 @@ def retrain_view(quiet: bool) -> Silent | LiveRetrain | LinesRetrain:
     return view(quiet, LiveRetrain, LinesRetrain)
 
 
-def tested_text(unit: Unit, value: Summary, loss: Summary) -> str:
+def tested_text(unit: Unit, value: Summary, loss: Summary | None) -> str:
     """Test metric and loss with their spread, as text.
 
     Args:
         unit: how the metric is written.
         value: the metric over the seeds.
-        loss: the loss over the seeds.
+        loss: the loss over the seeds; None where a loop of the user's own does not say it.
     """
     test = f"test {unit.metric} {unit.value(value.mean)}"
+    of_loss = "" if loss is None else f"loss {loss.mean:.4g}"
     if value.low is None or value.high is None or not value.sd:
-        return f"{test} ({no_interval(value.each)}), loss {loss.mean:.4g}"
+        return f"{test} ({no_interval(value.each)}), {of_loss}".removesuffix(", ")
     return (
         f"{test}, 95 % interval {unit.span(value.low, value.high)} "
         f"(Student's t, {len(value.each)} seeds, standard deviation {unit.difference(value.sd)}); "
-        f"loss {loss.mean:.4g}"
-    )
+        f"{of_loss}"
+    ).removesuffix("; ")
 
 
 def print_retrained(result: "RetrainOutcome") -> None:

@@ -22,14 +22,16 @@ from optitune.common.randomness import random_state, seed_everything, set_random
 from optitune.common.text import plural
 from optitune.study.steps import batches, steps_per_epoch
 from optitune.tasks.data import Examples, Item, Part, size
-from optitune.tasks.metrics import dtype_of_sums, leaving_out
+from optitune.tasks.metrics import Metric, dtype_of_sums, leaving_out
 from optitune.tasks.scaling import Scaling
 from optitune.training.build import build_optimizer, build_schedules, initialise, penalise, regularised
 from optitune.training.criterion import fresh, own, together
 from optitune.training.cuda_graphs import Replayed
-from optitune.training.evaluation import Evaluation, evaluate, fed, in_full, numbers_of, of_outputs
+from optitune.training.evaluation import Evaluation, evaluate, fed, guessing_level, in_full, numbers_of, of_outputs
 from optitune.training.plan import Plan
-from optitune.training.weights import kinds
+from optitune.training.progress import Diverged, Progress
+from optitune.training.resume import Record
+from optitune.training.weights import bare, kinds
 
 GUARD_STEPS = {"cpu": 50}
 """How many steps at most a training goes on after its loss became nan or infinite. Elsewhere looking means
@@ -37,37 +39,6 @@ waiting for the device, so it is done at evaluations alone."""
 
 TINY = 1e-30
 """What keeps a step whose batches have nothing that counts from dividing by zero."""
-
-
-class Diverged(Exception):
-    """The training loss became nan or infinite."""
-
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"diverged at step {step}: loss {loss}")
-        self.step = step
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        step: optimizer steps taken.
-        epoch: epochs done, a fraction within one.
-        lr: learning rate in the step just taken, before any factor of a parameter group.
-        train_loss: mean over the examples trained on since the last progress, as they were met, without penalties.
-        train_value: the metric over the same; None where it is no mean over examples.
-        validation: None where there is nothing to validate on.
-        seconds: spent in this training so far.
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    train_loss: float
-    train_value: float | None
-    validation: Evaluation | None
-    seconds: float
 
 
 @dataclass
@@ -130,6 +101,17 @@ class Training:
         self._random: dict[str, Any] | None = None
         self._lr = configuration.lr
         self._step = Replayed(self._forward_backward, self.parameters, self._settings.batch_size)
+
+    def drive(self, run: Record) -> None:
+        """Train what is left of the plan and report every evaluation to `run`.
+
+        Raises:
+            Stopped: the run says so.
+            Diverged: the loss became nan or infinite.
+        """
+        run.take_up(self, self.steps_per_epoch)
+        for progress in self.run():
+            run.progress(progress)
 
     def run(self) -> Iterator[Progress]:
         """Train what is left of the plan.
@@ -328,6 +310,20 @@ class Training:
                 f"while the loss is {found.loss:.4g}"
             )
         return found
+
+    def guessing(self, metric: Metric, found: Evaluation, targets: Tensor | None) -> tuple[float | None, str]:
+        """The value of guessing where the network has learned nothing so far, and how that shows; see `guessing_level`.
+
+        Args:
+            metric: of the task.
+            found: the last evaluation.
+            targets: that it was judged on; None where they are not known.
+        """
+        return guessing_level(metric, found, targets, self.eval_loss.ignored), "all examples get the same outputs"
+
+    def outline(self) -> dict[str, Any]:
+        """The names of the network's weights, in order, as a checkpoint has them."""
+        return {"names": list(bare(self.model).state_dict())}
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from the last evaluation."""

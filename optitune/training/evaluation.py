@@ -167,3 +167,27 @@ def evaluate(
         judged = float(function(joined(answers), torch.cat(truths)))
     same = first is not None and len(examples) > 1 and bool(apart <= SAME * largest)
     return Evaluation(judged_loss, judged, len(examples), torch.cat(predicted) if predicted else None, values, same)
+
+
+def guessing_level(
+    metric: Metric, found: Evaluation, targets: Tensor | None, ignored: int | None = None
+) -> float | None:
+    """The value of guessing where a network has learned nothing so far; None where it has, or that cannot be known.
+
+    Its value alone does not say so: where one class in thirty is rare, accuracy stays at the share of the others for
+    many epochs in which the network learns. So its outputs have to be the same for all examples.
+
+    Args:
+        metric: of the task.
+        found: the last evaluation.
+        targets: (n,) or (n, ...) targets that it was judged on; None where they are not known.
+        ignored: a class that does not count; None where all do.
+    """
+    if not found.same or metric.chance_level is None or targets is None:
+        return None
+    if ignored is not None and not targets.is_floating_point():
+        targets = targets[targets != ignored]
+    if not targets.numel():
+        return None
+    level = metric.chance_level(targets, found.examples)
+    return level if metric.score(found.value) <= metric.score(level) else None

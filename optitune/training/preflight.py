@@ -13,6 +13,7 @@ from optitune.space.configuration import Configuration
 from optitune.study.settings import StudySettings
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.data import Part
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling
 from optitune.training.build import build
@@ -37,6 +38,8 @@ def check(task: Task, train: Part, settings: StudySettings) -> str:
     Raises:
         UsageError: they do not fit; the message names the place.
     """
+    if isinstance(task, LoopTask):
+        return task.known.network
     loss = settings.loss or task.loss_name
     with undisturbed():
         model = network = fresh_model(task)
@@ -60,6 +63,8 @@ def check_configuration(task: Task, train: Part, configuration: Configuration) -
     Raises:
         UsageError: its parts do not fit; the message names the place.
     """
+    if isinstance(task, LoopTask):
+        return task.known.network
     with undisturbed():
         network, training = fresh_model(task), configuration.training
         model = together(network, try_network(task, network, train, training.loss))
@@ -80,11 +85,13 @@ def undisturbed() -> Iterator[None]:
 
 
 def fresh_model(task: Task) -> nn.Module:
-    """A network of the task, on the CPU.
+    """A network of the task, on the CPU; an empty one where the loop is the user's own.
 
     Raises:
         UsageError: it cannot be built, or has nothing to train.
     """
+    if isinstance(task, LoopTask):
+        return task.model()
     with undisturbed(), calling(task.name, "model()"):
         model = build(task, 0, CPU)
         again = task.model()

@@ -22,9 +22,10 @@ from optitune.tasks.data import Part
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import reason, script
 from optitune.training.build import at, build, build_loss, build_optimizer, factor, parameter_groups
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.optimizer_classes import asked_traits
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged
 from optitune.training.weights import bare, kinds
 
 LOOKED_AT = 8

@@ -24,6 +24,7 @@ from optitune.common.renamed_modules import current_path
 from optitune.errors import OptituneError
 from optitune.tasks.builtin import TASKS
 from optitune.tasks.loading import Source
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import of_a_library
@@ -74,7 +75,7 @@ def record(task: Task, model: nn.Module, source: str) -> dict[str, Any]:
     if source in TASKS:
         return {}
     walk = _Walk()
-    for name in ("model", "loss", "metric", "transform", "ignore_index"):
+    for name in ("train",) if isinstance(task, LoopTask) else ("model", "loss", "metric", "transform", "ignore_index"):
         given = getattr(task, name, None)
         # a name of the package's own is among the settings
         if given is not None and not isinstance(given, str):

@@ -10,13 +10,18 @@ from typing import Any
 
 import torch
 
+from optitune.errors import OptituneError
 from optitune.tasks.data import Part, Streamed
+from optitune.tasks.dividing import Share
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.task import Task
 from optitune.training.build import build
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
 from optitune.training.preflight import undisturbed
+from optitune.training.probe import Probe, called
+from optitune.training.progress import Diverged
 
 TIMED_S = 1.0
 """How long real steps are timed, over all trainings together."""
@@ -82,6 +87,9 @@ def paces(
     Returns:
         A pace for each plan.
     """
+    if isinstance(task, LoopTask):
+        with _one_thread():
+            return [_pace_of_loop(task, plan, device, limit_s / len(plans)) for plan in plans]
     found: list[Pace] = []
     with _one_thread():
         # the first step and evaluation of a process choose and compile what all later ones use
@@ -96,6 +104,16 @@ def paces(
         sum(getattr(each, name) for each in found) / len(found) for name in ("step", "fastest", "judged")
     )
     return found + [Pace(step, fastest, judge, max(each.state for each in found))] * rest
+
+
+def _pace_of_loop(task: LoopTask, plan: Plan, device: torch.device, limit_s: float) -> Pace:
+    """The time between steps, with all that the loop does; what it judges cannot be told from that."""
+    run = Probe(replace(plan, epochs=10_000), device, Share("search"), limit_s)
+    called(task, run)
+    took = [after - before for before, after in pairwise(run.times)][1:]
+    if not took:
+        raise OptituneError(f"task '{task.name}': its optimizer took too few steps to be timed")
+    return Pace(median(took), min(took), 0.0, run.state_bytes)
 
 
 def _pace(task: Task, plan: Plan, train: Part, judged: Part, device: torch.device, limit_s: float) -> Pace:

@@ -16,8 +16,9 @@ from optitune.space.schedules import SCHEDULES, Schedule
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Mlp
-from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.engine import Training
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged, Progress
 
 pytestmark = pytest.mark.wide
 

@@ -13,9 +13,10 @@ from optitune.study.best_config import BestConfig
 from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples
 from optitune.training.build import build_loss
-from optitune.training.engine import Progress, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import python
 from optitune.training.plan import Plan
+from optitune.training.progress import Progress
 
 SEED = 5
 

@@ -28,9 +28,10 @@ from optitune.tasks.models import Mlp
 from optitune.tasks.task import Task
 from optitune.training import preflight
 from optitune.training.build import FUSED, at, build_optimizer
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.export_code import python
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged
 from optitune.training.sparse_adam import SparseAndDenseAdam
 
 Configured = Callable[..., Configuration]

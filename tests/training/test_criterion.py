@@ -20,9 +20,10 @@ from optitune.tasks.task import Loss
 from optitune.training import evaluation
 from optitune.training.build import build_loss
 from optitune.training.criterion import Criterion, fresh, label_left_out
-from optitune.training.engine import Progress, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
+from optitune.training.progress import Progress
 
 Configured = Callable[..., Configuration]
 

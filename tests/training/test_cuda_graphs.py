@@ -14,8 +14,9 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import cuda_graphs
 from optitune.training.cuda_graphs import WARM_UP_STEPS, Given, Replayed, Step
-from optitune.training.engine import Progress, Training
+from optitune.training.engine import Training
 from optitune.training.plan import Plan
+from optitune.training.progress import Progress
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -16,9 +16,10 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.training import engine, evaluation
 from optitune.training.build import build_optimizer, build_schedules
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -16,9 +16,10 @@ from optitune.tasks.data import Examples
 from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Mlp
 from optitune.training import evaluation
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -16,9 +16,10 @@ from optitune.space.configuration import Configuration
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples
 from optitune.tasks.models import Cnn
-from optitune.training.engine import Diverged, Progress, Training
+from optitune.training.engine import Training
 from optitune.training.plan import Plan
-from optitune.training.resume import resumable
+from optitune.training.progress import Diverged, Progress
+from optitune.training.resume import Record
 
 EVALUATIONS = 6
 
@@ -45,14 +46,31 @@ def numbers(history: list[Progress]) -> list[tuple[Any, ...]]:
     return [(row.step, row.epoch, row.lr, row.train_loss, row.validation.loss) for row in history]  # type: ignore[union-attr]
 
 
+def resumable(
+    training: Training, path: Path | None, identity: Any, stopping: Callable[[], bool], **how: Any
+) -> list[tuple[list[Progress], bool]]:
+    """All that a stage is given: so many evaluations, and whether the last one was new."""
+    seen: list[tuple[list[Progress], bool]] = []
+
+    def report(history: list[Progress], new: bool) -> bool:
+        seen.append(([*history], new))
+        return False
+
+    Record(training.plan, report, stopping, path, identity, **how).run(training)
+    return seen
+
+
 def until(training: Training, path: Path | None, count: int, identity: Any = 1, **how: Any) -> list[Progress]:
     """The history of a training that is stopped after so many evaluations of its own."""
-    seen: list[bool] = []
-    histories = []
-    for history, new in resumable(training, path, identity, lambda: sum(seen) >= count, **how):
-        seen.append(new)
-        histories.append(history)
-    return histories[-1]
+    fresh: list[bool] = []
+
+    def report(history: list[Progress], new: bool) -> bool:
+        fresh.append(new)
+        return False
+
+    run = Record(training.plan, report, lambda: sum(fresh) >= count, path, identity, **how)
+    run.run(training)
+    return run.history
 
 
 @pytest.mark.parametrize("every", [1, 2, 4])
@@ -76,7 +94,7 @@ def test_a_checkpoint_of_anything_else_or_damaged_is_not_taken_up(
     assert [(len(history), new) for history, new in resumable(begun(), path, 1, lambda: True)] == [(2, False)]
     if damaged:
         path.write_bytes(path.read_bytes()[:-3] + b"abc")
-    assert next(resumable(begun(), path, 1 if damaged else 2, never))[1]
+    assert resumable(begun(), path, 1 if damaged else 2, never)[0][1]
 
 
 def test_what_is_made_of_the_end_is_made_of_its_checkpoint_too(begun: Callable[..., Training], tmp_path: Path) -> None:
@@ -101,11 +119,14 @@ def test_checkpoints_that_take_long_are_written_less_often(
     monkeypatch.setattr("optitune.training.resume.time", SimpleNamespace(perf_counter=lambda: next(now)))
     written = []
     path = tmp_path / "t.safetensors"
-    for history, _ in resumable(begun(), path, 1, never, wait=lambda took: 10 * took):
+
+    def report(history: list[Progress], new: bool) -> bool:
         written.append(path.exists())
         path.unlink(missing_ok=True)
-        if len(history) == 3:
-            break
+        return len(history) == 3
+
+    training = begun()
+    Record(training.plan, report, never, path, 1, wait=lambda took: 10 * took).run(training)
     # it took a second, so that the next is due after ten more
     assert written == [True, False, True]
 
@@ -131,7 +152,7 @@ def test_a_checkpoint_of_an_older_version_is_taken_up(
         found["epochs"] = [[int(row["epoch"]), row["lr"], row["train_loss"], row["train_value"]] for row in rows[1::2]]
     checkpoint.save(found, path)
     training = begun()
-    kept, new = next(resumable(training, path, 1, never))
+    kept, new = resumable(training, path, 1, lambda: True)[0]
     assert not new
     assert (training.epoch, kept[-1].epoch, kept[-1].step) == (2, 2, history[-1].step)
     if stage == "search":

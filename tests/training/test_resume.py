@@ -22,8 +22,9 @@ from optitune.space.schedules import SCHEDULES
 from optitune.tasks import data as data_module
 from optitune.tasks import metrics
 from optitune.tasks.data import Examples, Part, Streamed
-from optitune.training.engine import Progress, Training
+from optitune.training.engine import Training
 from optitune.training.plan import Plan
+from optitune.training.progress import Progress
 
 pytestmark = pytest.mark.wide
 

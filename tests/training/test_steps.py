@@ -18,8 +18,9 @@ from optitune.tasks import metrics
 from optitune.tasks.data import Batch, Examples, Part, Streamed
 from optitune.tasks.models import Mlp
 from optitune.training.build import build_loss
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
+from optitune.training.progress import Diverged
 
 Configured = Callable[..., Configuration]
 Network = Callable[[int], nn.Module]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
+import torch
 from filelock import FileLock
 
 from optitune.common.files import cache_folder, explained, make_folder
 from optitune.errors import OptituneError, UsageError
-from optitune.searching import trial_checkpoint
+from optitune.searching import loops, trial_checkpoint
 from optitune.searching.events import Note
 from optitune.searching.worker import Job, Worker, work
 from optitune.storage import study_checks, trials
@@ -128,8 +129,9 @@ def _work_elsewhere(channel: Channel, job: Job) -> None:
     data_dir = Path(os.environ.get("OPTITUNE_DATA_DIR") or (job.data_dir if job.data_dir.is_dir() else cache / "data"))
     patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)
     opened = home.open(patience)
-    task = loading.find(job.task, data_dir)
+    task = loading.judged(loading.find(job.task, data_dir), job.settings.metric)
     find_modules(job.settings.own_paths(), job.home.folder.parent)
+    task = loops.tried(task, job.settings, torch.device(job.device))
     data = splits.search_data(task, job.settings.train_examples)
     study_checks.same_task(opened, task, data, check(task, data.train, job.settings))
     owner = _owner(home, opened)

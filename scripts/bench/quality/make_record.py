@@ -43,7 +43,8 @@ from optitune.tasks.data import Part
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import Task
 from optitune.training import build
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
+from optitune.training.progress import Diverged
 from optitune.workers.process import configure_worker_process
 from scripts.bench.quality import small_tasks
 from scripts.bench.quality.fit import models, promising

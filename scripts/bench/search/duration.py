@@ -38,9 +38,10 @@ from optitune.tasks.data import split
 from optitune.tasks.datasets import load_train
 from optitune.training import build
 from optitune.training.build import build_loss
-from optitune.training.engine import Diverged, Training
+from optitune.training.engine import Training
 from optitune.training.evaluation import evaluate
 from optitune.training.plan import Plan
+from optitune.training.progress import Diverged
 from optitune.workers.pool import auto
 from optitune.workers.process import configure_worker_process
 from scripts.bench.yardstick import BATCH, VALIDATION_BATCH, Ended, Search, incumbents, plain_search, tutorial_loader

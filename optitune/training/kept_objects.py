@@ -1,0 +1,56 @@
+"""What a training loop of the user's own keeps in its checkpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class KeptObjects:
+    """Objects with `state_dict` and `load_state_dict`, by name."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Any] = {}
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that are networks."""
+        return {name: each for name, each in self.objects.items() if isinstance(each, nn.Module)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each."""
+        return {name: _plain(each.state_dict()) for name, each in self.objects.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put each where `state_dict` found it."""
+        for name in self.objects.keys() & state.keys():
+            load(self.objects[name], state[name])
+
+    def outline(self) -> dict[str, Any]:
+        """The names of the networks."""
+        return {"networks": list(self.networks)}
+
+
+def _plain(state: Any) -> Any:
+    """A state as a checkpoint takes it: numpy's numbers as Python's, mappings as dicts."""
+    if isinstance(state, Mapping):
+        return {key: _plain(each) for key, each in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_plain, state)) if type(state) in (list, tuple) else list(map(_plain, state))
+    if hasattr(state, "item") and not isinstance(state, Tensor) and getattr(state, "ndim", 1) == 0:
+        return state.item()
+    return state
+
+
+def load(each: Any, state: Any) -> None:
+    """Put an object into a state; of an optimizer, also as its tensors lie in memory."""
+    each.load_state_dict(state)
+    if not isinstance(each, Optimizer):
+        return
+    for parameter, values in each.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and not value.is_sparse:
+                # fused kernels walk weights and state in memory order, which a file does not keep
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

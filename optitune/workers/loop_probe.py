@@ -1,0 +1,109 @@
+"""The first call of a training loop of the user's own, in a process of its own, lest it takes the search along."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from optitune.errors import OptituneError, UsageError
+from optitune.space.configuration import Configuration, Precision
+from optitune.study.custom_optimizers import find_modules
+from optitune.tasks import loading
+from optitune.tasks.loop_task import LoopFacts, LoopTask
+from optitune.tasks.task import Task
+from optitune.training.probe import tried
+from optitune.workers.events import Event
+from optitune.workers.pool import Channel, Pool
+from optitune.workers.process import configure_worker_process
+
+
+@dataclass(frozen=True)
+class LoopTried(Event):
+    """A loop was called for a first time."""
+
+    facts: LoopFacts
+
+
+@dataclass(frozen=True)
+class FirstCall:
+    """How a loop is called for a first time; see `optitune.training.probe.tried`.
+
+    Attributes:
+        paths: `module:class` of optimizers that the study defines, by name.
+        studies_dir: folder of all studies, beside which their modules lie.
+    """
+
+    configurations: Sequence[Configuration]
+    epochs: int
+    precision: Precision
+    device: str
+    train_examples: int | None
+    wanted: Collection[str]
+    paths: dict[str, str]
+    studies_dir: Path
+
+
+def tried_apart(
+    task: Task, source: str | None, data_dir: Path, call: FirstCall, on_tick: Callable[[], None] = lambda: None
+) -> Task:
+    """A loop's task with the facts of its first call, in a process of its own; any other task unchanged.
+
+    Args:
+        task: whose loop is called.
+        source: where workers have it from; None for a task that was given as an object.
+        data_dir: where torchvision's files lie.
+        call: how.
+        on_tick: called a few times a second.
+
+    Raises:
+        UsageError: the loop fails, or does something that a loop must not.
+        OptituneError: its process dies.
+    """
+    if not isinstance(task, LoopTask):
+        return task
+    found: list[Event] = []
+
+    def died(worker: int, cause: str) -> bool:
+        raise UsageError(
+            f"task '{task.name}': its process ended while the loop was called for a first time ({cause}); a loop must "
+            "not leave by os._exit, and has to fit into memory"
+        )
+
+    given = loading.packed(task) if source is None else source
+    Pool(call_first, [(given, task.metric_text, data_dir, call)], found.append, on_tick, on_death=died).run()
+    facts = next((event.facts for event in found if isinstance(event, LoopTried)), None)
+    if facts is None:
+        raise OptituneError(f"task '{task.name}': its loop could not be called: run the same command again")
+    return task.with_facts(facts)
+
+
+def call_first(channel: Channel, source: loading.Source, metric: str, data_dir: Path, call: FirstCall) -> None:
+    """Call a loop for a first time, in a worker process.
+
+    Args:
+        channel: to the parent process.
+        source: of the task.
+        metric: that the loop reports.
+        data_dir: where torchvision's files lie.
+        call: how.
+
+    Raises:
+        UsageError: the loop fails, or does something that a loop must not.
+    """
+    configure_worker_process()
+    task = loading.find(source, data_dir)
+    assert isinstance(task, LoopTask)
+    find_modules(call.paths, call.studies_dir)
+    device = torch.device(call.device)
+    found = tried(
+        loading.judged(task, metric),
+        call.configurations,
+        call.epochs,
+        call.precision,
+        device,
+        call.train_examples,
+        call.wanted,
+    )
+    assert isinstance(found, LoopTask)
+    channel.send(LoopTried(channel.worker, found.known))
