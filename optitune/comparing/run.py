@@ -248,16 +248,8 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     task = loading.judged(task, settings.metric)
     study_checks.same_metric(opened, task.judge)
     assert settings.precision != "auto"
-    call = FirstCall(
-        tuple(each.configuration for each in who),
-        epochs,
-        settings.precision,
-        str(device),
-        None,
-        (),
-        settings.own_paths(),
-        request.home.folder.parent,
-    )
+    tries, studies_dir = tuple(each.configuration for each in who), request.home.folder.parent
+    call = FirstCall(tries, epochs, settings.precision, str(device), settings.own_paths(), studies_dir)
     task = tried_apart(task, None if request.task is not None else named, request.data_folder, call)
     # everything but the test set and the examples that the search chose by
     data = splits.search_data(task, None)

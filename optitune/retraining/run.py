@@ -255,16 +255,8 @@ def prepare(request: RetrainRequest, write: bool = True) -> Prepared:
     optimizer = request.config.configuration.optimizer
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     config = request.config
-    call = FirstCall(
-        (config.configuration,),
-        config.epochs,
-        config.precision,
-        str(device),
-        None,
-        (),
-        {optimizer.name: optimizer.path} if optimizer.path else {},
-        request.home.folder.parent,
-    )
+    paths, tries = {optimizer.name: optimizer.path} if optimizer.path else {}, (config.configuration,)
+    call = FirstCall(tries, config.epochs, config.precision, str(device), paths, request.home.folder.parent)
     task = tried_apart(task, place, request.data_folder, call)
     if isinstance(task, LoopTask) and request.keep == "best":
         raise UsageError(

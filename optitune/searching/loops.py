@@ -73,10 +73,10 @@ def tried_apart(
         settings.epochs,
         settings.precision,
         str(device),
-        settings.train_examples,
-        frozenset(wanted),
         settings.own_paths(),
         studies_dir,
+        settings.train_examples,
+        frozenset(wanted),
     )
     return loop_probe.tried_apart(task, source, data_dir, call, on_tick)
 

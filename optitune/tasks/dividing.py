@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.errors import UsageError
 from optitune.tasks.data import CPU, SAMPLED_INPUTS, SPLIT_SEED, digest, rotated, split
-from optitune.tasks.splits import SEALED_SEED, SEALED_SHARE
+from optitune.tasks.splits import DIFFER, SEALED_SEED, SEALED_SHARE
 from optitune.tasks.task import kind
 
 Stage = Literal["search", "compare", "retrain"]
@@ -117,6 +117,45 @@ def divide(
         None if away is None else len(away),
         digests,
     )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Data that were divided.
+
+    Attributes:
+        train: to train on.
+        judged: to judge on.
+        division: by which.
+        checksum: of all but the test set.
+        own: whether the validation data are their own.
+    """
+
+    train: Any
+    judged: Any
+    division: Division
+    checksum: str
+    own: bool
+
+
+def parts_of(data: Any, validation: Any, test: Any, share: Share) -> Parts:
+    """Divide data; see `optitune.Run.split`.
+
+    Raises:
+        UsageError: they cannot be divided, or are others than before.
+    """
+    if validation is None or isinstance(validation, bool):
+        raise UsageError(f"run.split(validation={validation!r}): give a share, a number of examples, or data")
+    data = given(data)
+    total = length(data, "data")
+    own = not isinstance(validation, int | float)
+    found = divide(total, classes_of(data, total), None if own else validation, test is not None, share)
+    sum_ = checksum(taken(data, found.kept), len(found.kept))
+    if share.checksum and sum_ != share.checksum:
+        raise UsageError(f"run.split: {DIFFER}")
+    own_data = test if share.test else validation
+    judged = given(own_data) if found.judged is None else taken(data, found.judged)
+    return Parts(taken(data, found.train), judged, found, sum_, own)
 
 
 def given(data: Any) -> Any:

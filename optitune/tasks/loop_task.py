@@ -33,7 +33,7 @@ class LoopFacts:
         divided: whether it called `run.split`.
         network: fingerprint of what is trained.
         optimizers: the names of its optimizers.
-        steps_per_epoch: as it told `run.scheduler`; 0 where it did not.
+        steps_per_epoch: as it said to `run.scheduler`; 0 where it did not.
         lacks: what it leaves open, in words.
     """
 

@@ -25,8 +25,8 @@ class KeptObjects:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put each where `state_dict` found it."""
-        for name in self.objects.keys() & state.keys():
-            load(self.objects[name], state[name])
+        for name, each in self.objects.items():
+            _load(each, state[name])
 
     def outline(self) -> dict[str, Any]:
         """The names of the networks."""
@@ -44,8 +44,7 @@ def _plain(state: Any) -> Any:
     return state
 
 
-def load(each: Any, state: Any) -> None:
-    """Put an object into a state; of an optimizer, also as its tensors lie in memory."""
+def _load(each: Any, state: Any) -> None:
     each.load_state_dict(state)
     if not isinstance(each, Optimizer):
         return

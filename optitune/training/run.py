@@ -17,12 +17,11 @@ from optitune.errors import UsageError
 from optitune.space.configuration import Precision, flat
 from optitune.tasks import dividing
 from optitune.tasks.dividing import Division, Share, Stage
-from optitune.tasks.splits import DIFFER
 from optitune.tasks.task import kind
 from optitune.tasks.user_code import caller_place
 from optitune.training.build import build_schedules
 from optitune.training.evaluation import Evaluation
-from optitune.training.kept_objects import KeptObjects, load
+from optitune.training.kept_objects import KeptObjects
 from optitune.training.loop_parts import LoopScheduler, Trained, as_module, optimizer_of
 from optitune.training.plan import Plan
 from optitune.training.progress import Diverged, Progress
@@ -94,10 +93,7 @@ class Run(Record):
         self._share = share
         self._folder = folder
         self._kept = KeptObjects()
-        self._looked = False
-        self._adopted: set[str] = set()
-        self._stored_state: dict[str, Any] = {}
-        self._stored_history: list[Progress] = []
+        self._began_epochs = False
         self._within = self._iterated = False
         self._thread = threading.get_ident()
         self._began = perf_counter()
@@ -177,35 +173,15 @@ class Run(Record):
             UsageError: the data cannot be divided, or are others than before.
         """
         self._same_thread("run.split")
+        if self.division is not None:
+            self._fail("run.split was called twice in one training: divide all data by one call, as a tuple or a dict")
         try:
-            return self._split(data, validation, test)
+            parts = dividing.parts_of(data, validation, test, self._share)
         except UsageError as error:
             raise UsageError(f"{error}{caller_place()}") from None
-
-    def _split(self, data: Any, validation: Any, test: Any) -> tuple[Any, Any]:
-        if self.division is not None:
-            raise UsageError(
-                "run.split was called twice in one training: divide all data by one call, as a tuple or a dict"
-            )
-        if validation is None or isinstance(validation, bool):
-            raise UsageError(f"run.split(validation={validation!r}): give a share, a number of examples, or data")
-        data = dividing.given(data)
-        total = dividing.length(data, "data")
-        own = not isinstance(validation, int | float)
-        classes = dividing.classes_of(data, total)
-        found = dividing.divide(total, classes, None if own else validation, test is not None, self._share)
-        checksum = dividing.checksum(dividing.taken(data, found.kept), len(found.kept))
-        if self._share.checksum and checksum != self._share.checksum:
-            raise UsageError(f"run.split: {DIFFER}")
-        train = dividing.taken(data, found.train)
-        if found.judged is not None:
-            judged = dividing.taken(data, found.judged)
-        else:
-            judged = dividing.given(test if self._share.test else validation)
-        self.division = found
-        self._judged = dividing.length(judged, "validation")
-        self.found(checksum, judged if own and not self._share.test else None)
-        return train, judged
+        self.division, self._judged = parts.division, dividing.length(parts.judged, "validation")
+        self.found(parts.checksum, parts.judged if parts.own and not self._share.test else None)
+        return parts.train, parts.judged
 
     def found(self, checksum: str, validation: Any) -> None:
         """The data were divided; for who wants to know.
@@ -265,7 +241,7 @@ class Run(Record):
         return made
 
     def keep(self, **objects: Any) -> None:
-        """Keep these in the checkpoint, and put them where a killed training left them.
+        """Keep these in the checkpoint; the first epoch begins with them where a killed training left them.
 
         Args:
             objects: whatever has `state_dict` and `load_state_dict`, by name: networks, optimizers, schedulers.
@@ -280,27 +256,26 @@ class Run(Record):
                     f"run.keep({name}=...): is {kind(each)}, without state_dict and load_state_dict, so that it cannot "
                     "be taken up again: keep networks, optimizers and schedulers, and write the rest into run.folder"
                 )
-        self._keeps = self._kept
+        if self._began_epochs or self.history:
+            self._fail("run.keep was called after training began: call it before the first epoch")
         self._kept.objects.update(objects)
-        if self.history:
-            self._fail("run.keep was called after a report: call it before the first epoch")
-        if not self._looked:
-            self._looked = True
-            found = self._stored(1)
-            if found is not None:
-                self._stored_history, self._stored_state = found
-        for name in objects.keys() & self._stored_state.keys():
-            load(objects[name], self._stored_state[name])
-            self._adopted.add(name)
 
     def adopt(self) -> None:
-        """Go on where the checkpoint ends, once all that it holds was put back."""
-        if self.history or not self._stored_history or self._adopted != self._stored_state.keys():
+        """Go on where the checkpoint ends, if there is one of all that is kept.
+
+        Raises:
+            Stopped: the training ends there.
+        """
+        if self._began_epochs:
             return
-        self.history[:] = self._stored_history
-        self._before = self.seconds
-        self._began = perf_counter()
-        self._tell(False)
+        self._began_epochs = True
+        if self._kept.objects and self.take_up(self._kept):
+            self._before, self._began = self.seconds, perf_counter()
+
+    def _stored(self, steps: int) -> tuple[list[Progress], dict[str, Any]] | None:
+        found = super()._stored(steps)
+        # half of what was kept would be a training that never was
+        return found if found is not None and found[1].keys() == self._kept.objects.keys() else None
 
     def epochs(self) -> "Epochs":
         """The epochs that are left, from 0 on; each is to be reported once before it ends.

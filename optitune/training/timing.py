@@ -107,7 +107,7 @@ def paces(
 
 
 def _pace_of_loop(task: LoopTask, plan: Plan, device: torch.device, limit_s: float) -> Pace:
-    """The time between steps, with all that the loop does; what it judges cannot be told from that."""
+    """The time between steps, with all that the loop does; what it judges is not known from that."""
     run = Probe(replace(plan, epochs=10_000), device, Share("search"), limit_s)
     called(task, run)
     took = [after - before for before, after in pairwise(run.times)][1:]

@@ -38,10 +38,10 @@ class FirstCall:
     epochs: int
     precision: Precision
     device: str
-    train_examples: int | None
-    wanted: Collection[str]
     paths: dict[str, str]
     studies_dir: Path
+    train_examples: int | None = None
+    wanted: Collection[str] = ()
 
 
 def tried_apart(
