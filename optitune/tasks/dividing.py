@@ -141,6 +141,12 @@ class Parts:
 def parts_of(data: Any, validation: Any, test: Any, share: Share) -> Parts:
     """Divide data; see `optitune.Run.split`.
 
+    Args:
+        data: all data but test and validation data of their own.
+        validation: share or number of examples to hold out, or data of their own.
+        test: test data of their own; None to set a fifth apart.
+        share: which part is wanted.
+
     Raises:
         UsageError: they cannot be divided, or are others than before.
     """

@@ -49,7 +49,13 @@ class Loop:
         run.finish()
 
     def guessing(self, metric: Metric, found: Evaluation, targets: Tensor | None) -> tuple[float | None, str]:
-        """A value that stays the same to the last bit stands for that of guessing: the outputs are the loop's own."""
+        """A value that stays the same to the last bit stands for that of guessing: the outputs are the loop's own.
+
+        Args:
+            metric: of the task.
+            found: the last evaluation.
+            targets: that it was judged on; not known of a loop.
+        """
         return found.value if found.same else None, f"the last {UNMOVED} values are the same"
 
 

@@ -274,8 +274,10 @@ class Run(Record):
 
     def _stored(self, steps: int) -> tuple[list[Progress], dict[str, Any]] | None:
         found = super()._stored(steps)
-        # half of what was kept would be a training that never was
-        return found if found is not None and found[1].keys() == self._kept.objects.keys() else None
+        if self._keeps is self._kept and found is not None and found[1].keys() != self._kept.objects.keys():
+            # half of what was kept would be a training that never was
+            return None
+        return found
 
     def epochs(self) -> "Epochs":
         """The epochs that are left, from 0 on; each is to be reported once before it ends.

@@ -23,7 +23,7 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.models import Cnn
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
-from optitune.training.engine import Training
+from optitune.training.loops import begin
 
 
 @pytest.fixture(autouse=True)
@@ -183,12 +183,12 @@ def once(monkeypatch: pytest.MonkeyPatch) -> Once:
     """Data -> a study with one trial and that trial's result; from then on nothing can be trained."""
 
     def make(data: SearchData, pruner: optuna.pruners.BasePruner | None = None) -> tuple[optuna.Study, Result]:
-        monkeypatch.setattr(objective, "Training", Training)
+        monkeypatch.setattr(objective, "begin", begin)
         made = optuna.create_study(direction="maximize", pruner=pruner)
         made.set_user_attr("versions", versions())
         result, trial = trained(data, SHORT, SGD | STEP, made)
         tell(trial, result)
-        monkeypatch.setattr(objective, "Training", None)
+        monkeypatch.setattr(objective, "begin", None)
         return made, result
 
     return make
