@@ -119,8 +119,9 @@ TEMPLATE = """\
 # What is commented out is off, or has its default. On the command line, any line is --set KEY=VALUE.
 # Where a range may stand, one value fixes it: lr = 0.001; a list gives the ends: lr = [1e-4, 0.1].
 
-# One of 'optitune tasks', or "my_task.py:make_task".
+# One of 'optitune tasks', "my_task.py:make_task", or a training loop of your own, "my_training.py:train".
 task = {task}
+# metric = "accuracy"                     # what that loop reports; or "distance:minimize"; of no other task
 
 # trials = 50                             # how many finished trials the study ends with
 # timeout = "1h"                          # begin no trial after this time

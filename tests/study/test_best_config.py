@@ -148,6 +148,8 @@ def test_the_document_that_the_tests_below_change_is_valid(path: Path) -> None:
         "data_digests": {},
         "scaling": {},
         "runs": 1,
+        # of a training loop of the user's own
+        "direction": "",
         "configuration": {**DOCUMENT["configuration"], "optimizer": optimizer},
     }
 

@@ -114,7 +114,7 @@ def test_the_template_has_every_setting_with_its_default() -> None:
     defaults = {**StudySettings().document(), **Budget().model_dump()}
     assert set(StudySettings.model_fields) - {"task", "optimizer", "hyperparameters"} <= set(said)
     assert set(Budget.model_fields) <= set(said)
-    examples = {"timeout", "train_examples", "loss", "groups", "lr", "weight_decay", "adam", "sgd", "step"}
+    examples = {"timeout", "train_examples", "loss", "metric", "groups", "lr", "weight_decay", "adam", "sgd", "step"}
     assert {key: value for key, value in said.items() if key not in examples} == {
         key: value for key, value in defaults.items() if key not in {*examples, "task"}
     }

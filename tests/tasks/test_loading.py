@@ -87,8 +87,9 @@ WRONG = {
     ),
     "arguments": (
         "mine.py:make",
-        "\ndef make(width):\n    return make_task()\n",
-        "task 'mine.py:make': make() fails: TypeError: make() missing 1 required positional argument: 'width'",
+        "\ndef make(width, depth):\n    return make_task()\n",
+        "task 'mine.py:make': make(width, depth) takes 2 parameters ({here}/mine.py, line 12): a training loop takes "
+        "one, the run, and a function that gives a Task none; give the others a default",
     ),
     "no function": (
         "mine.py:WIDTH",

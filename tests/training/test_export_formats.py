@@ -93,8 +93,9 @@ def test_toml_is_a_best_toml(configured: Configured, best_config: Config) -> Non
     config = best_config(configured("adam", "step", training={"groups": {"fc*": 2.0}}))
     assert export(config, "toml") == dumps(config).rstrip()
     document = {key: value for key, value in config.model_dump().items() if value != {}}
-    # a single run goes without saying, and a built-in optimizer leaves its place to the registry
+    # a single run, the direction of a metric and the place of a built-in optimizer go without saying
     assert document.pop("runs") == 1
+    assert document.pop("direction") == ""
     del document["configuration"]["optimizer"]["path"], document["configuration"]["optimizer"]["traits"]
     assert export(config, "toml").endswith(tomli_w.dumps(document).rstrip())
 
