@@ -74,6 +74,7 @@ print(sorted(optitune.__all__), search.__module__, retrain.__module__)
         "Optimizer",
         "OptituneError",
         "RetrainResult",
+        "Run",
         "Schedule",
         "SearchResult",
     ]
