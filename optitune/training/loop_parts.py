@@ -1,6 +1,6 @@
 """What a training loop of the user's own gets: an optimizer of its parameters, and one scheduler that it steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -76,6 +76,36 @@ def _of_parameters(given: Any) -> nn.Module:
     return root
 
 
+def hook_steps(
+    optimizer: Optimizer, before: Callable[[], None] | None = None, after: Callable[[], None] | None = None
+) -> None:
+    """Call functions before and after every step of an optimizer, once each.
+
+    torch calls hooks again within a step whose class calls the step of a class that it inherits from.
+
+    Args:
+        optimizer: whose steps.
+        before: called before each.
+        after: called after each.
+    """
+    depth = 0
+
+    def begins(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 1 and before is not None:
+            before()
+
+    def ends(*_: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth == 0 and after is not None:
+            after()
+
+    optimizer.register_step_pre_hook(begins)
+    optimizer.register_step_post_hook(ends)
+
+
 def optimizer_of(module: nn.Module, configuration: Configuration) -> Optimizer:
     """The optimizer of a configuration, which also clips and penalises as that says, before each step.
 
@@ -89,13 +119,13 @@ def optimizer_of(module: nn.Module, configuration: Configuration) -> Optimizer:
         parameters = [each for each in module.parameters() if each.requires_grad]
         penalised = [each for each, kind in kinds(module).values() if regularised(kind, training)]
 
-        def before_step(*_: Any) -> None:
+        def before_step() -> None:
             if training.l1:
                 penalise(penalised, training.l1)
             if training.clip_norm:
                 clip_grad_norm_(parameters, training.clip_norm)
 
-        optimizer.register_step_pre_hook(before_step)
+        hook_steps(optimizer, before_step)
     if "modes" in traits:
         # it keeps other weights to train than to judge, and the network says which it is about to do
         module_modes(module, optimizer)

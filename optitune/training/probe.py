@@ -17,7 +17,7 @@ from optitune.tasks.dividing import Share
 from optitune.tasks.loop_task import UNKNOWN, LoopFacts, LoopTask
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling, code_place
-from optitune.training.loop_parts import Trained
+from optitune.training.loop_parts import Trained, hook_steps
 from optitune.training.loops import Loop
 from optitune.training.plan import Plan, training_plan
 from optitune.training.preflight import fingerprint, undisturbed
@@ -70,7 +70,7 @@ class Probe(Run):
         """The optimizer, whose steps are counted; see `Run.optimizer`."""
         made = super().optimizer(trained, name)
         if len(self.optimizers) == 1:
-            made.register_step_post_hook(lambda *_: self._stepped())
+            hook_steps(made, after=self._stepped)
         return made
 
     def _stepped(self) -> None:

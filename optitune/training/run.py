@@ -22,7 +22,7 @@ from optitune.tasks.user_code import caller_place
 from optitune.training.build import build_schedules
 from optitune.training.evaluation import Evaluation
 from optitune.training.kept_objects import KeptObjects
-from optitune.training.loop_parts import LoopScheduler, Trained, as_module, optimizer_of
+from optitune.training.loop_parts import LoopScheduler, Trained, as_module, hook_steps, optimizer_of
 from optitune.training.plan import Plan
 from optitune.training.progress import Diverged, Progress
 from optitune.training.reported import check_weights, checked, values_of
@@ -214,11 +214,11 @@ class Run(Record):
         if len(self.optimizers) == 1:
             factor = float(optimizer.param_groups[0]["lr"]) / self.plan.configuration.lr
 
-            def before_step(*_: Any) -> None:
+            def before_step() -> None:
                 self.steps += 1
                 self._lr = float(optimizer.param_groups[0]["lr"]) / factor
 
-            optimizer.register_step_pre_hook(before_step)
+            hook_steps(optimizer, before_step)
         return optimizer
 
     def scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> LoopScheduler:

@@ -13,7 +13,9 @@ from torch.nn import functional
 from torch.utils.data import Subset, TensorDataset
 
 from optitune.errors import UsageError
+from optitune.sampling.parameters import known_good
 from optitune.space.configuration import Configuration
+from optitune.study.settings import StudySettings
 from optitune.tasks import loading
 from optitune.tasks.data import Examples
 from optitune.tasks.dividing import Share
@@ -24,7 +26,9 @@ from optitune.tasks.task import Task
 from optitune.training import probe
 from optitune.training.build import build
 from optitune.training.engine import Training
+from optitune.training.loop_parts import hook_steps
 from optitune.training.loops import Loop
+from optitune.training.muon import MuonWithAdamW
 from optitune.training.plan import Plan, training_plan
 from optitune.training.progress import Diverged, Progress
 from optitune.training.run import Run
@@ -411,3 +415,28 @@ def test_a_metric_of_ones_own_says_its_direction(text: str, words: str) -> None:
         reported(text)
     assert reported("distance:minimize").direction == "minimize"
     assert reported("accuracy").built_in
+
+
+def test_hooks_of_a_step_are_called_once_where_a_class_calls_the_step_of_another() -> None:
+    # torch wraps the step of every class that was made once
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    weight = torch.zeros(2, 2, requires_grad=True)
+    optimizer = MuonWithAdamW([{"params": [weight], "matrix": True}])
+    seen: list[str] = []
+    hook_steps(optimizer, lambda: seen.append("before"), lambda: seen.append("after"))
+    for _ in range(2):
+        weight.grad = torch.ones(2, 2)
+        optimizer.step()
+    assert seen == ["before", "after"] * 2
+
+
+@pytest.mark.parametrize("name", ["plain_loop.py", "gan_loop.py"])
+def test_the_examples_pass_with_all_optimizers_that_compete(name: str) -> None:
+    examples = Path(__file__).parents[2] / "docs" / "examples"
+    task = loading.find(f"{examples / name}:train", Path())
+    assert isinstance(task, LoopTask)
+    tries = list(known_good(StudySettings()).values())
+    assert len(tries) == 8
+    asked = "accuracy" if name == "plain_loop.py" else "distance:minimize"
+    found = probe.tried(task.judged_by(asked), tries, EPOCHS, "fp32", CPU, wanted={"schedule"})
+    assert isinstance(found, LoopTask)
