@@ -49,8 +49,8 @@ def draw_training(
     epochs, lrs = [row.epoch for row in curves[0]], [row.lr for row in curves[0]]
     panels[-1].step(epochs, lrs, where="mid", color="#333333", linewidth=1.6, marker="o", markersize=3.5)
     losses = [row.train_loss for curve in curves for row in curve if row.train_loss is not None]
-    for panel, heights in (*[(panels[0], losses)] * lost, (panels[-1], lrs)):
-        if max(heights) <= 0 or min(heights) < 0:
+    for panel, values in (*[(panels[0], losses)] * lost, (panels[-1], lrs)):
+        if max(values) <= 0 or min(values) < 0:
             # a loss of zero throughout, or one below it: a log scale has no place for them
             continue
         panel.set_yscale("log")
