@@ -27,7 +27,7 @@ from optitune.study import steps
 from optitune.study.best_config import BestConfig
 from optitune.study.records import TrialRecord, best, counts, standings
 from optitune.study.settings import StudySettings, flat
-from optitune.study.steps import reported_epoch
+from optitune.study.steps import examples_text, reported_epoch
 from optitune.study.study_file import Budget
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.training import export_code
@@ -112,8 +112,8 @@ def _parts(
     parts = [
         "## Which optimizer, with which settings, and how sure?",
         f"**{settings['task']}**, judged by validation {unit.metric} on "
-        f"{plural(data['validation_examples'], 'example')} after {plural(settings['epochs'], 'epoch')} on "
-        f"{data['train_examples']} others. Trials finished: "
+        f"{examples_text(data['validation_examples'])} after {plural(settings['epochs'], 'epoch')} on "
+        f"{examples_text(data['train_examples'])}. Trials finished: "
         f"{number['finished']}{of} ({number['complete']} complete, {number['pruned']} pruned, "
         f"{number['diverged']} diverged" + (f", {number['failed']} failed" if number["failed"] else "") + ").",
         notes.table(standings_table(records, settings["optimizers"], unit)),

@@ -10,6 +10,7 @@ from optitune.common.text import Unit, duration, plural, short
 from optitune.comparing.results import Comparison
 from optitune.comparing.sentences import chance
 from optitune.statistics.costs import Change, Cost
+from optitune.study.steps import UNKNOWN_EXAMPLES, examples_text
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,17 @@ def comparison_table(found: Comparison) -> Table:
     )
     doubt = "" if not found.epsilon_from else f" ({found.epsilon_from})"
     rule = " Judged by the rule of version 0.1." if found.old_rule else ""
-    others = "validation examples, the same in all" if plan.validation else "others"
+    others = f"{plan.held_out} others"
+    if plan.validation:
+        # a loop of the user's own may divide its data itself, and then nobody knows their number
+        known = plan.held_out > UNKNOWN_EXAMPLES
+        others = f"{plan.held_out} validation examples, the same in all" if known else "what the loop judges on"
     caption = (
         f"Each optimizer's best configuration, trained anew: {plural(verdict.runs, 'run')} in all, "
-        f"{plural(plan.epochs, 'epoch')} each on {plural(plan.train_examples, 'example')}, judged on "
-        f"{plan.held_out} {others}. The interval is of each over its own runs; P(best) is the probability of being "
-        f"best. With {sure} confidence, however often one looks, the best is not among those called worse, and none is "
-        f"better than another by more than that one may lose; less than {unit.difference(verdict.epsilon)} does not "
-        f"matter{doubt}.{rule}"
+        f"{plural(plan.epochs, 'epoch')} each on {examples_text(plan.train_examples)}, judged on {others}. The "
+        f"interval is of each over its own runs; P(best) is the probability of being best. With {sure} confidence, "
+        "however often one looks, the best is not among those called worse, and none is better than another by more "
+        f"than that one may lose; less than {unit.difference(verdict.epsilon)} does not matter{doubt}.{rule}"
     )
     return Table(caption, columns)
 

@@ -35,8 +35,9 @@ from optitune.retraining.results import Tested
 from optitune.searching.conclusions import conclusions
 from optitune.storage import studies
 from optitune.storage import trials as storage_trials
-from optitune.storage.studies import StudyLocation
+from optitune.storage.studies import LACKS, StudyLocation
 from optitune.study.records import FINISHED, TrialRecord, standings
+from optitune.study.steps import examples_text
 from optitune.study.study_file import dumps
 from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.metrics import Metric
@@ -294,9 +295,10 @@ def _repeat(subject: Subject) -> Section:
         how = f"Save the settings as studies/{subject.name}.toml, and run the commands."
     notes = (
         how,
-        f"Data: {plural(subject.data['train_examples'], 'example')} to train on and "
-        f"{subject.data['validation_examples']} to judge on in the search; "
+        f"Data: {examples_text(subject.data['train_examples'])} to train on and "
+        f"{examples_text(subject.data['validation_examples'])} to judge on in the search; "
         f"checksum {subject.data['checksum']}.",
+        *(f"{each[:1].upper()}{each[1:]}." for each in subject.data.get(LACKS, ())),
         f"Seeds: {'; '.join(seeds)}.",
     )
     tables = [report_tables.versions(subject.versions)]

@@ -14,6 +14,7 @@ from optitune.retraining.sentences import lengths_tried, trained_on, weights_kep
 from optitune.space.configuration import Configuration, settings_text
 from optitune.statistics.verdict import Place
 from optitune.study.records import TrialRecord, best, counts
+from optitune.study.steps import examples_text
 
 
 def unsure(name: str, trials: Sequence[TrialRecord], unit: Unit) -> tuple[str, str]:
@@ -72,7 +73,7 @@ def tested(result: Tested, found: Comparison | None, unit: Unit, sign: int) -> l
     if relation := agreement(value.mean, place.value, sign):
         sentences.append(
             f"That is {relation} the comparison's interval, {interval(place, unit)}, of runs of "
-            f"{plural(found.plan.epochs, 'epoch')} on {plural(found.plan.train_examples, 'example')}, "
+            f"{plural(found.plan.epochs, 'epoch')} on {examples_text(found.plan.train_examples)}, "
             "judged on others than the test set's."
         )
     return sentences

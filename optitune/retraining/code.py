@@ -11,7 +11,7 @@ from optitune.retraining.results import Tested
 from optitune.retraining.sentences import trained_on
 from optitune.study import best_config as best
 from optitune.study.best_config import BestConfig
-from optitune.training.export_code import python
+from optitune.training.export_code import length_text, python
 
 CONFIG, CODE = "config.toml", "train.py"
 
@@ -40,7 +40,7 @@ def python_of(config: BestConfig, result: Tested, epochs: int | None = None) -> 
     plan = result.plan
     about = (
         f"{plan.task}: test {result.metric} {result.judge.unit.value(result.test_value.mean)} after "
-        f"{plural(plan.epochs, 'epoch')} of batches of {plan.configuration.training.batch_size}\n"
+        f"{length_text(plan.configuration, plan.epochs)}\n"
         f"on {trained_on(plan)} ({plural(len(plan.seeds), 'seed')}, trial {config.trial})"
     )
     return python(config, plan.epochs if epochs is None else epochs, about)

@@ -32,7 +32,7 @@ def draw_training(
     measured = all(row.train_value is not None for curve in curves for row in curve)
     lost = all(row.train_loss is not None for curve in curves for row in curve)
     names = [*[f"training loss ({loss})"] * lost, *[f"training {metric}"] * measured, "learning rate"]
-    panels: list[Axes] = list(place.subplots(1, len(names)))
+    panels: list[Axes] = list(place.subplots(1, len(names), squeeze=False)[0])
     for number, curve in enumerate(curves):
         epochs = [row.epoch for row in curve]
         style: dict[str, Any] = {

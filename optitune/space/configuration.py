@@ -172,7 +172,7 @@ class TrainingSettings(Strict):
         accumulation: batches per optimizer step, 1 to 65,536; their gradients are averaged.
         clip_norm: upper bound of the norm of all gradients of a step; 0 for none.
         l1: factor of the L1 penalty, the sum of absolute weights, in the loss.
-        loss: name of a row of `losses`, or `task` for the task's own function.
+        loss: name of a row of `losses`, `task` for the task's own function, or `loop` for a training loop's own.
         label_smoothing: of cross-entropy, from 0 to below 1 (Szegedy et al. 2016, arXiv:1512.00567).
         decay_biases: whether weight decay and `l1` apply to biases and normalisation layers too.
         groups: learning-rate factors by glob pattern of parameter names; the first pattern that matches holds.
@@ -190,7 +190,7 @@ class TrainingSettings(Strict):
     @field_validator("loss")
     @classmethod
     def _known_loss(cls, name: str) -> str:
-        if name != losses.OF_TASK:
+        if name not in losses.UNNAMED:
             try:
                 losses.find(name)
             except UsageError as error:
@@ -273,7 +273,10 @@ def _spelled_out(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_text(configuration: Configuration) -> str:
     """All settings in a line, but for those of the training that are off or as usual."""
-    usual = TrainingSettings().model_dump(exclude={"batch_size"}) | {"warmup": 0.0}
+    loop = configuration.training.loss == losses.OF_LOOP
+    # a loop of the user's own need not read the batch size
+    usual = TrainingSettings().model_dump(exclude=set() if loop else {"batch_size"}) | {"warmup": 0.0}
+    usual |= {"loss": losses.OF_LOOP} if loop else {}
     return ", ".join(
         "the task's own loss" if (name, value) == ("loss", losses.OF_TASK) else f"{name} {setting(value)}"
         for name, value in flat(configuration).items()

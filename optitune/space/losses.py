@@ -9,6 +9,12 @@ from optitune.errors import unknown
 OF_TASK = "task"
 """The name that stands for the task's own loss function."""
 
+OF_LOOP = "loop"
+"""The name that stands for whatever a training loop of the user's own computes."""
+
+UNNAMED = OF_TASK, OF_LOOP
+"""What a study may have in place of a loss by name."""
+
 
 @dataclass(frozen=True)
 class Loss:

@@ -26,6 +26,7 @@ from optitune.tasks.metrics import Metric, restored
 
 SETTINGS = "settings"
 DATA = "data"
+LACKS = "lacks"
 METRIC = "metric"
 RANGES = "ranges"
 VERSIONS = "versions"

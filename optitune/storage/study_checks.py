@@ -17,6 +17,7 @@ from optitune.space.ranges import as_stored_before
 from optitune.storage.studies import (
     CODE,
     DATA,
+    LACKS,
     METRIC,
     RANGES,
     SETTINGS,
@@ -32,6 +33,7 @@ from optitune.storage.studies import (
 from optitune.study.best_config import DIGESTS
 from optitune.study.settings import StudySettings, another, differing, flat
 from optitune.tasks.loading import FROM_PYTHON
+from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
 from optitune.tasks.splits import SearchData, split_change, unchanged
@@ -217,6 +219,7 @@ def facts(task: Task, data: SearchData, network: str) -> dict[str, Any]:
         "train_examples": len(data.train),
         "validation_examples": len(data.validation),
         **data.digests,
+        **({LACKS: list(task.known.lacks)} if isinstance(task, LoopTask) else {}),
         **({"scaling": Scaling.of(data.train).document()} if task.scale_targets else {}),
     }
 
@@ -238,6 +241,7 @@ def same_task(study: optuna.Study, task: Task, data: SearchData, network: str) -
     # an older version wrote fewer digests
     known = facts(task, data, network).items()
     here = {"scaling": None, **{key: value for key, value in known if key in made_with or key not in data.digests}}
+    here.pop(LACKS, None)
     if made_with["checksum"] == data.checksum and (why := split_change(made_with, here)):
         raise OptituneError(f"task '{task.name}': {why}")
     others = [

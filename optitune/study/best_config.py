@@ -8,11 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from optitune.common.files import write_text
 from optitune.common.schema import Strict, existing, read_toml, validated
-from optitune.common.text import Unit, over_runs, plural
+from optitune.common.text import Unit, over_runs
 from optitune.errors import UsageError
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, Precision
 from optitune.study.settings import TaskName, study_name
+from optitune.study.steps import examples_text
 
 DIGESTS = ("sealed", "held_out", "inputs", "validation")
 """The keys of digests of the data, wherever they are kept."""
@@ -104,7 +105,7 @@ def dumps(best: BestConfig, head: str = "") -> str:
     """
     head = head or (
         f"# The best of study '{best.study}': trial {best.trial}, validation {best.metric} "
-        f"{best.unit.value(best.value)} ({over_runs(best.runs)}, {plural(best.validation_examples, 'example')}).\n"
+        f"{best.unit.value(best.value)} ({over_runs(best.runs)}, {examples_text(best.validation_examples)}).\n"
         f"# Train it in full and test it:  optitune retrain best --study {best.study}\n\n"
     )
     whole = best.model_dump()

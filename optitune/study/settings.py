@@ -160,7 +160,7 @@ class StudySettings(Strict):
     @field_validator("loss")
     @classmethod
     def _known_loss(cls, name: str | None) -> str | None:
-        if name not in (None, losses.OF_TASK):
+        if name not in (None, *losses.UNNAMED):
             _found((str(name),), losses.find)
         return name
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from optitune.common.text import plural
 from optitune.space import search_space
 from optitune.space.configuration import TrainingSettings
 from optitune.space.search_space import TRAINING_SETTINGS
@@ -17,6 +18,14 @@ trained on: it goes forward only."""
 
 QUICK_EXAMPLES = 1_000
 """How many examples an evaluation before the last one judges on: enough to see what is hopeless."""
+
+UNKNOWN_EXAMPLES = 1
+"""What stands for the number of examples of a training loop of the user's own that has data of its own."""
+
+
+def examples_text(number: int) -> str:
+    """A number of examples in words."""
+    return "the loop's own examples" if number == UNKNOWN_EXAMPLES else plural(number, "example")
 
 
 def batches(examples: int, batch_size: int) -> int:

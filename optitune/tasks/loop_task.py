@@ -8,14 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from optitune.errors import UsageError
+from optitune.space import losses
 from optitune.tasks import metrics
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import Task
 
 NO_METRIC = Metric("not said", "maximize", None)
-
-UNKNOWN = 1
-"""What stands for the number of examples of a loop that never calls `run.split`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,11 @@ class LoopTask(Task):
     def own_validation(self) -> bool:
         """Whether validation data are given, rather than held out."""
         return self.known.own_validation
+
+    @property
+    def loss_name(self) -> str:
+        """The name of the loss in a study's settings."""
+        return losses.OF_LOOP
 
     @property
     def known(self) -> LoopFacts:

@@ -14,6 +14,7 @@ from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
 from optitune.report.comparison_tables import comparison_table, costs_table, front_table
 from optitune.statistics.runs import TUNED, Plan, RunId
+from optitune.study.steps import UNKNOWN_EXAMPLES, examples_text
 from optitune.terminal.drawing import Bar, Fitted
 from optitune.terminal.screen import Lines, Live, Silent, dim, print_next, view
 from optitune.workers.events import Event
@@ -100,7 +101,7 @@ def _stand(event: RunProgress, plan: Plan, unit: Unit) -> str:
 
 def _about(plan: Plan, workers: int, most: int) -> str:
     """What a comparison is about to do, in a line."""
-    examples = plural(plan.train_examples, "example")
+    examples = examples_text(plan.train_examples)
     return (
         f"{', '.join(plan.optimizers)} from fresh seeds, {plural(plan.epochs, 'epoch')} on {examples}, "
         f"judged on {_judged(plan)} in each of up to {plural(plan.rounds, 'round')}; "
@@ -111,8 +112,11 @@ def _about(plan: Plan, workers: int, most: int) -> str:
 def _judged(plan: Plan) -> str:
     if not plan.validation:
         return f"{plan.held_out} others"
-    # a loop of the user's own may divide its data itself, and then nobody knows their number
-    return f"the task's own {plan.held_out} validation examples" if plan.held_out > 1 else "what the loop judges on"
+    return (
+        f"the task's own {plan.held_out} validation examples"
+        if plan.held_out > UNKNOWN_EXAMPLES
+        else "what the loop judges on"
+    )
 
 
 def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:

@@ -19,10 +19,10 @@ from optitune.retraining.results import Tested
 from optitune.retraining.sentences import about_training
 from optitune.space.configuration import Configuration, configuration_text
 from optitune.storage.listing import StudyRow
-from optitune.storage.studies import Origin
+from optitune.storage.studies import LACKS, Origin
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain, repeats
 from optitune.study.settings import StudySettings
-from optitune.study.steps import reported_epoch
+from optitune.study.steps import examples_text, reported_epoch
 from optitune.terminal.drawing import Curve, Fitted, curves
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
@@ -136,8 +136,12 @@ def print_study(shown: StudyView) -> None:
     console = _console()
     console.print(Text.assemble((shown.name, "bold"), f": {_about(shown)}"))
     data = shown.data
-    examples = f"{plural(data['train_examples'], 'example')} to train on, {data['validation_examples']} to judge on"
+    examples = (
+        f"{examples_text(data['train_examples'])} to train on, {examples_text(data['validation_examples'])} to judge on"
+    )
     console.print(f"data: {examples}, {digest(data['checksum'])}", markup=False)
+    for line in data.get(LACKS, ()):
+        console.print(f"  {line}", markup=False)
     console.print(f"set: {_set(shown.settings)}", markup=False)
     console.print(f"all settings: {shown.typed(f'show {shown.name} --settings')}\n", markup=False)
     console.print(fitted_standings(shown.records, shown.settings["optimizers"], shown.unit))

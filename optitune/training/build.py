@@ -21,7 +21,7 @@ from optitune.common.renamed_modules import current_path
 from optitune.errors import UsageError
 from optitune.space import losses, schedules
 from optitune.space.configuration import OptimizerSettings, ScheduleSettings, TrainingSettings
-from optitune.space.losses import LOSSES, OF_TASK
+from optitune.space.losses import LOSSES, UNNAMED
 from optitune.tasks.metrics import aligned
 from optitune.tasks.task import Loss, Task
 from optitune.tasks.task import kind as type_of
@@ -265,9 +265,9 @@ def build_loss(training: TrainingSettings, own: Loss | None, ignored: int | None
     Raises:
         UsageError: the settings name the task's own loss, and there is none.
     """
-    if training.loss == OF_TASK:
+    if training.loss in UNNAMED:
         if own is None:
-            raise UsageError(f"loss = '{OF_TASK}': the task has no loss function of its own; name one: {NAMES}")
+            raise UsageError(f"loss = '{training.loss}': the task has no loss function of its own; name one: {NAMES}")
         return Criterion(own, ignored)
     row = losses.find(training.loss)
     function: Callable[..., Tensor] = at(row.path)

@@ -44,6 +44,8 @@ def export(config: BestConfig, form: str, epochs: int | None = None) -> str:
 def python(config: BestConfig, epochs: int | None = None, about: str = "") -> str:
     """Python that trains a model as the search did: `train(model, loader)`.
 
+    Of a training loop of the user's own it is `build(model, steps_per_epoch)`, which gives optimizer and schedulers.
+
     Args:
         config: what is exported.
         epochs: default of the argument `epochs` of `train`; None for the search's. For any number of epochs, the
@@ -60,7 +62,7 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
     training = configuration.training
     parts = [
         *(_scaling(config), _class_of_ours(path), _groups(configuration), _loss(training)),
-        _train(config, epochs or config.epochs),
+        (_build if training.loss == losses.OF_LOOP else _train)(config, epochs or config.epochs),
     ]
     body = "\n\n\n".join(part for part in parts if part)
     body = "\n\n\n".join([*_functions_of_ours("weights", body), body])
@@ -72,10 +74,15 @@ def python(config: BestConfig, epochs: int | None = None, about: str = "") -> st
         imports.append("from torch.nn import functional")
     found = about or (
         f"{config.task}: validation {config.metric} {config.unit.value(config.value)} after "
-        f"{plural(config.epochs, 'epoch')} of batches of {configuration.training.batch_size} "
-        f"(trial {config.trial}, {over_runs(config.runs)})"
+        f"{length_text(configuration, config.epochs)} (trial {config.trial}, {over_runs(config.runs)})"
     )
     return "\n".join([*imports, "", indent(found, "# "), "", "", body])
+
+
+def length_text(configuration: Configuration, epochs: int) -> str:
+    """Epochs and batch size in words; a training loop of the user's own has batches of its own."""
+    batches = f" of batches of {configuration.training.batch_size}"
+    return plural(epochs, "epoch") + batches * (configuration.training.loss != losses.OF_LOOP)
 
 
 def _scaling(config: BestConfig) -> str:
@@ -122,8 +129,11 @@ def _groups(configuration: Configuration) -> str:
     apart = any(times != 1 for times in training.groups.values())
     if not (decay or apart or matrices):
         return ""
-    lines = [f"def groups(model{', loader' * matrices}):", '    """The parameters, by what is particular to them."""']
-    if matrices:
+    loop = training.loss == losses.OF_LOOP
+    lines = [f"def {_groups_call(configuration)}:", '    """The parameters, by what is particular to them."""']
+    if matrices and loop:
+        lines += ["    matrices = hidden(model)"]
+    elif matrices:
         lines += [
             "    with torch.random.fork_rng():",
             "        inputs = next(iter(loader))[0][:2]",
@@ -138,11 +148,12 @@ def _groups(configuration: Configuration) -> str:
     ]
     if apart:
         lr = configuration.lr
+        named = "'.'.join(filter(None, [of, name]))" if loop else "name"
         lrs = {pattern: lr * times if times != 1 else None for pattern, times in training.groups.items()}
         usual = ["                if lr is not None:"] * (None in lrs.values())
         lines += [
             f"        for pattern, lr in {lrs!r}.items():",
-            "            if fnmatch.fnmatchcase(name, pattern):",
+            f"            if fnmatch.fnmatchcase({named}, pattern):",
             *usual,
             "    " * len(usual) + '                own["lr"] = lr',
             "                break",
@@ -158,6 +169,13 @@ def _groups(configuration: Configuration) -> str:
     return "\n".join(lines)
 
 
+def _groups_call(configuration: Configuration) -> str:
+    """The call of the function of parameter groups, which is its signature as well."""
+    if configuration.training.loss == losses.OF_LOOP:
+        return "groups(model, of)"
+    return f"groups(model{', loader' * ('matrices' in configuration.optimizer.how[1])})"
+
+
 def _spared(training: TrainingSettings) -> str:
     """What is true of the `kind` of a parameter that neither weight decay nor l1 pulls at."""
     return 'kind == "sparse"' if training.decay_biases else 'kind in ("sparse", "other")'
@@ -165,7 +183,7 @@ def _spared(training: TrainingSettings) -> str:
 
 def _loss(training: TrainingSettings) -> str:
     """A function for a loss that compares numbers; nothing for one that is called as it is."""
-    if training.loss == losses.OF_TASK or not losses.find(training.loss).one_hot:
+    if training.loss in losses.UNNAMED or not losses.find(training.loss).one_hot:
         return ""
     name = losses.find(training.loss).path.partition(":")[2]
     return "\n".join(
@@ -216,6 +234,43 @@ def _train(config: BestConfig, usual: int) -> str:
     return "\n".join(lines)
 
 
+def _build(config: BestConfig, usual: int) -> str:
+    """Optimizer and schedulers of a training loop of the user's own, for `usual` epochs if nothing else is said."""
+    configuration = config.configuration
+    training, traits, schedule = configuration.training, configuration.optimizer.how[1], configuration.schedule
+    row = schedules.find(schedule.name)
+    per_step = ["warmup"] * bool(schedule.warmup) + ["scheduler"] * (bool(row.path) and row.per == "step")
+    per_epoch = ["scheduler"] * (bool(row.path) and row.per == "epoch")
+    read = {name: getattr(training, name) for name in ("batch_size", "accumulation", "label_smoothing")}
+    plain = TrainingSettings()
+    notes = [
+        *[f"the loop has {name} = {value!r}" for name, value in read.items() if value != getattr(plain, name)],
+        *["optimizer.step takes a closure"] * ("closure" in traits),
+        *["call optimizer.train() before training, and optimizer.eval() before judging"] * ("modes" in traits),
+        *["the scheduler's step takes the mean training loss of the epoch"] * row.observes,
+        *[f"before a step: torch.nn.utils.clip_grad_norm_(model.parameters(), {training.clip_norm!r})"]
+        * bool(training.clip_norm),
+        *[f"the loss has {training.l1!r} times the sum of absolute weights, without {_spared_text(training)}"]
+        * bool(training.l1),
+    ]
+    lines = [
+        *(f"# {each}" for each in notes),
+        f'def build(model, steps_per_epoch, epochs={usual}, of=""):',
+        '    """Optimizer of `model`, schedulers to step after each of its steps, and those to step after each epoch.',
+        "",
+        "    `of` is the name of the optimizer, where the loop has several.",
+        '    """',
+        *indented(building(configuration, config.epochs), 1),
+        f"    return optimizer, [{', '.join(per_step)}], [{', '.join(per_epoch)}]",
+    ]
+    return "\n".join(lines)
+
+
+def _spared_text(training: TrainingSettings) -> str:
+    """What neither weight decay nor l1 pulls at."""
+    return "sparse embeddings" if training.decay_biases else "biases, factors of normalisation, sparse embeddings"
+
+
 def building(configuration: Configuration, epochs: int, stretching: bool = True) -> Iterator[str]:
     """Lines that build optimizer and schedulers.
 
@@ -229,14 +284,16 @@ def building(configuration: Configuration, epochs: int, stretching: bool = True)
     row = schedules.find(schedule.name)
     parameters = "model.parameters()"
     if _groups(configuration):
-        parameters = f"groups(model{', loader' * ('matrices' in optimizer.how[1])})"
+        parameters = _groups_call(configuration)
     path = optimizer.how[0]
     name = path.partition(":")[2] if path.startswith("optitune.") else path.replace(":", ".")
     if "closure" in optimizer.how[1]:
         yield "# LBFGS takes weights in their plain order alone"
         yield "model.to(memory_format=torch.contiguous_format)"
     yield f"optimizer = {call(name, parameters, dict(optimizer.settings))}"
-    if row.per == "step" or schedule.warmup:
+    if training.loss == losses.OF_LOOP:
+        yield from ["steps = steps_per_epoch"] * (row.per == "step" or bool(schedule.warmup))
+    elif row.per == "step" or schedule.warmup:
         counted, size = "len(loader)", training.batch_size
         if size > 1:
             yield "# a last batch of a single example is left out"
@@ -283,9 +340,8 @@ def glance(configuration: Configuration, epochs: int) -> list[str]:
     optimizer, training = configuration.optimizer, configuration.training
     if not _groups(configuration):
         return lines
-    spared = "sparse embeddings" if training.decay_biases else "biases, factors of normalisation, sparse embeddings"
     about = [
-        *[f"no weight decay of {spared}"] * bool(optimizer.settings.get("weight_decay")),
+        *[f"no weight decay of {_spared_text(training)}"] * bool(optimizer.settings.get("weight_decay")),
         *[f"hidden matrices for {optimizer.name}, the rest beside it"] * ("matrices" in optimizer.how[1]),
         *(f"lr * {times!r} for {pattern}" for pattern, times in training.groups.items() if times != 1),
     ]

@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 
 from optitune.errors import UsageError
 from optitune.space.configuration import Configuration, Precision
+from optitune.study.steps import UNKNOWN_EXAMPLES
 from optitune.tasks import dividing
 from optitune.tasks.dividing import Share
-from optitune.tasks.loop_task import UNKNOWN, LoopFacts, LoopTask
+from optitune.tasks.loop_task import LoopFacts, LoopTask
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling, code_place
 from optitune.training.loop_parts import Trained, hook_steps
@@ -192,9 +193,9 @@ def _facts(run: Probe) -> LoopFacts:
     return LoopFacts(
         checksum=run.checksum or nothing,
         digests={**(found.digests if found else {}), **({"validation": run.validation or nothing} if own else {})},
-        trained=found.trained if found else UNKNOWN,
-        judged=found.validation if found and found.validation else run.judged or UNKNOWN,
-        everything=len(found.kept) if found else UNKNOWN,
+        trained=found.trained if found else UNKNOWN_EXAMPLES,
+        judged=found.validation if found and found.validation else run.judged or UNKNOWN_EXAMPLES,
+        everything=len(found.kept) if found else UNKNOWN_EXAMPLES,
         sealed=found.sealed if found else None,
         own_validation=own,
         divided=found is not None,

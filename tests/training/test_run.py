@@ -72,7 +72,7 @@ def train(run: Any) -> None:
 def planned(configured: Callable[..., Configuration]) -> Callable[..., Plan]:
     def plan(name: str = "adam", epochs: int = EPOCHS, seed: int = 5, **other: Any) -> Plan:
         configuration = configured(name, **other)
-        training = configuration.training.model_copy(update={"batch_size": BATCH, "loss": "task"})
+        training = configuration.training.model_copy(update={"batch_size": BATCH, "loss": "loop"})
         task = LoopTask(train=train, name="loop").judged_by("accuracy")
         return training_plan(configuration.model_copy(update={"training": training}), task, epochs, seed, "fp32")
 
