@@ -285,7 +285,8 @@ def test_pasted_python_leaves_out_a_last_batch_of_a_single_example(
     best_config: Config,
     images: Examples,
 ) -> None:
-    config = best_config(configured("adamw", schedule, training=training))
+    # what comes before batch normalisation has a gradient of zero but for rounding, which a small eps would blow up
+    config = best_config(configured("adamw", schedule, training=training, eps=1e-3))
     some = images.take(slice(0, examples))
     models = normalised(), normalised()
     told = exported_losses(config, models[0], some)
