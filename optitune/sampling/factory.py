@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from optitune.sampling.forecast import OPTIMIZER
-from optitune.sampling.parameters import first_parameters, is_first, spaces
+from optitune.sampling.parameters import first_parameters, is_first, known_good_parameters, spaces
 from optitune.sampling.pruner import ForecastPruner, build_pruner
 from optitune.sampling.sampler import SAMPLERS, FairSampler
 from optitune.study.settings import StudySettings
@@ -26,22 +26,21 @@ def sampler_of(
     Args:
         settings: of the study.
         metric: that trials report.
-        taken: parameters of the trials that the study began with; known-good settings among them are not tried again.
+        taken: parameters of the trials that the study began with; what is among them is not tried first again.
         costs: of an epoch of each optimizer, as the study keeps them; None where it counts epochs.
     """
     if settings.sampler != "optitune":
         return SAMPLERS[settings.sampler](settings.seed)
-    firsts = first_parameters(settings)
-    # of each optimizer the settings of its paper; what follows in the list is no known-good one to be measured against
-    known_good = {first[OPTIMIZER]: first for first in reversed(firsts)}
-    had = [first for first in firsts if any(is_first(first, each) for each in taken)]
+    # of each optimizer the settings of its paper; further ones are not to be measured against
+    known_good = {first[OPTIMIZER]: first for first in reversed(known_good_parameters(settings))}
     return FairSampler(
         settings.seed,
         ideal=metric.ideal,
-        known_good=[first for first in firsts if first not in had],
+        known_good=list(known_good.values()),
+        first_tries=[first for first in first_parameters(settings) if not any(is_first(first, each) for each in taken)],
         spaces=spaces(settings),
         first=len(taken),
-        repeats=list(known_good.values()),
+        repeats=True,
         costs=costs if settings.budget_in == "seconds" else None,
     )
 

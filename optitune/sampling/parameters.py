@@ -21,9 +21,10 @@ from optitune.space.configuration import (
     flat,
 )
 from optitune.space.edges import Edge, edges
+from optitune.space.first_tries import LEARNED, Try, first_tries
 from optitune.space.optimizers import Optimizer
 from optitune.space.ranges import Choice, Fixed, Float, Range, lies_in
-from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, TRAINING_SETTINGS, SearchSpace, group
+from optitune.space.search_space import ALL_OWNERS, LR_FACTOR, TRAINING_SETTINGS, InitialPoint, SearchSpace, group
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
 
@@ -105,34 +106,46 @@ def suggest(trial: optuna.Trial, settings: StudySettings, space: SearchSpace) ->
     )
 
 
-def first_parameters(settings: StudySettings) -> list[dict[str, Any]]:
-    """The known-good settings as Optuna's parameters by name, in the order in which they are tried."""
+def first_parameters(settings: StudySettings, learned: Sequence[Try] = LEARNED) -> list[dict[str, Any]]:
+    """The configurations that a search tries first, as Optuna's parameters by name, in their order.
+
+    Args:
+        settings: of the study.
+        learned: the list that is tried beside the known-good settings.
+    """
     space = settings.space()
-    parameters = []
-    for first in search_space.known_good(space, settings.epochs):
-        owned = {(first.optimizer, name): value for name, value in first.values.items()}
-        owned |= {(first.schedule, name): value for name, value in first.shape.items()}
-        owned |= {(ALL_OWNERS, name): value for name, value in first.training.items()}
-        owned |= {(ALL_OWNERS, group(pattern)): value for pattern, value in first.groups.items()}
-        ranges = {(owner, name): value_range for owner, name, value_range in space.owned()}
-        drawn = {OPTIMIZER: first.optimizer, SCHEDULE: first.schedule}
-        for place, value in owned.items():
-            if place in space.parameters:
-                parameter = space.parameters[place]
-                drawn[parameter] = _encoded(value, ranges[place], _unit(space.rows[first.optimizer], parameter))
-        parameters.append(drawn)
-    return parameters
+    return [_parameters_of(each, space) for each in first_tries(space, settings.epochs, learned)]
+
+
+def known_good_parameters(settings: StudySettings) -> list[dict[str, Any]]:
+    """Known-good settings as Optuna's parameters by name: those of every optimizer, then further ones of some."""
+    space = settings.space()
+    return [_parameters_of(each, space) for each in search_space.known_good(space, settings.epochs)]
+
+
+def _parameters_of(point: InitialPoint, space: SearchSpace) -> dict[str, Any]:
+    owned = {(point.optimizer, name): value for name, value in point.values.items()}
+    owned |= {(point.schedule, name): value for name, value in point.shape.items()}
+    owned |= {(ALL_OWNERS, name): value for name, value in point.training.items()}
+    owned |= {(ALL_OWNERS, group(pattern)): value for pattern, value in point.groups.items()}
+    ranges = {(owner, name): value_range for owner, name, value_range in space.owned()}
+    drawn = {OPTIMIZER: point.optimizer, SCHEDULE: point.schedule}
+    for place, value in owned.items():
+        if place in space.parameters:
+            parameter = space.parameters[place]
+            drawn[parameter] = _encoded(value, ranges[place], _unit(space.rows[point.optimizer], parameter))
+    return drawn
 
 
 def is_first(first: Mapping[str, Any], drawn: Mapping[str, Any]) -> bool:
-    """Whether a trial's parameters are those of known-good settings, which may have more."""
+    """Whether a trial's parameters are those of `first`, which may have more."""
     return all(name in first and first[name] == value for name, value in drawn.items())
 
 
 def known_good(settings: StudySettings) -> dict[str, Configuration]:
     """The first known-good configuration of each optimizer."""
     found: dict[str, Configuration] = {}
-    for parameters in first_parameters(settings):
+    for parameters in known_good_parameters(settings):
         with warnings.catch_warnings():
             # of a range that was narrowed, known-good settings may lie outside
             warnings.simplefilter("ignore")

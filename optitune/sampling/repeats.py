@@ -91,7 +91,7 @@ def repeat_of(trial: optuna.Trial) -> Repeat | None:
     attrs = trial.user_attrs
     if RUN in attrs:
         return Repeat(attrs[REPEATS], attrs[RUN])
-    if getattr(trial.study.sampler, "repeats", None) is None or not is_due(trial.number):
+    if not getattr(trial.study.sampler, "repeats", False) or not is_due(trial.number):
         return None
     others = [each for each in trial.study.get_trials(deepcopy=False) if each.number != trial.number]
     maximize = trial.study.direction == StudyDirection.MAXIMIZE

@@ -43,13 +43,13 @@ Space = Mapping[str, BaseDistribution]
 class FairSampler(BaseSampler):
     """An Optuna sampler that shares the trials of a study among several optimizers, and tunes each.
 
-    The known-good settings come first. Then half of the trials go to the optimizer whose trials have cost least so far,
-    in training steps or in steps times `costs`, and half to the one that promises most, for its cost, to improve on the
-    best of all. The configuration is the one that a model of all trials expects to improve most on that optimizer's
-    best (`optitune.sampling.model`, `optitune.sampling.proposal`), or, ever more rarely, the next point of that
-    optimizer's own scrambled Sobol sequence (Owen 1998, J. Complexity 14:466), which covers any few hyperparameters
-    evenly. Learning rates start near the known-good ones, where there are any. docs/search-quality.md compares it with
-    other samplers.
+    It begins with the configurations that are to be tried first. Then half of the trials go to the optimizer whose
+    trials have cost least so far, in training steps or in steps times `costs`, and half to the one that promises most,
+    for its cost, to improve on the best of all. The configuration is the one that a model of all trials expects to
+    improve most on that optimizer's best (`optitune.sampling.model`, `optitune.sampling.proposal`), or, ever more
+    rarely, the next point of that optimizer's own scrambled Sobol sequence (Owen 1998, J. Complexity 14:466), which
+    covers any few hyperparameters evenly. Learning rates start near the known-good ones, where there are any.
+    docs/search-quality.md compares it with other samplers.
 
     The optimizer must be a categorical parameter that is suggested first; a study without one has one sequence. Draws
     follow from the seed and the earlier trials: a study that is resumed continues as if it had not been stopped, and
@@ -59,12 +59,14 @@ class FairSampler(BaseSampler):
         seed: of all sequences.
         ideal: best possible value of the metric; None where there is none.
         by: name of the parameter that holds the optimizer.
-        known_good: parameters by name for trial `first`, `first` + 1, ...
+        known_good: parameters by name of settings that are known to work, one set for each optimizer; learning rates
+            start near theirs.
+        first_tries: parameters by name for trial `first`, `first` + 1, ...; None for `known_good`.
         first: number of the first trial that is drawn; those before came from elsewhere.
         spaces: distributions by optimizer and parameter, where known in advance; by default those of earlier trials.
-        repeats: parameters of known-good settings, where the objective trains a trial that has the parameters of an
-            earlier one from another seed: then some trials repeat the best ones and the best of these
-            (`optitune.sampling.repeats`). None, and no trial is repeated.
+        repeats: whether some trials repeat the best ones and the best of the known-good settings
+            (`optitune.sampling.repeats`); for objectives that train a trial with the parameters of an earlier one from
+            another seed.
         costs: of a training step of each optimizer, in any unit, so that every one gets the same share of the cost
             rather than of the steps; 1 where an optimizer is not named.
 
@@ -83,21 +85,24 @@ class FairSampler(BaseSampler):
         known_good: Sequence[Mapping[str, Any]] = (),
         spaces: Mapping[Any, Space] | None = None,
         first: int = 0,
-        repeats: Sequence[Mapping[str, Any]] | None = None,
+        repeats: bool = False,
         costs: Mapping[Any, float] | None = None,
+        first_tries: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._seed = seed
         self._costs = costs
         self._ideal = ideal
         self._by = by
-        self._known_good = {first + place: parameters for place, parameters in enumerate(known_good)}
+        self._known_good = known_good
+        tries = known_good if first_tries is None else first_tries
+        self._first_tries = {first + place: parameters for place, parameters in enumerate(tries)}
         self._spaces = spaces or {}
         self._drawn: dict[int, dict[str, Any]] = {}
         self.repeats = repeats
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Choose the trial's optimizer and configuration; the distributions that they are drawn from."""
-        if trial.number in self._known_good:
+        if trial.number in self._first_tries:
             return {}
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         before = [each for each in others if each.number < trial.number]
@@ -106,9 +111,9 @@ class FairSampler(BaseSampler):
             return {}
         maximize = study.direction == StudyDirection.MAXIMIZE
         if (
-            self.repeats is not None
+            self.repeats
             and is_due(trial.number)
-            and (again := next_repeat(before, self.repeats, maximize)) is not None
+            and (again := next_repeat(before, self._known_good, maximize)) is not None
         ):
             self._drawn[trial.number] = dict(again.params)
             return dict(again.distributions)
@@ -164,7 +169,7 @@ class FairSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Known-good settings, and random values of parameters that no earlier trial had.
+        """The configurations to try first, and random values of parameters that no earlier trial had.
 
         Args:
             study: of the trial.
@@ -172,8 +177,8 @@ class FairSampler(BaseSampler):
             param_name: of the parameter.
             param_distribution: of the parameter.
         """
-        if param_name in self._known_good.get(trial.number, {}):
-            return self._known_good[trial.number][param_name]
+        if param_name in self._first_tries.get(trial.number, {}):
+            return self._first_tries[trial.number][param_name]
         if param_name == self._by and isinstance(param_distribution, CategoricalDistribution):
             return param_distribution.choices[trial.number % len(param_distribution.choices)]
         generator = np.random.default_rng((self._seed, trial.number, *param_name.encode()))
@@ -226,7 +231,7 @@ class FairSampler(BaseSampler):
         return found
 
     def _axes(self, name: Any, space: Space) -> dict[str, Axis]:
-        first = next((each for each in self._known_good.values() if each.get(self._by) == name), {})
+        first = next((each for each in self._known_good if each.get(self._by) == name), {})
         return {key: Axis(one, first.get(key), is_lr(key)) for key, one in space.items()}
 
     def _next(

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optitune.common.text import plural
 from optitune.sampling.forecast import LR_AHEAD
-from optitune.sampling.parameters import first_parameters, is_first, suggest
+from optitune.sampling.parameters import is_first, known_good_parameters, suggest
 from optitune.sampling.repeats import repeat_of
 from optitune.sampling.stuck import stays_at
 from optitune.searching import trial_checkpoint
@@ -84,7 +84,7 @@ def is_stuck(trial: optuna.Trial, step: int, level: float, metric: Metric) -> bo
 
 def is_known_good(trial: optuna.Trial, settings: StudySettings) -> bool:
     """Whether a trial has the known-good settings of its optimizer."""
-    return any(is_first(first, trial.params) for first in first_parameters(settings))
+    return any(is_first(first, trial.params) for first in known_good_parameters(settings))
 
 
 def changes_ahead(schedule: ScheduleSettings, epochs: int, evaluations: int, usual: int) -> dict[str, float]:

@@ -213,7 +213,7 @@ def test_a_plain_user_looks_at_the_same_learning_rates_whatever_the_optimizer(na
     assert min(inner) < 1e-3 < 1e-2 < max(inner)
 
 
-def test_our_search_begins_with_the_known_good_settings_in_their_order() -> None:
+def test_our_search_begins_with_its_first_tries_in_their_order() -> None:
     world = small_world("fitted")
     known = [world.suggest(FixedTrial(each)) for each in first_parameters(world.settings)]
     assert parameters(searched(OURS))[: len(known)] == known

@@ -2,7 +2,7 @@
 
 import optuna
 
-from optitune.sampling.parameters import first_parameters, spaces, suggest
+from optitune.sampling.parameters import known_good_parameters, spaces, suggest
 from optitune.sampling.sampler import FairSampler
 from optitune.space import optimizers, schedules
 from optitune.study.settings import StudySettings
@@ -39,9 +39,9 @@ def test_optimizers_share_the_names_of_their_parameters() -> None:
 
 
 def test_known_good_parameters_come_out_as_the_known_good_settings_exactly() -> None:
-    sampler = FairSampler(known_good=first_parameters(EVERYTHING), spaces=spaces(EVERYTHING))
+    sampler = FairSampler(known_good=known_good_parameters(EVERYTHING), spaces=spaces(EVERYTHING))
     study = optuna.create_study(sampler=sampler)
-    configurations = [suggest(study.ask(), EVERYTHING, SPACE) for _ in first_parameters(EVERYTHING)]
+    configurations = [suggest(study.ask(), EVERYTHING, SPACE) for _ in known_good_parameters(EVERYTHING)]
     rows = list(optimizers.OPTIMIZERS.values())
     wanted = [row.arguments(row.known_good[0]) for row in rows]
     wanted += [row.arguments(values) for row in rows for values in row.known_good[1:]]

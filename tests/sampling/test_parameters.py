@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
-from optitune.sampling.parameters import first_parameters, owned_values, spaces, suggest
+from optitune.sampling.parameters import first_parameters, known_good_parameters, owned_values, spaces, suggest
 from optitune.space import optimizers, schedules
 from optitune.space.edges import edges
 from optitune.space.optimizers import OPTIMIZERS
@@ -96,10 +96,10 @@ def test_the_spaces_are_what_the_draws_of_each_optimizer_ask_for(said: Mapping[s
         assert distributions == asked
 
 
-def test_the_first_parameters_are_drawn_as_they_were_enqueued() -> None:
+def test_known_good_parameters_are_drawn_as_they_were_enqueued() -> None:
     settings = StudySettings(**ALL, epochs=EPOCHS, batch_size=[16, 64], warmup=[0, 0.3], groups={"fc*": [0.1, 10]})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for parameters, first in zip(first_parameters(settings), known_good(settings.space(), EPOCHS), strict=True):
+    for parameters, first in zip(known_good_parameters(settings), known_good(settings.space(), EPOCHS), strict=True):
         study.enqueue_trial(parameters)
         configuration = suggest(study.ask(), settings, settings.space())
         row = optimizers.find(first.optimizer)

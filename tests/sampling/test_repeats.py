@@ -101,7 +101,7 @@ def drawn(study: optuna.Study) -> tuple[optuna.Trial, Repeat | None]:
     return asked, found
 
 
-def searched(trials: int, repeats: Any = KNOWN_GOOD) -> optuna.Study:
+def searched(trials: int, repeats: bool = True) -> optuna.Study:
     sampler = FairSampler(seed=0, known_good=KNOWN_GOOD, repeats=repeats)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for _ in range(trials):
@@ -126,7 +126,7 @@ def test_a_study_repeats_its_best_configurations_run_after_run() -> None:
 
 def test_a_study_that_was_stopped_repeats_on_as_if_it_had_not_been() -> None:
     whole, part = searched(FIRST + 2 * EVERY + 1), searched(FIRST + 3)
-    part.sampler = FairSampler(seed=0, known_good=KNOWN_GOOD, repeats=KNOWN_GOOD)
+    part.sampler = FairSampler(seed=0, known_good=KNOWN_GOOD, repeats=True)
     while len(part.trials) < len(whole.trials):
         asked, _ = drawn(part)
         part.tell(asked, -abs(asked.params["lr"] - 3.0))
@@ -135,7 +135,7 @@ def test_a_study_that_was_stopped_repeats_on_as_if_it_had_not_been() -> None:
 
 
 def test_nothing_is_repeated_unless_asked_for() -> None:
-    study = searched(FIRST + 1, repeats=None)
+    study = searched(FIRST + 1, repeats=False)
     assert len({tuple(each.params.items()) for each in study.trials}) == FIRST + 1
 
 

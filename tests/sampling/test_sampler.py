@@ -16,13 +16,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from optitune.sampling.model import Axis
-from optitune.sampling.parameters import first_parameters, spaces, suggest
+from optitune.sampling.parameters import known_good_parameters, spaces, suggest
 from optitune.sampling.sampler import SAMPLERS, FairSampler, points
 from optitune.study.settings import StudySettings
 
 SETTINGS = StudySettings(optimizers=("sgd", "adam", "rmsprop"), schedules=("step", "cosine"))
 SPACE = SETTINGS.space()
-KNOWN_GOOD = first_parameters(SETTINGS)
+KNOWN_GOOD = known_good_parameters(SETTINGS)
 LAST = 4
 """The step of a whole training."""
 

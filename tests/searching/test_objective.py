@@ -9,7 +9,7 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.parameters import known_good_parameters, suggest
 from optitune.sampling.pruner import build_pruner
 from optitune.sampling.sampler import SAMPLERS
 from optitune.searching import objective
@@ -123,7 +123,7 @@ def test_a_network_that_learns_nothing_ends_as_no_progress(data: SearchData) -> 
     for pruner in ("none", "median"):
         result, _ = trained(nothing, SHORT.model_copy(update={"pruner": pruner}), SGD | STEP, learners())
         assert result.outcome == "complete", "the rule is that of our pruner alone"
-    result, _ = trained(nothing, SHORT, first_parameters(SHORT)[0], learners())
+    result, _ = trained(nothing, SHORT, known_good_parameters(SHORT)[0], learners())
     assert result.outcome == "complete", "known-good settings are never called stuck"
     for held_back in (learners(number=4), learners(at=0.34)):
         result, _ = trained(nothing, SHORT, SGD | STEP, held_back)

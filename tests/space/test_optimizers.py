@@ -15,7 +15,7 @@ from torch.nn import functional
 from trainings import weights
 
 from optitune.errors import UsageError
-from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.parameters import known_good_parameters, suggest
 from optitune.space import optimizers
 from optitune.space.configuration import Configuration, OptimizerSettings, TrainingSettings
 from optitune.space.optimizers import DEFAULT_OPTIMIZERS, JOINED, LIMITS, LR_FACTOR, OPTIMIZERS, ROWS, Optimizer
@@ -367,7 +367,7 @@ def test_an_optimizer_that_was_added_as_a_row_can_be_searched_and_configured(
     settings = StudySettings(optimizers=("adam", "signs"), signs={"weight_decay": [0.01, 1.0]}, lr=[1e-4, 1e-3])
     preflight.check(Task(model=lambda: Mlp((16, 3)), data=None), images, settings)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(first_parameters(settings)[1])
+    study.enqueue_trial(known_good_parameters(settings)[1])
     first, *others = [suggest(study.ask(), settings, settings.space()) for _ in range(20)]
     assert first.optimizer.settings == pytest.approx({"lr": 1e-3, "weight_decay": 0.1})
     assert {"adam", "signs"} == {each.optimizer.name for each in others}

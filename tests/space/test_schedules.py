@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from optitune.errors import UsageError
-from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.parameters import known_good_parameters, suggest
 from optitune.space import schedules
 from optitune.space.configuration import Configuration, ScheduleSettings
 from optitune.space.ranges import Fixed, Float
@@ -263,7 +263,7 @@ def test_a_schedule_that_was_added_as_a_row_can_be_searched_and_configured(
     )
     preflight.check(Task(model=lambda: Mlp((16, 3)), data=None), images, settings)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(first_parameters(settings)[0])
+    study.enqueue_trial(known_good_parameters(settings)[0])
     first, *others = [suggest(study.ask(), settings, settings.space()).schedule for _ in range(20)]
     assert (first.name, first.settings) == ("halving", {"total_iters": 2, "factor": 0.5})
     assert {each.name for each in others} == {"halving", "step"}

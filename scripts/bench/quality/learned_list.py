@@ -6,18 +6,20 @@ median recorded configuration, and 1 at most. How good such a list is on a new t
 that was learned from the others, beside known-good settings in their usual order and random points.
 
     python -m scripts.bench.quality.learned_list [--length 16]
+
+`LEARNED` in `optitune/space/first_tries.py` is what it prints.
 """
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optitune.sampling.forecast import OPTIMIZER
-from optitune.sampling.parameters import first_parameters
+from optitune.space.first_tries import LEARNED, Try
 from optitune.space.search_space import LR_FACTOR
 from scripts.bench.quality.make_record import MNIST_TASKS
 from scripts.bench.quality.points import drawn, lr_of
@@ -39,31 +41,11 @@ PRIOR = 1.0, 3.0
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """Known-good settings with a multiple of their learning rate.
-
-    Attributes:
-        variant: number of the settings among the optimizer's known-good ones.
-    """
-
-    optimizer: str
-    variant: int
-    factor: float
-
-    def __str__(self) -> str:
-        variant = f", variant {self.variant}" if self.variant else ""
-        return f"{self.optimizer}{variant}, lr x {self.factor:g}"
-
-
-def candidates(world: World) -> Iterator[tuple[Candidate, dict[str, Any]]]:
+def candidates(world: World) -> Iterator[tuple[Try, dict[str, Any]]]:
     """Every candidate with its parameters in a world."""
-    seen: dict[str, int] = {}
-    for first in first_parameters(world.settings):
-        name = first[OPTIMIZER]
-        seen[name] = seen.get(name, -1) + 1
+    for first in world.known_good[: len(world.optimizers)]:
         for factor in FACTORS:
-            yield Candidate(name, seen[name], factor), {**first, LR_FACTOR: factor * first[LR_FACTOR]}
+            yield Try(first[OPTIMIZER], factor), {**first, LR_FACTOR: factor * first[LR_FACTOR]}
 
 
 def normalised(world: World, parameters: Sequence[Mapping[str, Any]]) -> Array:
@@ -123,15 +105,28 @@ def line(name: str, found: Array) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
+@cache
+def recorded_regrets() -> tuple[list[str], list[Try], Array]:
+    """The recorded tasks, all candidates, and their regrets, (tasks, candidates)."""
+    tasks = [name for name in (*MNIST_TASKS, *ROWS) if path(name).exists()]
+    worlds = [World(path(name), "fitted") for name in tasks]
+    regrets = [normalised(world, [each for _, each in candidates(world)]) for world in worlds]
+    return tasks, [each for each, _ in candidates(worlds[0])], np.array(regrets)
+
+
+def learned_without(task: str, length: int = len(LEARNED)) -> list[Try]:
+    """The list that is learned from all recorded tasks but one."""
+    tasks, tries, regrets = recorded_regrets()
+    return [tries[place] for place in cover(np.delete(regrets, tasks.index(task), axis=0), length)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=16)
     options = parser.parse_args()
-    tasks = [name for name in (*MNIST_TASKS, *ROWS) if path(name).exists()]
-    worlds = [World(path(name), "fitted") for name in tasks]
-    named = [each for each, _ in candidates(worlds[0])]
-    regrets = np.array([normalised(world, [each for _, each in candidates(world)]) for world in worlds])
-    usual = [place for place, each in enumerate(named) if each.factor == 1.0]
+    tasks, named, regrets = recorded_regrets()
+    usual = [place for place, each in enumerate(named) if each.lr_factor == 1.0]
+    worlds = (World(path(name), "fitted") for name in tasks)
     chance = np.array([after_random(normalised(world, random_points(world))) for world in worlds])
 
     chosen = cover(regrets, options.length)

@@ -32,7 +32,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from scipy.stats import qmc
 
 from optitune.sampling.forecast import OPTIMIZER
-from optitune.sampling.parameters import first_parameters, suggest
+from optitune.sampling.parameters import known_good_parameters, suggest
 from optitune.searching.objective import trial_plan
 from optitune.searching.run import completed
 from optitune.storage import studies
@@ -154,7 +154,7 @@ def sample(settings: StudySettings) -> list[Todo]:
     todo: list[Todo] = []
     how = sampling_of(settings.task)
     for place, name in enumerate(OPTIMIZERS):
-        known = [each for each in first_parameters(settings) if each[OPTIMIZER] == name]
+        known = [each for each in known_good_parameters(settings) if each[OPTIMIZER] == name]
         points = qmc.Sobol(dimensions(settings, name), rng=SEED + place).random(128).tolist()
         inner = drawn(settings, name, points[: how.sobol], lr_of(how.lr_prior))
         outer = drawn(settings, name, points[how.sobol : how.sobol + how.outer], either(*BEYOND))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from scripts.bench.quality import published
+from scripts.bench.quality.learned_list import learned_without
 from scripts.bench.quality.record import Row, path, recorded
+from scripts.bench.quality.replay import Kind
 from scripts.bench.quality.replay import World as Recorded
 from scripts.bench.quality.strategies import Strategy
 from scripts.bench.quality.worlds import World, behind, better, regret, unit
@@ -17,12 +19,18 @@ FULL_TRAININGS = 25
 
 MNIST = "mnist-cnn", "mnist-net"
 
+
+def _recorded(task: str, kind: Kind = "fitted", without: tuple[str, ...] = ()) -> World:
+    """The world of a task of our own; the list of what is tried first there is learned from all others."""
+    return Recorded(path(task), kind, without, partial(learned_without, task))
+
+
 WORLDS: dict[str, Callable[[], World]] = {
-    "mnist-cnn": lambda: Recorded(path("mnist-cnn"), "fitted"),
-    "mnist-cnn-without-muon": lambda: Recorded(path("mnist-cnn"), "fitted", ("muon",)),
-    "mnist-cnn-nearest": lambda: Recorded(path("mnist-cnn"), "nearest"),
-    "mnist-net": lambda: Recorded(path("mnist-net"), "fitted"),
-    **{f"small-{task}": partial(Recorded, path(task), "fitted") for task in recorded() if task not in MNIST},
+    "mnist-cnn": partial(_recorded, "mnist-cnn"),
+    "mnist-cnn-without-muon": partial(_recorded, "mnist-cnn", without=("muon",)),
+    "mnist-cnn-nearest": partial(_recorded, "mnist-cnn", "nearest"),
+    "mnist-net": partial(_recorded, "mnist-net"),
+    **{f"small-{task}": partial(_recorded, task) for task in recorded() if task not in MNIST},
 }
 """The worlds of our own records."""
 

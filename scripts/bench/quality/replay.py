@@ -6,7 +6,7 @@ nearest recorded one did. In both, what differs from run to run is drawn from wh
 `World.errors` says how far off the fit is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from math import isnan
 from pathlib import Path
@@ -18,7 +18,8 @@ from optuna.distributions import BaseDistribution
 from scipy.stats import spearmanr
 
 from optitune.sampling.forecast import OPTIMIZER
-from optitune.sampling.parameters import first_parameters, spaces
+from optitune.sampling.parameters import first_parameters, known_good_parameters, spaces
+from optitune.space.first_tries import LEARNED, Try
 from optitune.space.search_space import LR_FACTOR
 from optitune.study.settings import StudySettings
 from scripts.bench.quality.fit import NEIGHBOURS, Model, models, promising
@@ -38,13 +39,21 @@ class World:
         record: the file that `make_record.py` wrote.
         kind: how configurations that were not recorded are predicted.
         without: optimizers that do not compete.
+        learned: gives the list that our search tries first.
 
     Attributes:
         settings: of the recorded study.
         optimizers, epochs, evaluations, maximize, ideal, worst, useless: see `worlds.World`.
     """
 
-    def __init__(self, record: Path, kind: Kind, without: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        record: Path,
+        kind: Kind,
+        without: Sequence[str] = (),
+        learned: Callable[[], Sequence[Try]] = lambda: LEARNED,
+    ) -> None:
+        self._learned = learned
         self.about, curves = read(record)
         self.kind = kind
         settings = StudySettings.model_validate(self.about.settings)
@@ -83,7 +92,11 @@ class World:
 
     @cached_property
     def known_good(self) -> list[Parameters]:
-        return first_parameters(self.settings)
+        return known_good_parameters(self.settings)
+
+    @cached_property
+    def first_tries(self) -> list[Parameters]:
+        return first_parameters(self.settings, self._learned())
 
     @cached_property
     def spaces(self) -> dict[str, dict[str, BaseDistribution]]:

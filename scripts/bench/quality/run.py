@@ -70,6 +70,7 @@ def run(
                 _here["world"] = make()
                 # what it works out once, before the workers are forked
                 unit(_here["world"])
+                _here["world"].first_tries  # noqa: B018
             began = time.monotonic()
             with (
                 ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool,

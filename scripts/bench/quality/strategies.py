@@ -87,7 +87,12 @@ def optuna_search(
 
 def fair(world: World, seed: int, **options: Any) -> FairSampler:
     """Our sampler, as `optitune search` makes it."""
-    return FairSampler(seed, ideal=world.ideal, known_good=world.known_good, spaces=world.spaces, **options)
+    return FairSampler(
+        seed,
+        ideal=world.ideal,
+        spaces=world.spaces,
+        **{"known_good": world.known_good, "first_tries": world.first_tries, **options},
+    )
 
 
 def ours(**options: Any) -> Strategy:
@@ -119,5 +124,6 @@ STRATEGIES: dict[str, Strategy] = {
     ),
     "gp": optuna_search(lambda w, s: GPSampler(seed=s, warn_independent_sampling=False), lambda w: MedianPruner()),
     "optitune": ours(),
+    "optitune-known-good": ours(first_tries=None),
 }
 """What Optuna offers, and ours. `wide` is the space that a hurried user writes (`worlds.Way`)."""

@@ -37,7 +37,8 @@ class World(Protocol):
         ideal: best possible value; None where there is none.
         worst: value that others are given for a training that diverged.
         useless: final value that is no better than what is had without a search.
-        known_good: parameters that are tried first, in their order.
+        known_good: parameters of known-good settings, the first of each optimizer first.
+        first_tries: parameters that our search tries first, in their order.
         spaces: distributions by optimizer and parameter, as `FairSampler` takes them.
         best: the best true value of each optimizer.
         median: of the true values of all recorded configurations, or `worst` where that is not finite.
@@ -61,6 +62,8 @@ class World(Protocol):
     def useless(self) -> float: ...
     @property
     def known_good(self) -> Sequence[Parameters]: ...
+    @property
+    def first_tries(self) -> Sequence[Parameters]: ...
     @property
     def spaces(self) -> Mapping[str, Mapping[str, BaseDistribution]]: ...
     @property
