@@ -30,14 +30,15 @@ LEARNED = (
 """What a greedy cover takes, one after another, so that the best of all so far is as good as it can be on the mean of
 eleven recorded tasks (`scripts/bench/quality/learned_list.py`; greedy portfolios: Feurer et al. 2022, JMLR 23:261)."""
 
-AHEAD = 4
-"""How many of them come before the known-good settings of the other optimizers; the rest come after those."""
+FURTHER = 4
+"""How many of them are tried after the known-good settings of all optimizers."""
 
 
 def first_tries(space: SearchSpace, epochs: int, learned: Sequence[Try] = LEARNED) -> list[InitialPoint]:
-    """All configurations to try first, each once, in their order.
+    """All configurations to try first, in their order.
 
-    Those of the list whose learning rate lies outside the study's range are left out.
+    Known-good settings come first, those of optimizers that the list names in its order; then the first of the list
+    with another learning rate. Those whose learning rate lies outside the study's range are left out.
 
     Args:
         space: of the study.
@@ -45,23 +46,18 @@ def first_tries(space: SearchSpace, epochs: int, learned: Sequence[Try] = LEARNE
         learned: the list.
     """
     known = known_good(space, epochs)
-    ahead, after = _learned(space, known, learned[:AHEAD]), _learned(space, known, learned[AHEAD:])
-    found: list[InitialPoint] = []
-    for each in (*ahead, *known, *after):
-        if each not in found:
-            found.append(each)
-    return found
+    named = list(dict.fromkeys(each.optimizer for each in learned))
+    further = [each for each in learned if each.lr_factor != 1.0][:FURTHER]
+    ordered = sorted(known, key=lambda each: named.index(each.optimizer) if each.optimizer in named else len(named))
+    return [*ordered, *_learned(space, known, further)]
 
 
 def _learned(space: SearchSpace, known: Sequence[InitialPoint], tries: Sequence[Try]) -> Iterator[InitialPoint]:
     for each in tries:
         point = next((one for one in known if one.optimizer == each.optimizer), None)
-        if point is None or each.lr_factor == 1.0:
-            yield from [] if point is None else [point]
+        value_range = space.optimizers[each.optimizer].get("lr") if point else None
+        if point is None or not isinstance(value_range, Float):
             continue
-        value_range = space.optimizers[point.optimizer].get("lr")
-        if not isinstance(value_range, Float):
-            continue
-        lr = space.rows[point.optimizer].lr * each.lr_factor
+        lr = space.rows[each.optimizer].lr * each.lr_factor
         if value_range.contains(lr):
             yield replace(point, values={**point.values, "lr": lr})
