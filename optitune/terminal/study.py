@@ -22,7 +22,7 @@ from optitune.storage.listing import StudyRow
 from optitune.storage.studies import LACKS, Origin
 from optitune.study.records import FINISHED, TrialRecord, best, counts, plain, repeats
 from optitune.study.settings import StudySettings
-from optitune.study.steps import examples_text, reported_epoch
+from optitune.study.steps import UNKNOWN_EXAMPLES, examples_text, reported_epoch
 from optitune.terminal.drawing import Curve, Fitted, curves
 from optitune.terminal.retrain import tested_text
 from optitune.terminal.screen import print_next
@@ -136,9 +136,9 @@ def print_study(shown: StudyView) -> None:
     console = _console()
     console.print(Text.assemble((shown.name, "bold"), f": {_about(shown)}"))
     data = shown.data
-    examples = (
-        f"{examples_text(data['train_examples'])} to train on, {examples_text(data['validation_examples'])} to judge on"
-    )
+    train, judged = data["train_examples"], data["validation_examples"]
+    others = f"{judged}" if judged > UNKNOWN_EXAMPLES else examples_text(judged)
+    examples = f"{examples_text(train)} to train on, {others} to judge on"
     console.print(f"data: {examples}, {digest(data['checksum'])}", markup=False)
     for line in data.get(LACKS, ()):
         console.print(f"  {line}", markup=False)
