@@ -10,8 +10,9 @@ import pytest
 import optitune
 
 LINE = (
-    *("errors", "common", "space", "study", "statistics", "tasks", "training", "storage", "sampling", "workers"),
-    *("searching", "comparing", "retraining", "judging", "report", "terminal", "dashboard", "api", "cli"),
+    *("errors", "common", "space", "study", "statistics", "tasks", "training", "frameworks", "storage"),
+    *("sampling", "workers", "searching", "comparing", "retraining", "judging", "report", "terminal"),
+    *("dashboard", "api", "cli"),
 )
 
 FIRST = {"optuna": "storage", "sqlalchemy": "storage", "matplotlib": "retraining", "rich": "terminal", "click": "cli"}

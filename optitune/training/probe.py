@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -56,6 +58,10 @@ class Probe(Run):
         self.reports = 0
         self.checksum = ""
         self.validation = ""
+
+    def keep_files_in(self, folder: Path) -> None:
+        """Give the loop a folder for files of its own."""
+        self._folder = folder
 
     def _on_report(self, history: list[Progress], new: bool) -> bool:
         self.reports += 1
@@ -136,8 +142,10 @@ def called(task: LoopTask, run: Probe) -> None:
     """
     name = getattr(task.train, "__name__", "train")
     doing = f"{name}(run) with {run.plan.configuration.optimizer.name}"
-    with undisturbed(), calling(task.name, doing), suppress(Diverged):
-        run.run(Loop(task))
+    with TemporaryDirectory(prefix="optitune-", ignore_cleanup_errors=True) as folder:
+        run.keep_files_in(Path(folder))
+        with undisturbed(), calling(task.name, doing), suppress(Diverged):
+            run.run(Loop(task))
 
 
 def _check(task: LoopTask, run: Probe, wanted: Collection[str]) -> None:

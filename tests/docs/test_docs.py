@@ -174,6 +174,12 @@ def test_the_study_shown_has_every_kind_of_line(tmp_path: Path) -> None:
     assert budget == {"trials": 100}
 
 
+def test_the_examples_mark_few_lines_as_ours() -> None:
+    counts = {path.name: path.read_text().count("# optitune") for path in (ROOT / "docs" / "examples").glob("*.py")}
+    assert all(0 < count <= 10 for count in counts.values()), counts
+    assert counts["hf_trainer.py"] <= 6
+
+
 def test_the_plain_optuna_script_runs_as_it_stands(tmp_path: Path) -> None:
     (script,) = code("docs/search-quality.md", "python")
     assert "n_trials=30" in script

@@ -23,6 +23,7 @@ ONLY_READ = {
     r"^optitune dashboard": "serves until Ctrl-C; slow/test_dashboard.py runs it",
     r"^optitune (search --study|compare|retrain best --study) mnist-cnn-reference": "an hour on all of MNIST; "
     "end_to_end/test_reference_study.py looks at what they left",
+    r"^pip install 'optitune\[transformers\]'": "installs; .ci/run installs both",
     r"lion[-_]pytorch": "needs the package, which is not installed; training/test_optimizer_classes.py has one like it",
     r"^optuna-dashboard": "serves until Ctrl-C, without us",
     r"^eval .*completion": "changes the shell that types it; cli/test_completion.py runs it",

@@ -376,6 +376,20 @@ def test_a_first_call_finds_what_a_loop_leaves_out(
     assert f"({__file__}, line " in str(caught.value)
 
 
+def test_a_first_call_has_a_folder_that_is_gone_afterwards(planned: Callable[..., Plan]) -> None:
+    seen: list[Path] = []
+
+    def loop(run: Any) -> None:
+        (run.folder / "notes.txt").write_text("begun")
+        seen.append(run.folder)
+        train(run)
+
+    task = LoopTask(train=loop, name="loop").judged_by("accuracy")
+    probe.tried(task, [planned().configuration], EPOCHS, "fp32", CPU)
+    assert len(seen) == 1
+    assert not seen[0].exists()
+
+
 def test_a_setting_that_the_loop_never_reads_is_refused(planned: Callable[..., Plan]) -> None:
     task = LoopTask(train=train, name="loop").judged_by("accuracy")
     with pytest.raises(UsageError, match=r"batch_size: the study sets it, but the loop .* never reads it"):
