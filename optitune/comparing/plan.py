@@ -2,8 +2,9 @@
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from optitune.common.text import plural
 from optitune.errors import OptituneError, UsageError, unknown
 from optitune.sampling.parameters import known_good
 from optitune.statistics.runs import Finalist, Plan, RunId
@@ -12,6 +13,9 @@ from optitune.study.records import TrialRecord, standings
 from optitune.study.settings import StudySettings
 from optitune.study.steps import evaluations_per_epoch
 from optitune.tasks.metrics import Metric, correct, r2
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ROUNDS = 13
 """How many rounds a comparison has at most: so many parts of the data are each held out once."""
@@ -96,6 +100,7 @@ def make_plan(
     seed: int,
     facts: Mapping[str, Any],
     judged: int | None = None,
+    groups: "Tensor | None" = None,
 ) -> Plan:
     """The plan of a comparison.
 
@@ -107,15 +112,26 @@ def make_plan(
         seed: another seed, other runs.
         facts: of data and network.
         judged: how many validation examples of their own there are; None to hold out others in every round.
+        groups: of the examples, where they are split by groups.
 
     Raises:
         UsageError: there are too few examples.
     """
-    rounds = ROUNDS if judged else min(ROUNDS, total // FEWEST_HELD_OUT)
+    by_time, number = facts.get("split") == "time", None if groups is None else len(set(groups.tolist()))
+    # by time half of the examples are there for the earliest round to train on
+    blocks = total // 2 if by_time else total
+    rounds = ROUNDS if judged else min(ROUNDS, blocks // FEWEST_HELD_OUT, number or ROUNDS)
     if rounds < 2:
-        raise UsageError(f"{total} examples are too few to hold out other ones in every round: at least 20 are needed")
-    held = judged or total // rounds
-    training = min(settings.train_examples or total, total if judged else total - held)
+        least = "20 of two groups" if number is not None else "40" if by_time else "20"
+        there = f"{total} examples" + (f" of {plural(number, 'group')}" if number is not None else "")
+        raise UsageError(f"{there} are too few to hold out other ones in every round: at least {least} are needed")
+    held = judged or blocks // rounds
+    most = total if judged else total - (rounds if by_time else 1) * held
+    if groups is not None and not judged:
+        from optitune.tasks.grouping import group_folds
+
+        most = total - int(group_folds(groups, rounds).bincount().max())
+    training = min(settings.train_examples or total, most)
     assert settings.precision != "auto"
     return Plan(
         task=settings.task,

@@ -34,7 +34,7 @@ from optitune.storage import studies, study_checks, trials
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import TrialRecord
 from optitune.study.settings import StudySettings
-from optitune.tasks import loading, splits
+from optitune.tasks import loading, split_checks, splits
 from optitune.tasks.data import share
 from optitune.tasks.task import Task
 from optitune.training import task_code
@@ -253,8 +253,8 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     task = tried_apart(task, None if request.task is not None else named, request.data_folder, call)
     # everything but the test set and the examples that the search chose by
     data = splits.search_data(task, None)
-    other_data = splits.differs(known, data)
-    if why := splits.split_change(known, {**data.digests, "validation_examples": len(data.validation)}):
+    other_data = split_checks.differs(known, data)
+    if why := split_checks.split_change(known, {**data.digests, "validation_examples": len(data.validation)}):
         raise UsageError(f"study '{request.home.name}': {why}")
     for each in who:
         network = check_configuration(task, data.train, each.configuration)
@@ -262,11 +262,11 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     made_with = study_checks.same_code(opened, settings.task, code, network, write=write)
     study_checks.same_scaling(task, known.get("scaling", {}))
     facts: dict[str, Any] = {"data_checksum": data.checksum, "network": network, "code": made_with}
-    facts["scale_targets"] = task.scale_targets
+    facts |= {"scale_targets": task.scale_targets, "split": task.split_by}
     if task.own_validation:
         facts["validation"] = data.digests["validation"]
     own = len(data.validation) if task.own_validation else None
-    plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own)
+    plan = make_plan(settings, who, task.judge, len(data.train), epochs, request.seed, facts, own, data.train.groups)
     epsilon = (
         practical(task.judge, who, records, epochs / settings.epochs)
         if request.epsilon is None

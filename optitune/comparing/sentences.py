@@ -27,6 +27,18 @@ FAR = 2.0
 OLD_RULE = "any number of rounds, Cauchy prior"
 """The rule of version 0.1, by which its comparisons on disk are judged."""
 
+OTHERS = {"random": "{} others", "groups": "about {} others of other groups", "time": "the {} that follow in time"}
+"""What a round of a comparison is judged on, by how the examples are split."""
+
+VARIES = {
+    "random": "",
+    "groups": " Rounds differ in their seeds and in the groups that they judge: the intervals hold for new groups of "
+    "this kind, as far as these groups show it.",
+    "time": " Rounds differ in their seeds and in the block of time that they judge, before which all that they train "
+    "on lies. They share examples that they train on and have seen few blocks: a later time may give another result.",
+}
+"""What varies between rounds, by how the examples are split; nothing where that is plain."""
+
 
 class Said(NamedTuple):
     """What is said of a comparison.

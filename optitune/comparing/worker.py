@@ -15,8 +15,8 @@ from optitune.statistics.runs import Plan, Point, Run, RunId
 from optitune.storage.studies import versions
 from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading, splits
-from optitune.tasks.data import rotated
 from optitune.tasks.dividing import Share
+from optitune.tasks.grouping import Fold, places_of
 from optitune.tasks.user_code import keeping
 from optitune.training import plan as training_plans
 from optitune.training import task_code
@@ -74,7 +74,8 @@ def work(
             continue
         if channel.stopping() or (deadline is not None and time.monotonic() >= deadline):
             return
-        places, held = rotated(len(data), plan.train_examples, 0 if validation else plan.held_out, key.round)
+        fold = Fold(plan.train_examples, 0 if validation else plan.held_out, key.round, plan.rounds)
+        places, held = places_of(len(data), fold, plan.split, data.groups)
         configuration = plan.finalist(key.optimizer).variant(key.variant)
         seed = plan.seed + key.round
         how = training_plans.training_plan(
@@ -85,11 +86,7 @@ def work(
         with keeping(folder.parent, f"compare-{name}", f"run {name} of the comparison", trained):
             judged = validation or replace(data.take(held), transform=None)
             training = begin(task, how, data.take(places), judged, device)
-            share = Share(
-                "compare",
-                fold=(plan.train_examples, 0 if validation else plan.held_out, key.round),
-                checksum=plan.data_checksum,
-            )
+            share = Share("compare", fold=fold, checksum=plan.data_checksum)
             run = _train(training, how, share, device, plan, key, folder, channel)
         if run is None:
             return

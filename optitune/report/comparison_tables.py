@@ -8,7 +8,7 @@ from math import isfinite
 from optitune.common.tables import Table, Tone, column
 from optitune.common.text import Unit, duration, plural, short
 from optitune.comparing.results import Comparison
-from optitune.comparing.sentences import chance
+from optitune.comparing.sentences import OTHERS, VARIES, chance
 from optitune.statistics.costs import Change, Cost
 from optitune.study.steps import UNKNOWN_EXAMPLES, examples_text
 
@@ -137,17 +137,19 @@ def comparison_table(found: Comparison) -> Table:
     )
     doubt = "" if not found.epsilon_from else f" ({found.epsilon_from})"
     rule = " Judged by the rule of version 0.1." if found.old_rule else ""
-    others = f"{plan.held_out} others"
+    others = OTHERS[plan.split].format(plan.held_out)
     if plan.validation:
         # a loop of the user's own may divide its data itself, and then nobody knows their number
         known = plan.held_out > UNKNOWN_EXAMPLES
         others = f"{plan.held_out} validation examples, the same in all" if known else "what the loop judges on"
+    varies = "" if plan.validation else VARIES[plan.split]
     caption = (
         f"Each optimizer's best configuration, trained anew: {plural(verdict.runs, 'run')} in all, "
         f"{plural(plan.epochs, 'epoch')} each on {examples_text(plan.train_examples)}, judged on {others}. The "
         f"interval is of each over its own runs; P(best) is the probability of being best. With {sure} confidence, "
         "however often one looks, the best is not among those called worse, and none is better than another by more "
-        f"than that one may lose; less than {unit.difference(verdict.epsilon)} does not matter{doubt}.{rule}"
+        f"than that one may lose; less than {unit.difference(verdict.epsilon)} does not matter{doubt}."
+        f"{varies}{rule}"
     )
     return Table(caption, columns)
 

@@ -25,7 +25,7 @@ from optitune.storage.request import StageRequest
 from optitune.storage.urls import open_storage
 from optitune.study.best_config import BestConfig
 from optitune.study.custom_optimizers import find_modules
-from optitune.tasks import loading, splits
+from optitune.tasks import loading, split_checks, splits
 from optitune.tasks.data import SAFETENSORS_SCRATCH, Part
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.scaling import Scaling
@@ -269,7 +269,7 @@ def prepare(request: RetrainRequest, write: bool = True) -> Prepared:
             f"task '{task.name}' is judged by '{task.judge.name}' now, but this configuration was found by "
             f"'{request.config.metric}': search again, or judge by that"
         )
-    other_data = splits.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
+    other_data = split_checks.others(task, data, {**config.data_digests, "checksum": config.data_checksum})
     network = check_configuration(task, data.train, request.config.configuration)
     study_checks.same_scaling(task, config.scaling)
     record = task_code.record(task, fresh_model(task), config.task)

@@ -97,6 +97,8 @@ class Trainer:
             test = _shared(task, read_test(), partial / TEST)
             if isinstance(test, Streamed) and judged == "test" and not same_again(test):
                 remarks.append("the test set differs at every reading, so that augmented examples are tested on")
+            if judged == "test":
+                remarks += splits.equal_to_trained(train, test, "test")
             parts = {"train": train} | ({} if validation is None else {"validation": validation})
             about = {task_code.KEY: json.dumps(self.code), JUDGED: judged, **loading.about(task)}
             share(parts, partial / TRAIN, about)

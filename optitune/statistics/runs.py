@@ -95,6 +95,7 @@ class Plan(Strict):
         validation: checksum of the task's own validation data, which serve all rounds; empty where each round holds
             out other examples.
         scale_targets: as in `Task`.
+        split: how its examples are split: at `random`, by `groups` or by `time`.
     """
 
     task: TaskName
@@ -112,6 +113,7 @@ class Plan(Strict):
     code: str = ""
     validation: str = ""
     scale_targets: bool = False
+    split: Literal["random", "groups", "time"] = "random"
 
     @field_validator("finalists")
     @classmethod

@@ -36,7 +36,8 @@ from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
-from optitune.tasks.splits import SearchData, split_change, unchanged
+from optitune.tasks.split_checks import split_change, unchanged
+from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
 from optitune.training.task_code import Record, changes, listed
 
@@ -157,7 +158,8 @@ def other_data(
     # an older version wrote fewer digests, and inputs that differ at every reading have none
     both = set(found) & set(wanted)
     found, wanted = (
-        {part: value for part, value in each.items() if part in both or part not in DIGESTS} for each in (found, wanted)
+        {part: value for part, value in each.items() if part in both or part == "split" or part not in DIGESTS}
+        for each in (found, wanted)
     )
     if found["checksum"] == wanted["checksum"] and (why := split_change(found, wanted)):
         raise UsageError(f"study '{study}': {why}")

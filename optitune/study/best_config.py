@@ -15,7 +15,7 @@ from optitune.space.configuration import Configuration, Precision
 from optitune.study.settings import TaskName, study_name
 from optitune.study.steps import examples_text
 
-DIGESTS = ("sealed", "held_out", "inputs", "validation")
+DIGESTS = ("sealed", "held_out", "inputs", "validation", "split")
 """The keys of digests of the data, wherever they are kept."""
 
 

@@ -49,6 +49,7 @@ class Examples:
         max_pixel: largest value of images stored as bytes; None for inputs as a network takes them.
         stratify: whether a split keeps the shares of the classes; not where streaming would not know the classes.
         transform: applied to each training input, on its device; None for none. `in_turn` leaves it out.
+        groups: (n,), int64: examples of one group stay together in every split; None where there are none.
     """
 
     inputs: Tensor
@@ -56,6 +57,7 @@ class Examples:
     max_pixel: float | None = None
     stratify: bool = True
     transform: Transform | None = None
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -72,13 +74,16 @@ class Examples:
 
     def take(self, indices: Tensor | slice) -> "Examples":
         """The examples at these places, in that order."""
+        groups = None if self.groups is None else self.groups[indices]
         if isinstance(indices, slice):
-            return replace(self, inputs=self.inputs[indices], targets=self.targets[indices])
+            return replace(self, inputs=self.inputs[indices], targets=self.targets[indices], groups=groups)
         # copies whole examples, where indexing with brackets goes byte by byte
-        return replace(self, inputs=self.inputs.index_select(0, indices), targets=self.targets.index_select(0, indices))
+        inputs, targets = self.inputs.index_select(0, indices), self.targets.index_select(0, indices)
+        return replace(self, inputs=inputs, targets=targets, groups=groups)
 
     def to(self, device: torch.device) -> "Examples":
-        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device))
+        # no training goes by groups
+        return replace(self, inputs=self.inputs.to(device), targets=self.targets.to(device), groups=None)
 
     def items(self, order: Tensor, batch_size: int) -> Iterator[Item]:
         """The batches of an epoch, for `batch`."""
@@ -143,6 +148,7 @@ class Streamed:
         device: that batches are moved to.
         origin: field of the task that holds `dataset`.
         transform: as in `Examples`, before a batch is moved to the device.
+        groups: of these examples, as in `Examples`.
     """
 
     dataset: Dataset[Any]
@@ -151,6 +157,7 @@ class Streamed:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     origin: str = "data"
     transform: Transform | None = None
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -172,7 +179,8 @@ class Streamed:
 
     def take(self, indices: Tensor | slice) -> "Streamed":
         """The examples at these places, in that order."""
-        return replace(self, places=self.places[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return replace(self, places=self.places[indices], groups=groups)
 
     def to(self, device: torch.device) -> "Streamed":
         return replace(self, device=device)
@@ -333,6 +341,8 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
                 tensors[f"{name}.{kind}"] = plain.clone() if memory in memories else plain
                 memories.add(memory)
             kept[f"{name}.white"] = json.dumps(part.max_pixel)
+        if part.groups is not None:
+            tensors[f"{name}.groups"] = part.groups.clone()
     with replacing(path) as scratch:
         try:
             save_file(tensors, scratch, metadata=kept)
@@ -343,20 +353,31 @@ def share(parts: Mapping[str, Part], path: Path, about: Mapping[str, str] = Mapp
             raise OSError(code, os.strerror(code)) from error
 
 
-def shared(path: Path) -> tuple[dict[str, Examples | Tensor], dict[str, str]]:
+@dataclass(frozen=True)
+class Places:
+    """Indices of streamed examples in their data set, and their groups."""
+
+    places: Tensor
+    groups: Tensor | None = None
+
+
+def shared(path: Path) -> tuple[dict[str, Examples | Places], dict[str, str]]:
     """Read what `share` wrote, mapped into memory, so that all processes have one copy.
 
     Returns:
         (examples by the name of their part, or the indices of streamed ones; the texts of `about`)
     """
-    parts: dict[str, Examples | Tensor] = {}
+    parts: dict[str, Examples | Places] = {}
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
-        for key in file.keys():
+        keys = set(file.keys())
+        for key in sorted(keys):
             name, _, kind = key.rpartition(".")
+            groups = file.get_tensor(f"{name}.groups") if f"{name}.groups" in keys else None
             if kind == "places":
-                parts[name] = file.get_tensor(key)
+                parts[name] = Places(file.get_tensor(key), groups)
             elif kind == "inputs":
                 max_pixel = json.loads(about[f"{name}.white"])
-                parts[name] = Examples(file.get_tensor(key), file.get_tensor(f"{name}.targets"), max_pixel)
+                targets = file.get_tensor(f"{name}.targets")
+                parts[name] = Examples(file.get_tensor(key), targets, max_pixel, groups=groups)
     return parts, about

@@ -12,8 +12,9 @@ from torch.utils.data import Subset
 
 from optitune.common.randomness import random_state, seed_everything, set_random_state
 from optitune.errors import UsageError
-from optitune.tasks.data import CPU, SAMPLED_INPUTS, SPLIT_SEED, digest, rotated, split
-from optitune.tasks.splits import DIFFER, SEALED_SEED, SEALED_SHARE
+from optitune.tasks.data import CPU, SAMPLED_INPUTS, SPLIT_SEED, digest
+from optitune.tasks.grouping import Fold, Order, SplitBy, check_order, first_of, group_codes, places_of
+from optitune.tasks.splits import DIFFER, SEALED_SEED, SEALED_SHARE, parted, split_digest
 from optitune.tasks.task import kind
 
 Stage = Literal["search", "compare", "retrain"]
@@ -26,15 +27,14 @@ class Share:
     Attributes:
         stage: that trains.
         train_examples: size of a fixed random subset to train on in a search; None for all.
-        fold: of a comparison: examples to train on, examples to hold out (0 with validation data of one's own), and
-            the round.
+        fold: the round of a comparison.
         test: whether a full training is judged on the test set, or, as a search, on validation data.
         checksum: that the data must have; empty for any.
     """
 
     stage: Stage = "search"
     train_examples: int | None = None
-    fold: tuple[int, int, int] | None = None
+    fold: Fold | None = None
     test: bool = False
     checksum: str = ""
 
@@ -50,7 +50,9 @@ class Division:
         validation: how many it holds out; None for validation data of their own.
         kept: all but the test set.
         sealed: how many are the test set; None for test data of their own.
-        digests: of the indices, as in `SearchData`.
+        digests: of the indices, and of the groups, as in `SearchData`.
+        split_by: how the examples are split.
+        groups: how many of the examples that a search may train on each group has, where they are split by groups.
     """
 
     train: Tensor
@@ -60,10 +62,18 @@ class Division:
     kept: Tensor
     sealed: int | None
     digests: Mapping[str, str]
+    split_by: SplitBy = "random"
+    groups: tuple[int, ...] = ()
 
 
 def divide(
-    total: int, classes: Tensor | None, validation: int | float | None, own_test: bool, share: Share
+    total: int,
+    classes: Tensor | None,
+    validation: int | float | None,
+    own_test: bool,
+    share: Share,
+    by: SplitBy = "random",
+    groups: Tensor | None = None,
 ) -> Division:
     """Divide examples just as a `Task`'s are.
 
@@ -73,20 +83,23 @@ def divide(
         validation: share or number of examples to hold out; None for validation data of their own.
         own_test: whether there are test data of their own; if not, a fifth is set apart.
         share: which part is wanted.
+        by: how they are split.
+        groups: of the examples, (total,), int64, where they are split by groups.
 
     Raises:
-        UsageError: there are too few examples, or a number is out of range.
+        UsageError: there are too few examples or groups, or a number is out of range.
     """
     kept, away = torch.arange(total), None
-    digests = {}
+    digests = split_digest(by, groups)
     if not own_test:
         if total < 10:
             raise UsageError(f"run.split: {total} examples are too few to seal a fifth of them away for the test")
-        kept, away = split(classes, total, round(SEALED_SHARE * total), SEALED_SEED)
+        kept, away = parted(kept, classes, groups, by, round(SEALED_SHARE * total), SEALED_SEED)
         digests["sealed"] = digest(away)
     held: Tensor | None = None
     if validation is None:
-        train = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(SPLIT_SEED))]
+        mixed = torch.randperm(len(kept), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        train = kept if by == "time" else kept[mixed]
     else:
         number = validation if isinstance(validation, int) else max(1, round(validation * len(kept)))
         if not 1 <= number <= len(kept) / 2:
@@ -94,7 +107,8 @@ def divide(
                 f"run.split(validation={validation!r}): holds out {number} of {len(kept)} examples; at least 1 and at "
                 "most half may be held out"
             )
-        first, second = split(None if classes is None else classes[kept], len(kept), number)
+        strata, codes = (None if each is None else each[kept] for each in (classes, groups))
+        first, second = parted(torch.arange(len(kept)), strata, codes, by, number, SPLIT_SEED)
         train, held = kept[first], kept[second]
         digests["held_out"] = digest(second)
     if share.train_examples is not None and share.train_examples > len(train):
@@ -102,20 +116,23 @@ def divide(
             f"train_examples = {share.train_examples}: there are {len(train)} examples to train on; ask for at most "
             "that"
         )
-    trained, judged = train[: share.train_examples], held
+    searched = trained = first_of(train, share.train_examples, by)
+    judged = held
     if share.fold is not None:
-        places, others = rotated(len(train), *share.fold)
+        places, others = places_of(len(train), share.fold, by, None if groups is None else groups[train])
         trained, judged = train[places], None if validation is None else train[others]
     elif share.test:
         trained, judged = kept, away
     return Division(
         trained,
         judged,
-        len(train[: share.train_examples]),
+        len(searched),
         None if held is None else len(held),
         kept,
         None if away is None else len(away),
         digests,
+        by,
+        () if groups is None else tuple(groups[searched].bincount().tolist()),
     )
 
 
@@ -138,7 +155,7 @@ class Parts:
     own: bool
 
 
-def parts_of(data: Any, validation: Any, test: Any, share: Share) -> Parts:
+def parts_of(data: Any, validation: Any, test: Any, share: Share, groups: Any = None, order: Order = "random") -> Parts:
     """Divide data; see `optitune.Run.split`.
 
     Args:
@@ -146,6 +163,8 @@ def parts_of(data: Any, validation: Any, test: Any, share: Share) -> Parts:
         validation: share or number of examples to hold out, or data of their own.
         test: test data of their own; None to set a fifth apart.
         share: which part is wanted.
+        groups: an id per example; None for none.
+        order: `random`, or `time` where they are in order of time.
 
     Raises:
         UsageError: they cannot be divided, or are others than before.
@@ -155,8 +174,12 @@ def parts_of(data: Any, validation: Any, test: Any, share: Share) -> Parts:
     data = given(data)
     total = length(data, "data")
     own = not isinstance(validation, int | float)
-    found = divide(total, classes_of(data, total), None if own else validation, test is not None, share)
-    sum_ = checksum(taken(data, found.kept), len(found.kept))
+    check_order(order, groups, "run.split")
+    codes = None if groups is None else group_codes(groups, total, "run.split")
+    by: SplitBy = order if codes is None else "groups"
+    held = None if own else validation
+    found = divide(total, classes_of(data, total), held, test is not None, share, by, codes)
+    sum_ = checksum(taken(data, found.kept), len(found.kept), found.digests.get("split", ""))
     if share.checksum and sum_ != share.checksum:
         raise UsageError(f"run.split: {DIFFER}")
     own_data = test if share.test else validation
@@ -233,12 +256,12 @@ def classes_of(data: Any, total: int) -> Tensor | None:
     return values.to(CPU, torch.int64) if whole and values.dtype != torch.bool else None
 
 
-def checksum(data: Any, total: int) -> str:
-    """SHA-256 of the number of examples and of some of them, with all global generators seeded.
+def checksum(data: Any, total: int, split: str = "") -> str:
+    """SHA-256 of the number of examples and of some of them, with all global generators seeded, and of their groups.
 
     Each is read twice; what differs even so, as augmentation from a generator of its own does, is left out.
     """
-    found = hashlib.sha256(str(total).encode())
+    found = hashlib.sha256(f"{total}{split}".encode())
     if total and not isinstance(data, int):
         random = random_state(CPU)
         try:

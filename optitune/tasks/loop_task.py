@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from optitune.errors import UsageError
 from optitune.space import losses
 from optitune.tasks import metrics
+from optitune.tasks.grouping import SplitBy
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import Task
 
@@ -33,6 +34,8 @@ class LoopFacts:
         optimizers: the names of its optimizers.
         steps_per_epoch: as it said to `run.scheduler`; 0 where it did not.
         lacks: what it leaves open, in words.
+        split_by: how its examples are split.
+        groups: how many of the examples to train on each group has, where they are split by groups.
     """
 
     checksum: str
@@ -47,6 +50,8 @@ class LoopFacts:
     optimizers: tuple[str, ...] = ()
     steps_per_epoch: int = 0
     lacks: tuple[str, ...] = ()
+    split_by: SplitBy = "random"
+    groups: tuple[int, ...] = ()
 
 
 def _no_model() -> nn.Module:
@@ -83,6 +88,11 @@ class LoopTask(Task):
     def loss_name(self) -> str:
         """The name of the loss in a study's settings."""
         return losses.OF_LOOP
+
+    @property
+    def split_by(self) -> SplitBy:
+        """How its examples are split."""
+        return self.known.split_by
 
     @property
     def known(self) -> LoopFacts:

@@ -3,21 +3,20 @@
 A search reads `search_data` alone. `load_test` is for the one evaluation after a full training.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from optitune.common.text import plural
 from optitune.errors import UsageError
-from optitune.tasks.data import SPLIT_SEED, Examples, Part, Streamed, digest, share, shared, split
+from optitune.tasks.data import SPLIT_SEED, Examples, Part, Places, Streamed, digest, share, shared, split
+from optitune.tasks.equal_rows import equal_rows
 from optitune.tasks.given_data import part_of, same_again, transform_fits
+from optitune.tasks.grouping import SplitBy, first_of, group_codes, split_groups
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.scaling import unscaled
 from optitune.tasks.task import Task
@@ -35,12 +34,12 @@ class SearchData:
     """The data of a search.
 
     Attributes:
-        train: training examples, in a fixed random order.
+        train: training examples, in a fixed random order; in order of time where the task is split by time.
         validation: validation examples, disjoint from `train`, in a fixed random order.
         checksum: of all data but the test set, before the split.
         digests: further SHA-256 digests where they apply: of the indices of the test set (`sealed`) and of the
             validation set (`held_out`), of the inputs of some streamed examples (`inputs`), of the task's own
-            validation data (`validation`).
+            validation data (`validation`), of the groups (`split`), which is `time` where it goes by time.
         sealed: how many examples are sealed away for the test; None where the task has a test set of its own.
     """
 
@@ -79,8 +78,8 @@ def full_data(task: Task) -> FullData:
         known = task.known
         test = None if known.sealed is None else placeholders(known.sealed)
         return FullData(placeholders(known.everything), test, known.checksum, known.digests)
-    everything = part_of(task, task.data, "data")
-    train, sealed, digests = everything, None, {}
+    everything = _everything(task)
+    train, sealed, digests = everything, None, split_digest(task.split_by, everything.groups)
     if task.test is None:
         kept, away = _sealed(task, everything)
         train, sealed = everything.take(kept), everything.take(away)
@@ -93,9 +92,60 @@ def full_data(task: Task) -> FullData:
         return FullData(train, sealed, train.checksum(), digests)
 
 
-def placeholders(number: int) -> Examples:
-    """Examples without content: their number, where a training loop of the user's own has the data."""
-    return Examples(torch.empty(number, 0), torch.empty(number, 0))
+def _everything(task: Task) -> Part:
+    """All data but a test set of the task's own, with their groups."""
+    everything = part_of(task, task.data, "data")
+    if task.groups is None:
+        return everything
+    with calling(task.name, "groups"):
+        return replace(everything, groups=group_codes(task.groups, len(everything), f"task '{task.name}': Task"))
+
+
+def split_digest(by: SplitBy, groups: Tensor | None) -> dict[str, str]:
+    """What is kept of how examples are split, among their digests; nothing where it is at random."""
+    if by == "random":
+        return {}
+    return {"split": by if groups is None else digest(groups)}
+
+
+def parted(
+    places: Tensor, strata: Tensor | None, groups: Tensor | None, by: SplitBy, held_out: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Split some examples; see `split`.
+
+    Args:
+        places: of the examples, (n,), in order of time where they are split by it.
+        strata: targets of all examples; None where they are not known.
+        groups: of all examples; None where they have none.
+        by: how they are split.
+        held_out: how many to hold out; about as many by groups.
+        seed: of the split.
+
+    Returns:
+        (training places, held-out places); in order of time where they are split by it, otherwise in a random order.
+
+    Raises:
+        UsageError: one group is all that there is.
+    """
+    if by == "time":
+        return places[: len(places) - held_out], places[len(places) - held_out :]
+    known = None if strata is None else strata[places]
+    if groups is None:
+        train, held = split(known, len(places), held_out, seed)
+    else:
+        train, held = split_groups(groups[places], known, held_out, seed)
+    return places[train], places[held]
+
+
+def placeholders(number: int, groups: Sequence[int] = ()) -> Examples:
+    """Examples without content: their number, where a training loop of the user's own has the data.
+
+    Args:
+        number: of the examples.
+        groups: how many examples each group has.
+    """
+    codes = torch.arange(len(groups)).repeat_interleave(torch.tensor(groups)) if groups else None
+    return Examples(torch.empty(number, 0), torch.empty(number, 0), groups=codes)
 
 
 def load_test(task: Task) -> Part:
@@ -109,7 +159,7 @@ def load_test(task: Task) -> Part:
         return placeholders(1)
     if task.test is not None:
         return part_of(task, task.test, "test")
-    everything = part_of(task, task.data, "data")
+    everything = _everything(task)
     return everything.take(_sealed(task, everything)[1])
 
 
@@ -120,7 +170,15 @@ def _sealed(task: Task, everything: Part) -> tuple[Tensor, Tensor]:
         raise UsageError(
             f"task '{task.name}' has {plural(total, 'example')}, too few to seal a fifth of them away for the test"
         )
-    return split(everything.strata, total, round(SEALED_SHARE * total), SEALED_SEED)
+    number = round(SEALED_SHARE * total)
+    return _parted(task, everything, number, SEALED_SEED)
+
+
+def _parted(task: Task, part: Part, held_out: int, seed: int = SPLIT_SEED) -> tuple[Tensor, Tensor]:
+    try:
+        return parted(torch.arange(len(part)), part.strata, part.groups, task.split_by, held_out, seed)
+    except UsageError as error:
+        raise UsageError(f"task '{task.name}': {error}") from None
 
 
 def search_data(task: Task, train_examples: int | None) -> SearchData:
@@ -150,7 +208,7 @@ def held_out(task: Task, full: FullData, train_examples: int | None = None) -> S
     """
     if isinstance(task, LoopTask):
         known = task.known
-        parts = placeholders(known.trained), placeholders(known.judged)
+        parts = placeholders(known.trained, known.groups), placeholders(known.judged)
         return SearchData(*parts, known.checksum, known.digests, known.sealed)
     everything, total = replace(full.train, transform=None), len(full.train)
     if task.own_validation:
@@ -162,12 +220,14 @@ def held_out(task: Task, full: FullData, train_examples: int | None = None) -> S
             f"task '{task.name}' holds out {plural(held, 'example')} for validation, but there are only {total}, and "
             "at most half may be held out: is the data set complete, or validation= too large?"
         )
-    train, validation = split(everything.strata, total, held)
+    train, validation = _parted(task, everything, held)
     if train_examples is not None and train_examples > len(train):
         raise _too_many(task, train_examples, len(train))
+    # most evaluations are on the first of them, which must not be the earliest
+    judged = validation[_random_order(len(validation))] if task.split_by == "time" else validation
     return SearchData(
-        full.train.take(train[:train_examples]),
-        everything.take(validation),
+        full.train.take(first_of(train, train_examples, task.split_by)),
+        everything.take(judged),
         full.checksum,
         {**full.digests, "held_out": digest(validation)},
         _sealed_size(full),
@@ -192,7 +252,7 @@ def _sealed_size(full: FullData) -> int | None:
 def _with_validation(task: Task, full: FullData, train_examples: int | None) -> SearchData:
     """All of the data as training data, and the task's own validation data, in a fixed random order."""
     given = part_of(task, task.validation, "validation")
-    held = given.take(torch.randperm(len(given), generator=torch.Generator().manual_seed(SPLIT_SEED)))
+    held = given.take(_random_order(len(given)))
     if train_examples is not None and train_examples > len(full.train):
         raise _too_many(task, train_examples, len(full.train))
     with calling(task.name, "reading the data"):
@@ -204,14 +264,19 @@ def _with_validation(task: Task, full: FullData, train_examples: int | None) -> 
             f"shape {tuple(target.shape[1:])}, {target.dtype}, but one of validation {tuple(other.shape[1:])} and "
             f"{tuple(judged.shape[1:])}, {judged.dtype}: give both in one form"
         )
-    order = torch.randperm(len(full.train), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    total = len(full.train)
+    order = torch.arange(total) if task.split_by == "time" else _random_order(total)
     return SearchData(
-        full.train.take(order[:train_examples]),
+        full.train.take(first_of(order, train_examples, task.split_by)),
         held,
         full.checksum,
         {**full.digests, "validation": checksum},
         _sealed_size(full),
     )
+
+
+def _random_order(number: int) -> Tensor:
+    return torch.randperm(number, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
 def _too_many(task: Task, asked: int, there: int) -> UsageError:
@@ -238,20 +303,20 @@ def remarks(task: Task, data: SearchData) -> list[str]:
                 "too: give validation data without augmentation (Task(validation=...)), or a data set without it and "
                 "the augmentation alone as Task(transform=...)"
             )
-    if isinstance(held, Examples) and isinstance(data.train, Examples) and task.own_validation:
-        known = set(_digests(data.train))
-        both = sum(each in known for each in _digests(held))
-        if both:
-            lines.append(
-                f"{both} of {len(held)} validation examples are among those trained on: what they say is too good"
-            )
-    return lines
+    return lines + equal_to_trained(data.train, held, "validation")
 
 
-def _digests(part: Examples) -> list[bytes]:
-    """A short digest of each input."""
-    rows = part.inputs.contiguous().numpy()
-    return [hashlib.blake2b(row.tobytes(), digest_size=12).digest() for row in rows]
+def equal_to_trained(train: Part, held: Part, what: str) -> list[str]:
+    """A line where examples that are judged equal ones that are trained on; of examples in memory alone.
+
+    Args:
+        train: to train on.
+        held: to judge on.
+        what: they are, in a word.
+    """
+    if not isinstance(train, Examples) or not isinstance(held, Examples):
+        return []
+    return equal_rows((train.inputs, train.targets), (held.inputs, held.targets), what)
 
 
 DIFFER = (
@@ -261,62 +326,14 @@ DIFFER = (
 """Cause and remedy where data differ at every reading."""
 
 
-def unchanged() -> str:
-    """The reasons why data may differ though nobody has changed them, for messages."""
-    splitter = f"another version of scikit-learn (here {version('scikit-learn')}) parts them otherwise"
-    return f"if nothing was changed, {DIFFER}; or {splitter}"
-
-
-def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
-    """Whether data differ from those whose checksum and digests are `found`."""
-    here = {"checksum": data.checksum, **data.digests}
-    return any(key in found and key in here and found[key] != here[key] for key in ("checksum", "inputs"))
-
-
-def split_change(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """An explanation where data are split differently than when the digests were `found`; empty where they are not.
-
-    Only digests in both are compared: older versions wrote fewer.
-    """
-    held_out = found.get("validation_examples") == now.get("validation_examples")
-    for key, what in (("sealed", "sealed away for the test"), *[("held_out", "held out for validation")] * held_out):
-        if key in found and key in now and found[key] != now[key]:
-            return (
-                f"other examples are {what} than before: the data are others, or another version of scikit-learn "
-                f"(here {version('scikit-learn')}) parts them otherwise; bring back what the study was made with, or "
-                "begin another study with --study NAME"
-            )
-    return ""
-
-
-def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
-    """Whether the data of a full training differ from those of the search, where the test set stays unseen.
-
-    Args:
-        task: that the data belong to.
-        data: of the full training.
-        found: checksum and digests of the data of the search.
-
-    Raises:
-        UsageError: the test set may differ, so that the search may have seen a part of it.
-    """
-    other = differs(found, data)
-    if other and data.sealed is not None:
-        raise UsageError(
-            f"task '{task.name}': the data are not those of the search (their checksums differ), so that examples "
-            "that the search has seen would be sealed away for the test: bring back the same data, or search again "
-            f"with --study NAME; {unchanged()}"
-        )
-    if not other and (why := split_change(found, data.digests)):
-        raise UsageError(f"task '{task.name}': {why}")
-    return other
-
-
 def without_data(task: Task, *parts: Part) -> Task:
     """A copy of a task without the data that a process reads from a file; data sets that are streamed stay."""
     streamed = {part.origin for part in parts if isinstance(part, Streamed)}
     light = replace(
-        task, data=task.data if "data" in streamed else None, test=task.test if "test" in streamed else None
+        task,
+        data=task.data if "data" in streamed else None,
+        test=task.test if "test" in streamed else None,
+        groups=None,
     )
     # the usual share in place of data
     return replace(light, validation=Task.validation) if task.own_validation and "validation" not in streamed else light
@@ -363,7 +380,8 @@ def opened(path: Path, task: Task) -> tuple[dict[str, Part], dict[str, str]]:
                 if any(here and there and here != there for here, there in known):
                     raise UsageError(f"task '{task.name}': {DIFFER}")
             wholes[origin] = whole
-        found[name] = replace(wholes[origin], places=part)
+        assert isinstance(part, Places)
+        found[name] = replace(wholes[origin], places=part.places, groups=part.groups)
     if "train" in found:
         found["train"] = replace(found["train"], transform=task.transform)
     return found, about

@@ -11,6 +11,7 @@ from optitune.errors import UsageError
 from optitune.space import losses
 from optitune.tasks import metrics, models
 from optitune.tasks.data import Examples, Transform
+from optitune.tasks.grouping import Order, SplitBy, check_order
 from optitune.tasks.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +40,12 @@ class Task:
             means leave them out. Default: the label that the loss itself ignores, -100 for 'cross-entropy'.
         validation: validation set of a search: a share of the data between 0 and 1, a number of examples, or data in
             the form of `data`, on which nothing trains.
+        groups: an id of any kind for each example of `data`, such as a patient's: an array, tensor, list or column of
+            pandas, (n,), or a function without arguments that gives it. Examples of one group stay together in every
+            split: test set, validation set and the rounds of a comparison.
+        split: `random`, or `time` where the examples of `data` are in order of time: the last fifth is the test set,
+            the last of the others are the validation set, and each round of a comparison judges on a later block than
+            it trains on. Nothing that trains is later than what it is judged on.
         transform: augmentation: applied to each training input, a float tensor without batch dimension, anew in every
             epoch; gives a tensor of the same shape. Validation and test inputs are not transformed. It should draw
             from torch's global generator, which is seeded in every epoch.
@@ -75,6 +82,8 @@ class Task:
     metric: str | Metric = "accuracy"
     ignore_index: int | None = None
     validation: int | float | Data | Callable[[], Data] = 0.2
+    groups: Any = None
+    split: Order = "random"
     transform: Transform | None = None
     scale_targets: bool = False
     name: str = ""
@@ -105,6 +114,7 @@ class Task:
             raise UsageError(
                 f"Task(validation={held!r}): must be a share between 0 and 1, a number of examples, or data of its own"
             )
+        check_order(self.split, self.groups, "Task")
         if self.transform is not None and not callable(self.transform):
             raise UsageError(
                 f"Task(transform=...): is {kind(self.transform)}, but must be a function of one input that gives one"
@@ -121,6 +131,11 @@ class Task:
     def own_validation(self) -> bool:
         """Whether validation data are given, rather than held out."""
         return not isinstance(self.validation, int | float)
+
+    @property
+    def split_by(self) -> SplitBy:
+        """How its examples are split."""
+        return "groups" if self.groups is not None else self.split
 
     @property
     def judge(self) -> Metric:

@@ -12,6 +12,7 @@ from optitune.common.text import Unit, duration, plural
 from optitune.comparing.events import RunFinished, RunProgress
 from optitune.comparing.results import Comparison
 from optitune.comparing.run import CompareOutcome
+from optitune.comparing.sentences import OTHERS
 from optitune.report.comparison_tables import comparison_table, costs_table, front_table
 from optitune.statistics.runs import TUNED, Plan, RunId
 from optitune.study.steps import UNKNOWN_EXAMPLES, examples_text
@@ -111,7 +112,7 @@ def _about(plan: Plan, workers: int, most: int) -> str:
 
 def _judged(plan: Plan) -> str:
     if not plan.validation:
-        return f"{plan.held_out} others"
+        return OTHERS[plan.split].format(plan.held_out)
     return (
         f"the task's own {plan.held_out} validation examples"
         if plan.held_out > UNKNOWN_EXAMPLES

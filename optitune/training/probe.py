@@ -17,6 +17,7 @@ from optitune.space.configuration import Configuration, Precision
 from optitune.study.steps import UNKNOWN_EXAMPLES
 from optitune.tasks import dividing
 from optitune.tasks.dividing import Share
+from optitune.tasks.equal_rows import equal_rows
 from optitune.tasks.loop_task import LoopFacts, LoopTask
 from optitune.tasks.task import Task
 from optitune.tasks.user_code import calling, code_place
@@ -58,6 +59,7 @@ class Probe(Run):
         self.reports = 0
         self.checksum = ""
         self.validation = ""
+        self.equal: list[str] = []
 
     def keep_files_in(self, folder: Path) -> None:
         """Give the loop a folder for files of its own."""
@@ -66,6 +68,13 @@ class Probe(Run):
     def _on_report(self, history: list[Progress], new: bool) -> bool:
         self.reports += 1
         return self._limit_s is None or not self.times
+
+    def split(self, data: Any, validation: Any = 0.2, test: Any = None, **how: Any) -> tuple[Any, Any]:
+        """The parts of the data, which are looked through for examples that are in both; see `Run.split`."""
+        train, judged = super().split(data, validation, test, **how)
+        if not isinstance(data, int):
+            self.equal = equal_rows(train, judged, "validation")
+        return train, judged
 
     def found(self, checksum: str, validation: Any) -> None:
         """Note what `split` found."""
@@ -210,5 +219,7 @@ def _facts(run: Probe) -> LoopFacts:
         network=f"sha256:{hashlib.sha256('; '.join(weights).encode()).hexdigest()}",
         optimizers=tuple(run.optimizers),
         steps_per_epoch=max((each.steps_per_epoch for each in run.schedulers.values()), default=0),
-        lacks=tuple(lacks),
+        lacks=(*lacks, *run.equal),
+        split_by=found.split_by if found else "random",
+        groups=found.groups if found else (),
     )

@@ -17,6 +17,7 @@ from optitune.errors import UsageError
 from optitune.space.configuration import Precision, flat
 from optitune.tasks import dividing
 from optitune.tasks.dividing import Division, Share, Stage
+from optitune.tasks.grouping import Order
 from optitune.tasks.task import kind
 from optitune.tasks.user_code import caller_place
 from optitune.training.build import build_schedules
@@ -153,7 +154,15 @@ class Run(Record):
         """How many epochs are done."""
         return int(self.history[-1].epoch) if self.history else 0
 
-    def split(self, data: Any, validation: Any = 0.2, test: Any = None) -> tuple[Any, Any]:
+    def split(
+        self,
+        data: Any,
+        validation: Any = 0.2,
+        test: Any = None,
+        *,
+        groups: Any = None,
+        split: Order = "random",
+    ) -> tuple[Any, Any]:
         """Divide data into what this training trains on and what it is judged on.
 
         In a search these are training and validation data; in a comparison other examples are held out in every round,
@@ -165,6 +174,8 @@ class Run(Record):
                 tuple or dict of these; or a number of examples, for which indices come back.
             validation: share or number of examples to hold out in a search, or data that serve for that alone.
             test: the test set; without one, a fifth of `data` is set apart, which no search and no comparison sees.
+            groups: an id for each example of `data`, such as a patient's, as in `optitune.Task`.
+            split: `random`, or `time` where `data` are in order of time, as in `optitune.Task`; then all parts are so.
 
         Returns:
             (to train on, to judge on), each in the form of the data.
@@ -176,7 +187,7 @@ class Run(Record):
         if self.division is not None:
             self._fail("run.split was called twice in one training: divide all data by one call, as a tuple or a dict")
         try:
-            parts = dividing.parts_of(data, validation, test, self._share)
+            parts = dividing.parts_of(data, validation, test, self._share, groups, split)
         except UsageError as error:
             raise UsageError(f"{error}{caller_place()}") from None
         self.division, self._judged = parts.division, dividing.length(parts.judged, "validation")

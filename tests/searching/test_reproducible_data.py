@@ -14,7 +14,7 @@ import optitune
 from optitune import Task
 from optitune.errors import UsageError
 from optitune.searching import reproducible_data
-from optitune.tasks import loading, splits
+from optitune.tasks import loading, split_checks, splits
 from optitune.workers.pool import warm_up
 
 pytestmark = pytest.mark.wide
@@ -213,8 +213,8 @@ def test_a_study_without_digests_goes_on(tmp_path: Path) -> None:
     mine = Task(model=lambda: nn.Linear(3, 2), data=(torch.rand(60, 3), torch.arange(60) % 2), name="mine")
     found = splits.search_data(mine, None)
     assert set(found.digests) == {"sealed", "held_out"}
-    assert not splits.differs({"checksum": found.checksum}, found)
-    assert splits.split_change({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
+    assert not split_checks.differs({"checksum": found.checksum}, found)
+    assert split_checks.split_change({"checksum": found.checksum, "validation_examples": 10}, found.digests) == ""
 
 
 def test_a_full_training_reads_its_data_and_its_test_set_once(tmp_path: Path) -> None:

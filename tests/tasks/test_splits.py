@@ -234,6 +234,28 @@ def test_validation_examples_that_are_trained_on_are_counted() -> None:
     assert line.startswith("6 of 12 validation examples are among those trained on")
 
 
+@pytest.mark.parametrize("in_memory", [None, False])
+def test_validation_data_of_their_own_are_never_augmented_by_the_transform_of_the_training(
+    in_memory: bool | None, tmp_path: Path
+) -> None:
+    inputs, targets = numbered(40)
+    mine = task(
+        Pairs(inputs, targets),
+        validation=Pairs(inputs + 100, targets),
+        test=Pairs(inputs + 200, targets),
+        transform=lambda each: each - 1000,
+        in_memory=in_memory,
+    )
+    save(search_data(mine, None), tmp_path / "shared")
+    for data in (search_data(mine, None), load(tmp_path / "shared", mine)):
+        assert sorted(who(data.validation)) == list(range(100, 140))
+        batches = [data.validation.batch(item)[0] for item in data.validation.items(torch.arange(40), 8)]
+        assert torch.cat(batches).min() == 100
+        (batch,) = (data.train.batch(item)[0] for item in data.train.items(torch.arange(40), 40))
+        assert sorted(batch.flatten().tolist()) == list(range(-1000, -960))
+    assert sorted(who(load_test(mine))) == list(range(200, 240))
+
+
 class Blurred(nn.Module):
     """A network that is sure of a class by the sign of its input."""
 

@@ -19,6 +19,7 @@ from optitune.study.settings import StudySettings
 from optitune.tasks import loading
 from optitune.tasks.data import Examples
 from optitune.tasks.dividing import Share
+from optitune.tasks.grouping import Fold
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.metrics import reported
 from optitune.tasks.splits import full_data, held_out
@@ -144,7 +145,7 @@ def test_a_loop_that_catches_every_error_is_ended_all_the_same(planned: Callable
     [
         (Share("search"), (64, 16)),
         (Share("search", train_examples=20), (20, 16)),
-        (Share("compare", fold=(58, 6, 2)), (58, 6)),
+        (Share("compare", fold=Fold(58, 6, 2)), (58, 6)),
         (Share("retrain", test=True), (80, 20)),
         (Share("retrain"), (64, 16)),
     ],
