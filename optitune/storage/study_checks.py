@@ -36,7 +36,7 @@ from optitune.tasks.loading import FROM_PYTHON
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.metrics import Metric, kept
 from optitune.tasks.scaling import Scaling
-from optitune.tasks.split_checks import split_change, unchanged
+from optitune.tasks.split_checks import regrouped, split_change, unchanged
 from optitune.tasks.splits import SearchData
 from optitune.tasks.task import Task
 from optitune.training.task_code import Record, changes, listed
@@ -161,7 +161,10 @@ def other_data(
         {part: value for part, value in each.items() if part in both or part == "split" or part not in DIGESTS}
         for each in (found, wanted)
     )
-    if found["checksum"] == wanted["checksum"] and (why := split_change(found, wanted)):
+    why = regrouped(found, wanted)
+    if found["checksum"] == wanted["checksum"]:
+        why = split_change(found, wanted)
+    if why:
         raise UsageError(f"study '{study}': {why}")
     others = differing(flat(wanted), flat(found))
     note = f"\n({unchanged()})" if {"checksum", "inputs"} & set(others) else ""

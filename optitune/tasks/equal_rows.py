@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def equal_rows(train: Any, judged: Any, what: str) -> list[str]:
-    """A line with the number of judged examples that equal ones trained on; none where there are none.
+    """A line with the number of judged examples that equal ones that are trained on, or none.
 
     Args:
-        train: tensors, arrays or tables, or a tuple or dict of these, n examples in each; of other data nothing is said.
+        train: tensors, arrays or tables, or a tuple or dict of these, n examples in each; nothing of other data.
         judged: in the same form.
         what: the judged examples are, in a word.
     """

@@ -21,16 +21,23 @@ def differs(found: Mapping[str, Any], data: SearchData | FullData) -> bool:
     return any(key in found and key in here and found[key] != here[key] for key in ("checksum", "inputs"))
 
 
+def regrouped(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """An explanation where data are split by other groups than when the digests were `found`, or by time; or empty."""
+    if found.get("split") == now.get("split"):
+        return ""
+    return (
+        "the examples are split by other groups than before, or by time where they were not (groups and split of Task "
+        "and run.split): bring back what the study was made with, or begin another study with --study NAME"
+    )
+
+
 def split_change(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """An explanation where data are split differently than when the digests were `found`; empty where they are not.
 
     Only digests in both are compared: older versions wrote fewer.
     """
-    if found.get("split") != now.get("split"):
-        return (
-            "the examples are split by other groups than before, or by time where they were not (groups and split of "
-            "Task and run.split): bring back what the study was made with, or begin another study with --study NAME"
-        )
+    if why := regrouped(found, now):
+        return why
     held_out = found.get("validation_examples") == now.get("validation_examples")
     for key, what in (("sealed", "sealed away for the test"), *[("held_out", "held out for validation")] * held_out):
         if key in found and key in now and found[key] != now[key]:
@@ -53,6 +60,8 @@ def others(task: Task, data: FullData, found: Mapping[str, Any]) -> bool:
     Raises:
         UsageError: the test set may differ, so that the search may have seen a part of it.
     """
+    if why := regrouped(found, data.digests):
+        raise UsageError(f"task '{task.name}': {why}")
     other = differs(found, data)
     if other and data.sealed is not None:
         raise UsageError(
