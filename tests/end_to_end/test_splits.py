@@ -61,7 +61,7 @@ def test_all_three_stages_split_alike_and_the_verdict_says_what_varies(
     caption = comparison_table(found).caption
     assert says in caption
     assert "Rounds differ in their seeds and in the" in caption
-    assert found.plan.train_examples == {"groups": 60, "time": 40}[split]
+    assert found.plan.train_examples == {"groups": 60, "time": 41}[split]
     tested = optitune.retrain(**given, seeds=1, epochs=1, **places)
     assert tested.test_value is not None
     if isinstance(trained, Task):
