@@ -260,6 +260,11 @@ def checksum(data: Any, total: int, split: str = "") -> str:
     """SHA-256 of the number of examples and of some of them, with all global generators seeded, and of their groups.
 
     Each is read twice; what differs even so, as augmentation from a generator of its own does, is left out.
+
+    Args:
+        data: all but the test set.
+        total: number of examples.
+        split: digest of their groups, or `time`; empty where they are split at random.
     """
     found = hashlib.sha256(f"{total}{split}".encode())
     if total and not isinstance(data, int):

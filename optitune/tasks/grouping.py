@@ -176,7 +176,13 @@ def places_of(total: int, fold: Fold, by: SplitBy, groups: Tensor | None = None)
 
 
 def first_of(places: Tensor, number: int | None, by: SplitBy) -> Tensor:
-    """So many examples to train on: the first of a random order, the latest in time; all where `number` is None."""
+    """So many examples to train on: the first of a random order, the latest in time.
+
+    Args:
+        places: of all that may be trained on, in a random order, or in order of time.
+        number: how many; None for all.
+        by: how they are split.
+    """
     if number is None:
         return places
     return places[len(places) - min(number, len(places)) :] if by == "time" else places[:number]

@@ -70,7 +70,14 @@ class Probe(Run):
         return self._limit_s is None or not self.times
 
     def split(self, data: Any, validation: Any = 0.2, test: Any = None, **how: Any) -> tuple[Any, Any]:
-        """The parts of the data, which are looked through for examples that are in both; see `Run.split`."""
+        """The parts of the data, which are looked through for examples that are in both.
+
+        Args:
+            data: as in `Run.split`.
+            validation: the same.
+            test: the same.
+            how: groups and order of the examples.
+        """
         train, judged = super().split(data, validation, test, **how)
         if not isinstance(data, int):
             self.equal = equal_rows(train, judged, "validation")
