@@ -96,7 +96,9 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
 
     def handle(number: int, frame: Any) -> None:
         heard.append(number)
-        stop.set()
+        # a second signal may come while the first one's handler holds the event's lock
+        if len(heard) == 1:
+            stop.set()
 
     # Ctrl-C reaches the whole process group; the parent decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
