@@ -1,13 +1,9 @@
-"""Training loops of the user's own through the real command line: killed, searched, compared, trained in full."""
+"""Training loops of the user's own through the real command line: searched, compared, trained in full."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
-from commands_under_way import begin, training, trials, wait_until
-from optuna.trial import TrialState
 
 from optitune.cli.main import run
 
@@ -76,28 +72,6 @@ def train(run):
 
 def searched(file: Path, study: str) -> list[str]:
     return ["search", "--task", f"{file}:train", "--study", study, "--trials", str(TRIALS), *SEARCH]
-
-
-def outcome(folder: Path, study: str) -> list[tuple[object, ...]]:
-    found = trials(folder, study)
-    return [(each.number, each.state, each.params, each.value, each.intermediate_values) for each in found]
-
-
-def test_a_loop_that_is_killed_goes_on_to_the_trials_of_one_that_was_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file, folder = tmp_path / "loop.py", tmp_path / "studies"
-    file.write_text(LOOP.replace("PAUSE", "0.3"))
-    process = begin(searched(file, "killed"), folder)
-    wait_until(training(folder, reports=2, study="killed"), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert any(each.state == TrialState.RUNNING for each in trials(folder, "killed"))
-    for study in ("killed", "straight"):
-        assert run([*searched(file, study), "--studies-dir", str(folder)]) == 0
-    assert outcome(folder, "killed") == outcome(folder, "straight")
-    assert len(trials(folder, "killed")) == TRIALS
-    capsys.readouterr()
 
 
 def test_a_loop_is_compared_trained_in_full_reported_and_exported(
