@@ -35,19 +35,18 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.05)
 
 
-def trials(folder: Path, study: str = "digits") -> list:
+def trials(folder: Path) -> list:
     try:
-        storage = open_storage(sqlite_url(folder / study / "study.db"), create=False)
-        return studies.find(storage, study).get_trials(deepcopy=False)
+        storage = open_storage(sqlite_url(folder / "digits" / "study.db"), create=False)
+        return studies.find(storage, "digits").get_trials(deepcopy=False)
     except Exception:
         return []  # not made yet
 
 
-def training(folder: Path, reports: int = 3, study: str = "digits") -> Callable[[], bool]:
+def training(folder: Path, reports: int = 3) -> Callable[[], bool]:
     """Whether some trial is under way and has reported."""
 
     def holds() -> bool:
-        running = [each for each in trials(folder, study) if each.state == TrialState.RUNNING]
-        return any(len(each.intermediate_values) >= reports for each in running)
+        return any(t.state == TrialState.RUNNING and len(t.intermediate_values) >= reports for t in trials(folder))
 
     return holds
