@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands_under_way import SEARCH, TRIALS, begin, training, trials, wait_until
+from commands_under_way import HANG_S, SEARCH, TRIALS, begin, training, trials, wait_until
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.cli.main import run
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.wide
 
 
 # enough for a signal to reach it in the midst, on a busy machine, too
-EPOCHS = 90
+EPOCHS = 50
 ONE = f"search --task digits --epochs {EPOCHS} --optimizers sgd --trials 1 --pruner none --workers 1".split()
 
 WAITING_TASK = """
@@ -81,7 +81,7 @@ def test_ctrl_c_gives_the_trials_back_and_says_how_to_go_on(tmp_path: Path) -> N
     process = begin(SEARCH, tmp_path)
     wait_until(training(tmp_path), process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert "nothing lost; run the same command again to go on" in err
     assert "Traceback" not in err
@@ -104,7 +104,7 @@ def test_other_signals_that_ask_for_an_end_do_as_ctrl_c_does_and_the_trial_goes_
     process = begin(ONE, tmp_path)
     wait_until(training(tmp_path), process)
     send(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert err.splitlines()[-1] == (
         "stopped with 0 of 1 trials finished, nothing lost; run the same command again to go on"
@@ -132,7 +132,7 @@ def test_the_second_ctrl_c_ends_a_search_whose_task_hangs(tmp_path: Path) -> Non
     time.sleep(2)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert "nothing lost; run the same command again to go on" in err
     assert "Traceback" not in err
@@ -144,7 +144,7 @@ def test_a_signal_before_anything_trains_is_told_in_one_line_and_leaves_nothing(
     process = begin([*ONE[:1], "--task", f"{tmp_path / 'waiting.py'}:in_reading", *ONE[3:]], studies)
     wait_until((tmp_path / "waits").exists, process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert err.split() == ["interrupted"]
     assert not studies.exists()
@@ -154,7 +154,7 @@ def test_what_was_begun_with_nohup_goes_on_when_the_terminal_is_closed(tmp_path:
     process = begin(SEARCH, tmp_path, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None)
     wait_until(training(tmp_path), process)
     os.killpg(process.pid, signal.SIGHUP)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, err
     assert [trial.state for trial in trials(tmp_path)] == [TrialState.COMPLETE] * TRIALS
 
@@ -183,12 +183,12 @@ def test_a_full_training_stopped_half_way_goes_on_to_the_same_result(tmp_path: P
     assert (
         run(["search", "--task", "digits", "--epochs", "1", "--trials", "1", "--studies-dir", str(tmp_path), "-q"]) == 0
     )
-    words = ["retrain", "best", "--study", "digits", "--epochs", "60", "--seeds", "1", "--json"]
+    words = ["retrain", "best", "--study", "digits", "--epochs", "30", "--seeds", "1", "--json"]
     process = begin(words, tmp_path)
     partial = tmp_path / "digits" / "retrain" / "partial"
     wait_until(lambda: bool(list(partial.glob("best-*/seed-0.safetensors"))), process)
     os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG_S)
     if number != signal.SIGKILL:
         assert process.returncode == 130
         told = {"error": "stopped; the epochs done are kept, run the same command again to go on"}
@@ -203,7 +203,7 @@ def test_a_full_training_stopped_half_way_goes_on_to_the_same_result(tmp_path: P
             (tmp_path / "digits" / "retrain" / "best").rename(tmp_path / "set-aside")
     assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
     assert metrics[0]["runs"][0]["epochs"] == metrics[1]["runs"][0]["epochs"]
-    assert len(metrics[0]["runs"][0]["epochs"]) == 60
+    assert len(metrics[0]["runs"][0]["epochs"]) == 30
 
 
 def test_a_comparison_stopped_and_killed_on_the_way_goes_on_to_the_same_result(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_comparison_stopped_and_killed_on_the_way_goes_on_to_the_same_result(t
     process = begin(words, tmp_path)
     wait_until(after(1), process)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert "finished runs are kept, run the same command again to go on after them" in err
     assert "Traceback" not in err

@@ -12,6 +12,7 @@ from typing import Any
 import own_tasks
 import pytest
 import torch
+from forked_commands import to_end
 from torch.utils.data import DataLoader, TensorDataset
 
 from optitune import Task
@@ -290,21 +291,13 @@ def test_a_residual_network_learns_mnist_with_its_own_test_set(tmp_path: Path) -
     environment = {name: value for name, value in os.environ.items() if name not in ("OPTITUNE_STUDIES_DIR",)}
 
     def command(*words: str) -> Any:
-        ended = subprocess.run(
-            [sys.executable, "-m", "optitune", *words, "--study", "mnist", "--json"],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment,
-            timeout=300,
-            check=False,
-        )
+        ended = to_end([*words, "--study", "mnist", "--json"], 900, cwd=tmp_path, env=environment)
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
-    words = ["--optimizers", "sgd,muon", "--epochs", "2", "--train-examples", "10000", "--trials", "2"]
+    words = ["--optimizers", "sgd,muon", "--epochs", "2", "--train-examples", "4000", "--trials", "2"]
     found = command("search", "--task", f"{FILE}:mnist_resnet", *words)
-    assert found["best"]["value"] > 0.95
+    assert found["best"]["value"] > 0.9
     full = command("retrain", "best", "--seeds", "1", "--epochs", "1")
     assert full["test_value"]["mean"] > 0.97
     metrics = json.loads((tmp_path / "studies" / "mnist" / "retrain" / "best" / "metrics.json").read_text())

@@ -18,6 +18,7 @@ import torch
 from commands_under_way import SEARCH, begin, training, wait_until
 from file_contents import idx, random_images
 from real_commands import (
+    HANG_S,
     command,
     environment,
     faulty_task,
@@ -201,7 +202,7 @@ def test_a_trial_whose_checkpoint_was_damaged_begins_anew_and_comes_to_the_same(
     process = begin(words, tmp_path)
     wait_until(training(tmp_path), process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130, err
     path = path_of(tmp_path / "digits", 0)
     kept = bytearray(path.read_bytes())
@@ -267,7 +268,7 @@ def test_a_study_that_is_removed_while_it_runs_ends_the_search(tmp_path: Path) -
     wait_until(training(tmp_path), process)
     for path in (tmp_path / "digits").glob("study.db*"):
         path.unlink()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 1
     assert f"the storage sqlite:///{tmp_path}/digits/study.db was removed or renamed while this ran" in err
     assert len(err.splitlines()) == 1

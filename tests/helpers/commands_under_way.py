@@ -1,15 +1,18 @@
 """Commands that are under way, for what befalls them then: a search of digits in a process group of its own."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from forked_commands import popen
 from optuna.trial import TrialState
 
 from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url
+
+HANG_S = 300
+"""Nothing that is waited for takes nearly as long, on a busy machine, either."""
 
 TRIALS = 8
 SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
@@ -17,18 +20,17 @@ SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIAL
 
 def begin(words: list[str], folder: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
     """A command in a process group of its own; `before` is called in it before it becomes the command."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "optitune", *words, "--studies-dir", str(folder)],
+    return popen(
+        [*words, "--studies-dir", folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         start_new_session=True,
         preexec_fn=before,
     )
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + HANG_S
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit

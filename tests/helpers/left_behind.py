@@ -26,6 +26,9 @@ SHARED = (
 )
 """What is started once and kept for all tests."""
 
+SERVERS: set[int] = set()
+"""Processes that are started once and fork others for all tests: their ids."""
+
 PROC = Path("/proc")
 
 
@@ -42,7 +45,7 @@ class Processes:
         self._others: set[str] = set()
 
     def __call__(self) -> dict[object, str]:
-        there = {path.name for path in PROC.glob("[0-9]*")} - {str(os.getpid())}
+        there = {path.name for path in PROC.glob("[0-9]*")} - {str(each) for each in (os.getpid(), *SERVERS)}
         self._others &= there
         found: dict[object, str] = {}
         for number in there - self._others:

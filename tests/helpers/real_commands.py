@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from forked_commands import to_end
 from optuna.trial import FrozenTrial, TrialState
 
 from optitune.storage import studies, trials
@@ -118,15 +118,7 @@ def command(
         extra: of its environment.
         before: called in the new process before it becomes the command.
     """
-    return subprocess.run(
-        [sys.executable, "-m", "optitune", *map(str, words), "--studies-dir", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        env=environment(extra),
-        preexec_fn=before,
-        check=False,
-    )
+    return to_end([*words, "--studies-dir", folder], HANG_S, env=environment(extra), preexec_fn=before)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from dashboards import TRIALS, WAIT_MS, Dashboard, Open, Visit, search
+from forked_commands import popen
+from forked_commands import to_end as run_to_end
 
 from scripts.postgres_server import Server, Unavailable, free_port, postgres_server
 
@@ -37,10 +38,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., AbstractContextManager["subprocess.Popen[str]"]]
 
 
-def _command(arguments: tuple[object, ...]) -> list[str]:
-    return [sys.executable, "-m", "optitune", *map(str, arguments)]
-
-
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     """The environment without settings of optitune's that whoever runs the tests may have."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("OPTITUNE_")}
@@ -54,15 +51,7 @@ def run() -> Run:
     def to_end(
         *arguments: object, environment: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            _command(arguments),
-            capture_output=True,
-            text=True,
-            timeout=HANG_S,
-            env=_environment(environment),
-            cwd=cwd,
-            check=False,
-        )
+        return run_to_end(arguments, HANG_S, env=_environment(environment), cwd=cwd)
 
     return to_end
 
@@ -72,14 +61,16 @@ def start() -> Start:
     """Begin an optitune command in a process group of its own, which is gone when the block ends."""
 
     @contextmanager
-    def begun(*arguments: object, environment: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
-        process = subprocess.Popen(
-            _command(arguments),
+    def begun(
+        *arguments: object, environment: Mapping[str, str] | None = None, **how: Any
+    ) -> Iterator["subprocess.Popen[str]"]:
+        process = popen(
+            arguments,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             start_new_session=True,
             env=_environment(environment),
+            **how,
         )
         try:
             yield process

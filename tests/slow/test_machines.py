@@ -83,7 +83,7 @@ def test_the_trial_of_a_machine_that_is_gone_is_taken_over(ending: int, postgres
     made = command(url, tmp_path / "one", *search(5, 90, "--workers", 0))
     assert made.communicate()[1] == ""
     lost = command(url, tmp_path / "other", "worker", "--study", "s", "--workers", 1, prefix=tuple(UNSHARE))
-    limit = monotonic() + 120
+    limit = monotonic() + 300
     while not any(len(trial.intermediate_values) > 3 for trial in trials(url)):
         assert lost.poll() is None, lost.communicate()
         assert monotonic() < limit

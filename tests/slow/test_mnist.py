@@ -15,7 +15,7 @@ from optitune.storage.urls import open_storage, sqlite_url
 
 pytestmark = pytest.mark.slow
 
-SEARCH = ["search", "--trials", "14", "--epochs", "2", "--train-examples", "10000", "--json"]
+SEARCH = ["search", "--trials", "14", "--epochs", "2", "--train-examples", "4000", "--json"]
 KILLS = 3
 
 
@@ -77,18 +77,18 @@ def test_a_search_killed_three_times_ends_with_exactly_its_trials(searched: Any)
 
 def test_the_search_finds_a_good_configuration(searched: Any) -> None:
     _, document, _ = searched
-    assert document["best"]["value"] >= 0.975
+    assert document["best"]["value"] >= 0.96
     assert document["trials"]["complete"] >= 7  # the known-good settings of every competitor come through
 
 
 def test_a_full_training_of_the_best_reaches_its_accuracy(searched: Any, run: Any, mnist: dict[str, str]) -> None:
     folder, _, _ = searched
-    words = ["retrain", "best", "--epochs", "4", "--seeds", "2", "--json", "--studies-dir", folder]
+    words = ["retrain", "best", "--epochs", "2", "--seeds", "1", "--json", "--studies-dir", folder]
     ended = run(*words, environment=mnist)
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
-    assert document["test_value"]["mean"] >= 0.989
-    assert len(document["test_value"]["each"]) == 2
+    assert document["test_value"]["mean"] >= 0.983
+    assert len(document["test_value"]["each"]) == 1
     metrics = json.loads((folder / "mnist-cnn" / "retrain" / "best" / "metrics.json").read_text())
     assert all(sum(map(sum, row["confusion_matrix"])) == 10_000 for row in metrics["runs"])
 

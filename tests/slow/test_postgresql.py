@@ -217,7 +217,8 @@ def test_no_process_shows_a_password_from_the_environment(
     if place == "PGPASSWORD":
         environment = {"OPTITUNE_STORAGE": bare_url(postgresql, database), "PGPASSWORD": postgresql.password}
     most, looks = 0, 0
-    with start(*search(8, tmp_path), "--workers", workers, "--json", environment=environment) as process:
+    words = [*search(8, tmp_path), "--workers", workers, "--json"]
+    with start(*words, environment=environment, forked=False) as process:
         while process.poll() is None:
             shown = command_lines(process.pid)
             most, looks = max(most, len(shown)), looks + 1

@@ -72,6 +72,8 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="optitune-ray-", dir="/tmp"))
     for name in ("RAY_ADDRESS", "TMPDIR", "PGPASSWORD"):
         monkeypatch.delenv(name, raising=False)
+    # at its usual one they would wait for ever beside a test that computes
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     for name in ("RAY_TMPDIR", "HOME"):
         monkeypatch.setenv(name, str(folder))
     try:
