@@ -147,6 +147,18 @@ def test_a_folder_is_a_world_for_every_task_and_says_what_it_lacks(folder: Path,
         worlds(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [b"not zipped", gzip.compress(b"[]"), gzip.compress(b'[{"hp": {}}]'), gzip.compress(b"[" * 1000)[:-20]],
+    ids=["plain", "empty", "no losses", "cut off"],
+)
+def test_a_task_that_cannot_be_read_is_named(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / "taskset").mkdir()
+    (tmp_path / "taskset" / "lstm.json.gz").write_bytes(text)
+    with pytest.raises(ValueError, match=r"lstm\.json\.gz is no gzipped JSON list"):
+        worlds(tmp_path)
+
+
 @pytest.mark.parametrize("wrong", ["nowhere", "empty", "broken"])
 def test_a_wrong_folder_of_records_is_named_in_one_line(
     wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scripts.bench.quality.algoperf import AlgoPerf
 from scripts.bench.quality.deepobs import DeepObs
-from scripts.bench.quality.taskset import TaskSet
+from scripts.bench.quality.taskset import TaskSet, recorded
 from scripts.bench.quality.worlds import World
 
 
@@ -42,10 +42,10 @@ def worlds(folder: Path) -> dict[str, Callable[[], World]]:
         FileNotFoundError: there are no such records.
         ValueError: a table of them cannot be read.
     """
-    found: dict[str, Callable[[], World]] = {
-        f"taskset-{file.name.removesuffix('.json.gz')}": partial(TaskSet, file)
-        for file in sorted((folder / "taskset").glob("*.json.gz"))
-    }
+    found: dict[str, Callable[[], World]] = {}
+    for file in sorted((folder / "taskset").glob("*.json.gz")):
+        recorded(file)
+        found[f"taskset-{file.name.removesuffix('.json.gz')}"] = partial(TaskSet, file)
     if (file := folder / "deepobs.csv.gz").exists():
         found |= {f"deepobs-{name}": partial(DeepObs, rows) for name, rows in sorted(table(file, "problem").items())}
     if (file := folder / "algoperf.csv.gz").exists():

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from math import log10
 from pathlib import Path
@@ -17,6 +18,21 @@ from optitune.sampling.forecast import OPTIMIZER
 from optitune.space.search_space import LR_FACTOR
 from scripts.bench.quality.published_world import APART, Array, Published, logarithmic, thinned
 from scripts.bench.quality.worlds import Replayed
+
+
+def recorded(file: Path) -> list[dict[str, Any]]:
+    """The trainings of a task.
+
+    Raises:
+        ValueError: the file has none.
+    """
+    try:
+        rows: list[dict[str, Any]] = json.loads(gzip.decompress(file.read_bytes()))
+        assert rows
+        assert all(len(row["valid"]["loss"]) > 2 and row["hp"].keys() for row in rows)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, AssertionError, zlib.error) as error:
+        raise ValueError(f"{file} is no gzipped JSON list of trainings with 'hp' and 'valid'") from error
+    return rows
 
 
 class TaskSet(Published):
@@ -47,7 +63,7 @@ class TaskSet(Published):
     """Of a whole training: what the decays are a rate of."""
 
     def __init__(self, file: Path, trees: int = 100) -> None:
-        rows = json.loads(gzip.decompress(file.read_bytes()))
+        rows = recorded(file)
         # the first evaluation is that of the start
         loss = np.array([row["valid"]["loss"] for row in rows], dtype=float)
         self._start = float(np.nanmedian(loss[:, 0]))
