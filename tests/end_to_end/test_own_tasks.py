@@ -297,7 +297,7 @@ def test_a_residual_network_learns_mnist_with_its_own_test_set(tmp_path: Path) -
 
     words = ["--optimizers", "sgd,muon", "--epochs", "2", "--train-examples", "4000", "--trials", "2"]
     found = command("search", "--task", f"{FILE}:mnist_resnet", *words)
-    assert found["best"]["value"] > 0.9
+    assert found["best"]["value"] > 0.8
     full = command("retrain", "best", "--seeds", "1", "--epochs", "1")
     assert full["test_value"]["mean"] > 0.97
     metrics = json.loads((tmp_path / "studies" / "mnist" / "retrain" / "best" / "metrics.json").read_text())
