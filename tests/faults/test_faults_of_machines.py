@@ -147,7 +147,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("words", [WORDS, ["init", "mine"]])
 def test_a_folder_that_is_not_ours_to_write_is_named(read_only: Path, words: list[str]) -> None:
-    ended = command(*words, folder=read_only, before=as_anybody)
+    ended = command(*words, folder=read_only, before=as_anybody, forked=False)
     line = only_error(ended)
     assert str(read_only) in line
     assert "permission denied; choose a folder of yours as studies_dir" in line

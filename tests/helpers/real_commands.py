@@ -111,14 +111,17 @@ def command(
     folder: Path,
     extra: Mapping[str, str] = {},
     before: Callable[[], None] | None = None,
+    forked: bool = True,
 ) -> subprocess.CompletedProcess[str]:
     """An optitune command on the studies in `folder`, run to its end.
 
     Args:
         extra: of its environment.
         before: called in the new process before it becomes the command.
+        forked: False where what `before` does takes effect when a program is begun.
     """
-    return to_end([*words, "--studies-dir", folder], HANG_S, env=environment(extra), preexec_fn=before)
+    words = (*words, "--studies-dir", folder)
+    return to_end(words, HANG_S, forked=forked, env=environment(extra), preexec_fn=before)
 
 
 @dataclass(frozen=True)
