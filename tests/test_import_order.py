@@ -11,8 +11,8 @@ import optitune
 
 LINE = (
     *("errors", "common", "space", "study", "statistics", "tasks", "training", "frameworks", "storage"),
-    *("sampling", "workers", "searching", "comparing", "retraining", "judging", "report", "terminal"),
-    *("dashboard", "api", "cli"),
+    *("sampling", "workers", "searching", "comparing", "retraining", "judging", "report"),
+    *("tracking", "terminal", "dashboard", "api", "cli"),
 )
 
 FIRST = {"optuna": "storage", "sqlalchemy": "storage", "matplotlib": "retraining", "rich": "terminal", "click": "cli"}

@@ -89,6 +89,7 @@ def search(
     from_study: str | None = None,
     from_storage: str | None = None,
     accept_changes: bool = False,
+    log: str | Sequence[str] = (),
     progress: bool = True,
     **settings: Any,
 ) -> SearchResult:
@@ -115,6 +116,7 @@ def search(
         from_storage: URL of that one's storage; None where it is with the new one or in a file of its own.
         accept_changes: go on with a study although the code of its task has changed, since the change makes no
             difference to a training.
+        log: `tensorboard`, `mlflow` or `wandb`, each alone or as `NAME=PLACE`: every training is written down there.
         progress: whether to show it on standard error.
         settings: anything that a study's file can say: `optimizers=("sgd", "adam")`, `epochs=10`, `lr=[1e-4, 0.1]`,
             `adam={"beta2": 0.999}`, `groups={"fc*": 10.0}`.
@@ -144,7 +146,7 @@ def search(
         from_study=begin,
         accept_changes=accept_changes,
     )
-    return results.search_result(home, stages.search(request, search_view(quiet=not progress)))
+    return results.search_result(home, stages.search(request, search_view(quiet=not progress), log))
 
 
 def load(study: str | None = None, *, studies_dir: str | Path = "studies", storage: str | None = None) -> SearchResult:
@@ -185,6 +187,7 @@ def retrain(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    log: str | Sequence[str] = (),
     progress: bool = True,
 ) -> RetrainResult:
     """Train a configuration in full and test it once on the sealed test set, as `optitune retrain` does.
@@ -211,6 +214,7 @@ def retrain(
         data_dir: where torchvision's files lie; None for the cache folder.
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
+        log: `tensorboard`, `mlflow` or `wandb`, each alone or as `NAME=PLACE`: every training is written down there.
         progress: whether to show it on standard error.
 
     Returns:
@@ -239,7 +243,7 @@ def retrain(
         precision=precision,
         task=own,
     )
-    return retrain_result(stages.retrain(request, retrain_view(quiet=not progress)))
+    return retrain_result(stages.retrain(request, retrain_view(quiet=not progress), log))
 
 
 def compare(
@@ -261,6 +265,7 @@ def compare(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    log: str | Sequence[str] = (),
     progress: bool = True,
 ) -> ComparisonResult:
     """Train the best configuration of each optimizer again on fresh seeds, as `optitune compare` does.
@@ -290,6 +295,7 @@ def compare(
         data_dir: where torchvision's files lie; None for the cache folder.
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
+        log: `tensorboard`, `mlflow` or `wandb`, each alone or as `NAME=PLACE`: every training is written down there.
         progress: whether to show it on standard error.
 
     Returns:
@@ -322,7 +328,7 @@ def compare(
         seed=seed,
         task=own,
     )
-    return results.comparison_result(stages.compare(request, compare_view(quiet=not progress)), opened, home)
+    return results.comparison_result(stages.compare(request, compare_view(quiet=not progress), log), opened, home)
 
 
 def _fits(study: str, trained: str, source: str) -> None:

@@ -1,5 +1,6 @@
 """The stages, and what optuna-dashboard shows of each: the command line and the functions for Python call these."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from optitune.comparing import dry_run as dry_comparing
@@ -17,13 +18,22 @@ from optitune.searching import supervisor
 from optitune.searching.notes import Notes
 from optitune.searching.requests import JoinRequest, SearchRequest
 from optitune.terminal.screen import Silent
+from optitune.tracking.views import TrackedComparison, TrackedRetrain, TrackedSearch
 from optitune.training.dry_run import DryRun
 
 NOTES = Notes(trial_ends=trial_notes.attach, of_study=SearchNotes)
 
 
-def search(request: SearchRequest, view: supervisor.View) -> searching.SearchOutcome:
-    """Train until the study has as many finished trials as were asked for; see `searching.run.search`."""
+def search(request: SearchRequest, view: supervisor.View, log: str | Sequence[str] = ()) -> searching.SearchOutcome:
+    """Train until the study has as many finished trials as were asked for; see `searching.run.search`.
+
+    Args:
+        request: what is asked for.
+        view: shows it.
+        log: where else every training is written down as it goes, see `tracking.trackers.check`.
+    """
+    if log:
+        view = TrackedSearch(view, log, request.home.name, request.home.folder)
     return searching.search(request, view, NOTES)
 
 
@@ -32,13 +42,29 @@ def dry_search(request: SearchRequest) -> DryRun:
     return dry_searching.dry_run(request, Silent())
 
 
-def join(request: JoinRequest, view: supervisor.View) -> joining.JoinOutcome:
-    """Help with a search that was begun elsewhere; see `searching.join.join`."""
+def join(request: JoinRequest, view: supervisor.View, log: str | Sequence[str] = ()) -> joining.JoinOutcome:
+    """Help with a search that was begun elsewhere; see `searching.join.join`, and `search` for `log`."""
+    if log:
+        view = TrackedSearch(view, log, request.home.name, request.home.folder)
     return joining.join(request, view, NOTES)
 
 
-def compare(request: CompareRequest, view: comparing.View) -> comparing.CompareOutcome:
-    """Train each optimizer's best configuration again; see `comparing.run.compare`."""
+def compare(
+    request: CompareRequest,
+    view: comparing.View,
+    log: str | Sequence[str] = (),
+    note: Callable[[str], None] = lambda text: None,
+) -> comparing.CompareOutcome:
+    """Train each optimizer's best configuration again; see `comparing.run.compare`, and `search` for `log`.
+
+    Args:
+        request: what is asked for.
+        view: shows it.
+        log: where else every run is written down as it goes.
+        note: takes what the user should know of that.
+    """
+    if log:
+        view = TrackedComparison(view, log, request.home.name, request.home.folder, note)
     result = comparing.compare(request, view)
     return replace(result, unwritten=result_notes.write_comparison(request.home, result.comparison))
 
@@ -48,8 +74,10 @@ def dry_compare(request: CompareRequest) -> DryRun:
     return dry_comparing.dry_run(request)
 
 
-def retrain(request: retraining.RetrainRequest, view: View) -> retraining.RetrainOutcome:
-    """Train in full and test once; see `retraining.run.retrain`."""
+def retrain(request: retraining.RetrainRequest, view: View, log: str | Sequence[str] = ()) -> retraining.RetrainOutcome:
+    """Train in full and test once; see `retraining.run.retrain`, and `search` for `log`."""
+    if log:
+        view = TrackedRetrain(view, log, request.home.name, request.home.folder, request.name)
     result = retraining.retrain(request, view)
     return replace(result, unwritten=result_notes.write_tested(request.home, request.name))
 

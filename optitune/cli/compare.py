@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from optitune.cli.main import print_json, show_dry_run
-from optitune.cli.options import AtLeast, Duration, Names, data_place, dry_run, machine, output, study_places
+from optitune.cli.options import AtLeast, Duration, Names, data_place, dry_run, log, machine, output, study_places
 
 if TYPE_CHECKING:
     from optitune.comparing.requests import CompareRequest
@@ -66,12 +66,14 @@ if TYPE_CHECKING:
 @machine
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other runs.")
 @dry_run
+@log
 @output
 def compare(
     study: str | None,
     studies_dir: Path,
     storage: str | None,
     dry_run: bool,
+    log: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -97,13 +99,18 @@ def compare(
 
         show_dry_run(stages.dry_compare(request), as_json)
         return
-    document = run_compare(request, studies_dir, storage, as_json, quiet)
+    document = run_compare(request, studies_dir, storage, as_json, quiet, log)
     if as_json:
         print_json(document)
 
 
 def run_compare(
-    request: "CompareRequest", studies_dir: Path, storage: str | None, as_json: bool, quiet: bool
+    request: "CompareRequest",
+    studies_dir: Path,
+    storage: str | None,
+    as_json: bool,
+    quiet: bool,
+    log: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Compare, print the result unless it is to be JSON, and return that JSON.
 
@@ -113,11 +120,15 @@ def run_compare(
         storage: the URL of the storage, as it was typed; None for the study's own file.
         as_json: whether `--json` was given: nothing but the object goes to standard output.
         quiet: whether no progress is to be shown.
+        log: values of `--log`.
     """
     from optitune.api import stages
     from optitune.terminal.compare import compare_view, print_comparison
 
-    result = stages.compare(request, compare_view(quiet=quiet or as_json))
+    def note(text: str) -> None:
+        click.echo(f"note: {text}", err=True)
+
+    result = stages.compare(request, compare_view(quiet=quiet or as_json), log, note)
     if result.unwritten:
         click.echo(f"note: {result.unwritten}", err=True)
     if result.other_data:

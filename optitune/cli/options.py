@@ -207,6 +207,14 @@ dry_run = click.option(
     "is estimated from a second of real steps.",
 )
 
+log = click.option(
+    "--log",
+    multiple=True,
+    metavar="NAME[=PLACE]",
+    help="Write every training down as it goes: tensorboard[=FOLDER] (by default in the study's folder), mlflow[=URI] "
+    "or wandb[=PROJECT]; may be given for each.",
+)
+
 output = together(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."),
     click.option("--quiet", "-q", is_flag=True, help="No progress, only the result."),

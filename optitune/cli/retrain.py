@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json, show_dry_run
-from optitune.cli.options import AtLeast, Epochs, data_place, dry_run, machine, output, study_places
+from optitune.cli.options import AtLeast, Epochs, data_place, dry_run, log, machine, output, study_places
 
 MOST_SEEDS = 1000
 
@@ -47,6 +47,7 @@ MOST_SEEDS = 1000
 )
 @click.option("--seed", type=AtLeast(0), default=0, show_default=True, help="Another seed, other trainings.")
 @dry_run
+@log
 @output
 def retrain(
     what: str,
@@ -54,6 +55,7 @@ def retrain(
     studies_dir: Path,
     storage: str | None,
     dry_run: bool,
+    log: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -84,7 +86,7 @@ def retrain(
     if dry_run:
         show_dry_run(stages.dry_retrain(request), as_json)
         return
-    result = stages.retrain(request, retrain_view(quiet=quiet or as_json))
+    result = stages.retrain(request, retrain_view(quiet=quiet or as_json), log)
     if result.unwritten:
         click.echo(f"note: {result.unwritten}", err=True)
     for line in result.remarks:

@@ -13,6 +13,7 @@ from optitune.cli.options import (
     data_place,
     device,
     dry_run,
+    log,
     older_study_place,
     output,
     study_places,
@@ -111,6 +112,7 @@ def _default(key: str) -> str:
     "--then-compare", is_flag=True, help="Then 'optitune compare' it: train the best of each optimizer again."
 )
 @dry_run
+@log
 @output
 def search(
     study: str | None,
@@ -121,6 +123,7 @@ def search(
     assignments: tuple[str, ...],
     then_compare: bool,
     dry_run: bool,
+    log: tuple[str, ...],
     as_json: bool,
     quiet: bool,
     **asked: Any,
@@ -162,7 +165,7 @@ def search(
     if dry_run:
         show_dry_run(stages.dry_search(request), as_json)
         return
-    result = stages.search(request, search_view(quiet=quiet or as_json))
+    result = stages.search(request, search_view(quiet=quiet or as_json), log)
     if not as_json:
         print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)
     document = result.document()
@@ -171,7 +174,7 @@ def search(
         from optitune.comparing.requests import CompareRequest
 
         stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device")}
-        document["comparison"] = run_compare(CompareRequest(**stage), studies_dir, storage, as_json, quiet)
+        document["comparison"] = run_compare(CompareRequest(**stage), studies_dir, storage, as_json, quiet, log)
     if as_json:
         print_json(document)
     if result.failing():

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from optitune.cli.main import print_json
-from optitune.cli.options import Duration, data_place, machine, output, study_places, trial_timeout
+from optitune.cli.options import Duration, data_place, log, machine, output, study_places, trial_timeout
 
 
 @click.command()
@@ -16,8 +16,17 @@ from optitune.cli.options import Duration, data_place, machine, output, study_pl
 @machine
 @click.option("--timeout", type=Duration(), metavar="TIME", help="Begin no trial after this time: 90, 90s, 10m, 2h.")
 @trial_timeout
+@log
 @output
-def worker(study: str | None, studies_dir: Path, storage: str | None, as_json: bool, quiet: bool, **asked: Any) -> None:
+def worker(
+    study: str | None,
+    studies_dir: Path,
+    storage: str | None,
+    log: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
     """Train trials of a study that was begun elsewhere.
 
     Joins a study that 'optitune search' made in a storage which this machine reaches, too, with everything read
@@ -33,7 +42,7 @@ def worker(study: str | None, studies_dir: Path, storage: str | None, as_json: b
     from optitune.terminal.search import print_joined, search_view
 
     request = JoinRequest(home=choose_study(study, studies_dir, storage), **asked)
-    result = join(request, search_view(quiet=quiet or as_json))
+    result = join(request, search_view(quiet=quiet or as_json), log)
     if as_json:
         print_json(result.document())
     else:

@@ -9,11 +9,12 @@ from optitune.workers.events import Event
 
 @dataclass(frozen=True)
 class RunProgress(Event):
-    """An evaluation of a run: epochs done, a fraction within one, and the metric's value."""
+    """An evaluation of a run: epochs done, a fraction within one, the metric's value, and steps done."""
 
     key: RunId
     epoch: float
     value: float
+    step: int
 
     @property
     def place(self) -> tuple[RunId, float]:

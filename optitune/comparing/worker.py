@@ -110,7 +110,7 @@ def _train(
 
     def on_report(history: list[Progress], new: bool) -> bool:
         point = _point(history[-1])
-        channel.send(RunProgress(channel.worker, key, point.epoch, point.value))
+        channel.send(RunProgress(channel.worker, key, point.epoch, point.value, history[-1].step))
         return False
 
     run = TrainingRun(

@@ -74,13 +74,13 @@ def write_tensorboard(records: Sequence[TrialRecord], metric: str, folder: Path,
             raise UsageError(f"{folder} is not empty: remove it, or name another folder with --out")
         with TemporaryDirectory(prefix=f".{folder.name}-", dir=make_folder(folder.parent)) as scratch:
             for row in _ended(records):
-                place = Path(scratch) / folder.name / _name(row)
+                place = Path(scratch) / folder.name / run_name(row.number, row.optimizer)
                 with SummaryWriter(str(place)) as writer:
                     for step, value in _own(row, times):
                         writer.add_scalar(f"validation/{metric}", value, step)
                     came_to = {} if row.value is None else {f"final/{metric}": row.value}
                     # "." is the run itself: by default TensorBoard would show a second one for the settings
-                    writer.add_hparams(_facts(row), came_to, run_name=".")
+                    writer.add_hparams(facts(row), came_to, run_name=".")
             if folder.exists():
                 folder.rmdir()
             (Path(scratch) / folder.name).rename(folder)
@@ -125,11 +125,11 @@ def write_mlflow(
                 before += 1
                 continue
             began, ended = _milliseconds(row.began), _milliseconds(row.ended)
-            points = [Metric(_plain(metric), value, ended, step) for step, value in _own(row, times)]
+            points = [Metric(plain_name(metric), value, ended, step) for step, value in _own(row, times)]
             if row.value is not None:
                 points.append(Metric("value", row.value, ended, 0))
-            params = [Param(_plain(key), str(value)) for key, value in _facts(row).items()]
-            run = client.create_run(place, start_time=began, run_name=_name(row)).info.run_id
+            params = [Param(plain_name(key), str(value)) for key, value in facts(row).items()]
+            run = client.create_run(place, start_time=began, run_name=run_name(row.number, row.optimizer)).info.run_id
             # as many as one request may hold
             for begin in range(0, len(points), 1000):
                 client.log_batch(run, metrics=points[begin : begin + 1000])
@@ -153,16 +153,17 @@ def _own(row: TrialRecord, times: Mapping[int, float]) -> list[tuple[int, float]
     return [(round(step * times.get(row.number, 1.0)), value) for step, value in row.curve]
 
 
-def _name(row: TrialRecord) -> str:
-    return f"trial-{row.number:04d}" + (f"-{row.optimizer}" if row.optimizer else "")
+def run_name(number: int, optimizer: str | None) -> str:
+    """What a trial is called there."""
+    return f"trial-{number:04d}" + (f"-{optimizer}" if optimizer else "")
 
 
-def _facts(row: TrialRecord) -> dict[str, bool | int | float | str]:
+def facts(row: TrialRecord) -> dict[str, bool | int | float | str]:
     """Settings and end of a trial without those that are empty."""
     settings = dataframes.settings(row.configuration) if row.configuration else {}
-    facts = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
-    facts |= {"from_study": row.from_study, "from_trial": row.from_trial}
-    return {key: value for key, value in facts.items() if value is not None and value != ""}
+    found = {"optimizer": row.optimizer, **settings, "outcome": row.outcome, "epochs": row.epochs, "reason": row.reason}
+    found |= {"from_study": row.from_study, "from_trial": row.from_trial}
+    return {key: value for key, value in found.items() if value is not None and value != ""}
 
 
 def _milliseconds(time: datetime | None) -> int:
@@ -170,6 +171,6 @@ def _milliseconds(time: datetime | None) -> int:
     return round(1000 * (time or datetime.now()).timestamp())
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name of the letters that MLflow takes."""
     return re.sub(r"[^\w\-. :/]", "_", name)

@@ -32,6 +32,7 @@ class TrialProgress(Event):
         epoch: epochs done, a fraction within one.
         value: of the metric; None where there was nothing to evaluate on.
         fresh: whether it was just made; not where a watched study had it already.
+        step: steps done; 0 where the study is watched.
     """
 
     number: int
@@ -40,6 +41,7 @@ class TrialProgress(Event):
     epoch: float
     value: float | None
     fresh: bool = True
+    step: int = 0
 
     @property
     def place(self) -> tuple[int, float]:

@@ -182,7 +182,7 @@ class Worker:
                 self._channel.send(TrialStarted(*trained))
             else:
                 value = progress.validation.value if progress.validation else None
-                self._channel.send(TrialProgress(*trained, progress.epoch, value))
+                self._channel.send(TrialProgress(*trained, progress.epoch, value, step=progress.step))
 
         try:
             result = run_trial(
