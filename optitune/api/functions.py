@@ -85,6 +85,7 @@ def search(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    ranks: int = 1,
     trial_timeout: float | None = None,
     from_study: str | None = None,
     from_storage: str | None = None,
@@ -110,6 +111,7 @@ def search(
         data_dir: where torchvision's files lie; None for the cache folder.
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
+        ranks: how many processes train each trial of a training loop of one's own together, on GPUs with one each.
         trial_timeout: seconds after which a trial that hangs is given up; None for never.
         from_study: name of another study whose finished trials a new one begins with, as far as they lie in its search
             space; settings that are not given are as in that one.
@@ -141,6 +143,7 @@ def search(
         data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
+        ranks=ranks,
         task=own,
         trial_timeout=trial_timeout,
         from_study=begin,
@@ -187,6 +190,7 @@ def retrain(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    ranks: int = 1,
     log: str | Sequence[str] = (),
     progress: bool = True,
 ) -> RetrainResult:
@@ -214,6 +218,7 @@ def retrain(
         data_dir: where torchvision's files lie; None for the cache folder.
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
+        ranks: how many processes train each trial of a training loop of one's own together, on GPUs with one each.
         log: `tensorboard`, `mlflow` or `wandb`, each alone or as `NAME=PLACE`: every training is written down there.
         progress: whether to show it on standard error.
 
@@ -240,6 +245,7 @@ def retrain(
         data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
+        ranks=ranks,
         precision=precision,
         task=own,
     )
@@ -265,6 +271,7 @@ def compare(
     data_dir: str | Path | None = None,
     workers: int | None = None,
     device: str = "auto",
+    ranks: int = 1,
     log: str | Sequence[str] = (),
     progress: bool = True,
 ) -> ComparisonResult:
@@ -295,6 +302,7 @@ def compare(
         data_dir: where torchvision's files lie; None for the cache folder.
         workers: how many processes, at least 1; None for one per core, or a few per GPU.
         device: `auto`, `cpu`, `cuda`, or as torch names it.
+        ranks: how many processes train each trial of a training loop of one's own together, on GPUs with one each.
         log: `tensorboard`, `mlflow` or `wandb`, each alone or as `NAME=PLACE`: every training is written down there.
         progress: whether to show it on standard error.
 
@@ -316,6 +324,7 @@ def compare(
         data_dir=None if data_dir is None else Path(data_dir),
         workers=workers,
         device=device,
+        ranks=ranks,
         optimizers=None if optimizers is None else tuple(optimizers),
         epochs=epochs,
         max_runs=max_runs,

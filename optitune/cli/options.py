@@ -191,7 +191,15 @@ def workers(low: int = 1, also: str = "") -> Callable[[Command], Command]:
     return click.option("--workers", type=Count(low), default="auto", show_default=True, help=f"{text}.")
 
 
-machine = together(workers(), device)
+ranks = click.option(
+    "--ranks",
+    type=AtLeast(1),
+    default=1,
+    show_default=True,
+    help="Of a training loop of your own: processes that train each trial together, by torch.distributed.",
+)
+
+machine = together(workers(), device, ranks)
 
 trial_timeout = click.option(
     "--trial-timeout",

@@ -16,6 +16,7 @@ from optitune.cli.options import (
     log,
     older_study_place,
     output,
+    ranks,
     study_places,
     trial_timeout,
     workers,
@@ -96,6 +97,7 @@ def _default(key: str) -> str:
     help="Train on a Ray cluster: ray (the one of RAY_ADDRESS, or one of this machine) or ray://HOST:PORT.",
 )
 @device
+@ranks
 @trial_timeout
 @click.option("--precision", metavar="NAME", help="auto, fp32, or bf16; auto takes the faster." + _default("precision"))
 @click.option(
@@ -173,7 +175,7 @@ def search(
         from optitune.cli.compare import run_compare
         from optitune.comparing.requests import CompareRequest
 
-        stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device")}
+        stage = {key: getattr(request, key) for key in ("home", "data_dir", "workers", "device", "ranks")}
         document["comparison"] = run_compare(CompareRequest(**stage), studies_dir, storage, as_json, quiet, log)
     if as_json:
         print_json(document)

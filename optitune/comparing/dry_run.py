@@ -8,6 +8,7 @@ from optitune.comparing.kept_runs import load_run
 from optitune.comparing.plan import opening
 from optitune.comparing.requests import CompareRequest
 from optitune.comparing.run import prepare
+from optitune.errors import UsageError
 from optitune.space.configuration import configuration_text
 from optitune.statistics.runs import TUNED, VARIANTS
 from optitune.study.steps import steps_per_epoch
@@ -30,6 +31,8 @@ def dry_run(request: CompareRequest) -> DryRun:
         UsageError: what a comparison would raise.
         OptituneError: the same; or data cannot be had.
     """
+    if request.ranks > 1:
+        raise UsageError("--dry-run: times a single process: leave out --ranks")
     began = time.monotonic()
     found = prepare(request, write=False)
     plan, task, data = found.plan, found.task, found.data

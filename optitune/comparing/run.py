@@ -43,6 +43,7 @@ from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.events import Event
 from optitune.workers.loop_probe import FirstCall, tried_apart
 from optitune.workers.pool import Pool, auto
+from optitune.workers.ranks import check_ranks
 
 Ending = Literal["decided", "runs", "timeout", "rounds"]
 
@@ -249,7 +250,9 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     study_checks.same_metric(opened, task.judge)
     assert settings.precision != "auto"
     tries, studies_dir = tuple(each.configuration for each in who), request.home.folder.parent
-    call = FirstCall(tries, epochs, settings.precision, str(device), settings.own_paths(), studies_dir)
+    check_ranks(request.ranks, task, device)
+    paths = settings.own_paths()
+    call = FirstCall(tries, epochs, settings.precision, str(device), paths, studies_dir, ranks=request.ranks)
     task = tried_apart(task, None if request.task is not None else named, request.data_folder, call)
     # everything but the test set and the examples that the search chose by
     data = splits.search_data(task, None)
@@ -322,7 +325,7 @@ class Rounds:
         self._gpus = len(self._spread) * (device.type != "cpu")
         self._view = view
         self._deadline = deadline
-        self.workers = auto(request.workers, self._gpus, 1_000_000)
+        self.workers = auto(request.workers, self._gpus, 1_000_000, request.ranks)
 
     def run(self, judged: Callable[[], Comparison | None]) -> Ending:
         """Train until the verdict is clear, or something is spent.
@@ -384,7 +387,7 @@ class Rounds:
         """
         if not keys or self._late():
             return
-        workers = auto(self._request.workers, self._gpus, len(keys))
+        workers = auto(self._request.workers, self._gpus, len(keys), self._request.ranks)
         jobs = [
             (
                 self._plan,
@@ -394,6 +397,7 @@ class Rounds:
                 self._request.data_folder,
                 str(self._spread[worker % len(self._spread)]),
                 self._deadline,
+                self._request.ranks,
             )
             for worker in range(workers)
         ]

@@ -27,6 +27,7 @@ from optitune.training.run import Run as TrainingRun
 from optitune.training.run import files_of
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
+from optitune.workers.ranked_loop import RankJob, with_ranks
 
 CHECKPOINT_S = 30
 """Seconds of a run that a kill may lose."""
@@ -44,6 +45,7 @@ def work(
     data_dir: Path,
     device_name: str,
     deadline: float | None,
+    ranks: int = 1,
 ) -> None:
     """Train these runs in a worker process, one after the other, as far as they are not done.
 
@@ -56,6 +58,7 @@ def work(
         data_dir: where torchvision's files lie.
         device_name: as torch names it.
         deadline: when no further run is begun, as `time.monotonic` counts; None for never.
+        ranks: how many processes train each run together.
 
     Raises:
         OptituneError: the data cannot be had, or a file not be written.
@@ -67,7 +70,10 @@ def work(
     task = loading.find(source, data_dir)
     parts, about = splits.opened(folder / DATA, task)
     task = loading.judged(task, about.get(loading.METRIC))
-    task_code.check_unchanged(task, source, json.loads(about.get(task_code.KEY, "{}")))
+    code = json.loads(about.get(task_code.KEY, "{}"))
+    task_code.check_unchanged(task, source, code)
+    ranked = RankJob(source, about.get(loading.METRIC, ""), data_dir, paths, folder.parent.parent, code)
+    task = with_ranks(task, ranked, ranks, device, channel)
     data, validation = parts["train"], parts.get("validation")
     for key in keys:
         if run_path(folder, key).exists():

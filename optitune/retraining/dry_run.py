@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from math import ceil
 
+from optitune.errors import UsageError
 from optitune.retraining.length import LONGEST
 from optitune.retraining.results import finished_seeds, seed_result
 from optitune.retraining.run import AUTO, RESULTS, RetrainRequest, known_length, make_plan, partial_of, prepare, test_of
@@ -26,6 +27,8 @@ def dry_run(request: RetrainRequest) -> DryRun:
         UsageError: what a full training would raise.
         OptituneError: the same; or data cannot be had.
     """
+    if request.ranks > 1:
+        raise UsageError("--dry-run: times a single process: leave out --ranks")
     began = time.monotonic()
     found = prepare(request, write=False)
     task, data, held, folder = found.task, found.data, found.held, found.folder

@@ -34,6 +34,7 @@ from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
 from optitune.training.preflight import check_configuration, fresh_model
 from optitune.workers.loop_probe import FirstCall, tried_apart
+from optitune.workers.ranks import check_ranks
 
 SEEDS_APART = 1_000_003
 """Full trainings use seeds far from the search's, so that none of its luck is inherited."""
@@ -256,7 +257,9 @@ def prepare(request: RetrainRequest, write: bool = True) -> Prepared:
     find_modules({optimizer.name: optimizer.path}, request.home.folder.parent)
     config = request.config
     paths, tries = {optimizer.name: optimizer.path} if optimizer.path else {}, (config.configuration,)
-    call = FirstCall(tries, config.epochs, config.precision, str(device), paths, request.home.folder.parent)
+    check_ranks(request.ranks, task, device)
+    studies_dir, ranks = request.home.folder.parent, request.ranks
+    call = FirstCall(tries, config.epochs, config.precision, str(device), paths, studies_dir, ranks=ranks)
     task = tried_apart(task, place, request.data_folder, call)
     if isinstance(task, LoopTask) and request.keep == "best":
         raise UsageError(

@@ -93,7 +93,8 @@ class Trainer:
         missing = [number for number in range(len(plan.seeds)) if seed_result(partial, plan, number) is None]
         if missing:
             spread = devices(self.device)
-            workers = auto(request.workers, len(spread) * (self.device.type != "cpu"), len(missing))
+            gpus = len(spread) * (self.device.type != "cpu")
+            workers = auto(request.workers, gpus, len(missing), request.ranks)
             test = _shared(task, read_test(), partial / TEST)
             if isinstance(test, Streamed) and judged == "test" and not same_again(test):
                 remarks.append("the test set differs at every reading, so that augmented examples are tested on")
@@ -113,6 +114,7 @@ class Trainer:
                     source,
                     request.data_folder,
                     str(spread[worker % len(spread)]),
+                    request.ranks,
                 )
                 for worker in range(workers)
             ]

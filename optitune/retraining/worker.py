@@ -33,6 +33,7 @@ from optitune.training.run import Run, files_of
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
+from optitune.workers.ranked_loop import RankJob, with_ranks
 
 TRAIN, TEST = "train.safetensors", "test.safetensors"
 """What is trained on and tested on, within the folder of unfinished trainings, where all workers find it."""
@@ -55,6 +56,7 @@ def work(
     source: loading.Source,
     data_dir: Path,
     device_name: str,
+    ranks: int = 1,
 ) -> None:
     """Train and test seeds in a worker process, one after the other.
 
@@ -68,6 +70,7 @@ def work(
         source: where the task comes from.
         data_dir: where torchvision's files lie.
         device_name: as torch names it.
+        ranks: how many processes train each seed together.
 
     Raises:
         OptituneError: the data cannot be had, or a training diverges.
@@ -79,10 +82,14 @@ def work(
         device = torch.device(device_name)
         task = loading.find(source, data_dir)
         optimizer = plan.configuration.optimizer
-        find_modules({optimizer.name: optimizer.path}, partial.parents[2].parent)
+        paths, studies_dir = {optimizer.name: optimizer.path}, partial.parents[2].parent
+        find_modules(paths, studies_dir)
         parts, kept = splits.opened(partial / TRAIN, task)
         task = loading.judged(task, kept.get(loading.METRIC))
-        task_code.check_unchanged(task, source, json.loads(kept.get(task_code.KEY, "{}")))
+        code = json.loads(kept.get(task_code.KEY, "{}"))
+        task_code.check_unchanged(task, source, code)
+        ranked = RankJob(source, kept.get(loading.METRIC, ""), data_dir, paths, studies_dir, code)
+        task = with_ranks(task, ranked, ranks, device, channel)
         train = parts["train"].to(device)
         held = parts["validation"].to(device) if "validation" in parts else None
         for number in numbers:

@@ -98,6 +98,9 @@ def settle(opened: optuna.Study, job: Job, on_tick: Callable[[], None], limit_s:
     """
     if not counted(job.settings) or studies.costs(opened) is not None:
         return ""
+    if job.ranks > 1:
+        opened.set_user_attr(studies.COSTS, {})
+        return "what an epoch of each optimizer costs is not measured with several ranks: all epochs count the same"
     found: list[Event] = []
     until = time.monotonic() + min(LIMIT_S, limit_s or LIMIT_S)
 

@@ -38,6 +38,8 @@ def dry_run(request: SearchRequest, view: View) -> DryRun:
     """
     if request.cluster is not None:
         raise UsageError("--dry-run: times this machine, not a cluster: leave out --cluster")
+    if request.ranks > 1:
+        raise UsageError("--dry-run: times a single process: leave out --ranks")
     began = time.monotonic()
     with explained_storage(request.home.url):
         found = prepare(request, view, None, write=False)

@@ -18,6 +18,7 @@ from optitune.tasks import loading, splits
 from optitune.training import task_code
 from optitune.training.device import resolve_device
 from optitune.training.preflight import check, fresh_model
+from optitune.workers.ranks import check_ranks
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def join(request: JoinRequest, view: supervisor.View, notes: Notes) -> JoinOutco
     source = request.located(settings.task)
     task = loading.judged(loading.find(source, request.data_folder), settings.metric)
     find_modules(settings.own_paths(), home.folder.parent)
-    task = loops.tried_apart(task, source, request.data_folder, settings, device, home.folder.parent, view.tick)
+    check_ranks(request.ranks, task, device)
+    studies_dir = home.folder.parent
+    task = loops.tried_apart(task, source, request.data_folder, settings, device, studies_dir, view.tick, request.ranks)
     data = splits.search_data(task, settings.train_examples)
     network = check(task, data.train, settings)
     study_checks.same_code(opened, settings.task, task_code.record(task, fresh_model(task), settings.task), network)

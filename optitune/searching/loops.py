@@ -44,6 +44,7 @@ def tried_apart(
     device: torch.device,
     studies_dir: Path,
     on_tick: Callable[[], None] = lambda: None,
+    ranks: int = 1,
 ) -> Task:
     """The same, in a process of its own; see `optitune.workers.loop_probe.tried_apart`.
 
@@ -55,6 +56,7 @@ def tried_apart(
         device: to train on.
         studies_dir: folder of all studies.
         on_tick: called a few times a second.
+        ranks: how many processes train a trial together.
 
     Raises:
         UsageError: the loop does something that a loop must not.
@@ -77,6 +79,7 @@ def tried_apart(
         studies_dir,
         settings.train_examples,
         frozenset(wanted),
+        ranks,
     )
     return loop_probe.tried_apart(task, source, data_dir, call, on_tick)
 

@@ -37,6 +37,7 @@ from optitune.training import task_code
 from optitune.training.device import resolve_device, resolve_precision
 from optitune.training.optimizer_classes import FROM_CLASS, in_words, with_rows
 from optitune.training.preflight import check, fresh_model
+from optitune.workers.ranks import check_ranks
 
 
 @dataclass(frozen=True)
@@ -313,8 +314,9 @@ def prepare(request: SearchRequest, view: supervisor.View, cluster: Cluster | No
     device = cluster.device(request.device) if cluster else resolve_device(request.device)
     settings, budget, task, new = settle(request, device, write)
     request = replace(request, timeout=budget.timeout)
+    check_ranks(request.ranks, task, device, cluster is not None)
     place, studies_dir = None if request.task is not None else _source(request, settings), request.home.folder.parent
-    task = loops.tried_apart(task, place, request.data_folder, settings, device, studies_dir, view.tick)
+    task = loops.tried_apart(task, place, request.data_folder, settings, device, studies_dir, view.tick, request.ranks)
     if new:
         settings = loops.with_factors(settings, task, f"study '{request.home.name}'")
     data = splits.search_data(task, settings.train_examples)

@@ -113,7 +113,7 @@ def train(
     records = refreshed()
     missing = target - counts(records)["finished"]
     if cluster is None:
-        workers = auto(request.workers, len(spread) * (device.type != "cpu"), missing)
+        workers = auto(request.workers, len(spread) * (device.type != "cpu"), missing, request.ranks)
     else:
         workers = cluster.workers(request.workers, device, missing)
     guard = TrialGuard(opened, request.trial_timeout, view.note)
@@ -121,7 +121,8 @@ def train(
     try:
         shared = owner.belongings / "data.safetensors"
         splits.save(data, shared)
-        job = replace(job, data=shared, deadline=deadline, code=opened.user_attrs.get(studies.CODE) or {})
+        code = opened.user_attrs.get(studies.CODE) or {}
+        job = replace(job, data=shared, deadline=deadline, code=code, ranks=request.ranks)
         if cluster is None and (why := costs.settle(opened, job, view.tick, request.trial_timeout)):
             view.note(why)
         jobs = [replace(job, device=str(spread[worker % len(spread)])) for worker in range(workers)]

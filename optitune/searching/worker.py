@@ -36,6 +36,7 @@ from optitune.workers.events import Retired
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
+from optitune.workers.ranked_loop import RankJob, with_ranks
 
 FAILURES_IN_A_ROW = 3
 """How many trials in a row may fail before a worker gives up: the fault is then not the configuration's."""
@@ -65,6 +66,7 @@ class Job:
         data: the file that `splits.save` wrote.
         deadline: when no further trial is begun, as `time.monotonic` counts; None for never.
         code: of the task, as the study keeps it; empty for a built-in task.
+        ranks: how many processes train each trial together.
     """
 
     home: StudyLocation
@@ -77,6 +79,7 @@ class Job:
     data: Path = Path()
     deadline: float | None = None
     code: task_code.Record = field(default_factory=dict)
+    ranks: int = 1
 
 
 def open_study(
@@ -124,6 +127,9 @@ class Worker:
         self._task = loading.judged(loading.find(job.task, job.data_dir), job.settings.metric)
         find_modules(job.settings.own_paths(), job.home.folder.parent)
         task_code.check_unchanged(self._task, job.task, job.code)
+        paths, metric = job.settings.own_paths(), job.settings.metric or ""
+        ranked = RankJob(job.task, metric, job.data_dir, paths, job.home.folder.parent, job.code)
+        self._task = with_ranks(self._task, ranked, job.ranks, self._device, channel)
         data = splits.load(job.data, self._task)
         self._data = replace(data, train=data.train.to(self._device), validation=data.validation.to(self._device))
         patience = RetryPolicy(lambda text: channel.send(Note(channel.worker, text)), channel.stopping)

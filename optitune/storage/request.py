@@ -18,6 +18,7 @@ class StageRequest:
         data_dir: where torchvision's files lie; None for the user's cache folder.
         workers: how many worker processes train; None to choose.
         device: `auto`, or as torch names it.
+        ranks: how many processes train each trial of a loop of the user's own together.
         task: what to train where that is no built-in task and no `FILE.py:FUNCTION`.
     """
 
@@ -25,6 +26,7 @@ class StageRequest:
     data_dir: Path | None = None
     workers: int | None = None
     device: str = "auto"
+    ranks: int = 1
     task: Task | None = None
 
     def located(self, task: str, typed: bool = False) -> str:

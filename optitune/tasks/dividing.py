@@ -187,6 +187,22 @@ def parts_of(data: Any, validation: Any, test: Any, share: Share, groups: Any = 
     return Parts(taken(data, found.train), judged, found, sum_, own)
 
 
+def sharded(parts: Parts, rank: int, ranks: int) -> tuple[Any, Any]:
+    """What one of several processes trains and judges on: every so many-th example, in the form of the data.
+
+    Args:
+        parts: of all of them.
+        rank: of the process.
+        ranks: how many there are.
+
+    Returns:
+        (to train on, as many for each process; to judge on, all of them together)
+    """
+    total, judged = length(parts.train, "data"), length(parts.judged, "validation")
+    even = total - total % ranks
+    return taken(parts.train, torch.arange(rank, even, ranks)), taken(parts.judged, torch.arange(rank, judged, ranks))
+
+
 def given(data: Any) -> Any:
     """Data, or what a function without arguments gives."""
     return data() if callable(data) and not hasattr(data, "__getitem__") and not hasattr(data, "__iter__") else data

@@ -39,7 +39,7 @@ class Loop:
         """
         run.place = code_place(self.task.train)
         seed_everything(run.seed)
-        with running():
+        with run.peers.group(), running():
             try:
                 self.task.train(run)
             except SystemExit:
@@ -80,6 +80,8 @@ def begin(task: Task, plan: Plan, train: Part, validation: Part | None, device: 
 
 def used(training: Training | Loop, run: Run) -> tuple[int, int]:
     """Bytes of what the optimizers keep, and of the weights that were trained."""
+    if run.elsewhere is not None:
+        return run.elsewhere.state_bytes, run.elsewhere.weight_bytes
     if isinstance(training, Training):
         optimizers, parameters = [training.optimizer], training.parameters
     else:

@@ -26,7 +26,10 @@ from optitune.training.loops import Loop
 from optitune.training.plan import Plan, training_plan
 from optitune.training.preflight import fingerprint, undisturbed
 from optitune.training.progress import Diverged, Progress
-from optitune.training.run import OF_THE_LOOP, Run
+from optitune.training.rank_run import RankRun
+from optitune.training.ranks import ALONE, Peers
+from optitune.training.run import OF_THE_LOOP
+from optitune.training.weights import bare
 
 SEED = 97_531
 """None that a trial has: a loop that divides its data by the seed is found out at its first trial."""
@@ -38,7 +41,7 @@ MOST_STEPS = 200
 """Steps that are timed at most."""
 
 
-class Probe(Run):
+class Probe(RankRun):
     """A run that ends after a few steps of its first optimizer.
 
     Args:
@@ -46,14 +49,17 @@ class Probe(Run):
         device: to train on.
         share: which part of the data it gets.
         limit_s: how long steps are timed; None to end after `STEPS` or a first report.
+        peers: the processes that train together.
 
     Attributes:
         times: when each step ended.
         reports: how often the loop has reported.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, share: Share, limit_s: float | None = None) -> None:
-        super().__init__(plan, self._on_report, lambda: False, device=device, share=share)
+    def __init__(
+        self, plan: Plan, device: torch.device, share: Share, limit_s: float | None = None, peers: Peers = ALONE
+    ) -> None:
+        super().__init__(plan, self._on_report, lambda: False, device=device, share=share, peers=peers)
         self._limit_s = limit_s
         self.times: list[float] = []
         self.reports = 0
@@ -122,6 +128,7 @@ def tried(
     device: torch.device,
     train_examples: int | None = None,
     wanted: Collection[str] = (),
+    peers: Peers = ALONE,
 ) -> Task:
     """A loop's task with the facts of its first call; any other task unchanged.
 
@@ -133,6 +140,7 @@ def tried(
         device: to train on.
         train_examples: as in a study's settings.
         wanted: settings of the study that do nothing unless the loop reads them, and `schedule` where that is one.
+        peers: the processes that train together; each tries.
 
     Raises:
         UsageError: the loop fails, or does something that a loop must not.
@@ -142,7 +150,7 @@ def tried(
     found: LoopFacts | None = None
     for configuration in configurations:
         plan = training_plan(configuration, task, epochs, SEED, precision)
-        run = Probe(plan, device, Share("search", train_examples))
+        run = Probe(plan, device, Share("search", train_examples), peers=peers)
         called(task, run)
         _check(task, run, wanted)
         found = found or _facts(run)
@@ -204,7 +212,7 @@ def _check(task: LoopTask, run: Probe, wanted: Collection[str]) -> None:
 
 def _facts(run: Probe) -> LoopFacts:
     found, nothing = run.division, f"sha256:{hashlib.sha256(b'').hexdigest()}"
-    weights = [f"{name}: {fingerprint(each)}" for name, each in sorted(run.modules.items())]
+    weights = [f"{name}: {fingerprint(bare(each))}" for name, each in sorted(run.modules.items())]
     own = found is None or found.validation is None
     lacks = []
     if found is None:

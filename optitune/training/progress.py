@@ -1,6 +1,7 @@
 """Where a training stands, and that it diverged."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from optitune.training.evaluation import Evaluation
 
@@ -17,6 +18,10 @@ class Diverged(Exception):
     def __init__(self, step: int, loss: float, text: str = "") -> None:
         super().__init__(text or f"diverged at step {step}: loss {loss}")
         self.step = step
+        self.loss = loss
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Diverged, (self.step, self.loss, str(self))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a training loop of the user's own reports, checked."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import isfinite
 from typing import Any
 
@@ -12,6 +12,7 @@ from optitune.errors import UsageError
 from optitune.tasks.metrics import Metric
 from optitune.tasks.task import kind
 from optitune.training.progress import Diverged
+from optitune.training.sharded import own_part
 
 
 def checked(value: Any, loss: Any, metric: Metric, epoch: int, place: str) -> tuple[float, float | None]:
@@ -55,19 +56,19 @@ def check_weights(trained: Iterable[nn.Module], epoch: int, place: str) -> None:
     Raises:
         Diverged: one is not.
     """
-    weights = [each.detach() for module in trained for each in module.parameters() if each.requires_grad]
+    weights = [own_part(each.detach()) for module in trained for each in module.parameters() if each.requires_grad]
     # a sum may overflow where no weight is infinite
     if any(not bool(each.sum().isfinite()) and not bool(each.isfinite().all()) for each in weights):
         raise Diverged(epoch, float("nan"), f"diverged in epoch {epoch}: a weight is nan or infinite{place}")
 
 
-def values_of(each: Any, value: float, judged: int, place: str) -> Tensor:
+def values_of(each: Any, value: float, judged: Collection[int], place: str) -> Tensor:
     """The metric of each example, (n,), float64.
 
     Args:
         each: as reported.
         value: their mean.
-        judged: how many there are to be; 0 where that is not known.
+        judged: how many there may be; empty where that is not known.
         place: file and line of the loop, for messages.
 
     Raises:
@@ -77,10 +78,10 @@ def values_of(each: Any, value: float, judged: int, place: str) -> Tensor:
         values = torch.as_tensor(each).detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError(f"run.report: each is {kind(each)}, but must be a value per example{place}") from None
-    if values.ndim != 1 or (judged and len(values) != judged):
+    if values.ndim != 1 or (judged and len(values) not in judged):
         raise UsageError(
             f"run.report: each has shape {tuple(values.shape)}, but must have a value for each of the "
-            f"{plural(judged, 'example')} judged{place}"
+            f"{plural(max(judged, default=0), 'example')} judged{place}"
         )
     mean = float(values.mean())
     if abs(mean - value) > 1e-4 * max(1.0, abs(value)):

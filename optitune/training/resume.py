@@ -178,6 +178,24 @@ class Record:
         if end:
             self.stop()
 
+    def relay(self, rows: list[Progress], new: bool) -> tuple[bool, bool]:
+        """Take note of a training that another process runs and keeps.
+
+        Args:
+            rows: its evaluations since the last call.
+            new: whether the last one is new; see `Report`.
+
+        Returns:
+            (whether it is to end there, whether it is to keep its state before)
+        """
+        self.history += rows
+        stopping = not self.done and self._stopping()
+        try:
+            self._tell(new)
+        except Stopped:
+            return not stopping or self._cause is not None, stopping
+        return False, stopping
+
     def _keep(self) -> None:
         if self._keeps is None or self._path is None:
             return

@@ -1,7 +1,7 @@
 """`Run`: all that a training loop of the user's own needs of a search, a comparison or a full training."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
@@ -26,8 +26,10 @@ from optitune.training.kept_objects import KeptObjects
 from optitune.training.loop_parts import LoopScheduler, Trained, as_module, hook_steps, optimizer_of
 from optitune.training.plan import Plan
 from optitune.training.progress import Diverged, Progress
+from optitune.training.ranks import ALONE, Elsewhere, Peers
 from optitune.training.reported import check_weights, checked, values_of
 from optitune.training.resume import Record, Report
+from optitune.training.sharded import whole
 from optitune.training.weights import bare
 
 UNMOVED = 3
@@ -60,7 +62,11 @@ class Run(Record):
         device: to train on.
         share: which part of the data it gets.
         folder: for files of the loop's own; None for none.
+        peers: the processes that train together.
         options: of `Record`.
+
+    Attributes:
+        elsewhere: what other processes that ran the loop came to; None where it ran here.
 
     Example:
         >>> def train(run):
@@ -87,19 +93,22 @@ class Run(Record):
         device: torch.device = torch.device("cpu"),  # noqa: B008
         share: Share = Share(),  # noqa: B008
         folder: Path | None = None,
+        peers: Peers = ALONE,
         **options: Any,
     ) -> None:
         super().__init__(plan, report, stopping, path, identity, **options)
         self._device = device
         self._share = share
         self._folder = folder
+        self.peers = peers
+        self.elsewhere: Elsewhere | None = None
         self._kept = KeptObjects()
         self._began_epochs = False
         self._within = self._iterated = False
         self._thread = threading.get_ident()
         self._began = perf_counter()
         self._before = 0.0
-        self._judged = 0
+        self._judged = self._shard = 0
         self._lr: float | None = None
         self.optimizers: dict[str, Optimizer] = {}
         self.trained: dict[str, nn.Module] = {}
@@ -108,6 +117,11 @@ class Run(Record):
         self.place = ""
         self.read: set[str] = set()
         self.steps = 0
+
+    def arguments(self) -> dict[str, Any]:
+        """What another process makes a `Run` of this training with, but for what it reports to."""
+        kept = {name: getattr(self, f"_{name}") for name in ("path", "identity", "wait", "durable", "keep_end")}
+        return {**kept, "share": self._share, "folder": self._folder}
 
     @property
     def seed(self) -> int:
@@ -118,6 +132,16 @@ class Run(Record):
     def device(self) -> torch.device:
         """To train on."""
         return self._device
+
+    @property
+    def rank(self) -> int:
+        """Which of the processes that train together this is, from 0; 0 where there is one."""
+        return self.peers.rank
+
+    @property
+    def ranks(self) -> int:
+        """How many processes train together."""
+        return self.peers.ranks
 
     @property
     def stage(self) -> Stage:
@@ -162,6 +186,7 @@ class Run(Record):
         *,
         groups: Any = None,
         split: Order = "random",
+        shards: bool = False,
     ) -> tuple[Any, Any]:
         """Divide data into what this training trains on and what it is judged on.
 
@@ -176,6 +201,8 @@ class Run(Record):
             test: the test set; without one, a fifth of `data` is set apart, which no search and no comparison sees.
             groups: an id for each example of `data`, such as a patient's, as in `optitune.Task`.
             split: `random`, or `time` where `data` are in order of time, as in `optitune.Task`; then all parts are so.
+            shards: give each rank its own share of both parts, every so many-th example: as many to train on for each,
+                and up to one more to judge on for the first ones. Without, all ranks get the same.
 
         Returns:
             (to train on, to judge on), each in the form of the data.
@@ -192,7 +219,11 @@ class Run(Record):
             raise UsageError(f"{error}{caller_place()}") from None
         self.division, self._judged = parts.division, dividing.length(parts.judged, "validation")
         self.found(parts.checksum, parts.judged if parts.own and not self._share.test else None)
-        return parts.train, parts.judged
+        if not shards or self.ranks == 1:
+            return parts.train, parts.judged
+        train, judged = dividing.sharded(parts, self.rank, self.ranks)
+        self._shard = dividing.length(judged, "validation")
+        return train, judged
 
     def found(self, checksum: str, validation: Any) -> None:
         """The data were divided; for who wants to know.
@@ -347,13 +378,20 @@ class Run(Record):
                 f"run.report: the schedule '{self.plan.configuration.schedule.name}' follows the training loss{place}: "
                 "report it, too, run.report(value, loss=...)"
             )
-        values = None if each is None else values_of(each, number, self._judged, place)
-        before = [row.validation.value for row in self.history if row.validation][-UNMOVED + 1 :]
-        same = len(before) == UNMOVED - 1 and set(before) == {number}
-        evaluation = Evaluation(float("nan"), number, self._judged, None, values, same)
+        values = None if each is None else values_of(each, number, self._sizes(), place)
+        evaluation = Evaluation(float("nan"), number, self._judged, None, values, self._unmoved(number))
         lr = self.plan.configuration.lr if self._lr is None else self._lr
         seconds = self._before + perf_counter() - self._began
         return Progress(self.steps or epoch, epoch, lr, train_loss, None, evaluation, seconds)
+
+    def _sizes(self) -> Collection[int]:
+        """How many values of examples may be reported; empty where that is not known."""
+        return (self._judged,) if self._judged else ()
+
+    def _unmoved(self, value: float) -> bool:
+        """Whether the values before were the same."""
+        before = [row.validation.value for row in self.history if row.validation][-UNMOVED + 1 :]
+        return len(before) == UNMOVED - 1 and set(before) == {value}
 
     def finish(self) -> None:
         """The loop has returned.
@@ -389,8 +427,12 @@ class Run(Record):
 
     def weights(self) -> dict[str, Tensor]:
         """The weights of all networks; with their names before where there are several."""
-        modules = self.modules
-        states = {name: bare(each).state_dict() for name, each in modules.items()}
+        if self.elsewhere is not None:
+            return self.elsewhere.weights or {}
+        states = {
+            name: {key: whole(value) for key, value in bare(each).state_dict().items()}
+            for name, each in self.modules.items()
+        }
         if len(states) == 1:
             return dict(*states.values())
         return {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}

@@ -9,8 +9,9 @@ import torch
 
 
 def bare(model: torch.nn.Module) -> torch.nn.Module:
-    """The network without the wrappers of `torch.compile` and `DataParallel`."""
-    while hasattr(model, "_orig_mod") or isinstance(model, torch.nn.DataParallel):
+    """The network without the wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel`."""
+    wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while hasattr(model, "_orig_mod") or isinstance(model, wrappers):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module  # type: ignore[assignment]
     return model
 

@@ -53,5 +53,12 @@ class Failed(Event):
 
 
 @dataclass(frozen=True)
+class RankDied(Event):
+    """A process that trains with the worker's others has died, and the worker ends of the same cause."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
 class Retired(Event):
     """The worker is about to return, and a fresh process is to take its place."""

@@ -8,14 +8,16 @@ import torch
 
 from optitune.errors import OptituneError, UsageError
 from optitune.space.configuration import Configuration, Precision
-from optitune.study.custom_optimizers import find_modules
 from optitune.tasks import loading
 from optitune.tasks.loop_task import LoopFacts, LoopTask
 from optitune.tasks.task import Task
 from optitune.training.probe import tried
+from optitune.training.ranks import ALONE, Peers
 from optitune.workers.events import Event
 from optitune.workers.pool import Channel, Pool
 from optitune.workers.process import configure_worker_process
+from optitune.workers.ranked_loop import RankJob
+from optitune.workers.ranks import on_ranks
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class FirstCall:
     Attributes:
         paths: `module:class` of optimizers that the study defines, by name.
         studies_dir: folder of all studies, beside which their modules lie.
+        ranks: how many processes call it together, each with what `torch.distributed` needs.
     """
 
     configurations: Sequence[Configuration]
@@ -42,6 +45,7 @@ class FirstCall:
     studies_dir: Path
     train_examples: int | None = None
     wanted: Collection[str] = ()
+    ranks: int = 1
 
 
 def tried_apart(
@@ -92,18 +96,27 @@ def call_first(channel: Channel, source: loading.Source, metric: str, data_dir: 
         UsageError: the loop fails, or does something that a loop must not.
     """
     configure_worker_process()
-    task = loading.find(source, data_dir)
-    assert isinstance(task, LoopTask)
-    find_modules(call.paths, call.studies_dir)
-    device = torch.device(call.device)
-    found = tried(
-        loading.judged(task, metric),
-        call.configurations,
-        call.epochs,
-        call.precision,
-        device,
-        call.train_examples,
-        call.wanted,
-    )
+    device, job = torch.device(call.device), RankJob(source, metric, data_dir, call.paths, call.studies_dir, {})
+    if call.ranks > 1:
+        facts = on_ranks(channel, facts_of, (job, call), call.ranks, device)
+    else:
+        facts = facts_of(ALONE, device, job, call)
+    channel.send(LoopTried(channel.worker, facts))
+
+
+def facts_of(peers: Peers, device: torch.device, job: RankJob, call: FirstCall) -> LoopFacts:
+    """What a first call of a loop brings to light, as one of the processes that train together.
+
+    Args:
+        peers: those.
+        device: to train on.
+        job: where the task comes from.
+        call: how.
+
+    Raises:
+        UsageError: the loop fails, or does something that a loop must not.
+    """
+    task, tries = job.task(), call.configurations
+    found = tried(task, tries, call.epochs, call.precision, device, call.train_examples, call.wanted, peers)
     assert isinstance(found, LoopTask)
-    channel.send(LoopTried(channel.worker, found.known))
+    return found.known

@@ -77,16 +77,20 @@ class Channel:
 Target = Callable[..., None]
 
 
-def auto(wanted: int | None, gpus: int, jobs: int) -> int:
+def auto(wanted: int | None, gpus: int, jobs: int, ranks: int = 1) -> int:
     """Choose how many workers to start.
 
     Args:
         wanted: by the user; None for one per core, or a few per GPU.
         gpus: how many there are; 0 to train on the CPU.
         jobs: how many trainings there are: no more workers than these.
+        ranks: how many processes train together for each worker.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sensible = min(cores, WORKERS_PER_GPU * gpus if gpus else MOST_WORKERS)
+    if ranks > 1:
+        # each has a GPU, or a core, of its own
+        sensible = (gpus or cores) // ranks
     return max(1, min(wanted or sensible, jobs))
 
 
@@ -106,7 +110,7 @@ def _enter(target: Target, connection: Connection, worker: int, arguments: Seque
         # a terminal that is closed signals the whole group, too, and what was begun with nohup goes on
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handle)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     if not os.environ.get("OPTITUNE_DEBUG"):
         warnings.simplefilter("ignore")
     channel = Channel(connection, worker, stop)
@@ -145,7 +149,8 @@ def run_target(channel: Channel, target: Target, arguments: Sequence[Any]) -> No
         channel.send(Failed(channel.worker, reason(error), False, whole(error)))
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
+    """End this process once its parent has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -153,21 +158,26 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _cause(exit_code: int) -> str:
-    """Of what a process died, in words."""
+def death_cause(exit_code: int) -> str:
+    """Of what a process died, in words.
+
+    Args:
+        exit_code: as `multiprocessing` has it: below 0 the number of a signal.
+    """
     if exit_code >= 0:
         return f"exit {exit_code}"
     return f"signal {-exit_code}" + (", perhaps for want of memory: try fewer workers" if exit_code == -9 else "")
 
 
-def _context() -> Any:
+def process_context() -> Any:
+    """How processes are started here."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     return multiprocessing.get_context(method)
 
 
 def warm_up(*modules: str) -> None:
     """Begin to import what workers will need, in the background; the earlier, the sooner they train."""
-    context = _context()
+    context = process_context()
     if context.get_start_method() == "forkserver":
         from multiprocessing.forkserver import ensure_running
 
@@ -196,7 +206,7 @@ class Pool(Supervisor):
         sign_of_life: Callable[[Event], bool] | None = None,
     ) -> None:
         super().__init__(len(jobs), on_event, on_tick, on_death, sign_of_life or ProgressTracker())
-        self._context = _context()
+        self._context = process_context()
         self._target = target
         self._jobs = jobs
         self._processes: dict[int, BaseProcess] = {}
@@ -253,6 +263,6 @@ class Pool(Supervisor):
             process = self._processes.pop(worker)
             self._connections.pop(worker).close()
             process.join()
-            self._parted(worker, _cause(process.exitcode or 0))
+            self._parted(worker, death_cause(process.exitcode or 0))
         else:
             self._handle(event)

@@ -12,7 +12,7 @@ from typing import Any
 from optitune.errors import Interrupted, OptituneError, UsageError
 from optitune.tasks.user_code import raised_from
 from optitune.workers.child_process import signals
-from optitune.workers.events import Done, Event, Failed, Output, Retired
+from optitune.workers.events import Done, Event, Failed, Output, RankDied, Retired
 
 DEATHS_IN_A_ROW = 3
 """How often a worker, and those that took its place, may die without a sign of life in between."""
@@ -48,6 +48,7 @@ class Supervisor(ABC):
         self._error: OptituneError | None = None
         self._asked = 0
         self._deaths: Counter[int] = Counter()
+        self._causes: dict[int, str] = {}
 
     def run(self) -> None:
         """Start the workers and return when all are done.
@@ -113,6 +114,8 @@ class Supervisor(ABC):
                 # when it has gone
                 if worker not in self._retired and not stopped:
                     self._done.add(worker)
+            case RankDied(worker=worker, cause=cause):
+                self._causes[worker] = cause
             case Failed(worker=worker, message=message):
                 self._done.add(worker)
                 if self._error is None:
@@ -128,6 +131,7 @@ class Supervisor(ABC):
 
     def _parted(self, worker: int, cause: str) -> None:
         """See to it that another takes the place of a worker that has gone, unless its work is done."""
+        cause = self._causes.pop(worker, cause)
         if worker in self._done or self._asked or self._error is not None:
             return
         if worker in self._retired:
