@@ -1,7 +1,10 @@
 """What a comparison is asked for."""
 
 from dataclasses import dataclass
+from math import isfinite
+from typing import get_args
 
+from optitune.errors import UsageError
 from optitune.statistics.runs import PREFER, UNTIL, Prefer, Until
 from optitune.storage.request import StageRequest
 
@@ -39,3 +42,26 @@ class CompareRequest(StageRequest):
     until: Until = UNTIL
     prefer: Prefer = PREFER
     seed: int = 0
+
+
+def check(request: CompareRequest) -> None:
+    """Hold a request against what is allowed.
+
+    Raises:
+        UsageError: something is not.
+    """
+    for name, value in (("epsilon", request.epsilon), ("timeout", request.timeout)):
+        if value is not None and not (isfinite(value) and value >= 0):
+            raise UsageError(f"{name} = {value}: must be a number of at least 0")
+    for name, word, words in (("until", request.until, get_args(Until)), ("prefer", request.prefer, get_args(Prefer))):
+        if word not in words:
+            raise UsageError(f"{name} = {word!r}: must be one of {', '.join(words)}")
+    if request.target is not None and not isfinite(request.target):
+        raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")
+    for name, number, least in (
+        ("epochs", request.epochs, 1),
+        ("max_runs", request.max_runs, 1),
+        ("sensitivity", request.sensitivity, 0),
+    ):
+        if number is not None and number < least:
+            raise UsageError(f"{name} = {number}: must be at least {least}")

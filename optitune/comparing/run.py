@@ -7,9 +7,8 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -18,7 +17,7 @@ from optitune.common.text import Unit
 from optitune.comparing.folder import RUN, place, tidy
 from optitune.comparing.kept_runs import load_runs, run_path
 from optitune.comparing.plan import Epsilon, finalists, make_plan, opening, practical, step
-from optitune.comparing.requests import CompareRequest
+from optitune.comparing.requests import CompareRequest, check
 from optitune.comparing.results import (
     FOLDER,
     Comparison,
@@ -29,7 +28,7 @@ from optitune.comparing.search_on import search_words
 from optitune.comparing.stored_verdict import CompareOptions
 from optitune.comparing.worker import DATA, work
 from optitune.errors import Interrupted, OptituneError, UsageError
-from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, Prefer, RunId, Until
+from optitune.statistics.runs import KNOWN_GOOD, TUNED, VARIANTS, Plan, RunId
 from optitune.storage import studies, study_checks, trials
 from optitune.study.custom_optimizers import find_modules
 from optitune.study.records import TrialRecord
@@ -233,7 +232,7 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
         UsageError: task, data and configurations do not fit each other.
         OptituneError: there is nothing to compare, or data or storage cannot be had.
     """
-    _check(request)
+    check(request)
     opened = request.home.open()
     settings = studies.settings_of(opened)
     records = trials.records(opened)
@@ -277,29 +276,6 @@ def prepare(request: CompareRequest, write: bool = True) -> Prepared:
     )
     folder = request.home.folder / FOLDER
     return Prepared(plan, device, task, data, code, records, without, other_data, folder, settings, epsilon)
-
-
-def _check(request: CompareRequest) -> None:
-    """Hold a request against what is allowed.
-
-    Raises:
-        UsageError: something is not.
-    """
-    for name, value in (("epsilon", request.epsilon), ("timeout", request.timeout)):
-        if value is not None and not (isfinite(value) and value >= 0):
-            raise UsageError(f"{name} = {value}: must be a number of at least 0")
-    for name, word, words in (("until", request.until, get_args(Until)), ("prefer", request.prefer, get_args(Prefer))):
-        if word not in words:
-            raise UsageError(f"{name} = {word!r}: must be one of {', '.join(words)}")
-    if request.target is not None and not isfinite(request.target):
-        raise UsageError(f"target = {request.target}: must be a finite number, in the metric's unit")
-    for name, number, least in (
-        ("epochs", request.epochs, 1),
-        ("max_runs", request.max_runs, 1),
-        ("sensitivity", request.sensitivity, 0),
-    ):
-        if number is not None and number < least:
-            raise UsageError(f"{name} = {number}: must be at least {least}")
 
 
 class Rounds:

@@ -24,7 +24,7 @@ from optitune.training.engine import Training
 from optitune.training.loops import Loop, begin, used
 from optitune.training.progress import Diverged, Progress
 from optitune.training.run import Run as TrainingRun
-from optitune.training.run import files_of
+from optitune.training.run_facts import files_of
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process
 from optitune.workers.ranked_loop import RankJob, with_ranks

@@ -29,7 +29,8 @@ from optitune.training.evaluation import evaluate
 from optitune.training.loops import Loop, begin
 from optitune.training.plan import Plan, training_plan
 from optitune.training.progress import Diverged, Progress
-from optitune.training.run import Run, files_of
+from optitune.training.run import Run
+from optitune.training.run_facts import files_of
 from optitune.training.weights import bare
 from optitune.workers.pool import Channel
 from optitune.workers.process import configure_worker_process

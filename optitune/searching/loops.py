@@ -11,7 +11,7 @@ from optitune.study.settings import StudySettings
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.task import Task
 from optitune.training import probe
-from optitune.training.run import OF_THE_LOOP
+from optitune.training.run_facts import OF_THE_LOOP
 from optitune.workers import loop_probe
 
 FACTORS = (0.1, 10.0)

@@ -31,7 +31,7 @@ from optitune.tasks.metrics import Metric
 from optitune.tasks.user_code import kept, raised_from, whole
 from optitune.training import task_code
 from optitune.training.progress import Progress
-from optitune.training.run import files_of
+from optitune.training.run_facts import files_of
 from optitune.workers.events import Retired
 from optitune.workers.leases import Owner
 from optitune.workers.pool import Channel

@@ -28,7 +28,7 @@ from optitune.training.preflight import fingerprint, undisturbed
 from optitune.training.progress import Diverged, Progress
 from optitune.training.rank_run import RankRun
 from optitune.training.ranks import ALONE, Peers
-from optitune.training.run import OF_THE_LOOP
+from optitune.training.run_facts import OF_THE_LOOP
 from optitune.training.weights import bare
 
 SEED = 97_531

@@ -1,7 +1,7 @@
 """`Run`: all that a training loop of the user's own needs of a search, a comparison or a full training."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from optitune.common.files import make_folder
 from optitune.common.randomness import seed_everything
 from optitune.common.text import plural
 from optitune.errors import UsageError
-from optitune.space.configuration import Precision, flat
 from optitune.tasks import dividing
-from optitune.tasks.dividing import Division, Share, Stage
+from optitune.tasks.dividing import Division, Share
 from optitune.tasks.grouping import Order
 from optitune.tasks.task import kind
 from optitune.tasks.user_code import caller_place
 from optitune.training.build import build_schedules
+from optitune.training.epochs import Epochs
 from optitune.training.evaluation import Evaluation
 from optitune.training.kept_objects import KeptObjects
 from optitune.training.loop_parts import LoopScheduler, Trained, as_module, hook_steps, optimizer_of
@@ -28,7 +27,8 @@ from optitune.training.plan import Plan
 from optitune.training.progress import Diverged, Progress
 from optitune.training.ranks import ALONE, Elsewhere, Peers
 from optitune.training.reported import check_weights, checked, values_of
-from optitune.training.resume import Record, Report
+from optitune.training.resume import Report
+from optitune.training.run_facts import Facts
 from optitune.training.sharded import whole
 from optitune.training.weights import bare
 
@@ -36,21 +36,7 @@ UNMOVED = 3
 """After how many reports of one and the same value a loop may be called stuck."""
 
 
-def files_of(folder: Path, name: str) -> Path:
-    """Where files of a loop's own lie, within the folder of a study.
-
-    Args:
-        folder: of the study.
-        name: of the training.
-    """
-    return folder / "files" / name
-
-
-OF_THE_LOOP = ("batch_size", "accumulation", "label_smoothing", "loss")
-"""Settings that a loop of the user's own has to read, or they do nothing."""
-
-
-class Run(Record):
+class Run(Facts):
     """One training, as a loop of the user's own sees it.
 
     Args:
@@ -96,11 +82,9 @@ class Run(Record):
         peers: Peers = ALONE,
         **options: Any,
     ) -> None:
-        super().__init__(plan, report, stopping, path, identity, **options)
-        self._device = device
-        self._share = share
-        self._folder = folder
-        self.peers = peers
+        super().__init__(
+            plan, report, stopping, path, identity, device=device, share=share, folder=folder, peers=peers, **options
+        )
         self.elsewhere: Elsewhere | None = None
         self._kept = KeptObjects()
         self._began_epochs = False
@@ -115,68 +99,12 @@ class Run(Record):
         self.schedulers: dict[int, LoopScheduler] = {}
         self.division: Division | None = None
         self.place = ""
-        self.read: set[str] = set()
         self.steps = 0
 
     def arguments(self) -> dict[str, Any]:
         """What another process makes a `Run` of this training with, but for what it reports to."""
         kept = {name: getattr(self, f"_{name}") for name in ("path", "identity", "wait", "durable", "keep_end")}
         return {**kept, "share": self._share, "folder": self._folder}
-
-    @property
-    def seed(self) -> int:
-        """Of this training; torch, numpy and Python are seeded with it, and anew in every epoch."""
-        return self.plan.seed
-
-    @property
-    def device(self) -> torch.device:
-        """To train on."""
-        return self._device
-
-    @property
-    def rank(self) -> int:
-        """Which of the processes that train together this is, from 0; 0 where there is one."""
-        return self.peers.rank
-
-    @property
-    def ranks(self) -> int:
-        """How many processes train together."""
-        return self.peers.ranks
-
-    @property
-    def stage(self) -> Stage:
-        """`search`, `compare` or `retrain`."""
-        return self._share.stage
-
-    @property
-    def precision(self) -> Precision:
-        """`fp32`, or `bf16` for a loop that uses `torch.autocast`."""
-        return self.plan.precision
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The whole configuration as a plain dict: `optimizer`, `lr`, `beta1`, `schedule`, `batch_size`, and so on."""
-        self.read.update(OF_THE_LOOP, ("settings",))
-        configuration = self.plan.configuration
-        return {"optimizer": configuration.optimizer.name, **flat(configuration, ("optimizer",))}
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per batch, where the study is to decide it."""
-        self.read.add("batch_size")
-        return self.plan.configuration.training.batch_size
-
-    @property
-    def folder(self) -> Path:
-        """A folder of this training for files of the loop's own; a training that is taken up again has the same."""
-        if self._folder is None:
-            raise UsageError("run.folder: this training has no folder")
-        return make_folder(self._folder)
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are done."""
-        return int(self.history[-1].epoch) if self.history else 0
 
     def split(
         self,
@@ -321,7 +249,7 @@ class Run(Record):
             return None
         return found
 
-    def epochs(self) -> "Epochs":
+    def epochs(self) -> Epochs:
         """The epochs that are left, from 0 on; each is to be reported once before it ends.
 
         Its length is the number of all epochs.
@@ -445,31 +373,3 @@ class Run(Record):
 
     def _fail(self, text: str) -> NoReturn:
         raise UsageError(text + caller_place())
-
-
-class Epochs:
-    """The epochs of a run: their number as the length, and those left to iterate over."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __len__(self) -> int:
-        return self._run.plan.epochs
-
-    def __iter__(self) -> Iterator[int]:
-        run = self._run
-        run.adopt()
-        while not run.done:
-            run.begin_epoch()
-            epoch = run.epoch
-            yield epoch
-            if run.ended:
-                # the loop has caught what ended it
-                run.stop()
-            if run.epoch == epoch:
-                run.stop(
-                    UsageError(
-                        f"epoch {epoch + 1} ended without a run.report{caller_place()}: report every epoch, "
-                        "run.report(value, loss=...)"
-                    )
-                )
