@@ -136,5 +136,5 @@ def run_compare(
             "note: the data are not those that the configurations were found on (their checksums differ)", err=True
         )
     if not as_json:
-        print_comparison(result, studies_dir, storage, request.data_dir)
+        print_comparison(result, studies_dir, storage, request.data_dir, request.ranks)
     return result.document()

@@ -169,7 +169,7 @@ def search(
         return
     result = stages.search(request, search_view(quiet=quiet or as_json), log)
     if not as_json:
-        print_result(result, studies_dir, storage, request.data_dir, next_steps=not then_compare)
+        print_result(result, studies_dir, storage, request.data_dir, not then_compare, request.ranks)
     document = result.document()
     if then_compare:
         from optitune.cli.compare import run_compare

@@ -9,24 +9,32 @@ PASSWORD = re.compile(r"^[\w+]+://(?:[^:/]*:[^@]+@|.*[?&](?:ssl)?passw(?:or)?d=)
 """A URL with a password in it."""
 
 
-def place(studies_dir: Path, storage: str | None = None, data_dir: Path | None = None) -> list[str]:
-    """The options by which a command finds the same studies and data.
+def place(studies_dir: Path, storage: str | None = None, data_dir: Path | None = None, ranks: int = 1) -> list[str]:
+    """The options by which a command finds the same studies and data, and trains by as many processes.
 
     Args:
         studies_dir: folder of the studies; `studies` needs no option.
         storage: URL of a database; one with a password is shown as `URL`.
         data_dir: folder of the data sets.
+        ranks: how many processes train together.
     """
     words = [] if studies_dir == Path("studies") else ["--studies-dir", str(studies_dir)]
     if data_dir is not None:
         words += ["--data-dir", str(data_dir)]
     if storage:
         words += ["--storage", "URL" if PASSWORD.match(storage) else storage]
+    if ranks > 1:
+        words += ["--ranks", str(ranks)]
     return words
 
 
 def typed(
-    command: str, studies_dir: Path, storage: str | None = None, data_dir: Path | None = None, study: str = ""
+    command: str,
+    studies_dir: Path,
+    storage: str | None = None,
+    data_dir: Path | None = None,
+    study: str = "",
+    ranks: int = 1,
 ) -> str:
     """A command as it is typed, with the options that lead it to the same study.
 
@@ -36,8 +44,10 @@ def typed(
         storage: URL of the storage; None for a file in the study's folder.
         data_dir: where data sets lie; None for the usual folder.
         study: a name for `--study`; empty where the command names it, or needs none.
+        ranks: how many processes train together.
     """
-    return line([*command.split(), *(["--study", study] if study else []), *place(studies_dir, storage, data_dir)])
+    options = ["--study", study] if study else []
+    return line([*command.split(), *options, *place(studies_dir, storage, data_dir, ranks)])
 
 
 def line(words: Sequence[str]) -> str:

@@ -125,7 +125,9 @@ def compare_view(quiet: bool) -> Silent | LiveCompare | LinesCompare:
     return view(quiet, LiveCompare, LinesCompare)
 
 
-def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | None, data_dir: Path | None) -> None:
+def print_comparison(
+    result: CompareOutcome, studies_dir: Path, storage: str | None, data_dir: Path | None, ranks: int = 1
+) -> None:
     """Print the end of a comparison: the verdict, what it rests on, the costs, and the next commands.
 
     Args:
@@ -133,6 +135,7 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
         studies_dir: the folder of all studies, as it was typed.
         storage: the URL of the storage, as it was typed; None for the study's own file.
         data_dir: where torchvision's files lie, as it was typed; None for the cache folder.
+        ranks: how many processes trained each run together.
     """
     console = Console(highlight=False, soft_wrap=True)
     found, plan = result.comparison, result.comparison.plan
@@ -164,6 +167,6 @@ def print_comparison(result: CompareOutcome, studies_dir: Path, storage: str | N
         goes_on = f": the same command with {more} goes on" if found.goes_on_to else ""
         console.print(f"After {plural(found.verdict.runs, 'run')} {limit} is spent{goes_on}.")
     console.print(f"  {result.folder}: plan.json, verdict.json, runs/", markup=False)
-    retrain = typed("retrain best", studies_dir, storage, data_dir, result.study)
-    further = [line([*result.search_on, *place(studies_dir, storage, data_dir)])] if result.search_on else []
+    retrain = typed("retrain best", studies_dir, storage, data_dir, result.study, ranks)
+    further = [line([*result.search_on, *place(studies_dir, storage, data_dir, ranks)])] if result.search_on else []
     print_next(console, [*further, retrain, typed(f"report {result.study}", studies_dir, storage)])

@@ -45,7 +45,12 @@ def fitted_standings(records: Sequence[TrialRecord], optimizers: Sequence[str], 
 
 
 def print_result(
-    result: "SearchOutcome", studies_dir: Path, storage: str | None, data_dir: Path | None, next_steps: bool = True
+    result: "SearchOutcome",
+    studies_dir: Path,
+    storage: str | None,
+    data_dir: Path | None,
+    next_steps: bool = True,
+    ranks: int = 1,
 ) -> None:
     """Print the end of a search: standings, the best configuration, and the next commands.
 
@@ -55,13 +60,14 @@ def print_result(
         storage: the URL of the storage, as it was typed; None for the study's own file.
         data_dir: where torchvision's files lie, as it was typed; None for the cache folder.
         next_steps: whether to print the next commands.
+        ranks: how many processes trained each trial together.
     """
     console = Console(highlight=False, soft_wrap=True)
     number = counts(result.records)
     if not result.begun:
         own = result.trials - (len(result.origin.trials) if result.origin else 0)
         console.print(f"study '{result.name}' is made; {plural(own, 'trial')} to be trained. On every machine:")
-        console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name), markup=False)
+        console.print("  " + typed("worker", studies_dir, storage, data_dir, result.name, ranks), markup=False)
         console.print("to look on:")
         console.print("  " + typed(f"watch {result.name}", studies_dir, storage), markup=False)
         return
@@ -107,8 +113,8 @@ def print_result(
         console.print(f"  the file that stood there was not this search's own; it is kept as {result.set_aside}")
     if not next_steps:
         return
-    compare = typed(f"compare {result.name}", studies_dir, storage, data_dir)
-    retrain = typed("retrain best", studies_dir, storage, data_dir, result.name)
+    compare = typed(f"compare {result.name}", studies_dir, storage, data_dir, ranks=ranks)
+    retrain = typed("retrain best", studies_dir, storage, data_dir, result.name, ranks)
     print_next(console, [compare, retrain, typed("dashboard", studies_dir, storage, None, result.name)])
 
 
