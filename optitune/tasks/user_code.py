@@ -27,8 +27,10 @@ OF_TORCH: Mapping[str, str] = {
     r"gets \2 (shapes \1 x \2 and \3 x \4): let its in_features be \2",
     r".*expected input\[.*\] to have (\d+) channels, but got (\d+) channels instead": r"a convolution that takes \1 "
     r"channels gets \2: let its in_channels be \2",
+    r".*env:// rendezvous: environment variable (\w+) expected, but not set.*": r"torch.distributed finds no \1 in the "
+    r"environment: give --ranks N in every stage, or make a group only where run.ranks > 1",
 }
-"""What torch says of networks whose layers do not fit, as patterns, and what to do about it."""
+"""What torch says of layers that do not fit and of a missing group, as patterns, and what to do about it."""
 
 MOST_TRACEBACK = 20_000
 """Characters of a traceback that are kept, the last ones."""
@@ -137,6 +139,8 @@ def described(error: BaseException) -> str:
         message = f"{name} of {len(error.exceptions)}, the first {described(first)}"
     elif isinstance(error, SyntaxError):
         message = f"{name}: {error.msg}"
+    elif isinstance(error, AlreadyDescribed):
+        message = str(error)
     else:
         try:
             message = str(error)
@@ -267,6 +271,10 @@ def keeping(folder: Path, name: str, doing: str, about: Mapping[str, object]) ->
         raise
     except BaseException as error:
         raise OptituneError(f"{doing} failed: {kept(error, folder, name, about)}") from error
+
+
+class AlreadyDescribed(Exception):
+    """The user's code has failed in another process; the message names the error and its line."""
 
 
 class WorkerTraceback(Exception):

@@ -24,7 +24,7 @@ from torch import distributed
 from optitune.errors import OptituneError, UsageError
 from optitune.tasks.loop_task import LoopTask
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import raised_from, reason, whole
+from optitune.tasks.user_code import AlreadyDescribed, raised_from, reason, whole
 from optitune.training.progress import Diverged
 from optitune.workers.child_process import let_tasks_have_processes, printing_to, signals, start
 from optitune.workers.events import Output, RankDied
@@ -36,6 +36,9 @@ CAUSE_S, END_S = 2.0, 30.0
 """How long the others may take to fail as well, or be found dead, once one has failed; and to end once rank 0 has."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+MODULES = ("optitune.workers.ranked_loop", "torch._dynamo", "sklearn.model_selection")
+"""What ranks need as soon as they train: imported once for those of all trainings."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,6 @@ class RankFailed:
     at: float
     error: OptituneError | Diverged | str
     traceback: str
-
-
-class TrainingError(Exception):
-    """A rank's own code has failed."""
 
 
 def check_ranks(ranks: int, task: Task, device: torch.device, cluster: bool = False) -> None:
@@ -139,10 +138,10 @@ def on_ranks(
 
     Raises:
         UsageError, OptituneError, Diverged: a rank has raised that.
-        TrainingError: a rank has raised anything else.
+        AlreadyDescribed: a rank has raised anything else.
     """
     # a fork server of this worker's own: what it imports is imported once for the ranks of all trainings
-    warm_up("optitune.workers.ranked_loop", "torch._dynamo", *libraries)
+    warm_up(*MODULES, *libraries)
     visible = None
     if device.type == "cuda":
         visible = gpus_of(channel.worker, ranks, torch.cuda.device_count(), os.environ.get(VISIBLE))
@@ -273,7 +272,7 @@ class _Listener:
             raise error
         if isinstance(error, OptituneError):
             raise raised_from(type(error)(f"{place}{error}"), first.traceback)
-        raise TrainingError(f"{place}{error}") from raised_from(OptituneError(str(error)), first.traceback).__cause__
+        raise AlreadyDescribed(f"{place}{error}") from raised_from(OptituneError(str(error)), first.traceback).__cause__
 
 
 def _enter(

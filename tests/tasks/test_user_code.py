@@ -15,7 +15,7 @@ import pytest
 from optitune.errors import UsageError
 from optitune.tasks import loading, user_code
 from optitune.tasks.task import Task
-from optitune.tasks.user_code import calling, described, of_a_library, reason, script, whole
+from optitune.tasks.user_code import AlreadyDescribed, calling, described, of_a_library, reason, script, whole
 
 pytestmark = pytest.mark.wide
 
@@ -127,6 +127,7 @@ def deeper(depth: int = 0) -> None:
         (MemoryError(), "MemoryError"),
         (UserWarning("beware"), "UserWarning: beware"),
         (SystemExit(), "sys.exit()"),
+        (AlreadyDescribed("rank 1: ValueError: a"), "rank 1: ValueError: a"),
         (ValueError("x" * 1000), f"ValueError: {'x' * 385}..."),
     ],
 )
