@@ -26,6 +26,7 @@ from optitune.tasks.metrics import aligned
 from optitune.tasks.task import Loss, Task
 from optitune.tasks.task import kind as type_of
 from optitune.training.criterion import Criterion, Together
+from optitune.training.sharded import is_sharded
 from optitune.training.weights import bare, kinds
 from optitune.training.weights import hidden as hidden_matrices
 
@@ -165,7 +166,11 @@ def build_optimizer(
     groups = parameter_groups(model, settings, training, inputs)
     devices = FUSED.get(next((trait for trait in traits if trait in FUSED), ""), ())
     fused = all(
-        parameter.is_floating_point() and kind != "sparse" and parameter.device.type in devices
+        parameter.is_floating_point()
+        and kind != "sparse"
+        and parameter.device.type in devices
+        # torch has fused steps of whole tensors alone for some optimizers
+        and not is_sharded(parameter)
         for parameter, kind in kinds(model).values()
         if parameter.requires_grad
     )

@@ -5,15 +5,20 @@ from typing import Any
 from torch import Tensor
 
 
+def is_sharded(tensor: Any) -> bool:
+    """Whether each rank holds a part of it."""
+    return hasattr(tensor, "device_mesh")
+
+
 def own_part(tensor: Tensor) -> Tensor:
     """What this rank holds of a tensor; one that is not sharded, whole."""
-    found: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    found: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
     return found
 
 
 def whole(value: Any) -> Any:
     """A tensor that is sharded as a plain one; anything else unchanged. To be called on every rank alike."""
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
+    return value.full_tensor() if is_sharded(value) else value
 
 
 def sharded_like(value: Tensor, other: Any) -> Tensor:
@@ -23,7 +28,7 @@ def sharded_like(value: Tensor, other: Any) -> Tensor:
         value: the whole, of any device.
         other: of the same shape.
     """
-    if not hasattr(other, "device_mesh") or hasattr(value, "device_mesh"):
+    if not is_sharded(other) or is_sharded(value):
         return value
     from torch.distributed.tensor import distribute_tensor
 

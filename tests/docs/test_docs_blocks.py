@@ -135,6 +135,7 @@ def test_a_yaml_block_is_a_valid_manifest() -> None:
 
 def read(page: str, folder: Path) -> None:
     """Do in a folder what a page says, block by block: save its files, type its commands, run its Python."""
+    shutil.copytree(ROOT / "docs" / "examples", folder / "docs" / "examples", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)

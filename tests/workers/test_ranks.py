@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 HERE = Path(__file__).parent
@@ -31,7 +32,7 @@ def train(run):
         distributed.init_process_group()
     (x, y), (held, truth) = run.split((INPUTS, TARGETS))
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
-    wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
+    wrapped = WRAP(model) if run.ranks > 1 else model
     optimizer = run.optimizer(model)
     scheduler = run.scheduler(optimizer, steps_per_epoch=10)
     run.keep(model=model, optimizer=optimizer, scheduler=scheduler)
@@ -62,16 +63,16 @@ def train(run):
 SEARCH = ("search", "--metric", "accuracy", "--epochs", 5, "--optimizers", "sgd,adam", "--schedules", "constant")
 
 
-def loop(folder: Path, killed: int) -> str:
+def loop(folder: Path, killed: int, wrap: str = "DistributedDataParallel") -> str:
     folder.mkdir(exist_ok=True)
-    (folder / "loop.py").write_text(LOOP.replace("KILLED", str(killed)))
+    (folder / "loop.py").write_text(LOOP.replace("KILLED", str(killed)).replace("WRAP", wrap))
     return f"{folder / 'loop.py'}:train"
 
 
 @pytest.mark.wide
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_rank_that_is_killed_costs_no_trial(killed: int, tmp_path: Path) -> None:
-    task = loop(tmp_path, killed)
+@pytest.mark.parametrize(("killed", "wrap"), [(0, "DistributedDataParallel"), (1, "fully_shard")])
+def test_a_rank_that_is_killed_costs_no_trial(killed: int, wrap: str, tmp_path: Path) -> None:
+    task = loop(tmp_path, killed, wrap)
     done = command(*SEARCH, "--task", task, "--trials", 3, "--ranks", 2, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"worker 1 died (rank {killed}: signal 9" in done.stderr
@@ -80,7 +81,7 @@ def test_a_rank_that_is_killed_costs_no_trial(killed: int, tmp_path: Path) -> No
 
 
 @pytest.mark.wide
-def test_two_ranks_have_the_numbers_of_one_process_in_all_stages(tmp_path: Path) -> None:
+def test_two_ranks_have_the_numbers_of_one_process_and_train_in_all_stages(tmp_path: Path) -> None:
     losses = {}
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
@@ -88,10 +89,9 @@ def test_two_ranks_have_the_numbers_of_one_process_in_all_stages(tmp_path: Path)
         done = command(*SEARCH, "--task", task, "--trials", 2, "--ranks", ranks, folder=folder)
         assert done.returncode == 0, done.stderr
         losses[ranks] = [json.loads((folder / f"search-{ranks}-{name}-0.json").read_text()) for name in ("sgd", "adam")]
-        for words in (("compare", "loop", "--max-runs", 2, "--sensitivity", 0), ("retrain", "best", "--seeds", 1)):
-            place = ("--study", "loop") if words[0] == "retrain" else ()
-            done = command(*words, *place, "--ranks", ranks, folder=folder)
-            assert done.returncode == 0, done.stderr
+    for words in (("compare", "loop", "--max-runs", 2, "--sensitivity", 0), ("retrain", "best", "--study", "loop")):
+        done = command(*words, "--ranks", 2, folder=tmp_path / "2")
+        assert done.returncode == 0, done.stderr
     assert [len(each) for each in losses[1]] == [50, 50]
     for one, two in zip(*losses.values(), strict=True):
         assert two == pytest.approx(one, abs=1e-9)
