@@ -172,5 +172,5 @@ def in_order(parts: Sequence[Tensor], judged: int) -> Tensor:
 
 
 def unreadable(rank: int) -> OptituneError:
-    """Why a training cannot go on whose checkpoint ranks read differently."""
+    """Why a training cannot go on: ranks read different checkpoints of it."""
     return OptituneError(f"rank {rank} reads another checkpoint than rank 0: run the same command again")

@@ -69,7 +69,7 @@ class Report:
 
 
 def with_ranks(task: Task, job: RankJob, ranks: int, device: torch.device, channel: Channel) -> Task:
-    """A task whose loop is run by ranks; the same for one rank.
+    """A task with a loop that ranks run; the same for one rank.
 
     Args:
         task: a loop's, where there are several.
@@ -85,7 +85,7 @@ def with_ranks(task: Task, job: RankJob, ranks: int, device: torch.device, chann
 
     def train(run: Run) -> None:
         how = (job, ranked_plan(run.plan), run.arguments())
-        found = on_ranks(channel, train_rank, how, ranks, device, lambda told: _answer(run, told), libraries)
+        found = on_ranks(channel, train_rank, how, ranks, device, lambda report: _answer(run, report), libraries)
         if run.ended:
             run.stop()
         run.elsewhere = found
@@ -101,8 +101,8 @@ def libraries_of(function: Callable[..., None]) -> list[str]:
     return sorted(name for name, file in there.items() if file and of_a_library(file))
 
 
-def _answer(run: Run, told: Report) -> tuple[tuple[bool, bool], bool]:
-    end, stopping = run.relay(told.rows, told.new)
+def _answer(run: Run, report: Report) -> tuple[tuple[bool, bool], bool]:
+    end, stopping = run.relay(report.rows, report.new)
     return (end, stopping), end or stopping
 
 
