@@ -43,7 +43,13 @@ def dry_search(request: SearchRequest) -> DryRun:
 
 
 def join(request: JoinRequest, view: supervisor.View, log: str | Sequence[str] = ()) -> joining.JoinOutcome:
-    """Help with a search that was begun elsewhere; see `searching.join.join`, and `search` for `log`."""
+    """Help with a search that was begun elsewhere; see `searching.join.join`.
+
+    Args:
+        request: what is asked for.
+        view: shows it.
+        log: as of `search`.
+    """
     if log:
         view = TrackedSearch(view, log, request.home.name, request.home.folder)
     return joining.join(request, view, NOTES)
@@ -75,7 +81,13 @@ def dry_compare(request: CompareRequest) -> DryRun:
 
 
 def retrain(request: retraining.RetrainRequest, view: View, log: str | Sequence[str] = ()) -> retraining.RetrainOutcome:
-    """Train in full and test once; see `retraining.run.retrain`, and `search` for `log`."""
+    """Train in full and test once; see `retraining.run.retrain`.
+
+    Args:
+        request: what is asked for.
+        view: shows it.
+        log: as of `search`.
+    """
     if log:
         view = TrackedRetrain(view, log, request.home.name, request.home.folder, request.name)
     result = retraining.retrain(request, view)

@@ -26,10 +26,24 @@ class Tracker(Protocol):
         """A run begins, or goes on, with these settings."""
 
     def value(self, run: str, name: str, value: float, step: int) -> None:
-        """An evaluation of a run that has begun."""
+        """Something was measured in a run that has begun.
+
+        Args:
+            run: its name.
+            name: of what was measured, such as `validation/accuracy`.
+            value: of it.
+            step: of the run's optimizer; in a full training its epoch.
+        """
 
     def end(self, run: str, facts: Mapping[str, Fact], came_to: Mapping[str, float], failed: bool) -> None:
-        """A run ends: all that is known of it now, and what it came to."""
+        """A run ends.
+
+        Args:
+            run: its name.
+            facts: all settings, and how it ended.
+            came_to: its final values, by name.
+            failed: whether it raised an error.
+        """
 
     def close(self) -> None:
         """No more will come."""
