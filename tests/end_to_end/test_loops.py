@@ -1,9 +1,14 @@
-"""Training loops of the user's own through the real command line: searched, compared, trained in full."""
+"""Training loops of the user's own through the real command line: killed, searched, compared, trained in full."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
+from commands_under_way import begin, wait_until
+from optuna.trial import TrialState
+from real_commands import held
 
 from optitune.cli.main import run
 
@@ -58,6 +63,35 @@ def train(run):
 
 def searched(file: Path, study: str) -> list[str]:
     return ["search", "--task", f"{file}:train", "--study", study, "--trials", str(TRIALS), *SEARCH]
+
+
+WAITS = """
+        while epoch == 3 and not here.with_name("go").exists():
+            here.with_name("waits").touch()
+            time.sleep(0.05)
+"""
+
+
+def test_a_loop_that_is_killed_goes_on_to_the_trials_of_one_that_was_not(tmp_path: Path) -> None:
+    file, folder = tmp_path / "loop.py", tmp_path / "studies"
+    text = LOOP.replace("    for epoch in run.epochs():\n", f"    for epoch in run.epochs():{WAITS}")
+    file.write_text(
+        "import time\nfrom pathlib import Path\n" + text.replace("(run):\n", "(run):\n    here = Path(__file__)\n")
+    )
+    process = begin([*searched(file, "killed"), "--budget-in", "epochs"], folder)
+    wait_until((tmp_path / "waits").exists, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (left,) = held(folder, "killed").trials
+    assert (left.state, len(left.intermediate_values)) == (TrialState.RUNNING, 3)
+    (tmp_path / "go").touch()
+    found = []
+    for study in ("killed", "straight"):
+        assert run([*searched(file, study), "--budget-in", "epochs", "--quiet", "--studies-dir", str(folder)]) == 0
+        trials = held(folder, study).trials
+        found.append([(each.number, each.state, each.params, each.value, each.intermediate_values) for each in trials])
+    assert found[0] == found[1]
+    assert len(found[0]) == TRIALS
 
 
 def test_a_loop_is_compared_trained_in_full_reported_and_exported(

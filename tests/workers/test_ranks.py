@@ -89,7 +89,10 @@ def test_two_ranks_have_the_numbers_of_one_process_and_train_in_all_stages(tmp_p
         done = command(*SEARCH, "--task", task, "--trials", 2, "--ranks", ranks, folder=folder)
         assert done.returncode == 0, done.stderr
         losses[ranks] = [json.loads((folder / f"search-{ranks}-{name}-0.json").read_text()) for name in ("sgd", "adam")]
-    for words in (("compare", "loop", "--max-runs", 2, "--sensitivity", 0), ("retrain", "best", "--study", "loop")):
+    for words in (
+        ("compare", "loop", "--max-runs", 2, "--sensitivity", 0),
+        ("retrain", "best", "--study", "loop", "--seeds", 1),
+    ):
         done = command(*words, "--ranks", 2, folder=tmp_path / "2")
         assert done.returncode == 0, done.stderr
     assert [len(each) for each in losses[1]] == [50, 50]
