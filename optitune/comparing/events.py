@@ -14,7 +14,7 @@ class RunProgress(Event):
     key: RunId
     epoch: float
     value: float
-    step: int
+    step: int = 0
 
     @property
     def place(self) -> tuple[RunId, float]:
