@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from optitune.common.text import Unit
 from optitune.comparing import run as comparing
@@ -31,9 +32,10 @@ def of(configuration: Configuration) -> dict[str, Fact]:
 
 
 class _Tracked:
-    """What all have: trackers that are opened when trainings begin.
+    """What all have: trackers that are opened when trainings begin, and closed with the view.
 
     Args:
+        view: of the terminal.
         log: as `trackers.check` takes it; checked here.
         study: its name.
         folder: of the study.
@@ -44,7 +46,12 @@ class _Tracked:
         OptituneError: its library is missing.
     """
 
-    def __init__(self, log: str | Sequence[str], study: str, folder: Path, note: Callable[[str], None]) -> None:
+    _view: Any
+
+    def __init__(
+        self, view: Any, log: str | Sequence[str], study: str, folder: Path, note: Callable[[str], None]
+    ) -> None:
+        self._view = view
         log = (log,) if isinstance(log, str) else log
         check(log)
         self._open = partial(opened, log, study, folder, note)
@@ -70,16 +77,20 @@ class _Tracked:
         came_to = {} if value is None else {self._name: float(value)}
         self._do(lambda each: each.end(run, known, came_to, failed))
 
-    def _close(self) -> None:
+    def tick(self) -> None:
+        self._view.tick()
+
+    def end(self) -> None:
+        # a full training may go on to another length
         self._do(lambda each: each.close())
+        self._view.end()
 
 
 class TrackedSearch(_Tracked):
     """A search, each trial a run `trial-0007-adam`."""
 
     def __init__(self, view: searching.View, log: str | Sequence[str], study: str, folder: Path) -> None:
-        super().__init__(log, study, folder, view.note)
-        self._view = view
+        super().__init__(view, log, study, folder, view.note)
 
     def begin(
         self,
@@ -110,13 +121,6 @@ class TrackedSearch(_Tracked):
     def note(self, text: str) -> None:
         self._view.note(text)
 
-    def tick(self) -> None:
-        self._view.tick()
-
-    def end(self) -> None:
-        self._close()
-        self._view.end()
-
 
 class TrackedComparison(_Tracked):
     """A comparison, each run called `compare-round-01-adam`, with its variant behind."""
@@ -124,8 +128,7 @@ class TrackedComparison(_Tracked):
     def __init__(
         self, view: comparing.View, log: str | Sequence[str], study: str, folder: Path, note: Callable[[str], None]
     ) -> None:
-        super().__init__(log, study, folder, note)
-        self._view = view
+        super().__init__(view, log, study, folder, note)
         self._plan: Plan | None = None
 
     def begin(self, name: str, plan: Plan, unit: Unit, workers: int, most: int) -> None:
@@ -157,20 +160,12 @@ class TrackedComparison(_Tracked):
     def others(self, runs: int) -> None:
         self._view.others(runs)
 
-    def tick(self) -> None:
-        self._view.tick()
-
-    def end(self) -> None:
-        self._close()
-        self._view.end()
-
 
 class TrackedRetrain(_Tracked):
     """A full training, each seed a run `retrain-best-12-epochs-seed-1`, along its epochs."""
 
     def __init__(self, view: retraining.View, log: str | Sequence[str], study: str, folder: Path, what: str) -> None:
-        super().__init__(log, study, folder, view.note)
-        self._view = view
+        super().__init__(view, log, study, folder, view.note)
         self._what = what
         self._metric = ""
         self._plan: FullPlan | None = None
@@ -211,11 +206,3 @@ class TrackedRetrain(_Tracked):
 
     def note(self, text: str) -> None:
         self._view.note(text)
-
-    def tick(self) -> None:
-        self._view.tick()
-
-    def end(self) -> None:
-        # a full training may go on to another length
-        self._close()
-        self._view.end()

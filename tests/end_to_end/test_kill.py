@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands_under_way import HANG_S, SEARCH, TRIALS, begin, training, trials, wait_until
+from commands_under_way import SEARCH, TRIALS, begin, training, trials, wait_until
 from optuna.trial import FrozenTrial, TrialState
+from real_commands import HANG_S
 
 from optitune.cli.main import run
 from optitune.common import checkpoint

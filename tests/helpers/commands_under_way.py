@@ -7,12 +7,10 @@ from pathlib import Path
 
 from forked_commands import popen
 from optuna.trial import TrialState
+from real_commands import HANG_S
 
 from optitune.storage import studies
 from optitune.storage.urls import open_storage, sqlite_url
-
-HANG_S = 300
-"""Nothing that is waited for takes nearly as long, on a busy machine, either."""
 
 TRIALS = 8
 SEARCH = f"search --task digits --epochs 8 --optimizers sgd,adam --trials {TRIALS} --pruner none".split()
